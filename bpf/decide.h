@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * One decision for both ingress hooks: the verdict table, rows 3 to 10, and the
+ * answer. Nothing here knows whether it runs at TC or at XDP.
+ */
+#ifndef ISAT_DECIDE_H
+#define ISAT_DECIDE_H
+
+#include "maps.h"
+#include "parse.h"
+
+/* A clock read a moment before the control plane's may be behind the tick. */
+static __always_inline __u64 tick_age(const struct interface *interface, __u64 now)
+{
+	return now > interface->tick_ns ? now - interface->tick_ns : 0;
+}
+
+/* A tick of zero is no tick, however young the machine. */
+static __always_inline bool is_gone(const struct interface *interface, __u64 age)
+{
+	return interface->tick_ns == 0 || age > interface->gone_ns;
+}
+
+static __always_inline void count(__u32 ifindex, enum verdict verdict)
+{
+	struct verdicts *counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+
+	if (counters && verdict < VERDICTS)
+		__sync_fetch_and_add(&counters->tagged + verdict, 1);
+}
+
+#define SAME_PLACE(counter, verdict)                                                               \
+	_Static_assert(__builtin_offsetof(struct verdicts, counter) ==                             \
+			       __builtin_offsetof(struct verdicts, tagged) + 8 * (verdict),        \
+		       "a verdict and its counter must stand at the same place")
+SAME_PLACE(tagged, TAGGED);
+SAME_PLACE(not_request, NOT_REQUEST);
+SAME_PLACE(not_managed, NOT_MANAGED);
+SAME_PLACE(announcement, ANNOUNCEMENT);
+SAME_PLACE(not_for_us, NOT_FOR_US);
+SAME_PLACE(gone, GONE);
+SAME_PLACE(bad_sender, BAD_SENDER);
+SAME_PLACE(not_owned, NOT_OWNED_HERE);
+SAME_PLACE(fenced, FENCED);
+SAME_PLACE(answered, ANSWERED);
+SAME_PLACE(egress_claimed, EGRESS_CLAIMED);
+SAME_PLACE(egress_rewritten, EGRESS_REWRITTEN);
+SAME_PLACE(egress_dropped, EGRESS_DROPPED);
+
+/*
+ * Turns the request round into `answer`, FRAME_MIN bytes: Ethernet source and
+ * SHA ours; Ethernet destination and THA the asker's SHA (DAI drops a reply
+ * whose THA differs from its destination); zeroes behind.
+ */
+static __always_inline void turn_round(void *answer, const struct frame *request, const struct interface *interface)
+{
+	struct frame *out = answer;
+
+	__builtin_memset(answer, 0, FRAME_MIN);
+	__builtin_memcpy(out->eth.h_dest, request->arp.sha, 6);
+	__builtin_memcpy(out->eth.h_source, interface->mac, 6);
+	out->eth.h_proto = bpf_htons(ETH_P_ARP);
+	out->arp.hardware_type = bpf_htons(1);
+	out->arp.protocol_type = bpf_htons(ETH_P_IP);
+	out->arp.hardware_length = 6;
+	out->arp.protocol_length = 4;
+	out->arp.op = bpf_htons(ARP_REPLY);
+	__builtin_memcpy(out->arp.sha, interface->mac, 6);
+	__builtin_memcpy(out->arp.spa, request->arp.tpa, 4);
+	__builtin_memcpy(out->arp.tha, request->arp.sha, 6);
+	__builtin_memcpy(out->arp.tpa, request->arp.spa, 4);
+}
+
+/* Decides, and where the verdict is ANSWERED writes the answer (FRAME_MIN bytes) and counts it for the VIP. */
+static __always_inline enum verdict decide(const struct frame *frame, __u32 ifindex, void *answer)
+{
+	const struct arp *arp = &frame->arp;
+	struct vip_key key = { .ifindex = ifindex };
+	struct interface *interface;
+	struct verdicts *counters;
+	struct answers *answered;
+	struct vip *vip;
+	__u64 now, age;
+
+	if (!is_ethernet_ipv4(arp) || arp->op != bpf_htons(ARP_REQUEST))
+		return NOT_REQUEST;
+
+	__builtin_memcpy(key.ip, arp->tpa, 4);
+	vip = bpf_map_lookup_elem(&vips, &key);
+	if (!vip)
+		return NOT_MANAGED;
+	if (same_ip(arp->spa, arp->tpa))
+		return ANNOUNCEMENT;
+
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if (!interface)
+		return GONE;
+	if (!is_broadcast(frame->eth.h_dest) && !same_mac(frame->eth.h_dest, interface->mac))
+		return NOT_FOR_US;
+
+	now = bpf_ktime_get_boot_ns();
+	age = tick_age(interface, now);
+	if (is_gone(interface, age))
+		return GONE;
+	if ((arp->sha[0] & 1) || is_zero(arp->sha) || same_mac(arp->sha, interface->mac))
+		return BAD_SENDER;
+	if (vip->state != OWNED)
+		return NOT_OWNED_HERE;
+	if (age > interface->fence_ns)
+		return FENCED;
+
+	turn_round(answer, frame, interface);
+	answered = bpf_map_lookup_elem(&answers, &key);
+	if (answered) {
+		__sync_fetch_and_add(&answered->answered, 1);
+		answered->last_answer_ns = now;
+	}
+	if (!same_mac(frame->eth.h_source, arp->sha)) {
+		counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+		if (counters)
+			__sync_fetch_and_add(&counters->answered_other_source, 1);
+	}
+	return ANSWERED;
+}
+
+static __always_inline bool is_drop(enum verdict verdict)
+{
+	return verdict == BAD_SENDER || verdict == NOT_OWNED_HERE || verdict == FENCED;
+}
+
+#endif
