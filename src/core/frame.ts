@@ -1,0 +1,79 @@
+/** ARP for Ethernet and IPv4 (RFC 826): encoded and decoded, byte for byte. MACs and IPs are raw bytes here. */
+
+export const ETH_P_ARP = 0x0806;
+export const ARP_REQUEST = 1;
+export const ARP_REPLY = 2;
+export const BROADCAST = Uint8Array.of(255, 255, 255, 255, 255, 255);
+export const NO_MAC = new Uint8Array(6);
+
+/** An ARP frame's Ethernet header and body; the body's hardware and protocol fields are Ethernet's and IPv4's. */
+export interface Arp {
+  /** Ethernet destination, 6 bytes. */
+  destination: Uint8Array;
+  /** Ethernet source, 6 bytes. */
+  source: Uint8Array;
+  op: number;
+  /** Sender hardware address, 6 bytes. */
+  sha: Uint8Array;
+  /** Sender protocol address, 4 bytes. */
+  spa: Uint8Array;
+  /** Target hardware address, 6 bytes. */
+  tha: Uint8Array;
+  /** Target protocol address, 4 bytes. */
+  tpa: Uint8Array;
+}
+
+/** 60 bytes: the least that Ethernet carries, without the checksum. */
+export function encodeArp(arp: Arp): Uint8Array {
+  const frame = new Uint8Array(60);
+  frame.set(arp.destination, 0);
+  frame.set(arp.source, 6);
+  frame.set([0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, arp.op >> 8, arp.op & 255], 12);
+  frame.set(arp.sha, 22);
+  frame.set(arp.spa, 28);
+  frame.set(arp.tha, 32);
+  frame.set(arp.tpa, 38);
+  return frame;
+}
+
+/** The ARP in an untagged Ethernet frame; undefined where it is cut short, or not ARP for Ethernet and IPv4. */
+export function decodeArp(frame: Uint8Array): Arp | undefined {
+  if (frame.length < 42) return undefined;
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  const isIPv4Arp =
+    view.getUint16(12) === ETH_P_ARP &&
+    view.getUint16(14) === 1 &&
+    view.getUint16(16) === 0x0800 &&
+    frame[18] === 6 &&
+    frame[19] === 4;
+  if (!isIPv4Arp) return undefined;
+  return {
+    destination: frame.subarray(0, 6),
+    source: frame.subarray(6, 12),
+    op: view.getUint16(20),
+    sha: frame.subarray(22, 28),
+    spa: frame.subarray(28, 32),
+    tha: frame.subarray(32, 38),
+    tpa: frame.subarray(38, 42),
+  };
+}
+
+/**
+ * A gratuitous ARP in request form: SPA = TPA = the VIP, broadcast. Request form because DAI's dst-mac check drops
+ * gratuitous replies, and because Linux takes it at once, even within its locktime.
+ */
+export function announcement(mac: Uint8Array, vip: Uint8Array): Uint8Array {
+  return encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa: vip, tha: NO_MAC, tpa: vip });
+}
+
+/** `9e:a4:2c:fb:05:98`. */
+export function formatMac(mac: Uint8Array): string {
+  return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
+}
+
+/** The 6 bytes of `9e:a4:2c:fb:05:98`. @throws Error where the text is no MAC. */
+export function parseMac(text: string): Uint8Array {
+  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text))
+    throw new Error(`Cannot read "${text}" as a MAC: six hex pairs joined by colons are needed`);
+  return Uint8Array.from(text.split(":"), (pair) => Number.parseInt(pair, 16));
+}
