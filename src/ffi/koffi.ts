@@ -1,0 +1,54 @@
+import koffi from "koffi";
+import type { CType, Functions, Port, Signature, Symbols } from "./port.ts";
+
+const TYPES: Record<CType, string> = {
+  void: "void",
+  i32: "int32_t",
+  u32: "uint32_t",
+  i64: "int64_t",
+  u64: "uint64_t",
+  pointer: "uintptr_t",
+  buffer: "void *",
+  string: "const char *",
+};
+
+function load(names: readonly string[] | null): ReturnType<typeof koffi.load> {
+  if (names === null) return koffi.load(null);
+  const refusals: string[] = [];
+  for (const name of names) {
+    try {
+      return koffi.load(name);
+    } catch (error) {
+      refusals.push((error as Error).message);
+    }
+  }
+  throw new Error(`Cannot load ${names.join(" or ")}: ${refusals.join("; ")}`);
+}
+
+/** koffi: the default on Node. Flat in memory, about 0.3 us a call. */
+export const koffiPort: Port = {
+  name: "koffi",
+
+  open<S extends Symbols>(names: readonly string[] | null, symbols: S): Functions<S> {
+    const library = load(names);
+    const functions = Object.entries(symbols).map(([name, { parameters, result }]) => {
+      const call = library.func(
+        name,
+        TYPES[result],
+        parameters.map((type) => TYPES[type]),
+      );
+      return [name, result === "pointer" ? (...args: unknown[]) => BigInt(call(...args)) : call];
+    });
+    return Object.fromEntries(functions);
+  },
+
+  callback(signature: Signature, handler): bigint {
+    const parameters = signature.parameters.map((type) => TYPES[type]);
+    const prototype = koffi.proto(TYPES[signature.result], parameters);
+    return koffi.register(handler, koffi.pointer(prototype));
+  },
+
+  address: (buffer) => koffi.address(buffer),
+
+  errno: () => koffi.errno(),
+};

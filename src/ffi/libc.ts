@@ -1,0 +1,52 @@
+import { ffi } from "./ffi.ts";
+import { fn } from "./port.ts";
+
+/** The few calls of libc that neither Node nor Deno offers. */
+export const libc = ffi.open(null, {
+  socket: fn(["i32", "i32", "i32"], "i32"),
+  bind: fn(["i32", "buffer", "u32"], "i32"),
+  sendto: fn(["i32", "buffer", "u64", "i32", "buffer", "u32"], "i64"),
+  recv: fn(["i32", "buffer", "u64", "i32"], "i64"),
+  setsockopt: fn(["i32", "i32", "i32", "buffer", "u32"], "i32"),
+  ioctl: fn(["i32", "u64", "buffer"], "i32"),
+  close: fn(["i32"], "i32"),
+  flock: fn(["i32", "i32"], "i32"),
+  clock_gettime: fn(["i32", "buffer"], "i32"),
+  vsnprintf: fn(["buffer", "u64", "string", "pointer"], "i32"),
+});
+
+/** Error numbers by their usual names (asm-generic/errno.h: the same on every architecture that isat runs on). */
+export const errno = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  ENXIO: 6,
+  EAGAIN: 11,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  ENOSPC: 28,
+  EOPNOTSUPP: 95,
+  ENETDOWN: 100,
+  ENOBUFS: 105,
+} as const;
+
+const NAMES = new Map<number, string>(Object.entries(errno).map(([name, number]) => [number, name]));
+
+/** `EPERM`, or `errno 42` for one that has no name here. */
+export function errnoName(number: number): string {
+  return NAMES.get(number) ?? `errno ${number}`;
+}
+
+const CLOCK_BOOTTIME = 7;
+
+const timespec = new BigInt64Array(2);
+const timespecBytes = new Uint8Array(timespec.buffer);
+
+/** CLOCK_BOOTTIME in nanoseconds: what bpf_ktime_get_boot_ns() reads. */
+export function bootTime(): bigint {
+  libc.clock_gettime(CLOCK_BOOTTIME, timespecBytes);
+  return timespec[0]! * 1_000_000_000n + timespec[1]!;
+}

@@ -1,0 +1,252 @@
+import { readdirSync } from "node:fs";
+import { errno } from "../ffi/libc.ts";
+import { check, Fd, getPinned, KernelError, libbpf } from "./libbpf.ts";
+import { makeFolder, unpin } from "./pins.ts";
+
+/** Where a program can be attached. `tcx` needs Linux >= 6.6; `tc` is clsact. */
+export type HookKind = "tcx" | "tc" | "xdp";
+export type Direction = "ingress" | "egress";
+
+export interface Point {
+  readonly kind: HookKind;
+  readonly direction: Direction;
+}
+
+/** enum bpf_attach_type; libbpf 1.1's headers lack the TCX names. */
+const ATTACH_TYPE = { tcx: { ingress: 46, egress: 47 }, xdp: { ingress: 37 } } as const;
+
+/** enum bpf_link_type */
+const LINK_TYPE: Record<number, HookKind> = { 6: "xdp", 11: "tcx" };
+
+/** Our own place among clsact's filters: no other program's filter is ever replaced. */
+const TC_HANDLE = 0x15a7;
+const TC_PRIORITY = 1;
+
+const tcPoint = { ingress: 1, egress: 2 } as const; // enum bpf_tc_attach_point
+
+/** struct bpf_tc_hook */
+function tcHook(ifindex: number, direction: Direction): Uint8Array {
+  const bytes = new Uint8Array(24);
+  new Uint32Array(bytes.buffer).set([bytes.length, 0, ifindex, tcPoint[direction]]);
+  return bytes;
+}
+
+/** struct bpf_tc_opts */
+function tcOptions(programFd = 0, flags = 0): Uint8Array {
+  const bytes = new Uint8Array(32);
+  new Uint32Array(bytes.buffer).set([bytes.length, 0, programFd, flags, 0, TC_HANDLE, TC_PRIORITY]);
+  return bytes;
+}
+
+/** The id of the program behind our handle and priority; undefined where there is none. */
+function tcProgramId(ifindex: number, direction: Direction): number | undefined {
+  const options = tcOptions();
+  const result = libbpf.bpf_tc_query(tcHook(ifindex, direction), options);
+  if (result < 0) return undefined; // no such filter, no clsact, or no such device
+  return new Uint32Array(options.buffer)[4]!;
+}
+
+/** Ids of the programs attached to a device of this network namespace, in the order in which they run. */
+function programIds(ifindex: number, { kind, direction }: Point): number[] {
+  if (kind === "tc") {
+    const id = tcProgramId(ifindex, direction);
+    return id === undefined ? [] : [id];
+  }
+  if (kind === "xdp") {
+    const id = new Uint32Array(1);
+    const result = libbpf.bpf_xdp_query_id(ifindex, 0, new Uint8Array(id.buffer));
+    return result < 0 || id[0] === 0 ? [] : [id[0]!];
+  }
+  const ids = new Uint32Array(64);
+  const count = Uint32Array.of(ids.length);
+  const result = libbpf.bpf_prog_query(
+    ifindex,
+    ATTACH_TYPE.tcx[direction],
+    0,
+    null,
+    new Uint8Array(ids.buffer),
+    new Uint8Array(count.buffer),
+  );
+  return result < 0 ? [] : Array.from(ids.subarray(0, count[0]));
+}
+
+/** Whether this kernel has tcx: one that does not refuses even to be asked. */
+export function hasTcx(): boolean {
+  const LOOPBACK = 1;
+  const count = Uint32Array.of(0);
+  const result = libbpf.bpf_prog_query(LOOPBACK, ATTACH_TYPE.tcx.ingress, 0, null, null, new Uint8Array(count.buffer));
+  return result !== -errno.EINVAL;
+}
+
+/** Id and name of a loaded program. The name is out of reach without CAP_SYS_ADMIN, except through one's own fd. */
+export function programInfo(fd: Fd): { id: number; name: string } {
+  const info = new Uint8Array(80);
+  check(
+    "Cannot read a program's info",
+    libbpf.bpf_obj_get_info_by_fd(fd.number, info, new Uint8Array(Uint32Array.of(80).buffer)),
+  );
+  const name = new TextDecoder().decode(info.subarray(64, 80)).split("\0")[0]!;
+  return { id: new Uint32Array(info.buffer)[1]!, name };
+}
+
+function describeProgram(id: number): string {
+  const fd = libbpf.bpf_prog_get_fd_by_id(id);
+  if (fd < 0) return `program id ${id}`;
+  using program = new Fd(fd);
+  return `program id ${id} (${programInfo(program).name})`;
+}
+
+interface LinkInfo {
+  kind: HookKind | undefined;
+  programId: number;
+  /** 0 once the device is gone. */
+  ifindex: number;
+}
+
+function linkInfo(link: Fd): LinkInfo {
+  const info = new Uint8Array(64);
+  check(
+    "Cannot read a link's info",
+    libbpf.bpf_obj_get_info_by_fd(link.number, info, new Uint8Array(Uint32Array.of(64).buffer)),
+  );
+  const words = new Uint32Array(info.buffer);
+  return { kind: LINK_TYPE[words[0]!], programId: words[2]!, ifindex: words[4]! };
+}
+
+/** A link's pin: `tcx_ingress_2` for ifindex 2. By number, not name: a rename leaves a link where it is. */
+function pinName({ kind, direction }: Point, ifindex: number): string {
+  return `${kind}_${direction}_${ifindex}`;
+}
+
+function parsePinName(name: string): { point: Point; ifindex: number } | undefined {
+  const match = /^(tcx|xdp)_(ingress|egress)_(\d+)$/.exec(name);
+  if (!match) return undefined;
+  return { point: { kind: match[1] as HookKind, direction: match[2] as Direction }, ifindex: Number(match[3]) };
+}
+
+/** The programs attached to devices, and the links' pins under one folder. */
+export class Hooks {
+  readonly #folder: string;
+
+  /** @param folder the links' folder on a bpffs */
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  #path(point: Point, ifindex: number): string {
+    return `${this.#folder}/${pinName(point, ifindex)}`;
+  }
+
+  /** The pinned link, if it is still attached to that device of this namespace. */
+  #alive(point: Point, ifindex: number): Fd | undefined {
+    const link = getPinned(this.#path(point, ifindex));
+    if (!link) return undefined;
+    const info = linkInfo(link);
+    const isOurs = info.kind === point.kind && info.ifindex === ifindex;
+    // A link whose device moved to another namespace stays attached, there: so ask the device too.
+    if (isOurs && programIds(ifindex, point).includes(info.programId)) return link;
+    link[Symbol.dispose]();
+    return undefined;
+  }
+
+  /**
+   * Attaches `program`, or swaps it in atomically where an earlier speaker's is attached.
+   * @param isOurs tells whether a clsact filter's program id is one of isat's own
+   * @param from links' folders of other layouts, whose links are taken over
+   */
+  ensure(
+    ifindex: number,
+    point: Point,
+    program: Fd,
+    isOurs: (id: number) => boolean,
+    from: readonly string[] = [],
+  ): "adopted" | "attached" {
+    if (point.kind === "tc") return this.#ensureFilter(ifindex, point.direction, program, isOurs);
+    const path = this.#path(point, ifindex);
+    using own = this.#alive(point, ifindex);
+    if (own) {
+      check(`Cannot swap the program at ${path}`, libbpf.bpf_link_update(own.number, program.number, null));
+      return "adopted";
+    }
+    makeFolder(this.#folder);
+    unpin(path);
+    for (const folder of from) {
+      using link = new Hooks(folder).#alive(point, ifindex);
+      if (!link) continue;
+      check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(link.number, path));
+      check(`Cannot swap the program at ${path}`, libbpf.bpf_link_update(link.number, program.number, null));
+      return "adopted";
+    }
+    using link = new Fd(createLink(ifindex, point, program));
+    check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(link.number, path));
+    return "attached";
+  }
+
+  #ensureFilter(ifindex: number, direction: Direction, program: Fd, isOurs: (id: number) => boolean) {
+    const what = `Cannot attach isat to interface ${ifindex} at clsact ${direction}`;
+    const hook = tcHook(ifindex, direction);
+    const created = libbpf.bpf_tc_hook_create(hook);
+    if (created !== -errno.EEXIST) check(what, created);
+    const present = tcProgramId(ifindex, direction);
+    if (present !== undefined && !isOurs(present)) {
+      const place = `handle 0x${TC_HANDLE.toString(16)}, priority ${TC_PRIORITY}`;
+      throw new KernelError(
+        what,
+        errno.EBUSY,
+        `${describeProgram(present)} has the place that isat uses (${place}). Remove that filter, or set hook: tcx or xdp`,
+      );
+    }
+    const BPF_TC_F_REPLACE = 1;
+    const flags = present === undefined ? 0 : BPF_TC_F_REPLACE;
+    check(what, libbpf.bpf_tc_attach(hook, tcOptions(program.number, flags)));
+    return present === undefined ? "attached" : "adopted";
+  }
+
+  /** Whether the program with this id is attached there now. Costs a microsecond at tcx: it runs on each tick. */
+  isAttached(ifindex: number, point: Point, programId: number): boolean {
+    return programIds(ifindex, point).includes(programId);
+  }
+
+  /** Detaches isat's program from there; nothing happens where it is not attached. */
+  detach(ifindex: number, point: Point, isOurs: (id: number) => boolean): void {
+    if (point.kind !== "tc") {
+      unpin(this.#path(point, ifindex));
+      return;
+    }
+    const present = tcProgramId(ifindex, point.direction);
+    if (present !== undefined && isOurs(present)) {
+      libbpf.bpf_tc_detach(tcHook(ifindex, point.direction), tcOptions());
+    }
+  }
+
+  /** The links that are pinned here, dead or alive. */
+  pinned(): { point: Point; ifindex: number }[] {
+    try {
+      return readdirSync(this.#folder).flatMap((name) => parsePinName(name) ?? []);
+    } catch {
+      return [];
+    }
+  }
+
+  /** Whether the link is attached to a device, in whatever namespace. */
+  hasDevice(point: Point, ifindex: number): boolean {
+    using link = getPinned(this.#path(point, ifindex));
+    return link !== undefined && linkInfo(link).ifindex !== 0;
+  }
+}
+
+function createLink(ifindex: number, { kind, direction }: Point, program: Fd): number {
+  const what = `Cannot attach isat to interface ${ifindex} at ${kind} ${direction}`;
+  const type = kind === "xdp" ? ATTACH_TYPE.xdp.ingress : ATTACH_TYPE.tcx[direction];
+  /** struct bpf_link_create_opts: at tcx, BPF_F_BEFORE puts our program first. */
+  const BPF_F_BEFORE = 8;
+  const options = new Uint8Array(48);
+  new Uint32Array(options.buffer).set([options.length, 0, kind === "tcx" ? BPF_F_BEFORE : 0]);
+  const link = libbpf.bpf_link_create(program.number, ifindex, type, options);
+  if (link === -errno.EBUSY || link === -errno.EEXIST) {
+    const [holder] = programIds(ifindex, { kind, direction });
+    const by = holder === undefined ? "another program" : describeProgram(holder);
+    throw new KernelError(what, -link, `${by} holds its ${kind} hook. Detach it, or set hook: tcx`);
+  }
+  return check(what, link);
+}

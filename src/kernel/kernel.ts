@@ -1,0 +1,212 @@
+import { existsSync, readdirSync, readlinkSync, renameSync } from "node:fs";
+import { LAYOUT } from "../core/abi.ts";
+import { requireCapabilities } from "./capabilities.ts";
+import { type HookKind, Hooks, hasTcx, type Point, programInfo } from "./hooks.ts";
+import { check, type Fd, getPinned, libbpf } from "./libbpf.ts";
+import { FolderLock } from "./lock.ts";
+import { findObject, type LoadedObject, loadObject, type Maps, type ProgramName, readPinnedMaps } from "./object.ts";
+import { makeFolder, removeFolder, requireBpffs, unpin } from "./pins.ts";
+
+/** Inode of this process's network namespace: ifindexes mean something only beside it. */
+export function networkNamespace(): number {
+  return Number(/\d+/.exec(readlinkSync("/proc/self/ns/net"))![0]);
+}
+
+/** `pinDir/v1`: the folder of this layout's pins. */
+export const layoutFolder = (pinDir: string) => `${pinDir}/v${LAYOUT}`;
+
+/** The layouts' folders under `pinDir`, this layout's excepted. */
+function otherLayouts(pinDir: string): string[] {
+  const own = `v${LAYOUT}`;
+  const names = existsSync(pinDir) ? readdirSync(pinDir) : [];
+  return names.filter((name) => /^v\d+$/.test(name) && name !== own).map((name) => `${pinDir}/${name}`);
+}
+
+/** The points at which a hook setting attaches: first the guard, so that no frame meets the one without the other. */
+export function pointsOf(hook: HookKind): Point[] {
+  const guard: HookKind = hook === "xdp" ? (hasTcx() ? "tcx" : "tc") : hook;
+  return [
+    { kind: guard, direction: "egress" },
+    { kind: hook, direction: "ingress" },
+  ];
+}
+
+const ALL_POINTS: readonly Point[] = [
+  { kind: "tcx", direction: "egress" },
+  { kind: "tcx", direction: "ingress" },
+  { kind: "tc", direction: "egress" },
+  { kind: "tc", direction: "ingress" },
+  { kind: "xdp", direction: "ingress" },
+];
+
+function programFor({ kind, direction }: Point): ProgramName {
+  if (kind === "xdp") return "isat_xdp";
+  return direction === "ingress" ? "isat_ingress" : "isat_egress";
+}
+
+/** Ids of the programs pinned by isat under `pinDir`, of whatever layout: a filter with one of these is ours. */
+function pinnedProgramIds(pinDir: string): Set<number> {
+  const ids = new Set<number>();
+  for (const layout of [layoutFolder(pinDir), ...otherLayouts(pinDir)]) {
+    const folder = `${layout}/programs`;
+    for (const name of existsSync(folder) ? readdirSync(folder) : []) {
+      using program = getPinned(`${folder}/${name}`);
+      if (program) ids.add(programInfo(program).id);
+    }
+  }
+  return ids;
+}
+
+/**
+ * The kernel's side of one speaker: its maps, programs and hooks, pinned under one folder so that they outlive the
+ * process. Nothing is attached by opening; what an earlier speaker left attached goes on answering meanwhile.
+ */
+export class Kernel implements Disposable {
+  readonly maps: Maps;
+  readonly #pinDir: string;
+  readonly #lock: FolderLock;
+  readonly #object: LoadedObject;
+  readonly #hooks: Hooks;
+  readonly #ownIds: Set<number>;
+  readonly #isFresh: boolean;
+  readonly #isOurs = (id: number) => this.#ownIds.has(id);
+
+  /**
+   * Locks `pinDir`, loads the programs and opens or makes the maps.
+   * @throws Error, in one line that says what to do, without capabilities or a bpffs, with a second speaker on `pinDir`,
+   * or where the pins are another network namespace's.
+   */
+  constructor(pinDir: string) {
+    requireCapabilities();
+    requireBpffs(pinDir);
+    makeFolder(pinDir);
+    this.#pinDir = pinDir;
+    this.#lock = new FolderLock(pinDir);
+    try {
+      const folder = layoutFolder(pinDir);
+      this.#isFresh = !existsSync(folder);
+      this.#hooks = new Hooks(`${folder}/links`);
+      refuseForeignPins(pinDir, folder, this.#hooks);
+      this.#ownIds = pinnedProgramIds(pinDir);
+      makeFolder(`${folder}/programs`);
+      this.#object = loadObject(findObject(), folder);
+      this.maps = this.#object.maps;
+      this.#pinPrograms("_next");
+    } catch (error) {
+      this.#lock[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  #program(point: Point): Fd {
+    return this.#object.programs[programFor(point)];
+  }
+
+  /**
+   * Until {@link settle}, both the programs that are attached and those about to be are pinned: a start killed between
+   * finds either kind to be its own.
+   */
+  #pinPrograms(suffix: string): void {
+    for (const name of ["isat_ingress", "isat_egress", "isat_xdp"] as const) {
+      const program = this.#object.programs[name];
+      const path = `${layoutFolder(this.#pinDir)}/programs/${name}${suffix}`;
+      unpin(path);
+      pin(program, path);
+      this.#ownIds.add(programInfo(program).id);
+    }
+  }
+
+  get xdpProbe(): Fd {
+    return this.#object.programs.isat_xdp_probe;
+  }
+
+  /** Attaches to the device, or adopts what is attached there and swaps the program. */
+  attach(ifindex: number, point: Point): "adopted" | "attached" {
+    const others = otherLayouts(this.#pinDir).map((folder) => `${folder}/links`);
+    return this.#hooks.ensure(ifindex, point, this.#program(point), this.#isOurs, others);
+  }
+
+  detach(ifindex: number, point: Point): void {
+    this.#hooks.detach(ifindex, point, this.#isOurs);
+  }
+
+  /** Detaches from the device, at all points but these. */
+  detachAllBut(ifindex: number, wanted: readonly Point[]): void {
+    for (const point of ALL_POINTS) {
+      const isWanted = wanted.some(({ kind, direction }) => kind === point.kind && direction === point.direction);
+      if (!isWanted) this.detach(ifindex, point);
+    }
+  }
+
+  /** Whether this speaker's own program is attached there now. */
+  isAttached(ifindex: number, point: Point): boolean {
+    return this.#hooks.isAttached(ifindex, point, programInfo(this.#program(point)).id);
+  }
+
+  /**
+   * Once all is attached: removes what no start needs any more, which is links elsewhere or of other kinds, other
+   * layouts, replaced programs.
+   */
+  settle(ifindexes: readonly number[], points: readonly Point[]): void {
+    for (const { ifindex } of this.#hooks.pinned()) if (!ifindexes.includes(ifindex)) this.detachAllBut(ifindex, []);
+    for (const ifindex of ifindexes) this.detachAllBut(ifindex, points);
+    for (const folder of otherLayouts(this.#pinDir)) removeFolder(folder);
+    const programs = `${layoutFolder(this.#pinDir)}/programs`;
+    for (const name of readdirSync(programs).filter((name) => name.endsWith("_next"))) {
+      renameSync(`${programs}/${name}`, `${programs}/${name.slice(0, -"_next".length)}`);
+    }
+  }
+
+  /** A start that failed leaves no pins that were not there before. */
+  discard(): void {
+    if (this.#isFresh) removeFolder(layoutFolder(this.#pinDir));
+  }
+
+  /** Closes this process's hold. The pins stay, and what is attached goes on answering. */
+  [Symbol.dispose](): void {
+    this.#object[Symbol.dispose]();
+    this.#lock[Symbol.dispose]();
+  }
+}
+
+function pin(fd: Fd, path: string): void {
+  check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(fd.number, path));
+}
+
+/**
+ * Ifindexes are numbers of one network namespace: two speakers in two of them on one pin folder would take over each
+ * other's links. @throws Error where the pins are another's, and still attached.
+ */
+function refuseForeignPins(pinDir: string, folder: string, hooks: Hooks): void {
+  const here = networkNamespace();
+  const foreign = readPinnedMaps(folder, (maps) => [...maps.interfaces.entries()])?.find(([, e]) => e.netns !== here);
+  const links = hooks.pinned();
+  const isDead = links.length > 0 && !links.some(({ point, ifindex }) => hooks.hasDevice(point, ifindex));
+  if (!foreign || isDead) return;
+  throw new Error(
+    `Cannot use pinDir ${pinDir} as it belongs to network namespace ${foreign[1].netns}, and this is ${here}.` +
+      " Give each speaker a pinDir of its own, or run isat clean in that namespace",
+  );
+}
+
+/**
+ * Detaches and removes all that isat has under `pinDir`; true where there was something.
+ * @param ifindexes the devices of this network namespace
+ * @throws Error where a speaker is running on it.
+ */
+export function clean(pinDir: string, ifindexes: readonly number[]): boolean {
+  requireCapabilities();
+  if (!existsSync(pinDir)) return false;
+  requireBpffs(pinDir);
+  using _lock = new FolderLock(pinDir);
+  const ownIds = pinnedProgramIds(pinDir);
+  const folders = [layoutFolder(pinDir), ...otherLayouts(pinDir)].filter((folder) => existsSync(folder));
+  const hooks = new Hooks(`${layoutFolder(pinDir)}/links`);
+  for (const ifindex of ifindexes) {
+    for (const direction of ["ingress", "egress"] as const) {
+      hooks.detach(ifindex, { kind: "tc", direction }, (id) => ownIds.has(id));
+    }
+  }
+  removeFolder(pinDir);
+  return folders.length > 0;
+}

@@ -1,0 +1,111 @@
+import { ffi } from "../ffi/ffi.ts";
+import { errno, errnoName, libc } from "../ffi/libc.ts";
+import { fn } from "../ffi/port.ts";
+
+/** libbpf 1.x, the functions that isat calls. Structs go as buffers; their layouts stand where they are built. */
+export const libbpf = ffi.open(["libbpf.so.1"], {
+  libbpf_set_print: fn(["pointer"], "pointer"),
+  libbpf_version_string: fn([], "string"),
+
+  bpf_object__open_file: fn(["string", "buffer"], "pointer"),
+  bpf_object__load: fn(["pointer"], "i32"),
+  bpf_object__close: fn(["pointer"], "void"),
+  bpf_object__find_map_by_name: fn(["pointer", "string"], "pointer"),
+  bpf_object__find_program_by_name: fn(["pointer", "string"], "pointer"),
+  bpf_map__set_pin_path: fn(["pointer", "string"], "i32"),
+  bpf_map__fd: fn(["pointer"], "i32"),
+  bpf_program__fd: fn(["pointer"], "i32"),
+
+  bpf_obj_get: fn(["string"], "i32"),
+  bpf_obj_pin: fn(["i32", "string"], "i32"),
+  bpf_obj_get_info_by_fd: fn(["i32", "buffer", "buffer"], "i32"),
+
+  bpf_map_lookup_elem: fn(["i32", "buffer", "buffer"], "i32"),
+  bpf_map_update_elem: fn(["i32", "buffer", "buffer", "u64"], "i32"),
+  bpf_map_delete_elem: fn(["i32", "buffer"], "i32"),
+  bpf_map_lookup_batch: fn(["i32", "buffer", "buffer", "buffer", "buffer", "buffer", "buffer"], "i32"),
+  bpf_map_update_batch: fn(["i32", "buffer", "buffer", "buffer", "buffer"], "i32"),
+  bpf_map_delete_batch: fn(["i32", "buffer", "buffer", "buffer"], "i32"),
+
+  bpf_link_create: fn(["i32", "i32", "i32", "buffer"], "i32"),
+  bpf_link_update: fn(["i32", "i32", "buffer"], "i32"),
+  bpf_prog_query: fn(["i32", "i32", "u32", "buffer", "buffer", "buffer"], "i32"),
+  bpf_prog_get_fd_by_id: fn(["u32"], "i32"),
+  bpf_prog_test_run_opts: fn(["i32", "buffer"], "i32"),
+  bpf_xdp_query_id: fn(["i32", "i32", "buffer"], "i32"),
+  bpf_tc_hook_create: fn(["buffer"], "i32"),
+  bpf_tc_attach: fn(["buffer", "buffer"], "i32"),
+  bpf_tc_detach: fn(["buffer", "buffer"], "i32"),
+  bpf_tc_query: fn(["buffer", "buffer"], "i32"),
+});
+
+/** What libbpf printed since the last {@link collectMessages}: warnings, and the verifier's log where a load failed. */
+let messages: string[] = [];
+
+const MESSAGE_BYTES = 1 << 20; // a smaller one would cut the verifier's log, whose end says what is wrong
+let messageBuffer: Uint8Array | undefined;
+
+libbpf.libbpf_set_print(
+  ffi.callback(fn(["i32", "string", "pointer"], "i32"), (level, format, args) => {
+    if (level === 2) return 0; // LIBBPF_DEBUG
+    messageBuffer ??= new Uint8Array(MESSAGE_BYTES);
+    const length = libc.vsnprintf(messageBuffer, MESSAGE_BYTES, format as string, BigInt(args as number | bigint));
+    messages.push(new TextDecoder().decode(messageBuffer.subarray(0, Math.min(length, MESSAGE_BYTES - 1))));
+    return 0;
+  }),
+);
+
+/** Runs `body` and hands it what libbpf printed meanwhile, as text. */
+export function collectMessages<T>(body: (said: () => string) => T): T {
+  messages = [];
+  try {
+    return body(() => messages.join(""));
+  } finally {
+    messages = [];
+    messageBuffer = undefined;
+  }
+}
+
+/** A call into the kernel that failed: `errno` as a positive number, and one line that a person can act on. */
+export class KernelError extends Error {
+  override name = "KernelError";
+  readonly errno: number;
+
+  constructor(what: string, errno: number, advice?: string) {
+    super(advice ? `${what}: ${advice}` : `${what}: ${errnoName(errno)}${hint(errno)}`);
+    this.errno = errno;
+  }
+}
+
+function hint(number: number): string {
+  if (number === errno.EPERM) return ". isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW";
+  return "";
+}
+
+/** libbpf 1.x returns -errno. @throws KernelError where `result` is negative. */
+export function check(what: string, result: number): number {
+  if (result < 0) throw new KernelError(what, -result);
+  return result;
+}
+
+/** A file descriptor that is closed once. */
+export class Fd implements Disposable {
+  readonly number: number;
+  #open = true;
+
+  constructor(number: number) {
+    this.number = number;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#open) libc.close(this.number);
+    this.#open = false;
+  }
+}
+
+/** The pinned object at `path`; undefined where nothing is pinned. @throws KernelError for anything else. */
+export function getPinned(path: string): Fd | undefined {
+  const fd = libbpf.bpf_obj_get(path);
+  if (fd === -errno.ENOENT) return undefined;
+  return new Fd(check(`Cannot open the pin ${path}`, fd));
+}

@@ -1,0 +1,35 @@
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { libc } from "../ffi/libc.ts";
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/** Who holds the flock on an inode, by /proc/locks; undefined where the kernel does not tell (another PID namespace). */
+function holder(inode: number): number | undefined {
+  for (const line of readFileSync("/proc/locks", "utf8").split("\n")) {
+    const match = /FLOCK\s+\S+\s+WRITE\s+(\d+)\s+\S+:(\d+)\s/.exec(line);
+    if (match && Number(match[2]) === inode && match[1] !== "0") return Number(match[1]);
+  }
+  return undefined;
+}
+
+/** Held for as long as the process lives, whatever ends it. */
+export class FolderLock implements Disposable {
+  readonly #fd: number;
+
+  /** @throws Error naming the process that holds `folder`, where there is one. */
+  constructor(folder: string) {
+    this.#fd = openSync(folder, "r");
+    if (libc.flock(this.#fd, LOCK_EX | LOCK_NB) === 0) return;
+    const pid = holder(fstatSync(this.#fd).ino);
+    closeSync(this.#fd);
+    throw new Error(
+      `Cannot use ${folder} as another isat${pid === undefined ? "" : ` (pid ${pid})`} is running on it.` +
+        " Stop it, or give this one a pinDir and a runDir of its own",
+    );
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+}

@@ -1,0 +1,135 @@
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { maps } from "../core/abi.ts";
+import { ffi } from "../ffi/ffi.ts";
+import { errno, errnoName } from "../ffi/libc.ts";
+import { check, collectMessages, Fd, getPinned, KernelError, libbpf } from "./libbpf.ts";
+import { KernelMap } from "./map.ts";
+
+export const PROGRAMS = ["isat_ingress", "isat_egress", "isat_xdp", "isat_xdp_probe"] as const;
+export type ProgramName = (typeof PROGRAMS)[number];
+
+type MapName = keyof typeof maps;
+export type Maps = {
+  readonly [Name in MapName]: KernelMap<
+    ReturnType<(typeof maps)[Name]["key"]["decode"]>,
+    ReturnType<(typeof maps)[Name]["value"]["decode"]>
+  >;
+};
+
+/** The compiled object: beside the bundle, or in dist/ of the checkout. */
+export function findObject(): string {
+  const candidates = ["./isat.bpf.o", "../../dist/isat.bpf.o"].map((path) =>
+    fileURLToPath(new URL(path, import.meta.url)),
+  );
+  const found = candidates.find((path) => existsSync(path));
+  if (!found) throw new Error(`Cannot find isat.bpf.o: looked at ${candidates.join(" and ")}. Build it: npm run build`);
+  return found;
+}
+
+function openMap<Name extends MapName>(name: Name, fd: Fd): Maps[Name] {
+  const { key, value } = maps[name];
+  return new KernelMap(name, fd, key as never, value as never) as unknown as Maps[Name];
+}
+
+/** Whether the kernel's map has the sizes that this isat reads and writes: else a read would overrun its buffer. */
+function hasLayout(name: MapName, fd: Fd): boolean {
+  const info = new Uint32Array(22); // struct bpf_map_info: type, id, key_size, value_size, max_entries, ...
+  const size = Uint32Array.of(info.byteLength);
+  check(
+    `Cannot read the info of map ${name}`,
+    libbpf.bpf_obj_get_info_by_fd(fd.number, new Uint8Array(info.buffer), new Uint8Array(size.buffer)),
+  );
+  return info[2] === maps[name].key.size && info[3] === maps[name].value.size;
+}
+
+/**
+ * Reads the maps pinned under `folder`, which needs no lock, and closes them again.
+ * @returns undefined where they are not all there, or are of another layout
+ */
+export function readPinnedMaps<T>(folder: string, read: (maps: Maps) => T): T | undefined {
+  const opened: [MapName, Fd][] = [];
+  try {
+    for (const name of Object.keys(maps) as MapName[]) {
+      const fd = getPinned(`${folder}/${name}`);
+      if (!fd) return undefined;
+      opened.push([name, fd]);
+      if (!hasLayout(name, fd)) return undefined;
+    }
+    return read(Object.fromEntries(opened.map(([name, fd]) => [name, openMap(name, fd)])) as unknown as Maps);
+  } finally {
+    for (const [, fd] of opened) fd[Symbol.dispose]();
+  }
+}
+
+/** The programs and maps of one compiled object, loaded. */
+export interface LoadedObject extends Disposable {
+  readonly programs: Readonly<Record<ProgramName, Fd>>;
+  readonly maps: Maps;
+}
+
+/**
+ * Loads the object. Maps that are pinned under `folder` are used as they are; the others are made and pinned there.
+ * @throws KernelError in one line: the verifier's last word with its source line, or what libbpf says.
+ */
+export function loadObject(path: string, folder: string): LoadedObject {
+  return collectMessages((said) => {
+    const what = `Cannot load ${path}`;
+    const object = BigInt(libbpf.bpf_object__open_file(path, null));
+    if (object === 0n) throw new KernelError(what, ffi.errno());
+    try {
+      for (const name of Object.keys(maps)) {
+        const result = libbpf.bpf_map__set_pin_path(
+          libbpf.bpf_object__find_map_by_name(object, name),
+          `${folder}/${name}`,
+        );
+        if (result < 0) throw new KernelError(what, -result);
+      }
+      const result = libbpf.bpf_object__load(object);
+      if (result < 0) throw new KernelError(what, -result, explain(-result, said(), folder));
+      // The object owns its descriptors: they are closed with it, so these Fds are never disposed of one by one.
+      const programs = PROGRAMS.map((name) => [
+        name,
+        new Fd(libbpf.bpf_program__fd(libbpf.bpf_object__find_program_by_name(object, name))),
+      ]);
+      const opened = (Object.keys(maps) as MapName[]).map((name) => [
+        name,
+        openMap(name, new Fd(libbpf.bpf_map__fd(libbpf.bpf_object__find_map_by_name(object, name)))),
+      ]);
+      return {
+        programs: Object.fromEntries(programs),
+        maps: Object.fromEntries(opened),
+        [Symbol.dispose]: () => libbpf.bpf_object__close(object),
+      };
+    } catch (error) {
+      libbpf.bpf_object__close(object);
+      throw error;
+    }
+  });
+}
+
+/** One line out of what libbpf and the verifier said. */
+export function explain(number: number, said: string, folder: string): string {
+  const lines = said.split("\n").map((line) => line.trim());
+  const reuse = lines.find((line) => line.includes("couldn't reuse pinned map"));
+  if (reuse) {
+    const name = /map '([^']+)'/.exec(reuse)?.[1] ?? "a map";
+    return `the map pinned at ${folder}/${name} has another layout than this isat's. Remove it: isat clean`;
+  }
+  if (number === errno.EPERM) {
+    // libbpf blames RLIMIT_MEMLOCK, which has had no part in this since Linux 5.11.
+    return "EPERM. isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW";
+  }
+  const begin = lines.findIndex((line) => line.includes("BEGIN PROG LOAD LOG"));
+  const end = lines.findIndex((line) => line.includes("END PROG LOAD LOG"));
+  if (begin >= 0 && end > begin) {
+    const log = lines
+      .slice(begin + 1, end)
+      .filter((line) => line !== "" && !/^(processed \d+ insns|verification time|stack depth)/.test(line));
+    const source = log.findLast((line) => line.startsWith("; "));
+    const program = /prog '([^']+)'/.exec(lines[begin]!)?.[1] ?? "a program";
+    return `the verifier refuses ${program}: ${log.at(-1)}${source ? ` (at "${source.slice(2)}")` : ""}`;
+  }
+  const last = lines.findLast((line) => line.startsWith("libbpf:"))?.replace(/^libbpf: /, "");
+  return last ? `${last} (${errnoName(number)})` : errnoName(number);
+}

@@ -1,0 +1,43 @@
+import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from "node:fs";
+import { dirname } from "node:path";
+
+const BPF_FS_MAGIC = 0xcafe4a11;
+
+/**
+ * @throws Error where `pinDir` is not on a bpffs, with the command that mounts one. Looks at the nearest folder that
+ * exists, for `pinDir` itself is made later.
+ */
+export function requireBpffs(pinDir: string): void {
+  let folder = pinDir;
+  while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
+  if ((statfsSync(folder).type & 0xffffffff) >>> 0 === BPF_FS_MAGIC) return;
+  const mountPoint = pinDir.startsWith("/sys/fs/bpf") ? "/sys/fs/bpf" : folder;
+  throw new Error(
+    `Cannot pin under ${pinDir} as no bpffs is mounted there. Run: mount -t bpf bpf ${mountPoint}` +
+      " (in a Pod: mount the host's /sys/fs/bpf)",
+  );
+}
+
+export function makeFolder(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+}
+
+/** Removes a pin; one that is not there is no error. Unpinning a link that nobody else holds detaches it. */
+export function unpin(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
+/** Removes a folder of pins with all that is in it. */
+export function removeFolder(path: string): void {
+  if (!existsSync(path)) return;
+  for (const entry of readdirSync(path, { withFileTypes: true })) {
+    const inner = `${path}/${entry.name}`;
+    if (entry.isDirectory()) removeFolder(inner);
+    else unpin(inner);
+  }
+  rmdirSync(path);
+}

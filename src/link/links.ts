@@ -1,0 +1,128 @@
+import { attributes, type Message, RouteSocket } from "./netlink.ts";
+
+const RTM_NEWLINK = 16;
+const RTM_DELLINK = 17;
+const RTM_GETLINK = 18;
+const RTM_GETADDR = 22;
+const RTM_GETROUTE = 26;
+const RTMGRP_LINK = 0x1;
+const RTMGRP_IPV4_IFADDR = 0x10;
+const RTMGRP_IPV4_ROUTE = 0x40;
+
+const IFF_UP = 0x1;
+const IFF_LOWER_UP = 0x10000;
+const ARPHRD_ETHER = 1;
+const RT_TABLE_MAIN = 254;
+
+/** One network device as rtnetlink shows it. */
+export interface Link {
+  ifindex: number;
+  name: string;
+  /** 6 bytes on Ethernet. */
+  mac: Uint8Array;
+  isEthernet: boolean;
+  /** Administratively up, and with a carrier. */
+  isUp: boolean;
+  /** What it is enslaved to, as `bridge` or `bond`; undefined where it is nobody's port. */
+  portOf: { kind: string; ifindex: number } | undefined;
+  /** IPv4 addresses (u32, host order) with their prefix lengths, in the kernel's order. */
+  addresses: { address: number; prefix: number }[];
+  transmitted: { packets: bigint; dropped: bigint };
+}
+
+const text = (bytes: Uint8Array | undefined) => new TextDecoder().decode(bytes ?? new Uint8Array()).split("\0")[0]!;
+const u32 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+const ipv4 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, false);
+const u64 = (bytes: Uint8Array, at: number) => new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, true);
+
+function parseLink({ body }: Message): Link {
+  const IFLA = { ADDRESS: 1, IFNAME: 3, MASTER: 10, LINKINFO: 18, STATS64: 23 } as const;
+  const IFLA_INFO_SLAVE_KIND = 4;
+  const view = new DataView(body.buffer, body.byteOffset);
+  const found = attributes(body, 16);
+  const flags = view.getUint32(8, true);
+  const info = attributes(found.get(IFLA.LINKINFO) ?? new Uint8Array(), 0);
+  const master = found.get(IFLA.MASTER);
+  const stats = found.get(IFLA.STATS64);
+  return {
+    ifindex: view.getInt32(4, true),
+    name: text(found.get(IFLA.IFNAME)),
+    mac: found.get(IFLA.ADDRESS) ?? new Uint8Array(6),
+    isEthernet: view.getUint16(2, true) === ARPHRD_ETHER,
+    isUp: (flags & IFF_UP) !== 0 && (flags & IFF_LOWER_UP) !== 0,
+    portOf: master && { kind: text(info.get(IFLA_INFO_SLAVE_KIND)), ifindex: u32(master) },
+    addresses: [],
+    transmitted: { packets: stats ? u64(stats, 8) : 0n, dropped: stats ? u64(stats, 56) : 0n },
+  };
+}
+
+/** The network devices of one network namespace, and word of their changes. */
+export class Links implements Disposable {
+  readonly #ask = new RouteSocket();
+  readonly #listen = new RouteSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE);
+
+  /** All devices with their addresses. */
+  read(): Link[] {
+    const links = new Map(
+      this.#ask.dump(RTM_GETLINK, 16).map((message) => [parseLink(message).ifindex, parseLink(message)]),
+    );
+    const IFA = { ADDRESS: 1, LOCAL: 2 } as const;
+    for (const { body } of this.#ask.dump(RTM_GETADDR, 8)) {
+      const found = attributes(body, 8);
+      const address = found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS);
+      const ifindex = new DataView(body.buffer, body.byteOffset).getUint32(4, true);
+      if (address?.length === 4) links.get(ifindex)?.addresses.push({ address: ipv4(address), prefix: body[1]! });
+    }
+    return [...links.values()];
+  }
+
+  /** The device of the IPv4 default route with the lowest metric; undefined where there is none. */
+  defaultRoute(): number | undefined {
+    const RTA = { OIF: 4, PRIORITY: 6, TABLE: 15 } as const;
+    const routes = this.#ask.dump(RTM_GETROUTE, 12).flatMap(({ body }) => {
+      const found = attributes(body, 12);
+      const table = found.get(RTA.TABLE);
+      const oif = found.get(RTA.OIF);
+      const isDefault = body[1] === 0 && oif !== undefined && (table ? u32(table) : body[4]) === RT_TABLE_MAIN;
+      const priority = found.get(RTA.PRIORITY);
+      return isDefault ? [{ ifindex: u32(oif), metric: priority ? u32(priority) : 0 }] : [];
+    });
+    return routes.sort((a, b) => a.metric - b.metric)[0]?.ifindex;
+  }
+
+  /**
+   * Whether anything changed since the last call that concerns a device for which `concerns` holds. A host where Pods
+   * come and go tells of hundreds of other devices. Costs one system call where nothing happened.
+   */
+  changed(concerns: (name: string, ifindex: number) => boolean): boolean {
+    const events = this.#listen.events();
+    if (events === "lost") return true;
+    return events.some((event) => {
+      if (event.type !== RTM_NEWLINK && event.type !== RTM_DELLINK) return true;
+      const link = parseLink(event);
+      return concerns(link.name, link.ifindex);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#ask[Symbol.dispose]();
+    this.#listen[Symbol.dispose]();
+  }
+}
+
+/** Ports whose frames their master sees, and answers. (A VRF's slave keeps its frames to itself: it may announce.) */
+const PORT_OF: Readonly<Record<string, string>> = {
+  bond: "a slave of bond",
+  bridge: "a port of bridge",
+  openvswitch: "a port of Open vSwitch bridge",
+  team: "a port of team",
+};
+
+/** Why isat may not announce on the device, and what to do instead; undefined where it may. */
+export function refusal(link: Link, links: readonly Link[]): string | undefined {
+  if (!link.isEthernet) return `${link.name} is no Ethernet interface, and ARP is Ethernet's`;
+  const relation = PORT_OF[link.portOf?.kind ?? ""];
+  if (!relation) return undefined;
+  const master = links.find(({ ifindex }) => ifindex === link.portOf!.ifindex)?.name ?? "its master";
+  return `${link.name} is ${relation} ${master}: announce on ${master}, to which its frames go`;
+}

@@ -1,0 +1,114 @@
+import { ffi } from "../ffi/ffi.ts";
+import { errno, errnoName, libc } from "../ffi/libc.ts";
+
+const AF_NETLINK = 16;
+const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0o2000000;
+const NETLINK_ROUTE = 0;
+const MSG_DONTWAIT = 0x40;
+const NLM_F_REQUEST_DUMP = 0x301;
+const NLM_F_DUMP_INTR = 0x10;
+const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
+const NLMSG_OVERRUN_BYTES = 1 << 18;
+
+/** One rtnetlink message: its type (rtnetlink(7)) and what follows the netlink header. */
+export interface Message {
+  type: number;
+  body: Uint8Array;
+}
+
+/** The attributes from `offset` on, by type (NLA_F_NESTED and byte-order bits off). */
+export function attributes(body: Uint8Array, offset: number): Map<number, Uint8Array> {
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  const found = new Map<number, Uint8Array>();
+  for (let at = offset; at + 4 <= body.length; ) {
+    const length = view.getUint16(at, true);
+    if (length < 4) break;
+    found.set(view.getUint16(at + 2, true) & 0x3fff, body.subarray(at + 4, at + length));
+    at += (length + 3) & ~3;
+  }
+  return found;
+}
+
+/** A NETLINK_ROUTE socket of the network namespace in which it was opened. (/sys/class/net shows another's.) */
+export class RouteSocket implements Disposable {
+  readonly #fd: number;
+  readonly #buffer = new Uint8Array(NLMSG_OVERRUN_BYTES);
+
+  /** @param groups a mask of RTMGRP_* to listen to; 0 to ask only */
+  constructor(groups = 0) {
+    this.#fd = libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (this.#fd < 0) throw new Error(`Cannot open a netlink socket: ${errnoName(ffi.errno())}`);
+    const address = new Uint32Array([AF_NETLINK, 0, groups]);
+    if (libc.bind(this.#fd, new Uint8Array(address.buffer), 12) < 0) {
+      throw new Error(`Cannot bind a netlink socket: ${errnoName(ffi.errno())}`);
+    }
+  }
+
+  /** What has come since the last call; undefined where nothing has, "lost" where the queue overran. */
+  #receive(flags: number): { messages: Message[]; interrupted: boolean; done: boolean } | "lost" | undefined {
+    const length = Number(libc.recv(this.#fd, this.#buffer, this.#buffer.length, flags));
+    if (length < 0) {
+      const error = ffi.errno();
+      if (error === errno.EAGAIN || error === errno.EINTR) return undefined;
+      if (error === errno.ENOBUFS) return "lost";
+      throw new Error(`Cannot read a netlink socket: ${errnoName(error)}`);
+    }
+    const view = new DataView(this.#buffer.buffer);
+    const result = { messages: [] as Message[], interrupted: false, done: false };
+    for (let at = 0; at + 16 <= length; ) {
+      const size = view.getUint32(at, true);
+      if (size < 16) break;
+      const type = view.getUint16(at + 4, true);
+      if (view.getUint16(at + 6, true) & NLM_F_DUMP_INTR) result.interrupted = true;
+      if (type === NLMSG_DONE) result.done = true;
+      else if (type === NLMSG_ERROR) throw new Error(`netlink refuses: ${errnoName(-view.getInt32(at + 16, true))}`);
+      else result.messages.push({ type, body: this.#buffer.slice(at + 16, at + size) });
+      at += (size + 3) & ~3;
+    }
+    return result;
+  }
+
+  /** The events that have come, without waiting; "lost" where some were dropped and all must be read anew. */
+  events(): Message[] | "lost" {
+    const all: Message[] = [];
+    for (;;) {
+      const received = this.#receive(MSG_DONTWAIT);
+      if (received === "lost") return "lost";
+      if (received === undefined) return all;
+      all.push(...received.messages);
+    }
+  }
+
+  /** Everything of one kind. @param type RTM_GET*; @param headerLength bytes of the request's family header */
+  dump(type: number, headerLength: number): Message[] {
+    const ATTEMPTS = 5; // a table that changes under the dump is read again
+    for (let attempt = 1; ; attempt++) {
+      const request = new Uint8Array(16 + headerLength);
+      const view = new DataView(request.buffer);
+      view.setUint32(0, request.length, true);
+      view.setUint16(4, type, true);
+      view.setUint16(6, NLM_F_REQUEST_DUMP, true);
+      const AF_INET = 2;
+      if (type !== 18) request[16] = AF_INET;
+      if (Number(libc.sendto(this.#fd, request, request.length, 0, null, 0)) < 0) {
+        throw new Error(`Cannot ask netlink: ${errnoName(ffi.errno())}`);
+      }
+      const all: Message[] = [];
+      let interrupted = false;
+      for (let done = false; !done; ) {
+        const received = this.#receive(0);
+        if (received === undefined || received === "lost") continue;
+        all.push(...received.messages);
+        interrupted ||= received.interrupted;
+        done = received.done;
+      }
+      if (!interrupted || attempt === ATTEMPTS) return all;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    libc.close(this.#fd);
+  }
+}
