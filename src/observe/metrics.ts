@@ -1,0 +1,89 @@
+import { createServer, type Server } from "node:http";
+import { Gauge, Registry } from "prom-client";
+import type { InterfaceStatus, Status } from "./status.ts";
+
+/** What Prometheus reads is what `status` tells, without the VIPs one by one: ten thousand series would be too many. */
+export function makeRegistry(
+  read: () => Omit<Status, "vips" | "standings"> & { owned: number; managed: number },
+): Registry {
+  const registry = new Registry();
+  const registers = [registry];
+
+  new Gauge({
+    name: "isat_vips",
+    help: "VIPs on this node's interfaces, by state",
+    labelNames: ["state"],
+    registers,
+    collect() {
+      const { owned, managed } = read();
+      this.set({ state: "owned" }, owned);
+      this.set({ state: "not_owned" }, managed - owned);
+    },
+  });
+  new Gauge({
+    name: "isat_config_refused",
+    help: "1 while the configuration file on disk is refused and an older state is served",
+    registers,
+    collect() {
+      this.set(read().configError === undefined ? 0 : 1);
+    },
+  });
+
+  function perInterface(name: string, help: string, value: (each: InterfaceStatus) => number): void {
+    new Gauge({
+      name,
+      help,
+      labelNames: ["interface"],
+      registers,
+      collect() {
+        this.reset();
+        for (const each of read().interfaces) this.set({ interface: each.name }, value(each));
+      },
+    });
+  }
+  perInterface("isat_interface_up", "1 while the interface is up and has a carrier", ({ isUp }) => (isUp ? 1 : 0));
+  perInterface(
+    "isat_tick_age_seconds",
+    "Age of the last verified tick",
+    ({ tickAgeMs }) => (tickAgeMs ?? Infinity) / 1_000,
+  );
+  perInterface("isat_announcements_total", "Gratuitous ARP frames sent", ({ announcements }) => announcements ?? 0);
+
+  new Gauge({
+    name: "isat_verdicts_total",
+    help: "ARP frames by what the kernel program decided",
+    labelNames: ["interface", "verdict"],
+    registers,
+    collect() {
+      this.reset();
+      for (const { name, verdicts } of read().interfaces) {
+        for (const [verdict, count] of Object.entries(verdicts)) this.set({ interface: name, verdict }, count);
+      }
+    },
+  });
+  return registry;
+}
+
+/** Serves the registry at /metrics. @throws Error where the address is taken. */
+export async function serveMetrics(
+  registry: Registry,
+  { host, port }: { host: string; port: number },
+): Promise<Server> {
+  const server = createServer(async (request, response) => {
+    if (request.url !== "/metrics") {
+      response.writeHead(404).end("isat: the metrics are at /metrics\n");
+      return;
+    }
+    response.writeHead(200, { "content-type": registry.contentType }).end(await registry.metrics());
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => {
+      reject(
+        new Error(`Cannot serve metrics at ${host}:${port}: ${error.message}. Set metrics.listen to a free address`),
+      );
+    });
+    server.listen(port, host, resolve);
+  });
+  server.unref();
+  return server;
+}

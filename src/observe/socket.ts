@@ -1,0 +1,76 @@
+import { existsSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { createServer, request } from "node:http";
+import { parseAddress } from "../core/address.ts";
+import type { Speaker } from "../speaker.ts";
+import { type RunFile, runningStatus } from "./collect.ts";
+import type { Status } from "./status.ts";
+
+const socketPath = (runDir: string) => `${runDir}/isat.sock`;
+const runFilePath = (runDir: string) => `${runDir}/speaker.json`;
+
+/** Asked for by `status`: HTTP over a UNIX socket in runDir, for root's eyes. */
+export async function serveStatus(
+  runDir: string,
+  speaker: Speaker,
+  configError: () => string | undefined,
+): Promise<AsyncDisposable> {
+  const path = socketPath(runDir);
+  if (existsSync(path)) unlinkSync(path); // of a speaker that was killed: the lock on runDir says that it is gone
+  const server = createServer((incoming, response) => {
+    try {
+      const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
+      const status = runningStatus(speaker, configError(), vip ? parseAddress(vip) : undefined);
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(status));
+    } catch (error) {
+      response.writeHead(500).end((error as Error).message);
+    }
+  });
+  const mask = process.umask(0o077);
+  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(path, resolve));
+  process.umask(mask);
+  return {
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** Says where a speaker is to be found once it has stopped. */
+export function writeRunFile(file: RunFile): void {
+  mkdirSync(file.runDir, { recursive: true, mode: 0o755 });
+  writeFileSync(runFilePath(file.runDir), `${JSON.stringify(file, null, 2)}\n`);
+}
+
+/** What the last speaker on `runDir` wrote; undefined where none ever ran. */
+export function readRunFile(runDir: string): RunFile | undefined {
+  if (!existsSync(runFilePath(runDir))) return undefined;
+  return JSON.parse(readFileSync(runFilePath(runDir), "utf8"));
+}
+
+/** Removes what a speaker leaves in runDir. */
+export function removeRunFile(runDir: string): void {
+  for (const path of [runFilePath(runDir), socketPath(runDir)]) if (existsSync(path)) unlinkSync(path);
+}
+
+/** The running speaker's own word; undefined where none runs on `runDir`. */
+export function askStatus(runDir: string, vip: string | undefined): Promise<Status | undefined> {
+  return new Promise((resolve, reject) => {
+    const path = vip ? `/?vip=${encodeURIComponent(vip)}` : "/";
+    const asked = request({ socketPath: socketPath(runDir), path, timeout: 5_000 }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.on("end", () => {
+        const text = Buffer.concat(chunks).toString();
+        if (response.statusCode === 200) resolve(JSON.parse(text));
+        else reject(new Error(`the speaker says: ${text}`));
+      });
+    });
+    asked.on("timeout", () => asked.destroy(new Error("the speaker runs, and has not answered for 5 s")));
+    asked.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(undefined);
+      else reject(error);
+    });
+    asked.end();
+  });
+}

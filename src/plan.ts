@@ -1,0 +1,99 @@
+import type { Config } from "./config.ts";
+import { MAX_INTERFACES } from "./core/abi.ts";
+import { formatAddress } from "./core/address.ts";
+import { type Entries, entriesOf, matches, type View, type VipRange } from "./core/ownership.ts";
+import { type Link, refusal } from "./link/links.ts";
+
+/** What a configuration and this machine's links come to. */
+export interface Plan {
+  config: Config;
+  /** The links on which this node announces. */
+  links: Link[];
+  view: View;
+  entries: Entries;
+  /** What is allowed, and probably not meant. */
+  warnings: string[];
+}
+
+const list = (links: readonly Link[]) => links.map(({ name }) => name).join(", ");
+
+/** The links that the configuration means, and why others that it means cannot be. */
+function choose({ interfaces }: Config, links: readonly Link[], defaultRoute: number | undefined) {
+  const meant = links.filter(({ name, ifindex }) =>
+    interfaces ? matches(name, interfaces) : ifindex === defaultRoute,
+  );
+  const chosen = meant.filter((link) => refusal(link, links) === undefined);
+  const problems: string[] = [];
+  if (!interfaces && meant.length === 0) {
+    problems.push(
+      `Cannot tell on which interface to announce as there is no default route. Set interfaces: to one of ${list(links)}`,
+    );
+  }
+  for (const pattern of interfaces ?? (meant[0] ? [meant[0].name] : [])) {
+    if (chosen.some(({ name }) => matches(name, [pattern]))) continue;
+    const refused = meant.find(({ name }) => matches(name, [pattern]));
+    const reason = refused ? refusal(refused, links) : `there is no such interface. There are: ${list(links)}`;
+    problems.push(`Cannot announce on ${pattern} as ${reason}`);
+  }
+  if (chosen.length > MAX_INTERFACES) {
+    problems.push(
+      `Cannot announce on ${chosen.length} interfaces as ${MAX_INTERFACES} are the most. Narrow interfaces:`,
+    );
+  }
+  return { chosen, problems };
+}
+
+const announces = (range: VipRange, { name }: Link) => !range.interfaces || matches(name, range.interfaces);
+
+/** VIPs that are the node's own address on an interface that announces them: its kernel would answer for them anyway. */
+function ownAddresses(config: Config, links: readonly Link[]): string[] {
+  return links.flatMap((link) =>
+    link.addresses
+      .filter(({ address }) =>
+        config.source.vips.some((range) => range.first <= address && address <= range.last && announces(range, link)),
+      )
+      .map(
+        ({ address }) =>
+          `Cannot announce ${formatAddress(address)} as it is this node's own address on ${link.name}. Take it out of the VIPs, or off the interface (ip addr del)`,
+      ),
+  );
+}
+
+/** VIPs outside every subnet of an interface: nobody on that wire asks for them, unless a route says so. */
+function outside(config: Config, links: readonly Link[]): string[] {
+  return links.flatMap((link) => {
+    const isInside = (address: number) =>
+      link.addresses.some(({ address: own, prefix }) => prefix === 0 || (own ^ address) >>> (32 - prefix) === 0);
+    const stray = config.source.vips.find(
+      (range) => announces(range, link) && !(isInside(range.first) && isInside(range.last)),
+    );
+    if (!stray) return [];
+    const text = formatAddress(isInside(stray.first) ? stray.last : stray.first);
+    return [`${text} lies outside of every subnet of ${link.name}: nobody there asks for it unless a route says so`];
+  });
+}
+
+/**
+ * What is to be, computed from what is: no I/O, and nothing is changed.
+ * @param defaultRoute ifindex of the default route's interface
+ * @param mode strict: for a configuration, which is refused where it does not fit this machine; lenient: for links that
+ * changed under a configuration that stands
+ * @throws Error in one line where the configuration is refused
+ */
+export function makePlan(
+  config: Config,
+  links: readonly Link[],
+  defaultRoute: number | undefined,
+  mode: "strict" | "lenient",
+): Plan {
+  const { chosen, problems } = choose(config, links, defaultRoute);
+  problems.push(...ownAddresses(config, chosen));
+  if (mode === "strict" && problems.length > 0) throw new Error(problems.join("\n"));
+  const view: View = {
+    self: config.node,
+    alive: config.source.nodes, // static membership: every node listed is alive
+    vips: config.source.vips,
+    interfaces: chosen.map(({ ifindex, name }) => ({ ifindex, name })),
+  };
+  return { config, links: chosen, view, entries: entriesOf(view), warnings: [...problems, ...outside(config, chosen)] };
+}

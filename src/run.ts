@@ -1,0 +1,97 @@
+import { mkdirSync } from "node:fs";
+import type { Server } from "node:http";
+import { ConfigError } from "./config.ts";
+import { clean } from "./kernel/kernel.ts";
+import { FolderLock } from "./kernel/lock.ts";
+import { Links } from "./link/links.ts";
+import { runningSummary } from "./observe/collect.ts";
+import { makeLog } from "./observe/log.ts";
+import { makeRegistry, serveMetrics } from "./observe/metrics.ts";
+import { removeRunFile, serveStatus, writeRunFile } from "./observe/socket.ts";
+import { formatDuration } from "./observe/status.ts";
+import { watchConfig } from "./source/file.ts";
+import { Speaker } from "./speaker.ts";
+
+export interface RunOptions {
+  config: string;
+  cleanOnExit: boolean;
+}
+
+/** `isat run`: serves until a signal. @throws Error in one or more lines where it cannot start. */
+export async function run(options: RunOptions): Promise<void> {
+  const log = makeLog();
+  const stopped = new AbortController();
+  let speaker: Speaker | undefined;
+  let configError: string | undefined;
+
+  function refuse(error: Error): void {
+    configError = error.message;
+    log.error(`configuration refused, the old one is served: ${error.message}`);
+  }
+
+  const config = watchConfig(options.config, {
+    signal: stopped.signal,
+    onTrouble: (message) => log.warn(message),
+    onChange(result) {
+      if (result instanceof ConfigError) return refuse(result);
+      try {
+        speaker?.reload(result);
+        configError = undefined;
+        log.info("configuration applied");
+      } catch (error) {
+        refuse(error as Error);
+      }
+    },
+  });
+
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => stopped.abort());
+  mkdirSync(config.runDir, { recursive: true });
+  stack.use(new FolderLock(config.runDir));
+  const serving = stack.use(new Speaker(config, log));
+  speaker = serving;
+  writeRunFile({
+    node: config.node,
+    pid: process.pid,
+    pinDir: config.pinDir,
+    runDir: config.runDir,
+    hold: config.hold,
+  });
+  stack.use(await serveStatus(config.runDir, serving, () => configError));
+  if (config.metrics) {
+    const registry = makeRegistry(() => ({ ...runningSummary(serving, configError), ...serving.counts }));
+    const server: Server = await serveMetrics(registry, config.metrics);
+    stack.defer(() => void server.close());
+  }
+  log.info({ ...serving.counts, node: config.node, pid: process.pid }, "ready");
+
+  const signal = await nextSignal();
+  const { owned } = serving.counts;
+  await stack.disposeAsync();
+  if (options.cleanOnExit) {
+    cleanUp(config.pinDir, config.runDir);
+    log.info(`stopped by ${signal}: detached, and everything removed`);
+    return;
+  }
+  log.info(
+    `stopped by ${signal}: the kernel goes on answering for ${owned} VIPs, for ${formatDuration(config.fence)} at most.` +
+      ` To detach and remove everything: isat clean --config ${options.config}`,
+  );
+}
+
+function nextSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve(signal));
+  });
+}
+
+/** Detaches and removes everything; true where there was something. */
+export function cleanUp(pinDir: string, runDir: string): boolean {
+  using links = new Links();
+  const found = clean(
+    pinDir,
+    links.read().map(({ ifindex }) => ifindex),
+  );
+  removeRunFile(runDir);
+  return found;
+}
