@@ -4,9 +4,12 @@ import { formatAddress } from "./core/address.ts";
 import { type Entries, entriesOf, matches, type View, type VipRange } from "./core/ownership.ts";
 import { type Link, refusal } from "./link/links.ts";
 
+/** A configuration that says where to announce. */
+export type ResolvedConfig = Config & { interfaces: string[] };
+
 /** What a configuration and this machine's links come to. */
 export interface Plan {
-  config: Config;
+  config: ResolvedConfig;
   /** The links on which this node announces. */
   links: Link[];
   view: View;
@@ -15,24 +18,16 @@ export interface Plan {
   warnings: string[];
 }
 
-const list = (links: readonly Link[]) => links.map(({ name }) => name).join(", ");
-
 /** The links that the configuration means, and why others that it means cannot be. */
-function choose({ interfaces }: Config, links: readonly Link[], defaultRoute: number | undefined) {
-  const meant = links.filter(({ name, ifindex }) =>
-    interfaces ? matches(name, interfaces) : ifindex === defaultRoute,
-  );
+function choose({ interfaces }: ResolvedConfig, links: readonly Link[]) {
+  const meant = links.filter(({ name }) => matches(name, interfaces));
   const chosen = meant.filter((link) => refusal(link, links) === undefined);
   const problems: string[] = [];
-  if (!interfaces && meant.length === 0) {
-    problems.push(
-      `Cannot tell on which interface to announce as there is no default route. Set interfaces: to one of ${list(links)}`,
-    );
-  }
-  for (const pattern of interfaces ?? (meant[0] ? [meant[0].name] : [])) {
+  for (const pattern of interfaces) {
     if (chosen.some(({ name }) => matches(name, [pattern]))) continue;
     const refused = meant.find(({ name }) => matches(name, [pattern]));
-    const reason = refused ? refusal(refused, links) : `there is no such interface. There are: ${list(links)}`;
+    const names = links.map(({ name }) => name).join(", ");
+    const reason = refused ? refusal(refused, links) : `there is no such interface. There are: ${names}`;
     problems.push(`Cannot announce on ${pattern} as ${reason}`);
   }
   if (chosen.length > MAX_INTERFACES) {
@@ -40,7 +35,7 @@ function choose({ interfaces }: Config, links: readonly Link[], defaultRoute: nu
       `Cannot announce on ${chosen.length} interfaces as ${MAX_INTERFACES} are the most. Narrow interfaces:`,
     );
   }
-  return { chosen, problems };
+  return { chosen: chosen.slice(0, MAX_INTERFACES), problems };
 }
 
 const announces = (range: VipRange, { name }: Link) => !range.interfaces || matches(name, range.interfaces);
@@ -75,18 +70,12 @@ function outside(config: Config, links: readonly Link[]): string[] {
 
 /**
  * What is to be, computed from what is: no I/O, and nothing is changed.
- * @param defaultRoute ifindex of the default route's interface
  * @param mode strict: for a configuration, which is refused where it does not fit this machine; lenient: for links that
  * changed under a configuration that stands
  * @throws Error in one line where the configuration is refused
  */
-export function makePlan(
-  config: Config,
-  links: readonly Link[],
-  defaultRoute: number | undefined,
-  mode: "strict" | "lenient",
-): Plan {
-  const { chosen, problems } = choose(config, links, defaultRoute);
+export function makePlan(config: ResolvedConfig, links: readonly Link[], mode: "strict" | "lenient"): Plan {
+  const { chosen, problems } = choose(config, links);
   problems.push(...ownAddresses(config, chosen));
   if (mode === "strict" && problems.length > 0) throw new Error(problems.join("\n"));
   const view: View = {

@@ -3,6 +3,7 @@ import type { Server } from "node:http";
 import { ConfigError } from "./config.ts";
 import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
+import { stripVlanTags } from "./link/ethtool.ts";
 import { Links } from "./link/links.ts";
 import { runningSummary } from "./observe/collect.ts";
 import { makeLog } from "./observe/log.ts";
@@ -88,10 +89,10 @@ function nextSignal(): Promise<string> {
 /** Detaches and removes everything; true where there was something. */
 export function cleanUp(pinDir: string, runDir: string): boolean {
   using links = new Links();
-  const found = clean(
-    pinDir,
-    links.read().map(({ ifindex }) => ifindex),
-  );
+  const ifindexes = links.read().map(({ ifindex }) => ifindex);
+  const found = clean(pinDir, ifindexes, ({ name, vlan_strip_off }) => {
+    if (vlan_strip_off) stripVlanTags(name, true);
+  });
   removeRunFile(runDir);
   return found;
 }

@@ -2,7 +2,7 @@ import type { Config } from "./config.ts";
 import { type InterfaceEntry, NO_VERDICTS } from "./core/abi.ts";
 import { addressBytes, formatAddress } from "./core/address.ts";
 import { formatMac } from "./core/frame.ts";
-import { addressOf, ifindexOf, matches } from "./core/ownership.ts";
+import { addressOf, entryKey, ifindexOf, matches } from "./core/ownership.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
 import { Kernel, networkNamespace, pointsOf } from "./kernel/kernel.ts";
@@ -41,7 +41,11 @@ export class Speaker implements Disposable {
   readonly #netns = networkNamespace();
   readonly #timers: NodeJS.Timeout[];
   readonly #entries = new Map<number, InterfaceEntry>();
+  /** Where to announce if the configuration does not say. */
+  readonly #ownInterfaces: string[];
   #plan: Plan;
+  /** Links changed, and the plan does not reflect it yet. */
+  #isStale = false;
   #warnings = new Set<string>();
   #lastError: { at: string; message: string } | undefined;
 
@@ -53,7 +57,8 @@ export class Speaker implements Disposable {
     this.#log = log;
     using stack = new DisposableStack();
     this.#links = stack.use(new Links());
-    const plan = makePlan(config, this.#links.read(), this.#links.defaultRoute(), "strict");
+    this.#ownInterfaces = config.interfaces ?? this.#defaultInterface();
+    const plan = makePlan(this.#resolve(config), this.#links.read(), "strict");
     this.#kernel = stack.use(new Kernel(config.pinDir));
     this.#socket = stack.use(new PacketSocket());
     this.#announcer = stack.use(new Announcer(this.#socket, config.garp, (error) => this.#fail(error)));
@@ -68,6 +73,9 @@ export class Speaker implements Disposable {
       );
     } catch (error) {
       for (const [link, point] of this.#newlyAttached) this.#kernel.detach(link.ifindex, point);
+      for (const { name, vlan_strip_off } of this.#entries.values()) {
+        if (vlan_strip_off && this.#kernel.isFresh) stripVlanTags(name, true);
+      }
       this.#kernel.discard();
       throw error;
     }
@@ -107,7 +115,26 @@ export class Speaker implements Disposable {
       this.#log.warn(`${key} changed in the file: it takes effect when isat is started again`);
       Object.assign(next, { [key]: this.config[key] });
     }
-    this.#commit(makePlan(next, this.#links.read(), this.#links.defaultRoute(), "strict"));
+    this.#commit(makePlan(this.#resolve(next), this.#links.read(), "strict"));
+  }
+
+  /**
+   * The interface of the default route, as it is at the start: a route that flaps later, or goes with a link that is set
+   * down, must not silence VIPs.
+   */
+  #defaultInterface(): string[] {
+    const route = this.#links.defaultRoute();
+    const links = this.#links.read();
+    const found = links.find(({ ifindex }) => ifindex === route);
+    if (found) return [found.name];
+    const names = links.map(({ name }) => name).join(", ");
+    throw new Error(
+      `Cannot tell on which interface to announce as there is no default route. Set interfaces: to one of ${names}`,
+    );
+  }
+
+  #resolve(config: Config): Config & { interfaces: string[] } {
+    return { ...config, interfaces: config.interfaces ?? this.#ownInterfaces };
   }
 
   /** One round of the loop: what fails is said, and tried again by the next. */
@@ -141,13 +168,12 @@ export class Speaker implements Disposable {
         adopted.add(link.ifindex);
       if (!old || formatMac(old.mac) !== formatMac(link.mac) || (link.isUp && !old.isUp)) anew.add(link.ifindex);
       if (old && changed(link)) this.#log.info({ interface: link.name }, `interface changed: ${describe(link)}`);
-      this.#writeInterface(link, plan.config);
+      this.#writeInterface(link, plan);
       this.#announcer.add(link.ifindex, link.mac);
     }
     if (before.config.garp !== plan.config.garp) this.#announcer.pace = plan.config.garp;
 
-    const names = new Map(plan.links.map(({ ifindex, name }) => [ifindex, name]));
-    const { gained, lost, written, removed } = this.#table.apply(plan.entries, (ifindex) => names.get(ifindex) ?? "");
+    const { gained, lost, written, removed } = this.#table.apply(plan.entries, namesOf(plan.links));
 
     for (const link of plan.links.filter(({ ifindex }) => !oldLink(ifindex))) {
       const how = this.#points.map((point) => this.#attach(link, point));
@@ -188,14 +214,16 @@ export class Speaker implements Disposable {
     this.#warnings = new Set(warnings);
   }
 
-  #writeInterface(link: Link, { fence }: Config): void {
+  #writeInterface(link: Link, { config: { fence }, entries }: Plan): void {
     const { interfaces, verdicts } = this.#kernel.maps;
     const pinned = interfaces.get(link.ifindex);
+    // The guard gives a request this sender address: one that is a VIP itself would be a claim.
+    const own = link.addresses.find(({ address }) => !entries.has(entryKey(link.ifindex, address)));
     const entry: InterfaceEntry = {
       name: link.name,
       mac_text: formatMac(link.mac),
       mac: link.mac,
-      address: addressBytes(link.addresses[0]?.address ?? 0),
+      address: addressBytes(own?.address ?? 0),
       netns: this.#netns,
       vlan_strip_off: pinned?.vlan_strip_off ?? false,
       tick_ns: pinned?.tick_ns ?? 0n,
@@ -213,7 +241,8 @@ export class Speaker implements Disposable {
     if (point.direction === "ingress") this.#keepVlanTags(link);
     const how = this.#kernel.attach(link.ifindex, point);
     if (how === "attached") this.#newlyAttached.push([link, point]);
-    if (point.kind === "xdp" && how === "attached") {
+    if (point.kind === "xdp") {
+      this.#log.info({ interface: link.name }, `probing whether what XDP sends leaves ${link.name}`);
       if (requireXdpAnswers(link, this.#kernel.xdpProbe, () => this.#links.read()) === "unknown") {
         this.#log.warn(
           { interface: link.name },
@@ -270,33 +299,37 @@ export class Speaker implements Disposable {
     const started = bootTime();
     if (!this.#table.verify()) {
       this.#log.error("the kernel's map does not hold what was written (changed by another program?): writing it anew");
-      this.#table.apply(this.#plan.entries, (ifindex) => this.#entries.get(ifindex)?.name ?? "");
+      this.#table.apply(this.#plan.entries, namesOf(this.#plan.links));
       return;
     }
-    for (const { ifindex, name } of this.#plan.links) {
-      const entry = this.#entries.get(ifindex)!;
-      const detached = this.#points.filter((point) => !this.#kernel.isAttached(ifindex, point));
-      for (const point of detached) {
-        this.#log.error(
-          { interface: name },
-          `isat is no longer attached to ${name} at ${point.kind} ${point.direction}: attaching again`,
-        );
-        this.#kernel.attach(ifindex, point);
-      }
-      if (detached.length > 0) continue;
-      entry.tick_ns = started;
-      this.#kernel.maps.interfaces.set(ifindex, entry);
-    }
+    for (const link of this.#plan.links) this.#round(() => this.#stamp(link, started));
   }
 
-  /** Looks whether links changed, and if any that matters did, plans anew. */
+  #stamp({ ifindex, name }: Link, started: bigint): void {
+    const detached = this.#points.filter((point) => !this.#kernel.isAttached(ifindex, point));
+    for (const { kind, direction } of detached) {
+      this.#log.error(
+        { interface: name },
+        `isat is no longer attached to ${name} at ${kind} ${direction}: attaching again`,
+      );
+      this.#kernel.attach(ifindex, { kind, direction });
+    }
+    if (detached.length > 0) return;
+    const entry = this.#entries.get(ifindex)!;
+    entry.tick_ns = started;
+    this.#kernel.maps.interfaces.set(ifindex, entry);
+  }
+
+  /** Looks whether links changed, and if any that matters did, plans anew; a plan that failed is tried again. */
   #watch(): void {
-    const { interfaces } = this.config;
-    const known = new Set(this.#plan.links.map(({ ifindex }) => ifindex));
-    const concerns = (name: string, ifindex: number) => known.has(ifindex) || !interfaces || matches(name, interfaces);
-    if (!this.#links.changed(concerns)) return;
-    const plan = makePlan(this.config, this.#links.read(), this.#links.defaultRoute(), "lenient");
-    if (plan.links.map(describe).join() !== this.#plan.links.map(describe).join()) this.#commit(plan);
+    const { config, links } = this.#plan;
+    const known = new Set(links.map(({ ifindex }) => ifindex));
+    const concerns = (name: string, ifindex: number) => known.has(ifindex) || matches(name, config.interfaces);
+    this.#isStale ||= this.#links.changed(concerns);
+    if (!this.#isStale) return;
+    const plan = makePlan(config, this.#links.read(), "lenient");
+    if (plan.links.map(describe).join() !== links.map(describe).join()) this.#commit(plan);
+    this.#isStale = false;
   }
 
   /** Stops the loop. The kernel goes on answering. */
@@ -308,6 +341,8 @@ export class Speaker implements Disposable {
     this.#kernel[Symbol.dispose]();
   }
 }
+
+const namesOf = (links: readonly Link[]) => new Map(links.map(({ ifindex, name }) => [ifindex, name]));
 
 /** What of a link matters here. */
 function describe(link: Link | undefined): string {

@@ -7,9 +7,14 @@ export interface Difference {
   remove: EntryKey[];
 }
 
-export function difference(wanted: Entries, actual: Entries): Difference {
+/** @param isOutdated entries to write although they are owned, or not, as wanted */
+export function difference(
+  wanted: Entries,
+  actual: Entries,
+  isOutdated: (entry: [EntryKey, boolean]) => boolean = () => false,
+): Difference {
   return {
-    set: [...wanted].filter(([key, isOwned]) => actual.get(key) !== isOwned),
+    set: [...wanted].filter((entry) => actual.get(entry[0]) !== entry[1] || isOutdated(entry)),
     remove: [...actual.keys()].filter((key) => !wanted.has(key)),
   };
 }

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readlinkSync, renameSync } from "node:fs";
-import { LAYOUT } from "../core/abi.ts";
+import { type InterfaceEntry, LAYOUT } from "../core/abi.ts";
 import { requireCapabilities } from "./capabilities.ts";
 import { type HookKind, Hooks, hasTcx, type Point, programInfo } from "./hooks.ts";
 import { check, type Fd, getPinned, libbpf } from "./libbpf.ts";
@@ -39,6 +39,9 @@ const ALL_POINTS: readonly Point[] = [
   { kind: "xdp", direction: "ingress" },
 ];
 
+/** The programs that stand at hooks. */
+const PINNED = ["isat_ingress", "isat_egress", "isat_xdp"] as const satisfies readonly ProgramName[];
+
 function programFor({ kind, direction }: Point): ProgramName {
   if (kind === "xdp") return "isat_xdp";
   return direction === "ingress" ? "isat_ingress" : "isat_egress";
@@ -68,7 +71,8 @@ export class Kernel implements Disposable {
   readonly #object: LoadedObject;
   readonly #hooks: Hooks;
   readonly #ownIds: Set<number>;
-  readonly #isFresh: boolean;
+  /** Whether nothing was pinned here before. */
+  readonly isFresh: boolean;
   readonly #isOurs = (id: number) => this.#ownIds.has(id);
 
   /**
@@ -82,17 +86,18 @@ export class Kernel implements Disposable {
     makeFolder(pinDir);
     this.#pinDir = pinDir;
     this.#lock = new FolderLock(pinDir);
+    const folder = layoutFolder(pinDir);
+    this.isFresh = !existsSync(folder);
     try {
-      const folder = layoutFolder(pinDir);
-      this.#isFresh = !existsSync(folder);
       this.#hooks = new Hooks(`${folder}/links`);
       refuseForeignPins(pinDir, folder, this.#hooks);
       this.#ownIds = pinnedProgramIds(pinDir);
       makeFolder(`${folder}/programs`);
       this.#object = loadObject(findObject(), folder);
       this.maps = this.#object.maps;
-      this.#pinPrograms("_next");
+      this.#pinPrograms();
     } catch (error) {
+      this.discard();
       this.#lock[Symbol.dispose]();
       throw error;
     }
@@ -103,17 +108,20 @@ export class Kernel implements Disposable {
   }
 
   /**
-   * Until {@link settle}, both the programs that are attached and those about to be are pinned: a start killed between
-   * finds either kind to be its own.
+   * Pins the programs beside those of earlier starts, until {@link settle}: a clsact filter is known as ours by its
+   * program, and a start may be killed between any two steps.
    */
-  #pinPrograms(suffix: string): void {
-    for (const name of ["isat_ingress", "isat_egress", "isat_xdp"] as const) {
+  #pinPrograms(): void {
+    for (const name of PINNED) {
       const program = this.#object.programs[name];
-      const path = `${layoutFolder(this.#pinDir)}/programs/${name}${suffix}`;
-      unpin(path);
-      pin(program, path);
-      this.#ownIds.add(programInfo(program).id);
+      const { id } = programInfo(program);
+      pin(program, `${this.#programsFolder}/${name}_${id}`);
+      this.#ownIds.add(id);
     }
+  }
+
+  get #programsFolder(): string {
+    return `${layoutFolder(this.#pinDir)}/programs`;
   }
 
   get xdpProbe(): Fd {
@@ -151,15 +159,17 @@ export class Kernel implements Disposable {
     for (const { ifindex } of this.#hooks.pinned()) if (!ifindexes.includes(ifindex)) this.detachAllBut(ifindex, []);
     for (const ifindex of ifindexes) this.detachAllBut(ifindex, points);
     for (const folder of otherLayouts(this.#pinDir)) removeFolder(folder);
-    const programs = `${layoutFolder(this.#pinDir)}/programs`;
-    for (const name of readdirSync(programs).filter((name) => name.endsWith("_next"))) {
-      renameSync(`${programs}/${name}`, `${programs}/${name.slice(0, -"_next".length)}`);
+    for (const name of PINNED) {
+      const { id } = programInfo(this.#object.programs[name]);
+      renameSync(`${this.#programsFolder}/${name}_${id}`, `${this.#programsFolder}/${name}`);
     }
+    const isReplaced = (name: string) => !PINNED.some((pinned) => pinned === name);
+    for (const name of readdirSync(this.#programsFolder).filter(isReplaced)) unpin(`${this.#programsFolder}/${name}`);
   }
 
   /** A start that failed leaves no pins that were not there before. */
   discard(): void {
-    if (this.#isFresh) removeFolder(layoutFolder(this.#pinDir));
+    if (this.isFresh) removeFolder(layoutFolder(this.#pinDir));
   }
 
   /** Closes this process's hold. The pins stay, and what is attached goes on answering. */
@@ -192,9 +202,10 @@ function refuseForeignPins(pinDir: string, folder: string, hooks: Hooks): void {
 /**
  * Detaches and removes all that isat has under `pinDir`; true where there was something.
  * @param ifindexes the devices of this network namespace
+ * @param restore called for each interface entry of this namespace first
  * @throws Error where a speaker is running on it.
  */
-export function clean(pinDir: string, ifindexes: readonly number[]): boolean {
+export function clean(pinDir: string, ifindexes: readonly number[], restore: (entry: InterfaceEntry) => void): boolean {
   requireCapabilities();
   if (!existsSync(pinDir)) return false;
   requireBpffs(pinDir);
@@ -202,6 +213,9 @@ export function clean(pinDir: string, ifindexes: readonly number[]): boolean {
   const ownIds = pinnedProgramIds(pinDir);
   const folders = [layoutFolder(pinDir), ...otherLayouts(pinDir)].filter((folder) => existsSync(folder));
   const hooks = new Hooks(`${layoutFolder(pinDir)}/links`);
+  readPinnedMaps(layoutFolder(pinDir), ({ interfaces }) => {
+    for (const [, entry] of interfaces.entries()) if (entry.netns === networkNamespace()) restore(entry);
+  });
   for (const ifindex of ifindexes) {
     for (const direction of ["ingress", "egress"] as const) {
       hooks.detach(ifindex, { kind: "tc", direction }, (id) => ownIds.has(id));

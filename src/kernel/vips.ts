@@ -35,12 +35,15 @@ export interface Change {
 export class VipTable {
   readonly #maps: Maps;
   #actual: Map<EntryKey, boolean>;
+  /** The interfaces' names as they stand in the entries. */
+  #names: ReadonlyMap<number, string>;
   #parts: Iterator<[VipKey, { state: number }][]> | undefined;
   #seen = 0;
 
   constructor(maps: Maps) {
     this.#maps = maps;
     this.#actual = readEntries(this.#maps);
+    this.#names = new Map([...maps.vips.entries()].map(([{ ifindex }, vip]) => [ifindex, vip.interface]));
   }
 
   get entries(): Entries {
@@ -51,9 +54,10 @@ export class VipTable {
    * Makes the map hold what is wanted, and touches only what differs. Removals come last: a hash map gives a freed
    * element to the next new entry at once, and a program reading it meanwhile would read that one's state.
    */
-  apply(wanted: Entries, nameOf: (ifindex: number) => string): Change {
-    const { set, remove } = difference(wanted, this.#actual);
-    const gained = set.filter(([, isOwned]) => isOwned).map(([key]) => key);
+  apply(wanted: Entries, names: ReadonlyMap<number, string>): Change {
+    const isRenamed = ([key]: [EntryKey, boolean]) => names.get(ifindexOf(key)) !== this.#names.get(ifindexOf(key));
+    const { set, remove } = difference(wanted, this.#actual, isRenamed);
+    const gained = set.filter(([key, isOwned]) => isOwned && !this.#actual.get(key)).map(([key]) => key);
     const noLonger = set.filter(([, isOwned]) => !isOwned).map(([key]) => key);
     const lost = [...noLonger, ...remove].filter((key) => this.#actual.get(key));
     const { vips, answers } = this.#maps;
@@ -62,13 +66,14 @@ export class VipTable {
     vips.setMany(
       set.map(([key, isOwned]) => [
         mapKey(key),
-        { state: isOwned ? vipState.OWNED : vipState.NOT_OWNED, interface: nameOf(ifindexOf(key)) },
+        { state: isOwned ? vipState.OWNED : vipState.NOT_OWNED, interface: names.get(ifindexOf(key)) ?? "" },
       ]),
     );
     vips.deleteMany(remove.map(mapKey));
     answers.deleteMany(remove.map(mapKey));
     for (const [key, isOwned] of set) this.#actual.set(key, isOwned);
     for (const key of remove) this.#actual.delete(key);
+    this.#names = names;
     this.#parts = undefined;
     return { gained, lost, written: set.length, removed: remove.length };
   }

@@ -7,11 +7,11 @@ const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
 const RTMGRP_LINK = 0x1;
 const RTMGRP_IPV4_IFADDR = 0x10;
-const RTMGRP_IPV4_ROUTE = 0x40;
 
 const IFF_UP = 0x1;
 const IFF_LOWER_UP = 0x10000;
 const ARPHRD_ETHER = 1;
+const IFLA_IFNAME = 3;
 const RT_TABLE_MAIN = 254;
 
 /** One network device as rtnetlink shows it. */
@@ -36,7 +36,7 @@ const ipv4 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset)
 const u64 = (bytes: Uint8Array, at: number) => new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, true);
 
 function parseLink({ body }: Message): Link {
-  const IFLA = { ADDRESS: 1, IFNAME: 3, MASTER: 10, LINKINFO: 18, STATS64: 23 } as const;
+  const IFLA = { ADDRESS: 1, MASTER: 10, LINKINFO: 18, STATS64: 23 } as const;
   const IFLA_INFO_SLAVE_KIND = 4;
   const view = new DataView(body.buffer, body.byteOffset);
   const found = attributes(body, 16);
@@ -46,7 +46,7 @@ function parseLink({ body }: Message): Link {
   const stats = found.get(IFLA.STATS64);
   return {
     ifindex: view.getInt32(4, true),
-    name: text(found.get(IFLA.IFNAME)),
+    name: text(found.get(IFLA_IFNAME)),
     mac: found.get(IFLA.ADDRESS) ?? new Uint8Array(6),
     isEthernet: view.getUint16(2, true) === ARPHRD_ETHER,
     isUp: (flags & IFF_UP) !== 0 && (flags & IFF_LOWER_UP) !== 0,
@@ -59,7 +59,7 @@ function parseLink({ body }: Message): Link {
 /** The network devices of one network namespace, and word of their changes. */
 export class Links implements Disposable {
   readonly #ask = new RouteSocket();
-  readonly #listen = new RouteSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE);
+  readonly #listen = new RouteSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR);
 
   /** All devices with their addresses. */
   read(): Link[] {
@@ -97,10 +97,10 @@ export class Links implements Disposable {
   changed(concerns: (name: string, ifindex: number) => boolean): boolean {
     const events = this.#listen.events();
     if (events === "lost") return true;
-    return events.some((event) => {
-      if (event.type !== RTM_NEWLINK && event.type !== RTM_DELLINK) return true;
-      const link = parseLink(event);
-      return concerns(link.name, link.ifindex);
+    return events.some(({ type, body }) => {
+      const isLink = type === RTM_NEWLINK || type === RTM_DELLINK;
+      const name = isLink ? text(attributes(body, 16).get(IFLA_IFNAME)) : "";
+      return concerns(name, new DataView(body.buffer, body.byteOffset).getUint32(4, true)); // the same place in both
     });
   }
 
