@@ -171,7 +171,7 @@ export class Speaker implements Disposable {
       this.#writeInterface(link, plan);
       this.#announcer.add(link.ifindex, link.mac);
     }
-    if (before.config.garp !== plan.config.garp) this.#announcer.pace = plan.config.garp;
+    this.#announcer.setPace(plan.config.garp);
 
     const { gained, lost, written, removed } = this.#table.apply(plan.entries, namesOf(plan.links));
 

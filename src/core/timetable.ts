@@ -31,7 +31,7 @@ export class Timetable {
   #pace: Pace;
   readonly #random: () => number;
   readonly #turns = new Map<Address, Turn>();
-  #bursts = new TinyQueue<Turn>([], byDue);
+  readonly #bursts = new TinyQueue<Turn>([], byDue);
   #refreshes = new TinyQueue<Turn>([], byDue);
   #tokens = 0;
   #filled: number;
@@ -53,9 +53,14 @@ export class Timetable {
     return this.#turns.size;
   }
 
-  set pace(pace: Pace) {
+  /** From now on: refreshes that a slower pace had put off come as the new one has it. */
+  setPace(pace: Pace, now: number): void {
+    this.#refill(now);
     this.#pace = pace;
     this.#tokens = Math.min(this.#tokens, this.#capacity);
+    const waiting = this.#refreshes.data.filter((turn) => this.#turns.get(turn.address) === turn);
+    for (const turn of waiting) turn.due = Math.min(turn.due, now + pace.refresh * this.#random());
+    this.#refreshes = new TinyQueue(waiting, byDue);
   }
 
   /** The VIP is announced from now on; one that is already is announced anew. */

@@ -26,9 +26,10 @@ export class Announcer implements Disposable {
     this.#onError = onError;
   }
 
-  set pace(pace: Pace) {
+  setPace(pace: Pace): void {
+    if (pace.refresh === this.#pace.refresh && pace.rate === this.#pace.rate) return;
     this.#pace = pace;
-    for (const { timetable } of this.#nics.values()) timetable.pace = pace;
+    for (const { timetable } of this.#nics.values()) timetable.setPace(pace, performance.now());
   }
 
   /** Announces on the interface from now on, or with another MAC. */
