@@ -2,7 +2,9 @@ import process from "node:process";
 import { Command } from "commander";
 import { ConfigError, KEYS, type Key, readConfig } from "./config.ts";
 import { parseAddress } from "./core/address.ts";
+import { examineMachine } from "./doctor.ts";
 import { pinnedStatus, type RunFile, VERSION } from "./observe/collect.ts";
+import { formatFindings } from "./observe/doctor.ts";
 import { askStatus, readRunFile } from "./observe/socket.ts";
 import { formatStatus } from "./observe/status.ts";
 import { cleanUp, run } from "./run.ts";
@@ -51,6 +53,12 @@ function clean(options: Where): void {
   );
 }
 
+function doctor(options: { config: string; json?: boolean }): void {
+  const findings = examineMachine(options.config);
+  console.log(options.json ? JSON.stringify(findings, null, 2) : formatFindings(findings));
+  if (findings.some(({ level }) => level === "error")) process.exitCode = 1;
+}
+
 /** The configuration's keys, for --help. */
 function keysHelp(): string {
   const lines = Object.entries(KEYS as Record<string, Key>).map(([path, { about, default: value }]) => {
@@ -80,6 +88,15 @@ program
   .option("--run-dir <dir>", "find the speaker by its runDir", KEYS.runDir.default)
   .option("--json", "for programs")
   .action(status);
+
+program
+  .command("doctor")
+  .description(
+    "what isat stands on here, what stands in its way, and what to do; exit status 1 where there is an error",
+  )
+  .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
+  .option("--json", "for programs")
+  .action(doctor);
 
 program
   .command("clean")

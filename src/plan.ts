@@ -2,7 +2,7 @@ import type { Config } from "./config.ts";
 import { MAX_INTERFACES } from "./core/abi.ts";
 import { formatAddress } from "./core/address.ts";
 import { type Entries, entriesOf, matches, type View, type VipRange } from "./core/ownership.ts";
-import { type Link, refusal } from "./link/links.ts";
+import { type Link, type Links, refusal } from "./link/links.ts";
 
 /** A configuration that says where to announce. */
 export type ResolvedConfig = Config & { interfaces: string[] };
@@ -16,6 +16,23 @@ export interface Plan {
   entries: Entries;
   /** What is allowed, and probably not meant. */
   warnings: string[];
+}
+
+/**
+ * Where to announce if the configuration does not say: on the interface of the default route, as it is now. To be asked
+ * once, at the start: a route that flaps later, or goes with a link that is set down, must not silence VIPs.
+ * @throws Error where there is no default route
+ */
+export function resolveInterfaces(config: Config, links: Links): ResolvedConfig {
+  if (config.interfaces) return { ...config, interfaces: config.interfaces };
+  const route = links.defaultRoute();
+  const all = links.read();
+  const found = all.find(({ ifindex }) => ifindex === route);
+  if (found) return { ...config, interfaces: [found.name] };
+  const names = all.map(({ name }) => name).join(", ");
+  throw new Error(
+    `Cannot tell on which interface to announce as there is no default route. Set interfaces: to one of ${names}`,
+  );
 }
 
 /** The links that the configuration means, and why others that it means cannot be. */

@@ -74,9 +74,10 @@ export async function run(options: RunOptions): Promise<void> {
     log.info(`stopped by ${signal}: detached, and everything removed`);
     return;
   }
+  const vips = owned === 1 ? "1 VIP" : `${owned} VIPs`;
   log.info(
-    `stopped by ${signal}: the kernel goes on answering for ${owned} VIPs, for ${formatDuration(config.fence)} at most.` +
-      ` To detach and remove everything: isat clean --config ${options.config}`,
+    `stopped by ${signal}: the kernel goes on answering for ${vips}, for ${formatDuration(config.fence)} at most.` +
+      ` To detach and remove everything: isat clean --config ${options.config} (or use isat run --clean-on-exit)`,
   );
 }
 

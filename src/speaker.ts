@@ -13,7 +13,7 @@ import { stripsVlanTags, stripVlanTags } from "./link/ethtool.ts";
 import { type Link, Links } from "./link/links.ts";
 import { PacketSocket } from "./link/packet.ts";
 import type { Log } from "./observe/log.ts";
-import { makePlan, type Plan } from "./plan.ts";
+import { makePlan, type Plan, resolveInterfaces } from "./plan.ts";
 
 /** How often the kernel's state is verified and the tick stamped, ms. */
 const TICK = 500;
@@ -41,8 +41,8 @@ export class Speaker implements Disposable {
   readonly #netns = networkNamespace();
   readonly #timers: NodeJS.Timeout[];
   readonly #entries = new Map<number, InterfaceEntry>();
-  /** Where to announce if the configuration does not say. */
-  readonly #ownInterfaces: string[];
+  /** Where to announce if a new configuration does not say. */
+  readonly #firstInterfaces: string[];
   #plan: Plan;
   /** Links changed, and the plan does not reflect it yet. */
   #isStale = false;
@@ -57,8 +57,9 @@ export class Speaker implements Disposable {
     this.#log = log;
     using stack = new DisposableStack();
     this.#links = stack.use(new Links());
-    this.#ownInterfaces = config.interfaces ?? this.#defaultInterface();
-    const plan = makePlan(this.#resolve(config), this.#links.read(), "strict");
+    const resolved = resolveInterfaces(config, this.#links);
+    this.#firstInterfaces = resolved.interfaces;
+    const plan = makePlan(resolved, this.#links.read(), "strict");
     this.#kernel = stack.use(new Kernel(config.pinDir));
     this.#socket = stack.use(new PacketSocket());
     this.#announcer = stack.use(new Announcer(this.#socket, config.garp, (error) => this.#fail(error)));
@@ -115,26 +116,8 @@ export class Speaker implements Disposable {
       this.#log.warn(`${key} changed in the file: it takes effect when isat is started again`);
       Object.assign(next, { [key]: this.config[key] });
     }
-    this.#commit(makePlan(this.#resolve(next), this.#links.read(), "strict"));
-  }
-
-  /**
-   * The interface of the default route, as it is at the start: a route that flaps later, or goes with a link that is set
-   * down, must not silence VIPs.
-   */
-  #defaultInterface(): string[] {
-    const route = this.#links.defaultRoute();
-    const links = this.#links.read();
-    const found = links.find(({ ifindex }) => ifindex === route);
-    if (found) return [found.name];
-    const names = links.map(({ name }) => name).join(", ");
-    throw new Error(
-      `Cannot tell on which interface to announce as there is no default route. Set interfaces: to one of ${names}`,
-    );
-  }
-
-  #resolve(config: Config): Config & { interfaces: string[] } {
-    return { ...config, interfaces: config.interfaces ?? this.#ownInterfaces };
+    const interfaces = next.interfaces ?? this.#firstInterfaces;
+    this.#commit(makePlan({ ...next, interfaces }, this.#links.read(), "strict"));
   }
 
   /** One round of the loop: what fails is said, and tried again by the next. */
@@ -226,7 +209,9 @@ export class Speaker implements Disposable {
       address: addressBytes(own?.address ?? 0),
       netns: this.#netns,
       vlan_strip_off: pinned?.vlan_strip_off ?? false,
-      tick_ns: pinned?.tick_ns ?? 0n,
+      // Hooks that are swapped in from another layout meet this entry before its first tick: without one they would let
+      // everything pass.
+      tick_ns: pinned?.tick_ns ?? bootTime(),
       fence_ns: BigInt(fence * NANOSECONDS),
       gone_ns: BigInt(goneAfter(fence) * NANOSECONDS),
     };

@@ -46,8 +46,8 @@ function tcProgramId(ifindex: number, direction: Direction): number | undefined 
   return new Uint32Array(options.buffer)[4]!;
 }
 
-/** Ids of the programs attached to a device of this network namespace, in the order in which they run. */
-function programIds(ifindex: number, { kind, direction }: Point): number[] {
+/** Ids of the programs attached (at clsact: by our handle) to a device of this network namespace, in the order in which they run. */
+export function programIds(ifindex: number, { kind, direction }: Point): number[] {
   if (kind === "tc") {
     const id = tcProgramId(ifindex, direction);
     return id === undefined ? [] : [id];
@@ -89,7 +89,7 @@ export function programInfo(fd: Fd): { id: number; name: string } {
   return { id: new Uint32Array(info.buffer)[1]!, name };
 }
 
-function describeProgram(id: number): string {
+export function describeProgram(id: number): string {
   const fd = libbpf.bpf_prog_get_fd_by_id(id);
   if (fd < 0) return `program id ${id}`;
   using program = new Fd(fd);

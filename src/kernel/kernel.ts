@@ -15,6 +15,9 @@ export function networkNamespace(): number {
 /** `pinDir/v1`: the folder of this layout's pins. */
 export const layoutFolder = (pinDir: string) => `${pinDir}/v${LAYOUT}`;
 
+/** Where this layout's links are pinned. */
+export const linksFolder = (pinDir: string) => `${layoutFolder(pinDir)}/links`;
+
 /** The layouts' folders under `pinDir`, this layout's excepted. */
 function otherLayouts(pinDir: string): string[] {
   const own = `v${LAYOUT}`;
@@ -31,7 +34,8 @@ export function pointsOf(hook: HookKind): Point[] {
   ];
 }
 
-const ALL_POINTS: readonly Point[] = [
+/** Every point at which isat may stand. */
+export const ALL_POINTS: readonly Point[] = [
   { kind: "tcx", direction: "egress" },
   { kind: "tcx", direction: "ingress" },
   { kind: "tc", direction: "egress" },
@@ -48,7 +52,7 @@ function programFor({ kind, direction }: Point): ProgramName {
 }
 
 /** Ids of the programs pinned by isat under `pinDir`, of whatever layout: a filter with one of these is ours. */
-function pinnedProgramIds(pinDir: string): Set<number> {
+export function pinnedProgramIds(pinDir: string): Set<number> {
   const ids = new Set<number>();
   for (const layout of [layoutFolder(pinDir), ...otherLayouts(pinDir)]) {
     const folder = `${layout}/programs`;
@@ -89,7 +93,7 @@ export class Kernel implements Disposable {
     const folder = layoutFolder(pinDir);
     this.isFresh = !existsSync(folder);
     try {
-      this.#hooks = new Hooks(`${folder}/links`);
+      this.#hooks = new Hooks(linksFolder(pinDir));
       refuseForeignPins(pinDir, folder, this.#hooks);
       this.#ownIds = pinnedProgramIds(pinDir);
       makeFolder(`${folder}/programs`);
@@ -212,7 +216,7 @@ export function clean(pinDir: string, ifindexes: readonly number[], restore: (en
   using _lock = new FolderLock(pinDir);
   const ownIds = pinnedProgramIds(pinDir);
   const folders = [layoutFolder(pinDir), ...otherLayouts(pinDir)].filter((folder) => existsSync(folder));
-  const hooks = new Hooks(`${layoutFolder(pinDir)}/links`);
+  const hooks = new Hooks(linksFolder(pinDir));
   readPinnedMaps(layoutFolder(pinDir), ({ interfaces }) => {
     for (const [, entry] of interfaces.entries()) if (entry.netns === networkNamespace()) restore(entry);
   });

@@ -1,4 +1,4 @@
-import { attributes, type Message, RouteSocket } from "./netlink.ts";
+import { attributes, type Message, NETLINK_ROUTE, NetlinkSocket } from "./netlink.ts";
 
 const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
@@ -8,6 +8,7 @@ const RTM_GETROUTE = 26;
 const RTMGRP_LINK = 0x1;
 const RTMGRP_IPV4_IFADDR = 0x10;
 
+const AF_INET = 2;
 const IFF_UP = 0x1;
 const IFF_LOWER_UP = 0x10000;
 const ARPHRD_ETHER = 1;
@@ -35,6 +36,13 @@ const u32 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).
 const ipv4 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, false);
 const u64 = (bytes: Uint8Array, at: number) => new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, true);
 
+/** A family header of which only the first byte counts. */
+function header(length: number, family = 0): Uint8Array {
+  const bytes = new Uint8Array(length);
+  bytes[0] = family;
+  return bytes;
+}
+
 function parseLink({ body }: Message): Link {
   const IFLA = { ADDRESS: 1, MASTER: 10, LINKINFO: 18, STATS64: 23 } as const;
   const IFLA_INFO_SLAVE_KIND = 4;
@@ -58,16 +66,16 @@ function parseLink({ body }: Message): Link {
 
 /** The network devices of one network namespace, and word of their changes. */
 export class Links implements Disposable {
-  readonly #ask = new RouteSocket();
-  readonly #listen = new RouteSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR);
+  readonly #ask = new NetlinkSocket(NETLINK_ROUTE);
+  readonly #listen = new NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR);
 
   /** All devices with their addresses. */
   read(): Link[] {
     const links = new Map(
-      this.#ask.dump(RTM_GETLINK, 16).map((message) => [parseLink(message).ifindex, parseLink(message)]),
+      this.#ask.dump(RTM_GETLINK, header(16)).map((message) => [parseLink(message).ifindex, parseLink(message)]),
     );
     const IFA = { ADDRESS: 1, LOCAL: 2 } as const;
-    for (const { body } of this.#ask.dump(RTM_GETADDR, 8)) {
+    for (const { body } of this.#ask.dump(RTM_GETADDR, header(8, AF_INET))) {
       const found = attributes(body, 8);
       const address = found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS);
       const ifindex = new DataView(body.buffer, body.byteOffset).getUint32(4, true);
@@ -79,7 +87,7 @@ export class Links implements Disposable {
   /** The device of the IPv4 default route with the lowest metric; undefined where there is none. */
   defaultRoute(): number | undefined {
     const RTA = { OIF: 4, PRIORITY: 6, TABLE: 15 } as const;
-    const routes = this.#ask.dump(RTM_GETROUTE, 12).flatMap(({ body }) => {
+    const routes = this.#ask.dump(RTM_GETROUTE, header(12, AF_INET)).flatMap(({ body }) => {
       const found = attributes(body, 12);
       const table = found.get(RTA.TABLE);
       const oif = found.get(RTA.OIF);

@@ -4,15 +4,17 @@ import { errno, errnoName, libc } from "../ffi/libc.ts";
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
-const NETLINK_ROUTE = 0;
+export const NETLINK_ROUTE = 0;
+export const NETLINK_GENERIC = 16;
 const MSG_DONTWAIT = 0x40;
-const NLM_F_REQUEST_DUMP = 0x301;
+const NLM_F_REQUEST = 0x1;
+const NLM_F_DUMP = 0x300;
 const NLM_F_DUMP_INTR = 0x10;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const NLMSG_OVERRUN_BYTES = 1 << 18;
 
-/** One rtnetlink message: its type (rtnetlink(7)) and what follows the netlink header. */
+/** One message: its type (rtnetlink(7), or the generic family) and what follows the netlink header. */
 export interface Message {
   type: number;
   body: Uint8Array;
@@ -31,14 +33,23 @@ export function attributes(body: Uint8Array, offset: number): Map<number, Uint8A
   return found;
 }
 
-/** A NETLINK_ROUTE socket of the network namespace in which it was opened. (/sys/class/net shows another's.) */
-export class RouteSocket implements Disposable {
+/** An attribute with its header, padded. */
+export function attribute(type: number, value: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array((4 + value.length + 3) & ~3);
+  new DataView(bytes.buffer).setUint16(0, 4 + value.length, true);
+  new DataView(bytes.buffer).setUint16(2, type, true);
+  bytes.set(value, 4);
+  return bytes;
+}
+
+/** A netlink socket of the network namespace in which it was opened. (/sys/class/net shows another's.) */
+export class NetlinkSocket implements Disposable {
   readonly #fd: number;
   readonly #buffer = new Uint8Array(NLMSG_OVERRUN_BYTES);
 
   /** @param groups a mask of RTMGRP_* to listen to; 0 to ask only */
-  constructor(groups = 0) {
-    this.#fd = libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  constructor(protocol: number, groups = 0) {
+    this.#fd = libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
     if (this.#fd < 0) throw new Error(`Cannot open a netlink socket: ${errnoName(ffi.errno())}`);
     const address = new Uint32Array([AF_NETLINK, 0, groups]);
     if (libc.bind(this.#fd, new Uint8Array(address.buffer), 12) < 0) {
@@ -81,20 +92,11 @@ export class RouteSocket implements Disposable {
     }
   }
 
-  /** Everything of one kind. @param type RTM_GET*; @param headerLength bytes of the request's family header */
-  dump(type: number, headerLength: number): Message[] {
+  /** Everything of one kind. @param type RTM_GET*; @param body the request's family header */
+  dump(type: number, body: Uint8Array): Message[] {
     const ATTEMPTS = 5; // a table that changes under the dump is read again
     for (let attempt = 1; ; attempt++) {
-      const request = new Uint8Array(16 + headerLength);
-      const view = new DataView(request.buffer);
-      view.setUint32(0, request.length, true);
-      view.setUint16(4, type, true);
-      view.setUint16(6, NLM_F_REQUEST_DUMP, true);
-      const AF_INET = 2;
-      if (type !== 18) request[16] = AF_INET;
-      if (Number(libc.sendto(this.#fd, request, request.length, 0, null, 0)) < 0) {
-        throw new Error(`Cannot ask netlink: ${errnoName(ffi.errno())}`);
-      }
+      this.#ask(type, body, NLM_F_REQUEST | NLM_F_DUMP);
       const all: Message[] = [];
       let interrupted = false;
       for (let done = false; !done; ) {
@@ -105,6 +107,27 @@ export class RouteSocket implements Disposable {
         done = received.done;
       }
       if (!interrupted || attempt === ATTEMPTS) return all;
+    }
+  }
+
+  /** The one message that answers a request. @throws Error where the kernel refuses */
+  get(type: number, body: Uint8Array): Message {
+    this.#ask(type, body, NLM_F_REQUEST);
+    for (;;) {
+      const received = this.#receive(0);
+      if (received !== "lost" && received?.messages[0]) return received.messages[0];
+    }
+  }
+
+  #ask(type: number, body: Uint8Array, flags: number): void {
+    const request = new Uint8Array(16 + body.length);
+    const view = new DataView(request.buffer);
+    view.setUint32(0, request.length, true);
+    view.setUint16(4, type, true);
+    view.setUint16(6, flags, true);
+    request.set(body, 16);
+    if (Number(libc.sendto(this.#fd, request, request.length, 0, null, 0)) < 0) {
+      throw new Error(`Cannot ask netlink: ${errnoName(ffi.errno())}`);
     }
   }
 

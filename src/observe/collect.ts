@@ -4,7 +4,8 @@ import { type Address, formatAddress } from "../core/address.ts";
 import { addressOf, type Entries, ifindexOf, ownerOf, standings } from "../core/ownership.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { bootTime } from "../ffi/libc.ts";
-import { layoutFolder } from "../kernel/kernel.ts";
+import { Hooks } from "../kernel/hooks.ts";
+import { layoutFolder, linksFolder } from "../kernel/kernel.ts";
 import { type Maps, readPinnedMaps } from "../kernel/object.ts";
 import { keyOf, readEntries } from "../kernel/vips.ts";
 import type { Speaker } from "../speaker.ts";
@@ -118,6 +119,16 @@ export function runningStatus(speaker: Speaker, configError: string | undefined,
   };
 }
 
+/** The links that are pinned for a device. (A clsact filter has no link: it is not told without a speaker.) */
+function pinnedHooks(pinDir: string, ifindex: number): string[] {
+  const hooks = new Hooks(linksFolder(pinDir));
+  const its = hooks.pinned().filter((pinned) => pinned.ifindex === ifindex);
+  return its.map(({ point }) => {
+    const state = hooks.hasDevice(point, ifindex) ? "attached" : "its device is gone";
+    return `${point.kind} ${point.direction}: ${state}`;
+  });
+}
+
 /** What stands in the kernel while no speaker runs; undefined where nothing does. */
 export function pinnedStatus({ node, pinDir, runDir, hold }: RunFile, only: Address | undefined): Status | undefined {
   return readPinnedMaps(layoutFolder(pinDir), (maps) => ({
@@ -128,7 +139,7 @@ export function pinnedStatus({ node, pinDir, runDir, hold }: RunFile, only: Addr
     pinDir,
     runDir,
     members: [],
-    interfaces: interfaceStatuses(maps, hold),
+    interfaces: interfaceStatuses(maps, hold).map((each) => ({ ...each, hooks: pinnedHooks(pinDir, each.ifindex) })),
     vips: vipStatuses(maps, readEntries(maps), only, (_, isOwned) => (isOwned ? node : undefined)),
     configError: undefined,
     lastError: undefined,
