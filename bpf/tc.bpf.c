@@ -11,7 +11,7 @@ int isat_ingress(struct __sk_buff *skb)
 {
 	__be16 protocol = skb->protocol;
 	__u32 ifindex = skb->ifindex;
-	__u8 answer[FRAME_MIN];
+	__u8 answer[ANSWER_ROOM] __attribute__((aligned(8)));
 	struct frame *frame;
 	enum verdict verdict;
 
