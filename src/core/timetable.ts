@@ -7,6 +7,9 @@ import type { Address } from "./address.ts";
  */
 export const BURST = [0, 1_100, 3_100] as const;
 
+/** A Linux host ignores a second announcement that comes sooner than this, ms. */
+const LOCKTIME = 1_000;
+
 export interface Pace {
   /** ms between two refreshes of a VIP: below a third of a switch's FDB ageing (300 s), above active-ack's 60 s. */
   refresh: number;
@@ -21,7 +24,12 @@ interface Turn {
   /** How many of the burst have gone; BURST.length: a refresh. */
   step: number;
   gained: number;
+  /** When the last one went, ms; -Infinity: none has. */
+  sent: number;
 }
+
+/** A bucket that floating-point sums leave a hair below one token holds one. */
+const TOKEN = 1 - 1e-9;
 
 /**
  * When which VIP is announced on one interface: a burst when it is gained, then refreshes, all under one token bucket,
@@ -59,13 +67,16 @@ export class Timetable {
     this.#pace = pace;
     this.#tokens = Math.min(this.#tokens, this.#capacity);
     const waiting = this.#refreshes.data.filter((turn) => this.#turns.get(turn.address) === turn);
-    for (const turn of waiting) turn.due = Math.min(turn.due, now + pace.refresh * this.#random());
+    for (const turn of waiting) {
+      const soon = Math.max(now + pace.refresh * this.#random(), turn.sent + LOCKTIME);
+      turn.due = Math.min(turn.due, soon);
+    }
     this.#refreshes = new TinyQueue(waiting, byDue);
   }
 
   /** The VIP is announced from now on; one that is already is announced anew. */
   gain(address: Address, now: number): void {
-    const turn = { address, due: now, step: 0, gained: now };
+    const turn = { address, due: now, step: 0, gained: now, sent: Number.NEGATIVE_INFINITY };
     this.#turns.set(address, turn);
     this.#bursts.push(turn);
   }
@@ -76,7 +87,7 @@ export class Timetable {
    */
   keep(address: Address, now: number): void {
     const due = now + this.#pace.refresh * this.#random();
-    const turn = { address, due, step: BURST.length, gained: now };
+    const turn = { address, due, step: BURST.length, gained: now, sent: Number.NEGATIVE_INFINITY };
     this.#turns.set(address, turn);
     this.#refreshes.push(turn);
   }
@@ -88,7 +99,7 @@ export class Timetable {
   /** The next VIP to announce now; undefined where none is due, or the bucket is empty. */
   next(now: number): Address | undefined {
     this.#refill(now);
-    if (this.#tokens < 1) return undefined;
+    if (this.#tokens < TOKEN) return undefined;
     for (const queue of [this.#bursts, this.#refreshes]) {
       const turn = this.#due(queue, now);
       if (!turn) continue;
@@ -105,7 +116,7 @@ export class Timetable {
     const heads = [this.#bursts, this.#refreshes].flatMap((queue) => this.#head(queue)?.due ?? []);
     if (heads.length === 0) return undefined;
     this.#refill(now);
-    const tokenAt = this.#tokens >= 1 ? now : now + ((1 - this.#tokens) * 1000) / this.#pace.rate;
+    const tokenAt = this.#tokens >= TOKEN ? now : now + ((1 - this.#tokens) * 1000) / this.#pace.rate;
     return Math.max(Math.min(...heads), tokenAt);
   }
 
@@ -125,6 +136,7 @@ export class Timetable {
 
   #schedule(turn: Turn, now: number): void {
     const { refresh } = this.#pace;
+    turn.sent = now;
     turn.step = Math.min(turn.step + 1, BURST.length + 1);
     const offset = BURST[turn.step];
     if (offset !== undefined) {

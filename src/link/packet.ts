@@ -6,15 +6,18 @@ const AF_PACKET = 17;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
 
-/** What became of a frame: a link that is down or gone, or a full queue, is no fault of the program's. */
-export type Sent = "sent" | "link is down" | "link is gone" | "queue is full";
+/**
+ * What became of a frame. That a link is down or gone, or that the frame was dropped on its way out (by a full queue, or by
+ * the guard, for a VIP that is not owned), is no fault of the program's.
+ */
+export type Sent = "sent" | "link is down" | "link is gone" | "dropped";
 
 const REFUSALS: Record<number, Sent> = {
   [errno.ENETDOWN]: "link is down",
   [errno.ENXIO]: "link is gone",
   [errno.ENODEV]: "link is gone",
-  [errno.ENOBUFS]: "queue is full",
-  [errno.EAGAIN]: "queue is full",
+  [errno.ENOBUFS]: "dropped",
+  [errno.EAGAIN]: "dropped",
 };
 
 /**
