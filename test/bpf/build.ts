@@ -1,0 +1,34 @@
+import { execFileSync } from "node:child_process";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { machine } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const BPF = fileURLToPath(new URL("../../bpf", import.meta.url));
+
+/** The files of bpf/. */
+export const SOURCES = readdirSync(BPF);
+
+/** Copies bpf/ to `folder`, with the files' text as `edit` changes it; returns the folder. */
+export function copySources(folder: string, edit: (text: string, name: string) => string): string {
+  cpSync(BPF, folder, { recursive: true });
+  for (const name of SOURCES) {
+    const path = join(folder, name);
+    writeFileSync(path, edit(readFileSync(path, "utf8"), name));
+  }
+  return folder;
+}
+
+/** Compiles and links as scripts/build-bpf does, without its check; returns the object. */
+export function build(folder: string): string {
+  const include = `-I/usr/include/${machine()}-linux-gnu`;
+  const flags = ["-g", "-O2", "-Wall", "-Werror", "-target", "bpf", "-mcpu=v3", include];
+  const parts = ["tc", "xdp", "egress"].map((name) => {
+    const out = join(folder, `${name}.o`);
+    execFileSync("clang", [...flags, "-c", join(folder, `${name}.bpf.c`), "-o", out], { stdio: "pipe" });
+    return out;
+  });
+  const out = join(folder, "isat.bpf.o");
+  execFileSync("bpftool", ["gen", "object", out, ...parts], { stdio: "pipe" });
+  return out;
+}

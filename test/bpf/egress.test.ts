@@ -1,0 +1,224 @@
+/**
+ * The guard at TC egress, on the compiled program: ARP whose SPA is a managed VIP leaves only if the VIP is owned here
+ * and the MAC is ours.
+ *
+ * Usage: egress.test.ts [OBJECT], to see the rows fail on an object that was broken on purpose.
+ */
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { findObject } from "../../src/kernel/object.ts";
+import { type Action, Bench, bytes, type Clock, type Counters, hex, neighbours } from "./run.ts";
+
+const OUR_MAC = "02 15 a7 00 00 01";
+const OTHER_MAC = "02 15 a7 00 00 02";
+const CLIENT = "02 00 5e 10 00 fe";
+const CLIENT_IP = "0a 09 ff fe";
+const OWN_ADDRESS = "0a 09 ff 01";
+const NO_ADDRESS = "00 00 00 00";
+const BROADCAST = "ff ff ff ff ff ff";
+const OWNED = "0a 09 00 01";
+const NOT_OWNED = "0a 09 00 02";
+const OWNED_ELSEWHERE = "0a 09 00 03"; // owned, but on another interface
+
+const FRAME = {
+  destination: BROADCAST,
+  source: OUR_MAC,
+  /** A VLAN tag, or none. */
+  tag: "",
+  type: "08 06",
+  hardware: "00 01",
+  protocol: "08 00",
+  lengths: "06 04",
+  op: "00 01",
+  sha: OUR_MAC,
+  spa: OWNED,
+  tha: "00 00 00 00 00 00",
+  tpa: CLIENT_IP,
+  padding: "00 ".repeat(18),
+};
+type Fields = Partial<typeof FRAME>;
+
+const frame = (fields: Fields): Uint8Array => bytes(Object.values({ ...FRAME, ...fields }).join(""));
+
+/** The three kinds of ARP that name a VIP as their sender, and the two forms of an announcement. */
+const kinds: [what: string, isClaim: boolean, fields: (vip: string) => Fields][] = [
+  ["a question that names the VIP as its sender", false, (vip) => ({ spa: vip })],
+  ["a unicast question that names the VIP as its sender", false, (vip) => ({ spa: vip, destination: CLIENT })],
+  ["a question for another VIP", false, (vip) => ({ spa: vip, tpa: vip === OWNED ? NOT_OWNED : OWNED })],
+  ["an answer", true, (vip) => ({ op: "00 02", spa: vip, destination: CLIENT, tha: CLIENT })],
+  ["an announcement", true, (vip) => ({ spa: vip, tpa: vip })],
+  ["an announcement in reply form", true, (vip) => ({ op: "00 02", spa: vip, tpa: vip, tha: BROADCAST })],
+  ["a reverse request that names the VIP", true, (vip) => ({ op: "00 03", spa: vip })],
+  ["ARP of an unknown op", true, (vip) => ({ op: "01 00", spa: vip })],
+];
+
+interface Row {
+  what: string;
+  fields: Fields;
+  action: Action;
+  counters?: Counters;
+  /** The SPA with which it leaves; undefined: as it was. */
+  spa?: string;
+  clock?: Clock | "no entry";
+  /** The interface has no address of its own. */
+  isBare?: boolean;
+  /** Cut, or grown with zeroes, to this length. */
+  length?: number;
+}
+
+const untouched = (what: string, fields: Fields, more: Partial<Row> = {}): Row => ({
+  what,
+  fields,
+  action: "pass",
+  ...more,
+});
+
+/** What must happen to one of {@link kinds} where the VIP is not this node's to claim with this frame. */
+function guarded(why: string, change: Fields, vip: string, more: Partial<Row> = {}): Row[] {
+  return kinds.map(([kind, isClaim, fields]): Row => {
+    const common = { fields: { ...fields(vip), ...change }, ...more };
+    if (isClaim)
+      return { what: `${kind} is dropped ${why}`, action: "drop", counters: { egress_dropped: 1 }, ...common };
+    return {
+      what: `${kind} goes out under the interface's own address ${why}`,
+      action: "pass",
+      counters: { egress_rewritten: 1 },
+      spa: more.isBare ? NO_ADDRESS : OWN_ADDRESS,
+      ...common,
+    };
+  });
+}
+
+const rows: Row[] = [
+  ...kinds.map(
+    ([kind, , fields]): Row =>
+      untouched(`${kind} leaves where the VIP is owned here and the MAC is ours`, fields(OWNED), {
+        counters: { egress_claimed: 1 },
+      }),
+  ),
+  ...guarded("where the VIP is owned here and SHA is another MAC", { sha: OTHER_MAC }, OWNED),
+  ...guarded("where the VIP is owned here and the Ethernet source is another MAC", { source: OTHER_MAC }, OWNED),
+  ...guarded("where the VIP is owned here and both MACs are another's", { source: OTHER_MAC, sha: OTHER_MAC }, OWNED),
+  ...guarded("where another node owns the VIP", {}, NOT_OWNED),
+  ...guarded(
+    "where another node owns the VIP and the MAC is another's",
+    { source: OTHER_MAC, sha: OTHER_MAC },
+    NOT_OWNED,
+  ),
+  ...guarded("past the fence, though the VIP is owned here", {}, OWNED, { clock: "fenced" }),
+  ...guarded("past the fence, where another node owns the VIP", {}, NOT_OWNED, { clock: "fenced" }),
+  ...guarded("(it has none: 0.0.0.0) where another node owns the VIP", {}, NOT_OWNED, { isBare: true }),
+  ...guarded("(it has none: 0.0.0.0) past the fence", {}, OWNED, { isBare: true, clock: "fenced" }),
+
+  ...kinds.flatMap(([kind, , fields]) => [
+    untouched(`${kind} leaves untouched where the address is no VIP`, fields(CLIENT_IP)),
+    untouched(`${kind} leaves untouched where the VIP is another interface's`, fields(OWNED_ELSEWHERE)),
+    ...(["no entry", "never ticked", "gone", "gone, by limits in the wrong order"] as const).flatMap((clock) => [
+      untouched(`${kind} leaves untouched where the interface is: ${clock}`, fields(NOT_OWNED), { clock }),
+      untouched(
+        `${kind} with another MAC leaves untouched where the interface is: ${clock}`,
+        {
+          ...fields(OWNED),
+          sha: OTHER_MAC,
+        },
+        { clock },
+      ),
+    ]),
+  ]),
+  untouched(
+    "a claim leaves though the tick in the map is younger than the frame",
+    { spa: OWNED, tpa: OWNED },
+    {
+      clock: "ticked a moment after this frame",
+      counters: { egress_claimed: 1 },
+    },
+  ),
+  untouched("a question for a VIP from the interface's own address leaves untouched", {
+    spa: OWN_ADDRESS,
+    tpa: NOT_OWNED,
+  }),
+  untouched("a probe for a VIP (SPA 0.0.0.0) leaves untouched", { spa: NO_ADDRESS, tpa: NOT_OWNED }),
+
+  untouched("IPv4 leaves untouched", { type: "08 00", spa: NOT_OWNED }),
+  untouched("a tagged frame leaves untouched, for its VLAN is another network", { tag: "81 00 00 05", spa: NOT_OWNED }),
+  untouched("ARP for other hardware leaves untouched", { hardware: "00 06", spa: NOT_OWNED }),
+  untouched("ARP for another protocol leaves untouched", { protocol: "86 dd", spa: NOT_OWNED }),
+  untouched("ARP with other hardware addresses leaves untouched", { lengths: "08 04", spa: NOT_OWNED }),
+  untouched("ARP with other protocol addresses leaves untouched", { lengths: "06 10", spa: NOT_OWNED }),
+  ...Array.from({ length: 28 }, (_, i) =>
+    untouched(`ARP cut short to ${14 + i} bytes leaves untouched`, { spa: NOT_OWNED }, { length: 14 + i }),
+  ),
+  ...[42, 43, 59, 64, 1514].flatMap((length): Row[] => [
+    {
+      what: `of a question of ${length} bytes only the SPA is rewritten`,
+      fields: { spa: NOT_OWNED },
+      length,
+      action: "pass",
+      counters: { egress_rewritten: 1 },
+      spa: OWN_ADDRESS,
+    },
+    {
+      what: `a claim of ${length} bytes is dropped where another node owns the VIP`,
+      fields: { spa: NOT_OWNED, tpa: NOT_OWNED },
+      length,
+      action: "drop",
+      counters: { egress_dropped: 1 },
+    },
+  ]),
+
+  // every bit of every comparison
+  ...[...neighbours(OUR_MAC)].flatMap(([bit, mac]): Row[] => [
+    {
+      what: `a claim whose SHA is ours but for bit ${bit} is dropped`,
+      fields: { tpa: OWNED, sha: mac },
+      action: "drop",
+      counters: { egress_dropped: 1 },
+    },
+    {
+      what: `a claim whose Ethernet source is ours but for bit ${bit} is dropped`,
+      fields: { tpa: OWNED, source: mac },
+      action: "drop",
+      counters: { egress_dropped: 1 },
+    },
+  ]),
+  ...[...neighbours(NOT_OWNED)]
+    .filter(([, spa]) => spa !== OWNED_ELSEWHERE)
+    .map(([bit, spa]): Row => untouched(`a question from the VIP but for bit ${bit} leaves untouched`, { spa })),
+  ...[...neighbours(NOT_OWNED)].map(
+    ([bit, tpa]): Row => ({
+      what: `a request for the VIP but for bit ${bit} from the VIP is a question`,
+      fields: { spa: NOT_OWNED, tpa },
+      action: "pass",
+      counters: { egress_rewritten: 1 },
+      spa: OWN_ADDRESS,
+    }),
+  ),
+];
+
+const bench = new Bench("isat-t-bpf-egress-", process.argv[2] ?? findObject());
+bench.countVerdicts();
+bench.addVip("10.9.0.1", "owned");
+bench.addVip("10.9.0.2", "not owned");
+bench.addVip("10.9.0.3", "owned", 2);
+
+for (const { what, fields, action, counters = {}, spa, clock = "live", isBare, length = 60 } of rows) {
+  test(what, () => {
+    bench.setInterface(clock === "no entry" ? undefined : clock, bytes(OUR_MAC), isBare ? "0.0.0.0" : "10.9.255.1");
+    const cut = (whole: Uint8Array) => {
+      const out = new Uint8Array(length);
+      out.set(whole.subarray(0, length));
+      return out;
+    };
+    const expected = spa === undefined ? fields : { ...fields, spa };
+    assert.equal(bench.run("isat_egress", cut(frame(fields))), {
+      action,
+      counters,
+      frame: hex(cut(frame(expected))),
+      answers: {},
+    });
+  });
+}
+
+test.after(() => bench[Symbol.dispose]());
+test.run();

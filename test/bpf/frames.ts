@@ -1,0 +1,108 @@
+/** Frames that nobody thought of: from a seed, so that a run can be repeated. */
+
+/** mulberry32: numbers from 0 to 1, the same for the same seed. */
+export function randomOf(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** What a field may hold: values that matter, each as bytes. */
+export interface Pools {
+  macs: readonly Uint8Array[];
+  ips: readonly Uint8Array[];
+}
+
+const pick = <T>(random: () => number, values: readonly T[]): T => values[Math.floor(random() * values.length)]!;
+
+/** BPF_PROG_TEST_RUN refuses frames that say IP and are too short for its header. */
+export const isRunnable = (frame: Uint8Array): boolean =>
+  frame.length >= 54 || !["8,0", "134,221"].includes(frame.subarray(12, 14).join());
+
+/** A frame that can be run, of 14 bytes at least: mostly ARP with fields that matter, often mutated, cut, grown or tagged. */
+export function makeFrame(random: () => number, { macs, ips }: Pools): Uint8Array {
+  const mac = () => pick(random, macs);
+  const ip = () => pick(random, ips);
+  const chance = (of: number) => random() < of;
+  const word = (usual: number, others: readonly number[]) => {
+    const value = chance(0.95) ? usual : pick(random, others);
+    return [value >> 8, value & 255];
+  };
+  const source = mac();
+  const sha = chance(0.8) ? source : mac();
+  const spa = ip();
+  let frame: Uint8Array = Uint8Array.of(
+    ...[...mac(), ...source],
+    ...(chance(0.05)
+      ? [
+          ...pick(random, [
+            [0x81, 0],
+            [0x88, 0xa8],
+          ]),
+          0,
+          7,
+        ]
+      : []),
+    ...word(0x0806, [0x0800, 0x86dd, 0x0608, 0x8100, 0x88b5]),
+    ...word(1, [0, 6, 0x0100]),
+    ...word(0x0800, [0x0806, 0x86dd, 0x0008]),
+    ...[chance(0.97) ? 6 : pick(random, [0, 4, 8]), chance(0.97) ? 4 : pick(random, [0, 6, 16])],
+    ...(chance(0.7)
+      ? [0, 1]
+      : pick(random, [
+          [0, 2],
+          [0, 0],
+          [1, 0],
+          [0, 3],
+          [1, 1],
+        ])),
+    ...[...sha, ...spa, ...mac(), ...(chance(0.1) ? spa : ip())],
+    ...new Uint8Array(18),
+  );
+  if (chance(0.2)) for (let i = 42; i < frame.length; i++) frame[i] = Math.floor(random() * 256);
+  if (chance(0.15))
+    frame = resize(frame, pick(random, [14, 17, 18, 20, 41, 42, 43, 59, 60, 61, 64, 128, 1514]), random);
+  if (chance(0.1)) frame = resize(frame, 14 + Math.floor(random() * 100), random);
+  for (let flips = chance(0.25) ? 1 + Math.floor(random() * 3) : 0; flips > 0; flips--) {
+    const at = Math.floor(random() * Math.min(frame.length, 64));
+    frame[at] = chance(0.5) ? frame[at]! ^ (1 << Math.floor(random() * 8)) : Math.floor(random() * 256);
+  }
+  if (!isRunnable(frame)) frame.set([0x88, 0xb5], 12);
+  return frame;
+}
+
+function resize(frame: Uint8Array, length: number, random: () => number): Uint8Array {
+  const resized = Uint8Array.from({ length }, () => Math.floor(random() * 256));
+  resized.set(frame.subarray(0, length));
+  return resized;
+}
+
+/**
+ * The smallest frame that still fails: bytes zeroed and the end cut off for as long as `fails` holds.
+ * @param fails is asked a few hundred times
+ */
+export function shrink(frame: Uint8Array, fails: (frame: Uint8Array) => boolean): Uint8Array {
+  let smallest = frame;
+  for (let length = smallest.length - 1; length >= 14; length--) {
+    const shorter = smallest.slice(0, length);
+    if (!isRunnable(shorter) || !fails(shorter)) break;
+    smallest = shorter;
+  }
+  for (let at = 0; at < smallest.length; at++) {
+    const zeroed = smallest.slice();
+    zeroed[at] = 0;
+    if (smallest[at] !== 0 && isRunnable(zeroed) && fails(zeroed)) smallest = zeroed;
+  }
+  return smallest;
+}
+
+/** A capture of one frame, for `tcpdump -r -`: the classic pcap format, Ethernet. */
+export function pcap(frame: Uint8Array): Uint8Array {
+  const header = Uint32Array.of(0xa1b2c3d4, 0x00040002, 0, 0, 65_535, 1);
+  const record = Uint32Array.of(0, 0, frame.length, frame.length);
+  return Uint8Array.of(...new Uint8Array(header.buffer), ...new Uint8Array(record.buffer), ...frame);
+}

@@ -1,0 +1,230 @@
+/** What the object asks of a kernel and of the one who loads it, and that its layout is the control plane's. */
+import { execFileSync } from "node:child_process";
+import { chmodSync, chownSync, copyFileSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { differences } from "../../scripts/check-abi.ts";
+import { LAYOUT } from "../../src/core/abi.ts";
+import { findObject } from "../../src/kernel/object.ts";
+import { Links } from "../../src/link/links.ts";
+import { inNamespace, Namespaces } from "../lab/namespaces.ts";
+import { build, copySources, SOURCES } from "./build.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const object = findObject();
+const namespaces = new Namespaces("isat-t-bpf-load-");
+
+/** A copy of bpf/ in which `edit` changes the files' text; returns its folder. */
+const copyOfSources = (edit: (text: string) => string): string => copySources(namespaces.folder(), edit);
+
+// ---- the layout
+
+test("the object's layout is the control plane's", () => {
+  assert.equal(differences(object), []);
+});
+
+test("an object built from an untouched copy has that layout too, so that what follows shows the edits alone", () => {
+  assert.equal(differences(build(copyOfSources((text) => text))), []);
+});
+
+test("the header and the control plane name the same number of the layout", () => {
+  const number = /^#define ISAT_LAYOUT (\d+)$/m.exec(readFileSync(join(ROOT, "bpf/isat.h"), "utf8"))?.[1];
+  assert.is(Number(number), LAYOUT);
+});
+
+const edits: [what: string, from: RegExp, to: string, says: RegExp][] = [
+  [
+    "two fields that changed places",
+    /(\t__u64 fence_ns;[^\n]*\n)(\t__u64 gone_ns;[^\n]*\n)/,
+    "$2$1",
+    /struct interface: field 7: .*"gone_ns".*"fence_ns"/,
+  ],
+  [
+    "two fields of one map that changed places",
+    /(\t__u64 answered;\n)(\t__u64 last_answer_ns;\n)/,
+    "$2$1",
+    /struct answers: field 0/,
+  ],
+  ["a field that grew", /__u32 netns;/, "__u64 netns;", /struct interface: field 4/],
+  [
+    "a field that grew within the struct's padding",
+    /_Bool vlan_strip_off;/,
+    "__u16 vlan_strip_off;",
+    /struct interface: field 5/,
+  ],
+  ["a field that shrank", /char interface\[16\];/g, "char interface[15];", /struct vip: field 1/],
+  ["a field of another name", /\bfence_ns\b/g, "limit_ns", /struct interface: field 7/],
+  ["a field more", /\t__u64 last_answer_ns;/, "$&\n\t__u64 first_answer_ns;", /struct answers: size: 24 .*, 16/],
+  ["a field less", /\t__u32 netns;[^\n]*\n/, "", /struct interface: field 4/],
+  ["an enum value of another name", /\bOWNED\b/g, "MINE", /enum vip_state: .*"MINE"/],
+  ["an enum value of another number", /\bOWNED = 1\b/, "OWNED = 2", /enum vip_state: .*"OWNED":2/],
+  ["an enum value more", /\tOWNED = 1,/, "$&\n\tYIELDED = 2,", /enum vip_state: .*"YIELDED"/],
+  ["an enum of another name", /\benum vip_state\b/g, "enum entry_state", /struct vip: field 0/],
+  ["a number where there was an enum", /enum vip_state state;/, "__u32 state;", /struct vip: field 0/],
+  ["a key in another order", /(\t__u8 ip\[4\];\n)(\t__u32 ifindex;\n)/, "$2$1", /struct vip_key: field 0/],
+  ["a map of another size", /ISAT_MAX_VIPS 65536/, "ISAT_MAX_VIPS 1024", /map vips: max_entries: 1024 .* 65536/],
+  ["a map of another name", /\banswers(?= SEC|, &key)/g, "replies", /map answers: not in the object/],
+  [
+    "a map with the value of another",
+    /__type\(value, struct answers\);/,
+    "__type(value, struct vip);",
+    /struct vip: .*|struct answers: name/,
+  ],
+];
+for (const [what, from, to, says] of edits) {
+  test(`the check finds ${what}`, () => {
+    const before = copyOfSources((text) => text);
+    const folder = copyOfSources((text) => text.replace(from, to));
+    const texts = [before, folder].map((copy) => SOURCES.map((name) => readFileSync(join(copy, name), "utf8")).join());
+    assert.is.not(texts[0], texts[1], `the edit finds nothing to change in bpf/: ${from}`);
+    const found = differences(build(folder));
+    assert.ok(
+      found.some((line) => says.test(line)),
+      `found: ${JSON.stringify(found)}`,
+    );
+  });
+}
+
+test("the compiler refuses counters that changed places, for a verdict would be counted as another", () => {
+  const folder = copyOfSources((text) => text.replace(/(\t__u64 gone;\n)(\t__u64 bad_sender;\n)/, "$2$1"));
+  assert.throws(() => build(folder), /a verdict and its counter must stand at the same place/);
+});
+
+// ---- what the kernel has to have: Linux 5.10
+
+/** Helper functions by their numbers (enum bpf_func_id), with the kernel that brought them. */
+const HELPERS: Record<number, [name: string, since: string]> = {
+  1: ["bpf_map_lookup_elem", "3.18"],
+  9: ["bpf_skb_store_bytes", "4.1"],
+  23: ["bpf_redirect", "4.4"],
+  38: ["bpf_skb_change_tail", "4.9"],
+  39: ["bpf_skb_pull_data", "4.9"],
+  65: ["bpf_xdp_adjust_tail", "4.18"],
+  125: ["bpf_ktime_get_boot_ns", "5.8"],
+};
+/** Map types by their numbers (enum bpf_map_type). */
+const MAP_TYPES: Record<number, [name: string, since: string]> = { 1: ["BPF_MAP_TYPE_HASH", "3.19"] };
+const OLDEST = "5.10";
+
+const isWithin = (version: string): boolean => {
+  const [major, minor] = version.split(".").map(Number);
+  const [oldestMajor, oldestMinor] = OLDEST.split(".").map(Number);
+  return major! < oldestMajor! || (major === oldestMajor && minor! <= oldestMinor!);
+};
+
+const instructions = execFileSync("llvm-objdump", ["-d", "--no-show-raw-insn", object], { encoding: "utf8" });
+const found = (pattern: RegExp) => [...new Set([...instructions.matchAll(pattern)].map(([, what]) => what!))];
+
+test("the object calls the helper functions of this list, all of them in Linux 5.10", () => {
+  const called = found(/\bcall (\d+)/g)
+    .map(Number)
+    .sort((a, b) => a - b);
+  assert.equal(called, Object.keys(HELPERS).map(Number));
+  for (const [name, since] of Object.values(HELPERS)) assert.ok(isWithin(since), `${name} came with Linux ${since}`);
+});
+
+test("the object's maps are of the types of this list, all of them in Linux 5.10", () => {
+  const { types } = JSON.parse(execFileSync("bpftool", ["-j", "btf", "dump", "file", object], { encoding: "utf8" }));
+  const byId = new Map<
+    number,
+    { kind: string; type_id: number; nr_elems: number; members: { name: string; type_id: number }[] }
+  >(types.map((type: { id: number }) => [type.id, type]));
+  // __uint(type, N) is a pointer to an array of N elements
+  const used = [...byId.values()]
+    .filter(({ kind }) => kind === "VAR")
+    .flatMap(({ type_id }) => byId.get(type_id)?.members?.find(({ name }) => name === "type") ?? [])
+    .map(({ type_id }) => byId.get(byId.get(type_id)!.type_id)!.nr_elems);
+  assert.is(used.length, 4);
+  assert.equal([...new Set(used)], Object.keys(MAP_TYPES).map(Number));
+  for (const [name, since] of Object.values(MAP_TYPES)) assert.ok(isWithin(since), `${name} came with Linux ${since}`);
+});
+
+test("the object has no instruction younger than Linux 5.10: no atomic but addition (5.12), no long jump (6.6)", () => {
+  assert.equal(found(/\b(atomic_\w+|xchg\w*|cmpxchg\w*|gotol|may_goto|s[/%]=|bswap\d+)/g), []);
+  const locked = found(/\block \*\((u\d+) \*\)\(r\d \+ \d+\) \+= r\d/g);
+  assert.equal(locked, ["u64"]);
+});
+
+test("the object has no global data, which would be a map more", () => {
+  const sections = execFileSync("llvm-objdump", ["-h", object], { encoding: "utf8" });
+  assert.not.match(sections, /\.(rodata|data|bss)\b/);
+});
+
+// ---- what the one who loads it has to have
+
+const CAP = { NET_ADMIN: 12, NET_RAW: 13, PERFMON: 38, BPF: 39 } as const;
+const NOBODY = 65_532;
+
+/** Runs restricted.ts in a namespace with one Ethernet device; returns what it says. */
+function loadAsNobody(name: string, capabilities: readonly number[], file: string): string {
+  namespaces.add(name);
+  namespaces.link({ namespace: name, name: "eth0" }, { namespace: name, name: "eth1" });
+  const ifindex = inNamespace(namespaces.full(name), () => {
+    using links = new Links();
+    return links.read().find(({ name }) => name === "eth0")!.ifindex;
+  });
+  const folder = namespaces.bpffs();
+  chmodSync(dirname(folder), 0o755);
+  chownSync(folder, NOBODY, NOBODY);
+  // Where the checkout is, that uid may have no business.
+  const objects = namespaces.folder();
+  chmodSync(objects, 0o755);
+  copyFileSync(file, join(objects, "isat.bpf.o"));
+  chmodSync(join(objects, "isat.bpf.o"), 0o644);
+  const script = join(ROOT, "test/bpf/restricted.ts");
+  const args = [capabilities.join(","), join(objects, "isat.bpf.o"), folder, String(ifindex)];
+  return execFileSync(
+    "nsenter",
+    [
+      `--net=/run/netns/${namespaces.full(name)}`,
+      process.execPath,
+      "--no-warnings",
+      "--import",
+      join(ROOT, "scripts/ts.mjs"),
+      script,
+      ...args,
+    ],
+    { encoding: "utf8", timeout: 30_000, cwd: ROOT },
+  ).trim();
+}
+
+const THREE = [CAP.NET_ADMIN, CAP.NET_RAW, CAP.BPF];
+
+test("uid 65532 with CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW loads the object and attaches it at every hook", () => {
+  assert.is(loadAsNobody("three", THREE, object), "loaded and attached");
+});
+
+/** A program that only CAP_PERFMON may load. */
+const printing = () => build(copyOfSources((text) => text.replace(/\t__u8 answer\[.*;/, '$&\n\tbpf_printk("isat");')));
+
+test("the same uid with the same three is refused a program that prints, which shows that CAP_PERFMON is missing", () => {
+  const said = loadAsNobody("printing", THREE, printing());
+  assert.match(said, /^Cannot load .*: the verifier refuses isat_(ingress|xdp): .*bpf_trace_printk/);
+  assert.not.match(said, /\n/);
+});
+
+test("with CAP_PERFMON it may print", () => {
+  assert.is(loadAsNobody("perfmon", [...THREE, CAP.PERFMON], printing()), "loaded and attached");
+});
+
+for (const [missing, bit] of Object.entries({ CAP_BPF: CAP.BPF, CAP_NET_ADMIN: CAP.NET_ADMIN })) {
+  test(`without ${missing} the object is refused in one line that names what is needed`, () => {
+    const said = loadAsNobody(
+      missing.toLowerCase().replaceAll("_", ""),
+      THREE.filter((one) => one !== bit),
+      object,
+    );
+    assert.match(said, /^Cannot load .*: EPERM\. isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW$/);
+  });
+}
+
+test("without CAP_NET_RAW it is loaded, and the packet socket names what is needed", () => {
+  const said = loadAsNobody("nonetraw", [CAP.NET_ADMIN, CAP.BPF], object);
+  assert.match(said, /^Cannot open a packet socket: EPERM\. .*CAP_NET_RAW$/);
+});
+
+test.after(() => namespaces[Symbol.dispose]());
+test.run();

@@ -1,0 +1,274 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { formatAddress, parseAddress, parseRange } from "../../src/core/address.ts";
+import {
+  addressOf,
+  entriesOf,
+  entryKey,
+  ifindexOf,
+  matches,
+  ownerOf,
+  standings,
+  type View,
+  type VipRange,
+} from "../../src/core/ownership.ts";
+
+const range = (text: string, more: Partial<VipRange> = {}): VipRange => ({
+  ...parseRange(text),
+  nodes: undefined,
+  interfaces: undefined,
+  ...more,
+});
+
+const view = (more: Partial<View> = {}): View => ({
+  self: "n1",
+  alive: ["n1", "n2", "n3"],
+  vips: [range("10.9.0.1-10.9.0.5")],
+  interfaces: [{ ifindex: 2, name: "eth0" }],
+  ...more,
+});
+
+/** `2 10.9.0.1` and whether it is owned. */
+const entries = (of: View) =>
+  Object.fromEntries(
+    [...entriesOf(of)].map(([key, isOwned]) => [`${ifindexOf(key)} ${formatAddress(addressOf(key))}`, isOwned]),
+  );
+const two = [
+  { ifindex: 2, name: "eth0" },
+  { ifindex: 3, name: "eth1" },
+];
+
+const keys: [ifindex: number, address: string][] = [
+  [1, "0.0.0.0"],
+  [1, "255.255.255.255"],
+  [2, "10.9.0.1"],
+  [2, "200.0.0.1"],
+  [2 ** 20, "10.9.0.1"],
+  [2 ** 21 - 1, "255.255.255.255"],
+];
+for (const [ifindex, address] of keys) {
+  test(`${address} on interface ${ifindex} is one key, and back`, () => {
+    const key = entryKey(ifindex, parseAddress(address));
+    assert.ok(Number.isSafeInteger(key));
+    assert.equal([ifindexOf(key), formatAddress(addressOf(key))], [ifindex, address]);
+  });
+}
+
+// With n1, n2 and n3 the owners of 10.9.0.1 to 10.9.0.5 are n2, n1, n3, n3, n2.
+const tables: [what: string, view: View, entries: Record<string, boolean>][] = [
+  [
+    "n1 manages all five and owns 10.9.0.2",
+    view(),
+    { "2 10.9.0.1": false, "2 10.9.0.2": true, "2 10.9.0.3": false, "2 10.9.0.4": false, "2 10.9.0.5": false },
+  ],
+  [
+    "n3 owns 10.9.0.3 and 10.9.0.4",
+    view({ self: "n3" }),
+    { "2 10.9.0.1": false, "2 10.9.0.2": false, "2 10.9.0.3": true, "2 10.9.0.4": true, "2 10.9.0.5": false },
+  ],
+  [
+    "n1 takes over what n2 owned where n1 comes next, and nothing else",
+    view({ alive: ["n3", "n1"] }),
+    entriesAfterN2(),
+  ],
+  [
+    "a node alone owns all",
+    view({ alive: ["n1"], vips: [range("10.9.0.1-10.9.0.2")] }),
+    { "2 10.9.0.1": true, "2 10.9.0.2": true },
+  ],
+  [
+    "a node that is not alive owns nothing, and manages all the same, so that nothing there answers",
+    view({ alive: ["n2", "n3"], vips: [range("10.9.0.2")] }),
+    { "2 10.9.0.2": false },
+  ],
+  ["where nobody is alive nobody owns", view({ alive: [], vips: [range("10.9.0.2")] }), { "2 10.9.0.2": false }],
+  [
+    "a VIP for other nodes is not owned, though this one would win",
+    view({ vips: [range("10.9.0.2", { nodes: ["n2", "n3"] })] }),
+    { "2 10.9.0.2": false },
+  ],
+  [
+    "a VIP for this node alone is owned, though another would win",
+    view({ vips: [range("10.9.0.1", { nodes: ["n1"] })] }),
+    { "2 10.9.0.1": true },
+  ],
+  [
+    "a VIP whose only node is not alive is nobody's",
+    view({ alive: ["n1", "n3"], vips: [range("10.9.0.2", { nodes: ["n2"] })] }),
+    { "2 10.9.0.2": false },
+  ],
+  ["a VIP for no node at all is nobody's", view({ vips: [range("10.9.0.2", { nodes: [] })] }), { "2 10.9.0.2": false }],
+  [
+    "a VIP is owned on every interface that announces",
+    view({ interfaces: two, vips: [range("10.9.0.1-10.9.0.2")] }),
+    { "2 10.9.0.1": false, "3 10.9.0.1": false, "2 10.9.0.2": true, "3 10.9.0.2": true },
+  ],
+  [
+    "a VIP for one interface is managed there only",
+    view({ interfaces: two, vips: [range("10.9.0.2", { interfaces: ["eth1"] })] }),
+    { "3 10.9.0.2": true },
+  ],
+  [
+    "a VIP's interfaces may be a glob",
+    view({ interfaces: [...two, { ifindex: 4, name: "bond0" }], vips: [range("10.9.0.2", { interfaces: ["eth*"] })] }),
+    { "2 10.9.0.2": true, "3 10.9.0.2": true },
+  ],
+  ["a VIP whose interface is not here is no entry", view({ vips: [range("10.9.0.2", { interfaces: ["eth9"] })] }), {}],
+  ["without interfaces there are no entries", view({ interfaces: [] }), {}],
+  ["without VIPs there are no entries", view({ vips: [] }), {}],
+  [
+    "addresses above 127.255.255.255 are positive numbers",
+    view({ alive: ["n1"], vips: [range("223.255.255.254-223.255.255.255")] }),
+    { "2 223.255.255.254": true, "2 223.255.255.255": true },
+  ],
+];
+for (const [what, of, expected] of tables) {
+  test(what, () => assert.equal(entries(of), expected));
+}
+
+/** 10.9.0.1 and 10.9.0.5 were n2's: by `printf n1#10.9.0.1 | sha256sum` and so on. */
+function entriesAfterN2(): Record<string, boolean> {
+  return { "2 10.9.0.1": true, "2 10.9.0.2": true, "2 10.9.0.3": false, "2 10.9.0.4": false, "2 10.9.0.5": false };
+}
+
+test("every VIP of every interface is owned by one node", () => {
+  const nodes = ["n1", "n2", "n3", "n4"];
+  const common = { alive: nodes, vips: [range("10.9.0.0/22")], interfaces: two };
+  const all = nodes.map((self) => entriesOf(view({ ...common, self })));
+  for (const key of all[0]!.keys()) {
+    const owners = nodes.filter((_, i) => all[i]!.get(key));
+    assert.equal(owners, [ownerOf(view(common), addressOf(key))]);
+  }
+});
+
+test("65,536 entries are held", () => {
+  assert.is(entriesOf(view({ vips: [range("10.9.0.0/16")] })).size, 65_536);
+  assert.is(entriesOf(view({ vips: [range("10.9.0.0/17")], interfaces: two })).size, 65_536);
+});
+
+const tooMany: [what: string, view: View, says: RegExp][] = [
+  ["65,537 VIPs in one range", view({ vips: [range("10.9.0.0-10.10.0.0")] }), /65537 .*65536/],
+  ["65,536 VIPs and one", view({ vips: [range("10.9.0.0/16"), range("10.10.0.0")] }), /65537 .*65536/],
+  ["32,769 VIPs on two interfaces", view({ vips: [range("10.9.0.0-10.9.128.0")], interfaces: two }), /65538 .*65536/],
+  [
+    "every address there is, without counting them one by one",
+    view({ vips: [range("0.0.0.0/0")] }),
+    /4294967296 .*65536/,
+  ],
+];
+for (const [what, of, says] of tooMany) {
+  test(`${what} are refused, with both numbers`, () => assert.throws(() => entriesOf(of), says));
+}
+
+test("65,537 VIPs of which one is announced elsewhere are held", () => {
+  const vips = [range("10.9.0.0/16"), range("10.10.0.0", { interfaces: ["eth1"] })];
+  assert.is(entriesOf(view({ vips })).size, 65_536);
+});
+
+const owners: [what: string, view: View, address: string, owner: string | undefined][] = [
+  ["a VIP's owner is the same for every node", view({ self: "n3" }), "10.9.0.1", "n2"],
+  ["a VIP's owner is known where no interface announces it", view({ interfaces: [] }), "10.9.0.2", "n1"],
+  ["an address that is no VIP has no owner", view(), "10.9.0.6", undefined],
+  ["a VIP whose nodes are all dead has no owner", view({ alive: [] }), "10.9.0.1", undefined],
+  [
+    "a VIP for some nodes is owned by one of them",
+    view({ vips: [range("10.9.0.1", { nodes: ["n3"] })] }),
+    "10.9.0.1",
+    "n3",
+  ],
+  ["the first address of a range is in it", view(), "10.9.0.1", "n2"],
+  ["the last address of a range is in it", view(), "10.9.0.5", "n2"],
+];
+for (const [what, of, address, owner] of owners) {
+  test(what, () => assert.is(ownerOf(of, parseAddress(address)), owner));
+}
+
+const globs: [name: string, globs: string[], isMatch: boolean][] = [
+  ["eth0", ["eth0"], true],
+  ["eth0", ["eth1"], false],
+  ["eth0", [], false],
+  ["eth0", ["eth1", "eth0"], true],
+  ["eth0", ["eth*"], true],
+  ["eth", ["eth*"], true],
+  ["veth0", ["eth*"], false],
+  ["eth0", ["eth?"], true],
+  ["eth", ["eth?"], false],
+  ["eth10", ["eth?"], false],
+  ["eth0", ["*"], true],
+  ["bond0.100", ["bond0.100"], true],
+  ["bond0x100", ["bond0.100"], false],
+  ["enp3s0f0", ["enp*f?"], true],
+  ["eth0", ["eth[01]"], false],
+  ["a+b", ["a+b"], true],
+  ["aab", ["a+b"], false],
+  ["eth0\n", ["eth0"], false],
+];
+for (const [name, patterns, isMatch] of globs) {
+  test(`${JSON.stringify(name)} ${isMatch ? "matches" : "does not match"} ${JSON.stringify(patterns)}`, () => {
+    assert.is(matches(name, patterns), isMatch);
+  });
+}
+
+const ranks: [what: string, view: View, address: string, standings: [string, string | undefined, boolean][]][] = [
+  [
+    "the best bid stands first and owns",
+    view(),
+    "10.9.0.1",
+    [
+      ["n2", undefined, true],
+      ["n1", undefined, false],
+      ["n3", undefined, false],
+    ],
+  ],
+  [
+    "a node that is not alive stands behind those who are",
+    view({ alive: ["n1", "n3"] }),
+    "10.9.0.1",
+    [
+      ["n1", undefined, true],
+      ["n3", undefined, false],
+      ["n2", "not alive", false],
+    ],
+  ],
+  [
+    "a node that the VIP is not for stands behind, and says why",
+    view({ vips: [range("10.9.0.1", { nodes: ["n1"] })] }),
+    "10.9.0.1",
+    [
+      ["n1", undefined, true],
+      ["n2", "not among the VIP's nodes", false],
+      ["n3", "not among the VIP's nodes", false],
+    ],
+  ],
+  [
+    "a node that is neither alive nor among the VIP's is not alive",
+    view({ alive: [], vips: [range("10.9.0.1", { nodes: [] })] }),
+    "10.9.0.1",
+    [
+      ["n2", "not alive", false],
+      ["n1", "not alive", false],
+      ["n3", "not alive", false],
+    ],
+  ],
+];
+for (const [what, of, address, expected] of ranks) {
+  test(what, () => {
+    for (const nodes of [
+      ["n1", "n2", "n3"],
+      ["n3", "n2", "n1"],
+    ]) {
+      const found = standings(of, nodes, parseAddress(address))!;
+      assert.equal(
+        found.map(({ node, excluded, isOwner }) => [node, excluded, isOwner]),
+        expected,
+      );
+      for (const { bid } of found) assert.match(bid, /^[0-9a-f]{64}$/);
+    }
+  });
+}
+
+test("an address that is no VIP has no standings", () => {
+  assert.is(standings(view(), ["n1"], parseAddress("10.9.0.6")), undefined);
+});
+
+test.run();
