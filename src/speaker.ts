@@ -228,7 +228,9 @@ export class Speaker implements Disposable {
     if (how === "attached") this.#newlyAttached.push([link, point]);
     if (point.kind === "xdp") {
       this.#log.info({ interface: link.name }, `probing whether what XDP sends leaves ${link.name}`);
-      if (requireXdpAnswers(link, this.#kernel.xdpProbe, () => this.#links.read()) === "unknown") {
+      const transmitted = () => this.#links.read().find(isSame)?.transmitted ?? link.transmitted;
+      const isSame = ({ ifindex }: Link) => ifindex === link.ifindex;
+      if (requireXdpAnswers({ ...link, transmitted }, this.#kernel.xdpProbe) === "unknown") {
         this.#log.warn(
           { interface: link.name },
           `${link.name}: this kernel cannot probe whether XDP answers leave the NIC (Linux >= 5.18 can)`,

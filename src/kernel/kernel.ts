@@ -5,7 +5,7 @@ import { type HookKind, Hooks, hasTcx, type Point, programInfo } from "./hooks.t
 import { check, type Fd, getPinned, libbpf } from "./libbpf.ts";
 import { FolderLock } from "./lock.ts";
 import { findObject, type LoadedObject, loadObject, type Maps, type ProgramName, readPinnedMaps } from "./object.ts";
-import { makeFolder, removeFolder, requireBpffs, unpin } from "./pins.ts";
+import { makeFolder, removeFolder, removeIfEmpty, requireBpffs, unpin } from "./pins.ts";
 
 /** Inode of this process's network namespace: ifindexes mean something only beside it. */
 export function networkNamespace(): number {
@@ -225,6 +225,7 @@ export function clean(pinDir: string, ifindexes: readonly number[], restore: (en
       hooks.detach(ifindex, { kind: "tc", direction }, (id) => ownIds.has(id));
     }
   }
-  removeFolder(pinDir);
+  for (const folder of folders) removeFolder(folder);
+  removeIfEmpty(pinDir); // what others pinned there is not isat's to remove
   return folders.length > 0;
 }

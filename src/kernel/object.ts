@@ -86,7 +86,7 @@ export function loadObject(path: string, folder: string): LoadedObject {
         if (result < 0) throw new KernelError(what, -result);
       }
       const result = libbpf.bpf_object__load(object);
-      if (result < 0) throw new KernelError(what, -result, explain(-result, said(), folder));
+      if (result < 0) throw new KernelError(what, -result, explain(-result, said()));
       // The object owns its descriptors: they are closed with it, so these Fds are never disposed of one by one.
       const programs = PROGRAMS.map((name) => [
         name,
@@ -109,13 +109,10 @@ export function loadObject(path: string, folder: string): LoadedObject {
 }
 
 /** One line out of what libbpf and the verifier said. */
-export function explain(number: number, said: string, folder: string): string {
+export function explain(number: number, said: string): string {
   const lines = said.split("\n").map((line) => line.trim());
-  const reuse = lines.find((line) => line.includes("couldn't reuse pinned map"));
-  if (reuse) {
-    const name = /map '([^']+)'/.exec(reuse)?.[1] ?? "a map";
-    return `the map pinned at ${folder}/${name} has another layout than this isat's. Remove it: isat clean`;
-  }
+  const reuse = /couldn't reuse pinned map at '([^']+)'/.exec(said);
+  if (reuse) return `the map pinned at ${reuse[1]} has another layout than this isat's. Remove it: isat clean`;
   if (number === errno.EPERM) {
     // libbpf blames RLIMIT_MEMLOCK, which has had no part in this since Linux 5.11.
     return "EPERM. isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW";

@@ -41,3 +41,12 @@ export function removeFolder(path: string): void {
   }
   rmdirSync(path);
 }
+
+/** Removes a folder that holds nothing and is no mount point; any other stays. */
+export function removeIfEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch (error) {
+    if (!["ENOTEMPTY", "EBUSY", "ENOENT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  }
+}

@@ -1,7 +1,15 @@
 import { ffi } from "../ffi/ffi.ts";
 import { errno } from "../ffi/libc.ts";
-import type { Link } from "../link/links.ts";
 import { check, type Fd, libbpf } from "./libbpf.ts";
+
+/** A device, and how its counters stand when asked. */
+interface Device {
+  ifindex: number;
+  name: string;
+  mac: Uint8Array;
+  /** Frames sent, and frames dropped on the way out. */
+  transmitted(): { packets: bigint; dropped: bigint };
+}
 
 /** Frames that the probe sends, and how long it waits for the NIC to have counted them, ms. */
 const FRAMES = 16;
@@ -17,32 +25,31 @@ const ETH_P_EXPERIMENTAL = [0x88, 0xb5] as const;
  * @returns "unknown" on kernels before 5.18, which cannot run XDP on live frames
  * @throws Error where the frames do not leave
  */
-export function requireXdpAnswers(link: Link, probe: Fd, read: () => readonly Link[]): "answers" | "unknown" {
-  const transmitted = () => read().find(({ ifindex }) => ifindex === link.ifindex)?.transmitted ?? link.transmitted;
-  const before = transmitted();
-  if (run(link, probe) === "unknown") return "unknown";
+export function requireXdpAnswers(device: Device, probe: Fd): "answers" | "unknown" {
+  const before = device.transmitted();
+  if (run(device, probe) === "unknown") return "unknown";
   let after = before;
   for (let waited = 0; waited < PATIENCE; waited += STEP) {
-    after = transmitted();
+    after = device.transmitted();
     if (after.dropped - before.dropped >= FRAMES) break;
     if (after.packets - before.packets >= FRAMES) return "answers";
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STEP);
   }
   throw new Error(
-    `Cannot answer by XDP on ${link.name} as frames that XDP sends do not leave it: of ${FRAMES} probes,` +
+    `Cannot answer by XDP on ${device.name} as frames that XDP sends do not leave it: of ${FRAMES} probes,` +
       ` ${after.packets - before.packets} left and ${after.dropped - before.dropped} were dropped.` +
       " (A veth's peer needs an XDP program of its own.) Set hook: tcx or tc",
   );
 }
 
-function run(link: Link, probe: Fd): "ran" | "unknown" {
+function run(device: Device, probe: Fd): "ran" | "unknown" {
   const BPF_F_TEST_XDP_LIVE_FRAMES = 2;
   const frame = new Uint8Array(64);
-  frame.set(link.mac, 0);
-  frame.set(link.mac, 6);
+  frame.set(device.mac, 0);
+  frame.set(device.mac, 6);
   frame.set(ETH_P_EXPERIMENTAL, 12);
   const context = new Uint8Array(24); // struct xdp_md
-  new Uint32Array(context.buffer).set([0, frame.length, 0, link.ifindex, 0, 0]);
+  new Uint32Array(context.buffer).set([0, frame.length, 0, device.ifindex, 0, 0]);
   const options = new Uint8Array(80); // struct bpf_test_run_opts
   const view = new DataView(options.buffer);
   view.setBigUint64(0, BigInt(options.length), true);
@@ -54,6 +61,6 @@ function run(link: Link, probe: Fd): "ran" | "unknown" {
   view.setUint32(68, BPF_F_TEST_XDP_LIVE_FRAMES, true);
   const result = libbpf.bpf_prog_test_run_opts(probe.number, options);
   if (result === -errno.EINVAL) return "unknown";
-  check(`Cannot probe XDP on ${link.name}`, result);
+  check(`Cannot probe XDP on ${device.name}`, result);
   return "ran";
 }
