@@ -17,5 +17,7 @@ await build({
   legalComments: "linked",
   define: { ISAT_VERSION: JSON.stringify(version) },
   // prom-client and pino are CommonJS inside, and ask for Node's modules by require().
-  banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
+  banner: {
+    js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);',
+  },
 });

@@ -1,5 +1,7 @@
-import koffi from "koffi";
 import type { CType, Functions, Port, Signature, Symbols } from "./port.ts";
+
+// Not by an import statement: in the bundle it would be loaded even where another adapter is chosen.
+const { default: koffi } = await import("koffi");
 
 const TYPES: Record<CType, string> = {
   void: "void",

@@ -1,0 +1,147 @@
+import { createRequire } from "node:module";
+import type { CType, Functions, Port, Signature, Symbols } from "./port.ts";
+
+/** What is used of ffi-napi and ref-napi. Neither is certain to be installed, so their own types may be missing too. */
+interface FfiNapi {
+  DynamicLibrary: new (name: string | null, mode: number) => { get(symbol: string): Buffer };
+  RTLD_NOW: number;
+  CIF(result: string, parameters: string[]): Buffer;
+  ForeignFunction(pointer: Buffer, result: string, parameters: string[]): (...args: unknown[]) => unknown;
+  Callback(result: string, parameters: string[], handler: (...args: unknown[]) => unknown): Buffer;
+}
+interface RefNapi {
+  address(buffer: Uint8Array): number;
+  reinterpret(pointer: Buffer, size: number, offset: number): Buffer;
+  types: { CString: { get(buffer: Buffer, offset: number): string | null } };
+}
+interface Bindings {
+  ffi_call(cif: Buffer, pointer: Buffer, result: Buffer, parameters: Buffer): void;
+}
+
+const [ffiNapi, ref, bindings] = load();
+
+function load(): [FfiNapi, RefNapi, Bindings] {
+  const require = createRequire(import.meta.url);
+  try {
+    return [require("ffi-napi"), require("@2060.io/ref-napi"), require("ffi-napi/lib/bindings")];
+  } catch (error) {
+    const reason = (error as Error).message.split("\n")[0];
+    throw new Error(
+      `Cannot use ffi-napi, which is compiled where it is used: ${reason}. Run: apt-get install build-essential python3` +
+        " && npm run build (or unset ISAT_FFI)",
+    );
+  }
+}
+
+/** Pointers, and so buffers and strings, come and go as numbers. */
+const TYPES: Record<CType, string> = {
+  void: "void",
+  i32: "int32",
+  u32: "uint32",
+  i64: "int64",
+  u64: "uint64",
+  pointer: "uint64",
+  buffer: "uint64",
+  string: "uint64",
+};
+
+const encoder = new TextEncoder();
+const readString = ref.types.CString;
+
+/** Bytes that C reads through their address: they must live until the call is over. */
+function bytesOf(type: CType, arg: unknown): Uint8Array | null {
+  return type === "string" ? encoder.encode(`${arg}\0`) : (arg as Uint8Array | null);
+}
+
+const library = (name: string | null) => new ffiNapi.DynamicLibrary(name, ffiNapi.RTLD_NOW);
+
+function openFirst(names: readonly string[] | null) {
+  if (names === null) return library(null);
+  const refusals: string[] = [];
+  for (const name of names) {
+    try {
+      return library(name);
+    } catch (error) {
+      refusals.push((error as Error).message);
+    }
+  }
+  throw new Error(`Cannot load ${names.join(" or ")}: ${refusals.join("; ")}`);
+}
+
+/** `errno` of this thread, read where it stands: what ffi-napi does to call for it may change it (seen). */
+const errnoNow = ref.reinterpret(
+  ffiNapi.ForeignFunction(library(null).get("__errno_location"), "pointer", [])() as Buffer,
+  4,
+  0,
+);
+let errno = 0;
+
+/**
+ * One C function. ffi-napi's own wrapper makes new buffers for the arguments and the result of each call, of which some
+ * 300 bytes a call are never given back; here a function has one set of them. libffi has read the arguments before C
+ * runs, so a callback may call the same function.
+ */
+function bind(pointer: Buffer, { parameters, result }: Signature): (...args: unknown[]) => unknown {
+  const cif = ffiNapi.CIF(
+    TYPES[result],
+    parameters.map((type) => TYPES[type]),
+  );
+  const values = Buffer.alloc(8 * parameters.length);
+  const places = Buffer.alloc(8 * parameters.length);
+  const out = Buffer.alloc(8);
+  const start = parameters.length === 0 ? 0 : ref.address(values);
+  parameters.forEach((_, i) => {
+    places.writeBigUInt64LE(BigInt(start + 8 * i), 8 * i);
+  });
+  return (...args) => {
+    const held: (Uint8Array | null)[] = [];
+    for (let i = 0; i < parameters.length; i++) {
+      const type = parameters[i]!;
+      if (type === "i32") values.writeInt32LE(args[i] as number, 8 * i);
+      else if (type === "u32") values.writeUInt32LE(args[i] as number, 8 * i);
+      else if (type === "i64") values.writeBigInt64LE(BigInt(args[i] as number | bigint), 8 * i);
+      else if (type === "u64" || type === "pointer") values.writeBigUInt64LE(BigInt(args[i] as number | bigint), 8 * i);
+      else {
+        const bytes = bytesOf(type, args[i]);
+        held.push(bytes);
+        values.writeBigUInt64LE(bytes === null ? 0n : BigInt(ref.address(bytes)), 8 * i);
+      }
+    }
+    bindings.ffi_call(cif, pointer, out, places);
+    errno = errnoNow.readInt32LE(0);
+    held.length = 0; // used after the call, so that nothing of it is collected before
+    if (result === "i32") return out.readInt32LE(0);
+    if (result === "u32") return out.readUInt32LE(0);
+    if (result === "i64") return out.readBigInt64LE(0);
+    if (result === "u64" || result === "pointer") return out.readBigUInt64LE(0);
+    if (result === "string") return readString.get(out, 0);
+    return undefined;
+  };
+}
+
+/** What C calls must not be collected. */
+const callbacks: object[] = [];
+
+/** The fork of ffi-napi that builds on today's Node, by the old name. */
+export const ffiNapiPort: Port = {
+  name: "ffi-napi",
+
+  open<S extends Symbols>(names: readonly string[] | null, symbols: S): Functions<S> {
+    const loaded = openFirst(names);
+    const functions = Object.entries(symbols).map(([name, signature]) => [name, bind(loaded.get(name), signature)]);
+    return Object.fromEntries(functions);
+  },
+
+  callback({ parameters, result }: Signature, handler): bigint {
+    const types = parameters.map((type) => (type === "string" ? "string" : TYPES[type]));
+    const callback = ffiNapi.Callback(TYPES[result], types, (...args) =>
+      handler(...args.map((arg, i) => (parameters[i] === "pointer" ? BigInt(arg as number | string) : arg) as bigint)),
+    );
+    callbacks.push(callback);
+    return BigInt(ref.address(callback));
+  },
+
+  address: (buffer) => BigInt(ref.address(buffer)),
+
+  errno: () => errno,
+};
