@@ -29,7 +29,8 @@ export function resolveInterfaces(config: Config, links: Links): ResolvedConfig 
   const all = links.read();
   const found = all.find(({ ifindex }) => ifindex === route);
   if (found) return { ...config, interfaces: [found.name] };
-  const names = all.map(({ name }) => name).join(", ");
+  const fit = all.filter((link) => refusal(link, all) === undefined);
+  const names = fit.map(({ name }) => name).join(", ") || "an Ethernet interface";
   throw new Error(
     `Cannot tell on which interface to announce as there is no default route. Set interfaces: to one of ${names}`,
   );

@@ -21,6 +21,7 @@ export interface RunOptions {
 /** `isat run`: serves until a signal. @throws Error in one or more lines where it cannot start. */
 export async function run(options: RunOptions): Promise<void> {
   const log = makeLog();
+  const signalled = nextSignal(); // from here on: one that comes during the start must not skip the end
   const stopped = new AbortController();
   let speaker: Speaker | undefined;
   let configError: string | undefined;
@@ -49,6 +50,12 @@ export async function run(options: RunOptions): Promise<void> {
   stack.defer(() => stopped.abort());
   mkdirSync(config.runDir, { recursive: true });
   stack.use(new FolderLock(config.runDir));
+  // Before anything is attached: the address may be taken. Nobody is served before the speaker stands.
+  if (config.metrics) {
+    const registry = makeRegistry(() => ({ ...runningSummary(speaker!, configError), ...speaker!.counts }));
+    const server: Server = await serveMetrics(registry, config.metrics);
+    stack.defer(() => void server.close());
+  }
   const serving = stack.use(new Speaker(config, log));
   speaker = serving;
   writeRunFile({
@@ -59,14 +66,9 @@ export async function run(options: RunOptions): Promise<void> {
     hold: config.hold,
   });
   stack.use(await serveStatus(config.runDir, serving, () => configError));
-  if (config.metrics) {
-    const registry = makeRegistry(() => ({ ...runningSummary(serving, configError), ...serving.counts }));
-    const server: Server = await serveMetrics(registry, config.metrics);
-    stack.defer(() => void server.close());
-  }
   log.info({ ...serving.counts, node: config.node, pid: process.pid }, "ready");
 
-  const signal = await nextSignal();
+  const signal = await signalled;
   const { owned } = serving.counts;
   await stack.disposeAsync();
   if (options.cleanOnExit) {

@@ -67,7 +67,7 @@ export class Speaker implements Disposable {
     this.#points = pointsOf(config.hook === "auto" ? (hasTcx() ? "tcx" : "tc") : config.hook);
     this.#plan = { ...plan, links: [] };
     try {
-      this.#commit(plan);
+      this.#commit(plan, "strict");
       this.#kernel.settle(
         plan.links.map(({ ifindex }) => ifindex),
         this.#points,
@@ -117,7 +117,14 @@ export class Speaker implements Disposable {
       Object.assign(next, { [key]: this.config[key] });
     }
     const interfaces = next.interfaces ?? this.#firstInterfaces;
-    this.#commit(makePlan({ ...next, interfaces }, this.#links.read(), "strict"));
+    const plan = makePlan({ ...next, interfaces }, this.#links.read(), "strict");
+    const before = this.#plan;
+    try {
+      this.#commit(plan, "strict");
+    } catch (error) {
+      this.#commit(before, "lenient"); // undoes what was done of it until it failed
+      throw error;
+    }
   }
 
   /** One round of the loop: what fails is said, and tried again by the next. */
@@ -134,8 +141,11 @@ export class Speaker implements Disposable {
     this.#lastError = { at: new Date().toISOString(), message: error.message };
   }
 
-  /** Makes the plan so. Hooks come after the maps, so that no program meets an empty one. */
-  #commit(plan: Plan): void {
+  /**
+   * Makes the plan so. Hooks come after the maps, so that no program meets an empty one.
+   * @param mode lenient: an interface to which nothing can be attached keeps none of the others waiting; the ticks try on
+   */
+  #commit(plan: Plan, mode: "strict" | "lenient"): void {
     const before = this.#plan;
     const oldLink = (ifindex: number) => before.links.find((link) => link.ifindex === ifindex);
     const changed = (link: Link) => describe(link) !== describe(oldLink(link.ifindex));
@@ -159,12 +169,17 @@ export class Speaker implements Disposable {
     const { gained, lost, written, removed } = this.#table.apply(plan.entries, namesOf(plan.links));
 
     for (const link of plan.links.filter(({ ifindex }) => !oldLink(ifindex))) {
-      const how = this.#points.map((point) => this.#attach(link, point));
-      if (how.includes("attached")) adopted.delete(link.ifindex);
-      this.#log.info(
-        { interface: link.name, hook: this.hook },
-        `interface ${describe(link)}: ${this.hook} ${how.at(-1)}`,
-      );
+      try {
+        const how = this.#points.map((point) => this.#attach(link, point));
+        if (how.includes("attached")) adopted.delete(link.ifindex);
+        this.#log.info(
+          { interface: link.name, hook: this.hook },
+          `interface ${describe(link)}: ${this.hook} ${how.at(-1)}`,
+        );
+      } catch (error) {
+        if (mode === "strict") throw error;
+        this.#fail(error as Error);
+      }
     }
     this.#dropInterfaces(plan);
     this.#plan = plan;
@@ -294,17 +309,18 @@ export class Speaker implements Disposable {
 
   #stamp({ ifindex, name }: Link, started: bigint): void {
     const detached = this.#points.filter((point) => !this.#kernel.isAttached(ifindex, point));
-    for (const { kind, direction } of detached) {
-      this.#log.error(
-        { interface: name },
-        `isat is no longer attached to ${name} at ${kind} ${direction}: attaching again`,
-      );
-      this.#kernel.attach(ifindex, { kind, direction });
+    for (const point of detached) {
+      const { kind, direction } = point;
+      this.#fail(new Error(`isat is no longer attached to ${name} at ${kind} ${direction}: attaching again`));
+      this.#kernel.attach(ifindex, point);
+      this.#log.info({ interface: name }, `attached to ${name} at ${kind} ${direction} again`);
     }
     if (detached.length > 0) return;
+    const { interfaces, verdicts } = this.#kernel.maps;
     const entry = this.#entries.get(ifindex)!;
     entry.tick_ns = started;
-    this.#kernel.maps.interfaces.set(ifindex, entry);
+    interfaces.set(ifindex, entry);
+    verdicts.add(ifindex, { ...NO_VERDICTS, interface: name });
   }
 
   /** Looks whether links changed, and if any that matters did, plans anew; a plan that failed is tried again. */
@@ -315,7 +331,7 @@ export class Speaker implements Disposable {
     this.#isStale ||= this.#links.changed(concerns);
     if (!this.#isStale) return;
     const plan = makePlan(config, this.#links.read(), "lenient");
-    if (plan.links.map(describe).join() !== links.map(describe).join()) this.#commit(plan);
+    if (plan.links.map(describe).join() !== links.map(describe).join()) this.#commit(plan, "lenient");
     this.#isStale = false;
   }
 

@@ -67,7 +67,7 @@ export function entriesOf(view: View): Entries {
     const size = entries.size + (range.last - range.first + 1) * announcing.length;
     if (size > MAX_VIPS) {
       throw new Error(
-        `Cannot hold ${size} or more entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}`,
+        `Cannot hold ${size} or more entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`,
       );
     }
     for (let address = range.first; address <= range.last; address++) {

@@ -11,9 +11,11 @@ export function requireBpffs(pinDir: string): void {
   let folder = pinDir;
   while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
   if ((statfsSync(folder).type & 0xffffffff) >>> 0 === BPF_FS_MAGIC) return;
-  const mountPoint = pinDir.startsWith("/sys/fs/bpf") ? "/sys/fs/bpf" : folder;
+  // Not on the folder that was looked at: that may be / or /tmp, and a mount would hide all that is in it.
+  const isUsual = pinDir.startsWith("/sys/fs/bpf/");
+  const mount = isUsual ? "mount -t bpf bpf /sys/fs/bpf" : `mkdir -p ${pinDir} && mount -t bpf bpf ${pinDir}`;
   throw new Error(
-    `Cannot pin under ${pinDir} as no bpffs is mounted there. Run: mount -t bpf bpf ${mountPoint}` +
+    `Cannot pin under ${pinDir} as no bpffs is mounted there. Run: ${mount}` +
       " (in a Pod: mount the host's /sys/fs/bpf)",
   );
 }
