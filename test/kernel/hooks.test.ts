@@ -1,0 +1,309 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { libbpf } from "../../src/kernel/libbpf.ts";
+import { stripsVlanTags } from "../../src/link/ethtool.ts";
+import { inNamespace } from "../lab/namespaces.ts";
+import { Flood } from "./flood.ts";
+import { becomes, must, until } from "./process.ts";
+import { measured, NODE_MAC, pinnedId, Rig, TC_HANDLE, TC_PRIORITY, VIP } from "./rig.ts";
+
+const test = suite("hooks");
+const rig = new Rig("isat-t-kern-hooks-");
+let programs = "";
+let passTc = 0;
+let passXdp = 0;
+/** Undone after each test, whatever became of it. */
+const undo: (() => Promise<unknown>)[] = [];
+
+test.before(async () => {
+  programs = await rig.othersPrograms();
+  passTc = await pinnedId("prog", join(programs, "pass_tc"));
+  passXdp = await pinnedId("prog", join(programs, "pass_xdp"));
+  await Flood.prepare(rig, programs);
+});
+test.after(() => rig[Symbol.dispose]());
+test.after.each(async () => {
+  await rig.reset();
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+const filter = (verb: string, direction: string, ...rest: string[]) =>
+  rig.must("node", "tc", "filter", verb, "dev", "eth0", direction, ...rest);
+
+/** Somebody else's filter on eth0. */
+async function foreignFilter(direction: "ingress" | "egress", priority: number, handle: string): Promise<void> {
+  await rig.execute("node", "tc", ["qdisc", "add", "dev", "eth0", "clsact"]); // isat may have left one
+  const place = ["protocol", "all", "prio", `${priority}`, "handle", handle];
+  await filter("add", direction, ...place, "bpf", "da", "pinned", join(programs, "pass_tc"));
+  undo.push(() => rig.execute("node", "tc", ["filter", "del", "dev", "eth0", direction, "prio", `${priority}`]));
+}
+
+async function xdp(namespace: "node" | "client", device: string): Promise<void> {
+  await rig.must(namespace, "ip", "link", "set", "dev", device, "xdpdrv", "pinned", join(programs, "pass_xdp"));
+  undo.push(() => rig.execute(namespace, "ip", ["link", "set", "dev", device, "xdpdrv", "off"]));
+}
+
+/** What a start says that is refused. */
+async function refused(hook: string): Promise<string> {
+  rig.configure({ hook });
+  const speaker = rig.start();
+  assert.is((await speaker.ended()).code, 1);
+  assert.not.match(speaker.stderr, /^\s+at /m);
+  return speaker.stderr.split("\n").find((line) => line.startsWith("isat: ")) ?? "";
+}
+
+test("auto is tcx on this kernel, both ways", async () => {
+  const speaker = await rig.serve({ hook: "auto" });
+  await becomes(async () => Object.keys(await rig.attached()).sort(), ["tcx egress", "tcx ingress"]);
+  assert.is(speaker.said(/^interface eth0/)!.hook, "tcx");
+  await rig.answersWith();
+});
+
+test("tc takes handle 0x15a7 of priority 1, and leaves others' filters in place at start, restart and clean", async () => {
+  for (const direction of ["ingress", "egress"] as const) {
+    await foreignFilter(direction, 10, "0x1");
+    // Of our priority, with another handle.
+    await foreignFilter(direction, TC_PRIORITY, "0x7");
+  }
+  const others = await rig.attached();
+  assert.equal(others, { "tc ingress of others": [passTc, passTc], "tc egress of others": [passTc, passTc] });
+
+  const speaker = await rig.serve({ hook: "tc" });
+  const first = await rig.attached();
+  assert.equal([first["tc ingress"]?.length, first["tc egress"]?.length], [1, 1]);
+  assert.equal({ ...first, ...others }, first);
+  await rig.answersWith();
+  await speaker.end();
+
+  const next = await rig.serve();
+  const second = await rig.attached();
+  assert.equal({ ...second, ...others }, second);
+  assert.equal([second["tc ingress"]?.length, second["tc egress"]?.length], [1, 1]);
+  assert.is.not(second["tc ingress"]![0], first["tc ingress"]![0], "a restart swaps the program");
+  await next.end();
+
+  await rig.clean();
+  await becomes(() => rig.attached(), others);
+});
+
+for (const direction of ["ingress", "egress"] as const) {
+  test(`tc: another program at exactly isat's place at ${direction} is named, and nothing is attached`, async () => {
+    await foreignFilter(direction, TC_PRIORITY, TC_HANDLE);
+    const said = await refused("tc");
+    assert.match(said, new RegExp(`program id ${passTc} \\(pass_tc\\).*handle 0x15a7, priority 1.*Remove that filter`));
+    await becomes(() => rig.attached(), { [`tc ${direction}`]: [passTc] });
+    assert.equal(rig.pins(), []);
+    // And it is not isat's to clean.
+    await rig.clean();
+    await becomes(() => rig.attached(), { [`tc ${direction}`]: [passTc] });
+  });
+}
+
+test("xdp: another program on the hook is named, and nothing is attached", async () => {
+  await xdp("node", "eth0");
+  const said = await refused("xdp");
+  assert.match(said, new RegExp(`program id ${passXdp} \\(pass_xdp\\) holds its xdp hook.*set hook: tcx`));
+  await becomes(() => rig.attached(), { xdp: [passXdp] });
+  assert.equal(rig.pins(), []);
+});
+
+test("xdp: a veth whose peer runs no XDP program is refused by the probe, and all is as before", async () => {
+  const before = stripsTags();
+  const said = await refused("xdp");
+  assert.match(said, /Cannot answer by XDP on eth0 .*peer needs an XDP program.*Set hook: tcx or tc/);
+  await becomes(() => rig.attached(), {});
+  assert.equal(rig.pins(), []);
+  assert.is(stripsTags(), before, "how the NIC treats VLAN tags");
+});
+
+test("xdp: a refusal at a change from tcx leaves tcx answering", async () => {
+  await (await rig.serve({ hook: "tcx" })).end();
+  const before = await rig.attached();
+  await refused("xdp");
+  await rig.answersWith();
+  await becomes(async () => Object.keys(await rig.attached()), Object.keys(before));
+  assert.equal(
+    rig.pins().filter((name) => name.includes("/links/")),
+    linksOf("tcx"),
+  );
+});
+
+const linksOf = (hook: "tcx" | "tc" | "xdp") => rig.expectedPins(hook).filter((name) => name.includes("/links/"));
+
+/** Whether the NIC strips VLAN tags. */
+function stripsTags(): boolean {
+  return inNamespace(rig.namespaces.full("node"), () => stripsVlanTags("eth0"));
+}
+
+test("a change of hook over restarts leaves only the new one attached, and no request unanswered", async () => {
+  await xdp("client", "c0");
+  const vlan = stripsTags();
+  await (await rig.serve({ hook: "tcx" })).end();
+  const before = rig.answered();
+  await using flood = await Flood.start(rig, programs);
+  const steps = ["tc", "xdp", "tc", "tcx", "xdp", "tcx"] as const;
+  for (const hook of steps) {
+    const speaker = await rig.serve({ hook });
+    const where = { tcx: ["tcx egress", "tcx ingress"], tc: ["tc egress", "tc ingress"], xdp: ["tcx egress", "xdp"] };
+    await becomes(async () => Object.keys(await rig.attached()).sort(), where[hook]);
+    assert.equal(rig.pins(), rig.expectedPins(hook));
+    await speaker.end();
+  }
+  const toll = await flood.stop();
+  measured(`${steps.length} changes of hook`, `${toll.left} requests left (${toll.rate}/s), ${toll.came} answers came`);
+  assert.is(toll.left - toll.came, 0, "requests unanswered");
+  assert.is(rig.answered() - before, toll.came, "each request is answered by one hook only");
+  assert.is(stripsTags(), vlan, "how the NIC treats VLAN tags");
+});
+
+test("clean gives the NIC's way with VLAN tags back", async () => {
+  await xdp("client", "c0");
+  const before = stripsTags();
+  await (await rig.serve({ hook: "xdp" })).end();
+  assert.is(before, true);
+  assert.is(stripsTags(), false);
+  await rig.clean();
+  assert.is(stripsTags(), before);
+});
+
+test("tcx: another program that is there already still runs for what is not isat's", async () => {
+  const ifindex = rig.ifindex("eth0");
+  const link = inNamespace(rig.namespaces.full("node"), () => {
+    const program = libbpf.bpf_obj_get(join(programs, "pass_tc"));
+    return libbpf.bpf_link_create(program, ifindex, 46, null);
+  });
+  assert.ok(link >= 0, `bpf_link_create: ${link}`);
+  const path = join(rig.bpffs, "other_link");
+  assert.is(libbpf.bpf_obj_pin(link, path), 0);
+  try {
+    const speaker = await rig.serve({ hook: "tcx" });
+    const order = (await rig.attached())["tcx ingress"]!;
+    assert.is(order[1], passTc, "isat runs first");
+    const before = await rig.counted(programs, "frames");
+    await rig.answersWith();
+    assert.is(await rig.counted(programs, "frames"), before, "an answered request goes no further");
+    rig.ask("10.9.77.77");
+    await until("the other program sees it", async () => (await rig.counted(programs, "frames")) === before + 1);
+    await speaker.end();
+    await rig.clean();
+    await becomes(() => rig.attached(), { "tcx ingress": [passTc] });
+  } finally {
+    await must("bpftool", "link", "detach", "pinned", path);
+  }
+});
+
+type Theft = [hook: "tcx" | "tc" | "xdp", where: string, take: () => Promise<unknown>];
+
+const pinOf = (kind: string) => join(rig.pinDir, "v1/links", `${kind}_${rig.ifindex("eth0")}`);
+const thefts: Theft[] = [
+  ["tcx", "tcx ingress", () => must("bpftool", "link", "detach", "pinned", pinOf("tcx_ingress"))],
+  ["tcx", "tcx egress", () => must("bpftool", "link", "detach", "pinned", pinOf("tcx_egress"))],
+  ["tc", "tc ingress", () => filter("del", "ingress", "protocol", "all", "prio", "1", "handle", TC_HANDLE, "bpf")],
+  ["tc", "tc egress", () => filter("del", "egress", "protocol", "all", "prio", "1", "handle", TC_HANDLE, "bpf")],
+  ["tc", "tc ingress", () => rig.must("node", "tc", "qdisc", "del", "dev", "eth0", "clsact")],
+  ["xdp", "xdp", () => must("bpftool", "link", "detach", "pinned", pinOf("xdp_ingress"))],
+  ["xdp", "tcx egress", () => must("bpftool", "link", "detach", "pinned", pinOf("tcx_egress"))],
+];
+
+for (const [i, [hook, where, take]] of thefts.entries()) {
+  test(`${hook}: detached behind isat's back at ${where} (way ${i + 1}), it is attached again within a tick, and said`, async () => {
+    if (hook === "xdp") await xdp("client", "c0");
+    const speaker = await rig.serve({ hook });
+    const before = await rig.attached();
+    const from = speaker.log.length;
+    await take();
+    const began = performance.now();
+    assert.is((await rig.attached())[where], undefined);
+    const line = await speaker.says(
+      new RegExp(`no longer attached to eth0 at ${where.replace(/^xdp$/, "xdp ingress")}:`),
+      { from },
+    );
+    await until("attached again", async () => (await rig.attached())[where]?.length === 1);
+    measured(`${hook}: detached at ${where}, attached again after`, `${Math.round(performance.now() - began)} ms`);
+    assert.is(line.level, "error");
+    await rig.answersWith();
+    await becomes(() => rig.attached(), before, "what is attached again is the same program, and once");
+    await until("the pins are whole", () => rig.pins().join() === rig.expectedPins(hook).join());
+  });
+}
+
+interface Tampering {
+  name: string;
+  map: string;
+  /** What is done to the map through bpftool. */
+  act: (key: string[], map: string) => Promise<unknown>;
+  said: RegExp | undefined;
+}
+
+/** struct vip: state NOT_OWNED, no name. */
+const NOT_OWNED: string[] = new Array(20).fill("0");
+const tamperings: Tampering[] = [
+  {
+    name: "an owned VIP set to not owned",
+    map: "vips",
+    act: (key, map) => must("bpftool", "map", "update", "pinned", map, "key", ...key, "value", ...NOT_OWNED),
+    said: /map does not hold what was written/,
+  },
+  {
+    name: "an owned VIP deleted",
+    map: "vips",
+    act: (key, map) => must("bpftool", "map", "delete", "pinned", map, "key", ...key),
+    said: /map does not hold what was written/,
+  },
+  {
+    name: "a VIP added that nobody wants",
+    map: "vips",
+    act: (key, map) =>
+      must("bpftool", "map", "update", "pinned", map, "key", ...key.with(3, "99"), "value", ...NOT_OWNED.with(0, "1")),
+    said: /map does not hold what was written/,
+  },
+  {
+    name: "the interface deleted",
+    map: "interfaces",
+    act: (key, map) => must("bpftool", "map", "delete", "pinned", map, "key", ...key.slice(4)),
+    said: undefined,
+  },
+];
+
+for (const { name, map, act, said } of tamperings) {
+  test(`${name} behind isat's back is mended within a few ticks${said ? ", and said" : ""}`, async () => {
+    const speaker = await rig.serve({ hook: "tcx" });
+    const key = [...VIP.split("."), ...new Uint8Array(Uint32Array.of(rig.ifindex("eth0")).buffer)].map(String);
+    const snapshot = () =>
+      rig.maps(({ vips, interfaces, answers, verdicts }) => ({
+        vips: [...vips.entries()].map(([key, { state }]) => `${key.ip} ${key.ifindex} ${state}`),
+        interfaces: [...interfaces.entries()].map(([ifindex, { mac_text }]) => `${ifindex} ${mac_text}`),
+        answers: [...answers.entries()].map(([key]) => `${key.ip} ${key.ifindex}`),
+        verdicts: [...verdicts.entries()].map(([ifindex, { interface: name }]) => `${ifindex} ${name}`),
+      }));
+    const before = snapshot();
+    const from = speaker.log.length;
+    await act(key, join(rig.pinDir, "v1", map));
+    const began = performance.now();
+    await until("the map is mended", () => JSON.stringify(snapshot()) === JSON.stringify(before), 4000);
+    measured(`${name}: mended after`, `${Math.round(performance.now() - began)} ms`);
+    if (said) assert.is((await speaker.says(said, { from })).level, "error");
+    await rig.answersWith();
+    const announced = rig.heard().filter(({ op }) => op === 1);
+    assert.is(announced.length, 0, "nothing moved, so nothing is announced");
+    assert.is((await rig.attached())["tcx ingress"]?.length, 1);
+    await rig.answersWith(NODE_MAC);
+  });
+}
+
+test("what others pinned beside isat's layouts survives clean", async () => {
+  rig.configure({ pinDir: rig.pinDir });
+  const speaker = await rig.serve();
+  const folder = join(rig.pinDir, "not_isats");
+  mkdirSync(folder);
+  const shape = ["type", "array", "key", "4", "value", "4", "entries", "1", "name", "theirs"];
+  await must("bpftool", "map", "create", join(folder, "map"), ...shape);
+  await speaker.end();
+  assert.is((await rig.clean()).status, 0);
+  assert.equal(rig.pins(), ["not_isats/map"]);
+  await must("rm", "-r", folder);
+});
+
+test.run();
