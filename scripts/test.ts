@@ -69,7 +69,7 @@ async function runFile(file: string): Promise<Result> {
   const reasons = plain.split("\n").filter((line) => line.startsWith("SKIPPED ")).length;
   if (reasons < skipped)
     trouble.push(`skips ${skipped} tests and gives ${reasons} reasons: use skip() of test/skip.ts`);
-  const left = namespaces().filter((name) => name.startsWith("isat-") && !before.has(name));
+  const left = namespaces().filter((name) => name.startsWith("isat-t-") && !before.has(name));
   if (left.length > 0) trouble.push(`leaves network namespaces behind: ${left.join(", ")}`);
   return { passed, skipped, failed: total - passed + trouble.length, trouble, output: plain };
 }

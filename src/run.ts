@@ -1,6 +1,7 @@
 import { mkdirSync } from "node:fs";
 import type { Server } from "node:http";
 import { ConfigError } from "./config.ts";
+import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
 import { stripVlanTags } from "./link/ethtool.ts";
@@ -48,9 +49,17 @@ export async function run(options: RunOptions): Promise<void> {
 
   await using stack = new AsyncDisposableStack();
   stack.defer(() => stopped.abort());
-  mkdirSync(config.runDir, { recursive: true });
+  requireCapabilities();
+  makeRunDir(config.runDir);
   stack.use(new FolderLock(config.runDir));
-  // Before anything is attached: the address may be taken. Nobody is served before the speaker stands.
+  // Before anything is attached, for these may fail. Nobody is served before the speaker stands: it does at once.
+  stack.use(
+    await serveStatus(
+      config.runDir,
+      () => speaker!,
+      () => configError,
+    ),
+  );
   if (config.metrics) {
     const registry = makeRegistry(() => ({ ...runningSummary(speaker!, configError), ...speaker!.counts }));
     const server: Server = await serveMetrics(registry, config.metrics);
@@ -65,7 +74,6 @@ export async function run(options: RunOptions): Promise<void> {
     runDir: config.runDir,
     hold: config.hold,
   });
-  stack.use(await serveStatus(config.runDir, serving, () => configError));
   log.info({ ...serving.counts, node: config.node, pid: process.pid }, "ready");
 
   const signal = await signalled;
@@ -81,6 +89,14 @@ export async function run(options: RunOptions): Promise<void> {
     `stopped by ${signal}: the kernel goes on answering for ${vips}, for ${formatDuration(config.fence)} at most.` +
       ` To detach and remove everything: isat clean --config ${options.config} (or use isat run --clean-on-exit)`,
   );
+}
+
+function makeRunDir(runDir: string): void {
+  try {
+    mkdirSync(runDir, { recursive: true, mode: 0o755 });
+  } catch (error) {
+    throw new Error(`Cannot make runDir: ${(error as Error).message}. Set runDir: to a folder that can be made`);
+  }
 }
 
 function nextSignal(): Promise<string> {

@@ -210,6 +210,9 @@ export class Hooks {
   /** Detaches isat's program from there; nothing happens where it is not attached. */
   detach(ifindex: number, point: Point, isOurs: (id: number) => boolean): void {
     if (point.kind !== "tc") {
+      // Unpinning alone detaches too, but a moment later: the kernel puts it off.
+      using link = getPinned(this.#path(point, ifindex));
+      if (link) libbpf.bpf_link_detach(link.number);
       unpin(this.#path(point, ifindex));
       return;
     }

@@ -225,7 +225,11 @@ export function clean(pinDir: string, ifindexes: readonly number[], restore: (en
       hooks.detach(ifindex, { kind: "tc", direction }, (id) => ownIds.has(id));
     }
   }
-  for (const folder of folders) removeFolder(folder);
+  for (const folder of folders) {
+    const links = new Hooks(`${folder}/links`);
+    for (const { point, ifindex } of links.pinned()) links.detach(ifindex, point, () => true);
+    removeFolder(folder);
+  }
   removeIfEmpty(pinDir); // what others pinned there is not isat's to remove
   return folders.length > 0;
 }

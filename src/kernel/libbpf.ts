@@ -28,6 +28,7 @@ export const libbpf = ffi.open(["libbpf.so.1"], {
   bpf_map_delete_batch: fn(["i32", "buffer", "buffer", "buffer"], "i32"),
 
   bpf_link_create: fn(["i32", "i32", "i32", "buffer"], "i32"),
+  bpf_link_detach: fn(["i32"], "i32"),
   bpf_link_update: fn(["i32", "i32", "buffer"], "i32"),
   bpf_prog_query: fn(["i32", "i32", "u32", "buffer", "buffer", "buffer"], "i32"),
   bpf_prog_get_fd_by_id: fn(["u32"], "i32"),

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { parseAddress } from "../core/address.ts";
 import type { Speaker } from "../speaker.ts";
@@ -8,10 +8,10 @@ import type { Status } from "./status.ts";
 const socketPath = (runDir: string) => `${runDir}/isat.sock`;
 const runFilePath = (runDir: string) => `${runDir}/speaker.json`;
 
-/** Asked for by `status`: HTTP over a UNIX socket in runDir, for root's eyes. */
+/** Asked for by `status`: HTTP over a UNIX socket in runDir, for root's eyes. @throws Error where it cannot be made */
 export async function serveStatus(
   runDir: string,
-  speaker: Speaker,
+  speaker: () => Speaker,
   configError: () => string | undefined,
 ): Promise<AsyncDisposable> {
   const path = socketPath(runDir);
@@ -19,15 +19,19 @@ export async function serveStatus(
   const server = createServer((incoming, response) => {
     try {
       const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
-      const status = runningStatus(speaker, configError(), vip ? parseAddress(vip) : undefined);
+      const status = runningStatus(speaker(), configError(), vip ? parseAddress(vip) : undefined);
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(status));
     } catch (error) {
       response.writeHead(500).end((error as Error).message);
     }
   });
   const mask = process.umask(0o077);
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(path, resolve));
-  process.umask(mask);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", ({ message }) => {
+      reject(new Error(`Cannot serve status at ${path}: ${message}. Set runDir: to another, or a shorter, path`));
+    });
+    server.listen(path, resolve);
+  }).finally(() => process.umask(mask));
   return {
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
@@ -38,7 +42,6 @@ export async function serveStatus(
 
 /** Says where a speaker is to be found once it has stopped. */
 export function writeRunFile(file: RunFile): void {
-  mkdirSync(file.runDir, { recursive: true, mode: 0o755 });
   writeFileSync(runFilePath(file.runDir), `${JSON.stringify(file, null, 2)}\n`);
 }
 

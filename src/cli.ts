@@ -1,0 +1,111 @@
+import process from "node:process";
+import { Command } from "commander";
+import { KEYS, type Key, readConfig } from "./config.ts";
+import { parseAddress } from "./core/address.ts";
+import { examineMachine } from "./doctor.ts";
+import { pinnedStatus, type RunFile, VERSION } from "./observe/collect.ts";
+import { formatFindings } from "./observe/doctor.ts";
+import { askStatus, readRunFile } from "./observe/socket.ts";
+import { formatStatus } from "./observe/status.ts";
+import { cleanUp, run } from "./run.ts";
+
+const DEFAULT_CONFIG = "/etc/isat/isat.yaml";
+
+interface Where {
+  config?: string;
+  runDir?: string;
+}
+
+/** Where the speaker meant by --config or --run-dir keeps its things. @throws Error where no speaker ever ran there. */
+function locate({ config, runDir = KEYS.runDir.default }: Where): RunFile {
+  if (config !== undefined) {
+    const { node, pinDir, runDir, hold } = readConfig(config);
+    return { node, pid: 0, pinDir, runDir, hold };
+  }
+  const found = readRunFile(runDir);
+  if (!found) {
+    throw new Error(
+      `Cannot find a speaker by ${runDir} as none has run there. Say which by --config FILE or --run-dir DIR`,
+    );
+  }
+  return found;
+}
+
+async function status(vip: string | undefined, options: Where & { json?: boolean }): Promise<void> {
+  const only = vip === undefined ? undefined : parseAddress(vip);
+  const where = locate(options);
+  const found = (await askStatus(where.runDir, vip)) ?? pinnedStatus(where, only);
+  if (!found)
+    throw new Error(
+      `no speaker runs on ${where.runDir}, and nothing is pinned under ${where.pinDir}: nothing is answered`,
+    );
+  if (only !== undefined && found.vips.length === 0) throw new Error(`${vip} is no VIP on this node. See: isat status`);
+  console.log(options.json ? JSON.stringify(found, null, 2) : formatStatus(found));
+}
+
+function clean(options: Where): void {
+  const where = locate(options);
+  const found = cleanUp(where.pinDir, where.runDir);
+  console.log(
+    found
+      ? `detached, and removed everything under ${where.pinDir}`
+      : `nothing to do: nothing is pinned under ${where.pinDir}`,
+  );
+}
+
+function doctor(options: { config: string; json?: boolean }): void {
+  const findings = examineMachine(options.config);
+  console.log(options.json ? JSON.stringify(findings, null, 2) : formatFindings(findings));
+  if (findings.some(({ level }) => level === "error")) process.exitCode = 1;
+}
+
+/** The configuration's keys, for --help. */
+function keysHelp(): string {
+  const lines = Object.entries(KEYS as Record<string, Key>).map(([path, { about, default: value }]) => {
+    return `  ${path.padEnd(26)} ${about}${value ? ` (default: ${value})` : ""}`;
+  });
+  return `\nThe configuration, in YAML:\n${lines.join("\n")}\n`;
+}
+
+const program = new Command("isat")
+  .description("A layer-2 speaker for service IPs (VIPs): the kernel answers ARP for those that this node owns.")
+  .version(VERSION)
+  .showHelpAfterError("(isat --help tells what there is)");
+
+program
+  .command("run")
+  .description("own and answer VIPs until SIGTERM or SIGINT; the kernel goes on answering after that")
+  .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
+  .option("--clean-on-exit", "detach and remove everything at the end, for trying it out", false)
+  .addHelpText("after", keysHelp())
+  .action(run);
+
+program
+  .command("status")
+  .description("what this node owns and answers; with a VIP, why")
+  .argument("[vip]", "one address")
+  .option("-c, --config <file>", "find the speaker by its configuration")
+  .option("--run-dir <dir>", "find the speaker by its runDir", KEYS.runDir.default)
+  .option("--json", "for programs")
+  .action(status);
+
+program
+  .command("doctor")
+  .description(
+    "what isat stands on here, what stands in its way, and what to do; exit status 1 where there is an error",
+  )
+  .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
+  .option("--json", "for programs")
+  .action(doctor);
+
+program
+  .command("clean")
+  .description("detach from every interface and remove all pins; no speaker may be running")
+  .option("-c, --config <file>", "find what to clean by a configuration")
+  .option("--run-dir <dir>", "find what to clean by a runDir", KEYS.runDir.default)
+  .action(clean);
+
+/** Runs one command. @throws Error whose message says in one line, or in several, what was found and what to do */
+export async function main(): Promise<void> {
+  await program.parseAsync();
+}
