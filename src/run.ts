@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import type { Server } from "node:http";
-import { ConfigError } from "./config.ts";
+import { type Config, ConfigError } from "./config.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
@@ -8,7 +8,6 @@ import { stripVlanTags } from "./link/ethtool.ts";
 import { Links } from "./link/links.ts";
 import { runningSummary } from "./observe/collect.ts";
 import { makeLog } from "./observe/log.ts";
-import { makeRegistry, serveMetrics } from "./observe/metrics.ts";
 import { removeRunFile, serveStatus, writeRunFile } from "./observe/socket.ts";
 import { formatDuration } from "./observe/status.ts";
 import { watchConfig } from "./source/file.ts";
@@ -21,7 +20,7 @@ export interface RunOptions {
 
 /** `isat run`: serves until a signal. @throws Error in one or more lines where it cannot start. */
 export async function run(options: RunOptions): Promise<void> {
-  const log = makeLog();
+  const log = await makeLog();
   const signalled = nextSignal(); // from here on: one that comes during the start must not skip the end
   const stopped = new AbortController();
   let speaker: Speaker | undefined;
@@ -32,13 +31,22 @@ export async function run(options: RunOptions): Promise<void> {
     log.error(`configuration refused, the old one is served: ${error.message}`);
   }
 
-  const config = watchConfig(options.config, {
+  /** A change that comes during the start, which may wait for a name server, is not to be lost. */
+  let latest: Config | undefined;
+  const running = () => {
+    if (speaker) return speaker;
+    throw new Error("isat is starting: ask again in a moment");
+  };
+
+  const first = watchConfig(options.config, {
     signal: stopped.signal,
     onTrouble: (message) => log.warn(message),
     onChange(result) {
       if (result instanceof ConfigError) return refuse(result);
+      latest = result;
       try {
-        speaker?.reload(result);
+        if (!speaker) return;
+        speaker.reload(result);
         configError = undefined;
         log.info("configuration applied");
       } catch (error) {
@@ -50,21 +58,17 @@ export async function run(options: RunOptions): Promise<void> {
   await using stack = new AsyncDisposableStack();
   stack.defer(() => stopped.abort());
   requireCapabilities();
-  makeRunDir(config.runDir);
-  stack.use(new FolderLock(config.runDir));
-  // Before anything is attached, for these may fail. Nobody is served before the speaker stands: it does at once.
-  stack.use(
-    await serveStatus(
-      config.runDir,
-      () => speaker!,
-      () => configError,
-    ),
-  );
-  if (config.metrics) {
-    const registry = makeRegistry(() => ({ ...runningSummary(speaker!, configError), ...speaker!.counts }));
-    const server: Server = await serveMetrics(registry, config.metrics);
+  makeRunDir(first.runDir);
+  stack.use(new FolderLock(first.runDir));
+  // Before anything is attached, for these may fail.
+  stack.use(await serveStatus(first.runDir, running, () => configError));
+  if (first.metrics) {
+    const { makeRegistry, serveMetrics } = await import("./observe/metrics.ts"); // only here: for its memory
+    const registry = makeRegistry(() => ({ ...runningSummary(running(), configError), ...running().counts }));
+    const server: Server = await serveMetrics(registry, first.metrics);
     stack.defer(() => void server.close());
   }
+  const config = { ...(latest ?? first), runDir: first.runDir, metrics: first.metrics };
   const serving = stack.use(new Speaker(config, log));
   speaker = serving;
   writeRunFile({

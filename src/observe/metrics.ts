@@ -74,7 +74,12 @@ export async function serveMetrics(
       response.writeHead(404).end("isat: the metrics are at /metrics\n");
       return;
     }
-    response.writeHead(200, { "content-type": registry.contentType }).end(await registry.metrics());
+    try {
+      const metrics = await registry.metrics();
+      response.writeHead(200, { "content-type": registry.contentType }).end(metrics);
+    } catch (error) {
+      response.writeHead(500).end(`${(error as Error).message}\n`);
+    }
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => {

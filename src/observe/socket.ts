@@ -72,6 +72,8 @@ export function askStatus(runDir: string, vip: string | undefined): Promise<Stat
     asked.on("timeout", () => asked.destroy(new Error("the speaker runs, and has not answered for 5 s")));
     asked.on("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(undefined);
+      else if (error.code === "EACCES")
+        reject(new Error(`Cannot ask the speaker on ${runDir}: ${error.message}. Run as root`));
       else reject(error);
     });
     asked.end();

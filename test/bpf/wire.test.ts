@@ -123,6 +123,8 @@ class Wire implements Disposable {
       `addr add ${NOT_OWNED}/32 dev lo`,
       `addr add ${OWNED_ON_LO}/32 dev lo`,
     ]);
+    // A question that nobody answers is asked once: its repetitions would be seen by the tests that follow.
+    this.#namespaces.sysctl("node", "net/ipv4/neigh/eth0/mcast_solicit", 1);
     this.#ifindex = this.#ifindexOf("node");
     this.#peer = new PacketPort(this.#namespaces.full("peer"), "eth0");
   }
