@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What the benchmarks need besides isat: programs that do nothing, that drop, and that count the answers which come. */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define NEXT (-1) /* TCX_NEXT, TC_ACT_UNSPEC */
+#define DROP 2
+
+#define ARP_OP 20 /* offset in the frame */
+#define FRAME 42
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} replies SEC(".maps");
+
+static __always_inline void count_reply(const void *data, const void *end)
+{
+	__u32 key = 0;
+	__u64 *count;
+
+	if (data + FRAME > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_ARP) ||
+	    *(__be16 *)(data + ARP_OP) != bpf_htons(2))
+		return;
+	count = bpf_map_lookup_elem(&replies, &key);
+	if (count)
+		*count += 1;
+}
+
+SEC("tc")
+int bench_pass(struct __sk_buff *skb)
+{
+	return NEXT;
+}
+
+SEC("tc")
+int bench_drop(struct __sk_buff *skb)
+{
+	return DROP;
+}
+
+/* Counts ARP replies, and keeps all ARP from the client's own kernel: what it does with answers is no part of their cost. */
+SEC("tc")
+int bench_sink(struct __sk_buff *skb)
+{
+	if (skb->protocol != bpf_htons(ETH_P_ARP))
+		return NEXT;
+	if (skb->data + FRAME > skb->data_end)
+		bpf_skb_pull_data(skb, FRAME);
+	count_reply((void *)(long)skb->data, (void *)(long)skb->data_end);
+	return DROP;
+}
+
+/*
+ * Answers every request with the node's MAC and does nothing else: no map, no clock, no check. What it costs is what a
+ * frame's way back costs; no program at this hook can do better.
+ */
+SEC("tc")
+int bench_answer(struct __sk_buff *skb)
+{
+	__u8 request[FRAME] __attribute__((aligned(8))), answer[FRAME] __attribute__((aligned(8)));
+	const __u8 node[6] = { 2, 0, 0, 0, 1, 1 }; /* NODE_MAC of addresses.ts */
+
+	if (skb->protocol != bpf_htons(ETH_P_ARP) || bpf_skb_load_bytes(skb, 0, request, FRAME) ||
+	    request[ARP_OP + 1] != 1)
+		return NEXT;
+	__builtin_memcpy(answer, request, FRAME);
+	__builtin_memcpy(answer, request + 22, 6);
+	__builtin_memcpy(answer + 6, node, 6);
+	answer[ARP_OP + 1] = 2;
+	__builtin_memcpy(answer + 22, node, 6);
+	__builtin_memcpy(answer + 28, request + 38, 4);
+	__builtin_memcpy(answer + 32, request + 22, 6);
+	__builtin_memcpy(answer + 38, request + 28, 4);
+	if (bpf_skb_store_bytes(skb, 0, answer, FRAME, 0))
+		return DROP;
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+SEC("xdp")
+int bench_xdp_pass(struct xdp_md *ctx)
+{
+	return XDP_PASS;
+}
+
+/* The same, for answers that come as XDP sent them: before an skb is made. */
+SEC("xdp")
+int bench_xdp_sink(struct xdp_md *ctx)
+{
+	const void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+
+	if (data + 14 > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_ARP))
+		return XDP_PASS;
+	count_reply(data, end);
+	return XDP_DROP;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,92 @@
+import { type Bar, type Chart, renderChart } from "./chart.ts";
+import { digits, type Figure, formatValue } from "./figure.ts";
+import { spread } from "./statistics.ts";
+
+/** From how many times the kernel's own on a chart's axis goes by powers of ten. */
+const LOG_FROM = 12;
+
+/** The SVG documents that these figures make, by file name. */
+export function drawCharts(figures: readonly Figure[], where: string): Map<string, string> {
+  const charts: [string, Chart | undefined][] = [
+    [
+      "cost.svg",
+      ratioChart(figures, where, {
+        title: "What an answer costs under a flood of ARP requests",
+        groups: [["1 VIP", "cost of an answer, 1 VIP"]],
+      }),
+    ],
+    [
+      "answers.svg",
+      ratioChart(figures, where, {
+        title: "ARP answers a second under a full flood",
+        groups: [
+          ["1 VIP", "answers a second, 1 VIP"],
+          ["60,000 VIPs", "answers a second, 60,000 VIPs"],
+        ],
+      }),
+    ],
+    [
+      "latency.svg",
+      ratioChart(figures, where, {
+        title: "How late the slowest hundredth of ARP answers is (p99)",
+        groups: [
+          ["idle", "p99, idle"],
+          ["2 busy loops a core", "p99, 2 busy loops a core"],
+          ["50k/s ARP for others", "p99, beside 50k/s ARP for others"],
+        ],
+      }),
+    ],
+    ["programs.svg", programsChart(figures, where)],
+  ];
+  return new Map(charts.flatMap(([name, chart]) => (chart ? [[name, renderChart(chart)]] : [])));
+}
+
+interface Wanted {
+  title: string;
+  /** A label, and the figures' `what`. */
+  groups: [label: string, what: string][];
+}
+
+/** Bars are ratios to the kernel's own responder; behind them stand the values. */
+function ratioChart(figures: readonly Figure[], where: string, { title, groups }: Wanted): Chart | undefined {
+  const drawn = groups.map(([label, what]) => ({
+    label,
+    bars: figures.filter((f) => f.what === what).flatMap(ratioBar),
+  }));
+  const bars = drawn.flatMap(({ bars }) => bars);
+  if (bars.length === 0) return undefined;
+  return {
+    title,
+    subtitle: where,
+    axis: "times the Linux kernel's own responder, measured in the same rounds; lines from the least round to the greatest",
+    scale: Math.max(...bars.map(({ value }) => value)) > LOG_FROM ? "log" : "linear",
+    reference: { value: 1, label: "the kernel's own = 1" },
+    groups: drawn,
+  };
+}
+
+function ratioBar({ subject, values, ratios, unit }: Figure): Bar[] {
+  const ratio = ratios.find(({ to }) => to === "kernel");
+  if (!ratio) return [];
+  const { median, min, max } = spread(ratio.values);
+  const text = `${formatValue(spread(values).median, unit)} (${digits(median)} x)`;
+  return [{ label: subject, value: median, min, max, text }];
+}
+
+function programsChart(figures: readonly Figure[], where: string): Chart | undefined {
+  const ours = figures.filter(({ section, what }) => section === "programs" && !what.includes("above"));
+  if (ours.length === 0) return undefined;
+  const subjects = [...new Set(ours.map(({ subject }) => subject))];
+  const bar = ({ what, values, unit }: Figure): Bar => {
+    const found = spread(values);
+    return { label: what, value: found.median, min: found.min, max: found.max, text: formatValue(found.median, unit) };
+  };
+  const empty = ours.find(({ what }) => what === "an empty program");
+  return {
+    title: "One run of a kernel program",
+    subtitle: where,
+    axis: "ns a run (BPF_PROG_TEST_RUN), the test run's own time included",
+    ...(empty ? { reference: { value: spread(empty.values).median, label: "an empty program" } } : {}),
+    groups: subjects.map((label) => ({ label, bars: ours.filter(({ subject }) => subject === label).map(bar) })),
+  };
+}

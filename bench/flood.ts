@@ -1,0 +1,170 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { CLIENT_INTERFACE, vipBytes, whoHas } from "./addresses.ts";
+import { type Figure, withRatio } from "./figure.ts";
+import { type Context, interleave, type Section, startStands } from "./section.ts";
+import { Sender } from "./sender.ts";
+import { BARE, isatResponders, KERNEL, NOBODY, type Responder, type Stand } from "./stand.ts";
+import { ratios } from "./statistics.ts";
+import { pin, SENDER_CPU } from "./system.ts";
+
+const MANY = 60_000;
+/** Coprime to MANY: in such steps every VIP has its turn, far from the one before. */
+const STRIDE = 48_271;
+/** Answers that come late, as from a program that has to be woken, are waited for so long, ms. */
+const PATIENCE = 500;
+
+/** What the flood of one round came to. */
+interface Toll {
+  /** ns a request. */
+  request: number;
+  /** ns a request that nobody hears, measured right before, for 1 VIP: the machine's own pace changes by the second. */
+  nobody: number;
+  /** Answers a second, while the flood lasted. */
+  rate: number;
+  /** Of the requests, the part that was answered at last. */
+  share: number;
+  /** ns of processor time an answer that the node's processes took, where they are what answers. */
+  process: number;
+}
+
+export const flood: Section = {
+  name: "flood",
+  about: "the cost of an answer, and answers a second",
+  async run(context) {
+    const responders = [KERNEL, ...isatResponders(), ...context.peers];
+    const stands = await startStands(context, "flood", [
+      [NOBODY, 1],
+      ...responders.map((each): [Responder, number] => [each, 1]),
+      [BARE, 1],
+      ...responders.map((each): [Responder, number] => [each, MANY]),
+    ]);
+    const tolls = await floodAll(context, stands);
+    for (const stand of stands) stand.stop();
+    const find = (name: string, vips: number) =>
+      [...tolls].find(([{ responder, vips: count }]) => responder.name === name && count === vips)?.[1];
+    const [nobody, kernel] = [find(NOBODY.name, 1), find(KERNEL.name, 1)];
+    if (!nobody || !kernel) throw new Error("without the kernel's own responder there is nothing to compare with");
+    return [
+      ...costs(tolls, nobody, kernel),
+      ...rates(tolls, 1, () => kernel, kernel),
+      ...rates(tolls, MANY, (name) => find(name, 1), find(KERNEL.name, MANY) ?? []),
+    ];
+  },
+};
+
+async function floodAll(context: Context, stands: readonly Stand[]): Promise<Map<Stand, Toll[]>> {
+  const [rounds, duration] = context.isQuick ? [5, 100] : [11, 300];
+  // The same number of frames for one VIP as for many, so that the sender walks through the same memory.
+  const frames = (vips: number) => Array.from({ length: MANY }, (_, i) => whoHas(vipBytes((i * STRIDE) % vips)));
+  const one = frames(1);
+  const many = frames(MANY);
+  const tolls = new Map<Stand, Toll[]>(stands.map((stand) => [stand, []]));
+  const nobody = stands.find(({ responder }) => responder.kind === "nobody");
+  using stack = new DisposableStack();
+  const senders = new Map(
+    stands.map((stand) => [
+      stand,
+      stack.use(new Sender(stand.client, CLIENT_INTERFACE, stand.vips === 1 ? one : many)),
+    ]),
+  );
+  stack.use(pin(SENDER_CPU));
+  for (const stand of stands) {
+    stand.countAtXdp(true);
+    stand.stopProbing();
+  }
+  await interleave(context, "flood", rounds, stands, async (stand) => {
+    const isCompared = nobody && stand !== nobody && stand.vips === 1;
+    const before = isCompared ? senders.get(nobody)!.flood(duration / 3).frame : Number.NaN;
+    await stand.measure(async () => {
+      tolls.get(stand)!.push({ ...(await floodOne(context, stand, senders.get(stand)!, duration)), nobody: before });
+    });
+  });
+  return tolls;
+}
+
+async function floodOne(
+  { ground: { bench } }: Context,
+  stand: Stand,
+  sender: Sender,
+  duration: number,
+): Promise<Omit<Toll, "nobody">> {
+  sender.flood(5); // what is cold gets warm
+  await sleep(2);
+  const before = bench.replies();
+  const processBefore = stand.processTime();
+  const { sent, elapsed, frame } = sender.flood(duration);
+  const during = bench.replies() - before;
+  let answers = during;
+  for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
+    await sleep(10);
+    const now = bench.replies() - before;
+    if (now === answers) break;
+    answers = now;
+  }
+  const isProcess = stand.responder.kind === "peer";
+  return {
+    request: frame,
+    rate: (during / elapsed) * 1000,
+    share: answers / sent,
+    process: isProcess ? (stand.processTime() - processBefore) / answers : 0,
+  };
+}
+
+function costs(tolls: ReadonlyMap<Stand, Toll[]>, nobody: readonly Toll[], kernel: readonly Toll[]): Figure[] {
+  const cost = (all: readonly Toll[]) =>
+    all.map(({ request, nobody, share, process }) => (request - nobody) / share + process);
+  const about = { section: "flood", unit: "ns", ratios: [] } as const;
+  const figures: Figure[] = [
+    {
+      ...about,
+      what: "a request that nobody hears",
+      subject: "nobody",
+      values: nobody.map(({ request }) => request),
+      note: "what nobody hears, a program at the node's ingress drops at once. This time is taken off a request's to have the cost of its answer; a process's own time is added",
+    },
+  ];
+  for (const [{ responder, vips }, toll] of tolls) {
+    if (vips !== 1 || responder.kind === "nobody") continue;
+    const figure: Figure = { ...about, what: "cost of an answer, 1 VIP", subject: responder.name, values: cost(toll) };
+    if (responder.kind === "bare")
+      figure.note = "the bare program answers and does nothing else: no program at that hook can cost less";
+    if (responder.kind === "isat") figure.target = { is: "at most", limit: 0.6, ratioTo: "kernel" };
+    figures.push(withRatio(figure, "kernel", cost(kernel)));
+  }
+  return figures;
+}
+
+function rates(
+  tolls: ReadonlyMap<Stand, Toll[]>,
+  vips: number,
+  one: (name: string) => readonly Toll[] | undefined,
+  kernel: readonly Toll[],
+): Figure[] {
+  const figures: Figure[] = [];
+  const rate = ({ rate }: Toll) => rate;
+  for (const [stand, toll] of tolls) {
+    const { name, kind } = stand.responder;
+    if (stand.vips !== vips || kind === "nobody" || kind === "bare") continue;
+    const share = Math.min(...toll.map(({ share }) => share));
+    const figure: Figure = {
+      section: "flood",
+      what: `answers a second, ${vips.toLocaleString("en")} VIP${vips === 1 ? "" : "s"}`,
+      subject: name,
+      unit: "/s",
+      values: toll.map(rate),
+      ratios: [{ to: "kernel", values: ratios(toll.map(rate), kernel.map(rate)) }],
+    };
+    const own = one(name);
+    if (vips !== 1 && own)
+      figure.ratios = [...figure.ratios, { to: "1 VIP", values: ratios(toll.map(rate), own.map(rate)) }];
+    if (kind === "isat") {
+      figure.target =
+        vips === 1
+          ? { is: "at least", limit: 1.05, ratioTo: "kernel" }
+          : { is: "at least", limit: 0.95, ratioTo: "1 VIP" };
+    }
+    if (share < 0.9999) figure.note = `${name} left ${((1 - share) * 100).toFixed(1)} % unanswered in its worst round`;
+    figures.push(figure);
+  }
+  return figures;
+}

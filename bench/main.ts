@@ -1,0 +1,180 @@
+/** `npm run bench`: isat beside the kernel's own ARP responder and others, measured in one run. */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { Namespaces } from "../test/lab/namespaces.ts";
+import { drawCharts } from "./charts.ts";
+import { controlPlane } from "./control-plane.ts";
+import { type Failure, type Figure, isReached } from "./figure.ts";
+import { flood } from "./flood.ts";
+import { latency } from "./latency.ts";
+import { memory } from "./memory.ts";
+import { BenchPrograms } from "./object.ts";
+import { programs } from "./programs.ts";
+import type { Context, Section } from "./section.ts";
+import type { Responder } from "./stand.ts";
+import { spread } from "./statistics.ts";
+import { describeMachine } from "./system.ts";
+import { renderTable } from "./table.ts";
+import { throughput } from "./throughput.ts";
+
+const PREFIX = "isat-bench-";
+const TOP = fileURLToPath(new URL("..", import.meta.url));
+const SECTIONS: readonly Section[] = [flood, latency, programs, throughput, controlPlane, memory];
+
+const HELP = `npm run bench: measures isat, as built in dist/, beside the kernel's own ARP responder: over veth pairs between
+network namespaces, in interleaved rounds, each figure beside the one that it is compared with. Needs root, and a machine
+that does nothing else meanwhile. Ends by itself: with status 0 if everything was measured, reached or not.
+
+  npm run bench [-- SECTION...] [options]
+
+${SECTIONS.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
+
+  --peer NAME=COMMAND   measures another responder too (flood, latency). The command is run by sh in the node's network
+                        namespace, and answers for the addresses from $ISAT_BENCH_FIRST to $ISAT_BENCH_LAST on
+                        $ISAT_BENCH_INTERFACE until it is killed. May be given more than once
+  --quick               fewer and shorter rounds, in about a minute: for a look, not for comparisons
+  --help                this
+
+All sections in full write bench/results/ (latest.json, and charts for README); a part or --quick writes dist/bench/.`;
+
+interface Options {
+  sections: readonly Section[];
+  peers: readonly Responder[];
+  isQuick: boolean;
+}
+
+/** @throws Error for arguments that mean nothing. */
+function readOptions(): Options | undefined {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      peer: { type: "string", multiple: true, default: [] },
+      quick: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) return undefined;
+  const names = SECTIONS.map(({ name }) => name);
+  const unknown = positionals.find((name) => !names.includes(name));
+  if (unknown) throw new Error(`Cannot measure "${unknown}": the sections are ${names.join(", ")}`);
+  const peers = values.peer.map((text): Responder => {
+    const [, name, command] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
+    if (!name || !command) throw new Error(`Cannot read --peer ${text}: NAME=COMMAND is needed`);
+    return { name, kind: "peer", command };
+  });
+  const sections = SECTIONS.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  return { sections, peers, isQuick: values.quick };
+}
+
+/** Where it was measured, in a line. */
+function place(): string {
+  const { processor, cpus, kernel } = describeMachine();
+  return `Linux ${kernel}, ${processor}, ${cpus} CPUs, veth`;
+}
+
+function versions(): Record<string, string> {
+  const firstLine = (command: string, ...args: string[]) =>
+    execFileSync(command, args, { encoding: "utf8" }).split("\n")[0]!.trim();
+  const { version, dependencies } = JSON.parse(readFileSync(join(TOP, "package.json"), "utf8"));
+  return {
+    isat: version,
+    koffi: dependencies.koffi,
+    clang: firstLine("clang", "--version"),
+    iperf3: firstLine("iperf3", "--version"),
+  };
+}
+
+function write(
+  folder: string,
+  { sections, isQuick }: Options,
+  figures: readonly Figure[],
+  failures: readonly Failure[],
+) {
+  mkdirSync(folder, { recursive: true });
+  const results = {
+    date: new Date().toISOString(),
+    isQuick,
+    sections: sections.map(({ name }) => name),
+    machine: describeMachine(),
+    versions: versions(),
+    figures: figures.map((figure) => ({
+      ...figure,
+      ...spread(figure.values),
+      rounds: figure.values.length,
+      ratios: figure.ratios.map((ratio) => ({ ...ratio, ...spread(ratio.values) })),
+      isReached: isReached(figure),
+    })),
+    failures,
+  };
+  writeFileSync(join(folder, "latest.json"), `${JSON.stringify(results, null, 1)}\n`);
+  for (const [name, svg] of drawCharts(figures, place())) writeFileSync(join(folder, name), svg);
+}
+
+/** Progress goes to stderr: redrawn on a terminal, else a line each second at most. */
+function makeProgress(): (text: string) => void {
+  const began = performance.now();
+  let last = Number.NEGATIVE_INFINITY;
+  return (text) => {
+    const now = performance.now();
+    const line = `[${((now - began) / 1000).toFixed(0).padStart(3)} s] ${text}`;
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${line}`);
+    else if (now - last > 1000) {
+      console.error(line);
+      last = now;
+    }
+  };
+}
+
+async function main(): Promise<number> {
+  const options = readOptions();
+  if (!options) {
+    console.log(HELP);
+    return 0;
+  }
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130));
+  const progress = makeProgress();
+  const figures: Figure[] = [];
+  const failures: Failure[] = [];
+  using namespaces = new Namespaces(PREFIX);
+  const folder = namespaces.folder();
+  progress("compiling the benchmarks' own programs");
+  using bench = new BenchPrograms(folder);
+  const context: Context = {
+    ground: { namespaces, bench, folder, bpffs: namespaces.bpffs() },
+    peers: options.peers,
+    isQuick: options.isQuick,
+    progress,
+    fail: (failure) => failures.push(failure),
+  };
+  for (const section of options.sections) {
+    try {
+      for (const figure of await section.run(context)) {
+        if ([figure.values, ...figure.ratios.map(({ values }) => values)].flat().every(Number.isFinite))
+          figures.push(figure);
+        else
+          failures.push({ section: section.name, what: `${figure.what}, ${figure.subject}`, reason: "no answer came" });
+      }
+    } catch (error) {
+      failures.push({ section: section.name, what: "the section", reason: (error as Error).message });
+    }
+  }
+  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  console.log(`${place()}\n\n${renderTable(figures, failures)}`);
+  const isWhole = options.sections.length === SECTIONS.length && !options.isQuick;
+  const results = isWhole ? "bench/results" : "dist/bench";
+  write(join(TOP, results), options, figures, failures);
+  console.log(`\nwritten: ${results}/latest.json and charts beside it`);
+  return failures.length === 0 ? 0 : 1;
+}
+
+main().then(
+  (status) => process.exit(status),
+  (error: Error) => {
+    console.error(`bench: ${error.message}`);
+    process.exit(1);
+  },
+);

@@ -1,0 +1,26 @@
+/**
+ * Sends who-has for addresses that nobody has, at a steady rate, until it is killed. Run in the client's namespace.
+ * Usage: others.ts NAMESPACE RATE
+ */
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CLIENT_INTERFACE, otherBytes, whoHas } from "./addresses.ts";
+import { Sender } from "./sender.ts";
+import { OTHER_CPU, pin } from "./system.ts";
+
+const [namespace, rate] = process.argv.slice(2);
+const frames = Array.from({ length: 1024 }, (_, i) => whoHas(otherBytes(i)));
+const sender = new Sender(namespace!, CLIENT_INTERFACE, frames);
+pin(OTHER_CPU);
+console.log("sending");
+for (let [began, sent] = [performance.now(), 0]; ; await sleep(1)) {
+  const due = Math.floor(((performance.now() - began) / 1000) * Number(rate)) - sent;
+  if (due > Number(rate) / 5)
+    [began, sent] = [performance.now(), 0]; // it was stopped meanwhile: that is not made up for
+  else
+    for (let left = due; left > 0; ) {
+      const done = sender.send(left);
+      sent += done;
+      left -= done || left;
+    }
+}

@@ -1,0 +1,154 @@
+import { addressBytes, parseAddress } from "../src/core/address.ts";
+import { ETH_P_ARP } from "../src/core/frame.ts";
+import { ffi } from "../src/ffi/ffi.ts";
+import { libc as base, errno, errnoName } from "../src/ffi/libc.ts";
+import { CLIENT_INTERFACE, PROBER_IP, whoHas } from "./addresses.ts";
+import { openSocket } from "./sender.ts";
+import { libc } from "./system.ts";
+
+const SOL_SOCKET = 1;
+const SO_RCVTIMEO = 20;
+const SO_ATTACH_FILTER = 26;
+const SO_TIMESTAMPNS = 35;
+const ETH_P_ALL = 3;
+const MSG_DONTWAIT = 0x40;
+/** Where the last byte of an ARP frame's op stands. */
+const OP = 21;
+
+/**
+ * Sends one request at a time and waits for its answer. The times are the kernel's own (SO_TIMESTAMPNS): when the
+ * request was given to the interface, and when the answer came in from it. So neither this runtime nor its being put off
+ * by the scheduler is in them, for any responder.
+ */
+export class Prober implements Disposable {
+  readonly #sender: number;
+  readonly #ear: number;
+  readonly #frame = new Uint8Array(2048);
+  readonly #control = new Uint8Array(256);
+  readonly #vector = new Uint8Array(128);
+  readonly #message = new Uint8Array(128); // struct msghdr
+  readonly #messageView = new DataView(this.#message.buffer);
+  readonly #controlView = new DataView(this.#control.buffer);
+  #patience = 0;
+  #isOpen = true;
+  /** When the frame that {@link #receive} gave had its timestamp. */
+  #seconds = 0;
+  #nanoseconds = 0;
+
+  /** @param namespace the client's, by its full name */
+  constructor(namespace: string) {
+    this.#sender = openSocket(namespace, CLIENT_INTERFACE, 0);
+    this.#ear = openSocket(namespace, CLIENT_INTERFACE, ETH_P_ALL); // only such sockets see what goes out
+    this.#set(SO_TIMESTAMPNS, new Uint8Array(Int32Array.of(1).buffer));
+    this.#attachFilter();
+    const vector = new DataView(this.#vector.buffer);
+    vector.setBigUint64(0, ffi.address(this.#frame), true);
+    vector.setBigUint64(8, BigInt(this.#frame.length), true);
+    this.#messageView.setBigUint64(16, ffi.address(this.#vector), true);
+    this.#messageView.setBigUint64(24, 1n, true);
+    this.#messageView.setBigUint64(32, ffi.address(this.#control), true);
+  }
+
+  #set(option: number, value: Uint8Array): void {
+    if (base.setsockopt(this.#ear, SOL_SOCKET, option, value, value.length) === 0) return;
+    throw new Error(`Cannot set option ${option} of a packet socket: ${errnoName(ffi.errno())}`);
+  }
+
+  /** Lets only the prober's requests and their answers through, in classic BPF: what others send wakes nobody. */
+  #attachFilter(): void {
+    const asker = new DataView(addressBytes(parseAddress(PROBER_IP)).buffer).getUint32(0);
+    const [LOAD_HALF, LOAD_WORD, JUMP_EQUAL, RETURN] = [0x28, 0x20, 0x15, 0x06] as const;
+    const program: [code: number, ifTrue: number, ifFalse: number, k: number][] = [
+      [LOAD_HALF, 0, 0, 12],
+      [JUMP_EQUAL, 0, 5, ETH_P_ARP],
+      [LOAD_WORD, 0, 0, 28], // SPA
+      [JUMP_EQUAL, 2, 0, asker],
+      [LOAD_WORD, 0, 0, 38], // TPA
+      [JUMP_EQUAL, 0, 1, asker],
+      [RETURN, 0, 0, 0xffff],
+      [RETURN, 0, 0, 0],
+    ];
+    const instructions = new Uint8Array(128);
+    const view = new DataView(instructions.buffer);
+    program.forEach(([code, ifTrue, ifFalse, k], i) => {
+      view.setUint16(i * 8, code, true);
+      view.setUint8(i * 8 + 2, ifTrue);
+      view.setUint8(i * 8 + 3, ifFalse);
+      view.setUint32(i * 8 + 4, k, true);
+    });
+    const header = new Uint8Array(16); // struct sock_fprog
+    new DataView(header.buffer).setUint16(0, program.length, true);
+    new DataView(header.buffer).setBigUint64(8, ffi.address(instructions), true);
+    this.#set(SO_ATTACH_FILTER, header);
+  }
+
+  /** Asks for the VIP (4 bytes). @param patience ms @returns ns until the answer; undefined where none came */
+  ask(vip: Uint8Array, patience = 1000): number | undefined {
+    this.#wait(patience);
+    const frame = whoHas(vip, PROBER_IP);
+    return this.#exchange(frame);
+  }
+
+  /** Asks over and over. @param limit ms @returns ns each, unsorted, and how many had no answer within a second */
+  pingPong(vip: Uint8Array, count: number, limit: number): { times: Float64Array; lost: number } {
+    this.#wait(1000);
+    const frame = whoHas(vip, PROBER_IP);
+    const times = new Float64Array(count);
+    const end = performance.now() + limit;
+    let [got, lost] = [0, 0];
+    while (got < count && performance.now() < end) {
+      const time = this.#exchange(frame);
+      if (time === undefined) lost += 1;
+      else times[got++] = time;
+    }
+    return { times: times.subarray(0, got), lost };
+  }
+
+  #exchange(frame: Uint8Array): number | undefined {
+    if (Number(base.sendto(this.#sender, frame, frame.length, 0, null, 0)) < 0) return undefined;
+    if (!this.#receive(0)) return undefined;
+    const [seconds, nanoseconds] = [this.#seconds, this.#nanoseconds];
+    for (let isAnswer = false; !isAnswer; isAnswer = this.#frame[OP] === 2) {
+      if (this.#receive(0)) continue;
+      this.#drain();
+      return undefined;
+    }
+    return (this.#seconds - seconds) * 1e9 + (this.#nanoseconds - nanoseconds);
+  }
+
+  /** The next frame; false where none came in time. */
+  #receive(flags: number): boolean {
+    this.#messageView.setBigUint64(40, BigInt(this.#control.length), true);
+    if (Number(libc.recvmsg(this.#ear, this.#message, flags)) < 0) {
+      const error = ffi.errno();
+      if (error === errno.EAGAIN || error === errno.EINTR) return false;
+      throw new Error(`Cannot read a packet socket: ${errnoName(error)}`);
+    }
+    if (this.#controlView.getInt32(12, true) !== SO_TIMESTAMPNS) throw new Error("a frame came without a timestamp");
+    this.#seconds = Number(this.#controlView.getBigInt64(16, true));
+    this.#nanoseconds = Number(this.#controlView.getBigInt64(24, true));
+    return true;
+  }
+
+  #drain(): void {
+    while (this.#receive(MSG_DONTWAIT));
+  }
+
+  #wait(milliseconds: number): void {
+    this.#drain();
+    if (this.#patience === milliseconds) return;
+    this.#patience = milliseconds;
+    const whole = Math.floor(milliseconds / 1000);
+    this.#set(
+      SO_RCVTIMEO,
+      new Uint8Array(BigInt64Array.of(BigInt(whole), BigInt((milliseconds % 1000) * 1000)).buffer),
+    );
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    base.close(this.#sender);
+    base.close(this.#ear);
+  }
+}

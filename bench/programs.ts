@@ -1,0 +1,148 @@
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { NO_VERDICTS, vipState } from "../src/core/abi.ts";
+import { addressBytes, parseAddress } from "../src/core/address.ts";
+import { announcement, parseMac } from "../src/core/frame.ts";
+import { ffi } from "../src/ffi/ffi.ts";
+import { bootTime, errno } from "../src/ffi/libc.ts";
+import { check, type Fd, libbpf } from "../src/kernel/libbpf.ts";
+import { type LoadedObject, loadObject } from "../src/kernel/object.ts";
+import { NODE_INTERFACE, NODE_IP, NODE_MAC, otherBytes, vipBytes, whoHas } from "./addresses.ts";
+import type { Figure } from "./figure.ts";
+import { interleave, type Section } from "./section.ts";
+import { differences } from "./statistics.ts";
+import { pin, processorTime, SENDER_CPU } from "./system.ts";
+
+const BUILD = fileURLToPath(new URL("../scripts/build-bpf", import.meta.url));
+/** Without a context, a test run happens on `lo`, which has this number everywhere. */
+const IFINDEX = 1;
+const VIPS = 1000;
+const HOUR = 3_600_000_000_000n;
+
+interface Job {
+  what: string;
+  subject: string;
+  program: Fd;
+  frame: Uint8Array;
+  /** The job whose time is the empty program's. */
+  empty?: Job;
+  /** ns at most: in all, or above the empty program. */
+  limit?: number;
+  above?: number;
+  /** How many frames the program has counted as what this job means; it must rise by each run. */
+  counted?: () => bigint;
+  /** ns a run, by round. */
+  values: number[];
+}
+
+export const programs: Section = {
+  name: "programs",
+  about: "one run of a kernel program (BPF_PROG_TEST_RUN)",
+  async run(context) {
+    context.progress("programs: compiling with ISAT_BENCH");
+    const { folder, bpffs, bench } = context.ground;
+    const output = join(folder, "isat-bench.bpf.o");
+    // An answer turns the request into a reply, which a second run would not answer: this build leaves it a request.
+    execFileSync("sh", [BUILD, output, "-DISAT_BENCH"], { stdio: ["ignore", "ignore", "inherit"] });
+    using object = loadObject(output, `${bpffs}/programs`);
+    fillMaps(object);
+    const [rounds, repeat] = context.isQuick ? [5, 200_000] : [15, 500_000];
+    const jobs = jobsOf(object, bench.programs);
+    using _pinned = pin(SENDER_CPU);
+    await interleave(context, "programs", rounds, jobs, async (job) => {
+      const before = job.counted?.();
+      job.values.push(run(job, repeat));
+      if (before !== undefined && job.counted!() - before < BigInt(repeat)) {
+        throw new Error(`${job.what} by ${job.subject}: the program took the frame for something else`);
+      }
+    });
+    return jobs.map(figureOf);
+  },
+};
+
+function fillMaps({ maps }: LoadedObject): void {
+  maps.interfaces.set(IFINDEX, {
+    name: NODE_INTERFACE,
+    mac_text: NODE_MAC,
+    mac: parseMac(NODE_MAC),
+    address: addressBytes(parseAddress(NODE_IP)),
+    netns: 0,
+    vlan_strip_off: false,
+    tick_ns: bootTime(),
+    fence_ns: HOUR,
+    gone_ns: HOUR,
+  });
+  maps.verdicts.set(IFINDEX, { ...NO_VERDICTS, interface: NODE_INTERFACE });
+  const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: vipBytes(place), ifindex: IFINDEX }));
+  maps.answers.setMany(keys.map((key) => [key, { answered: 0n, last_answer_ns: 0n }]));
+  maps.vips.setMany(keys.map((key) => [key, { state: vipState.OWNED, interface: NODE_INTERFACE }]));
+}
+
+function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench_xdp_pass: Fd }): Job[] {
+  const counter = (name: "answered" | "not_managed" | "egress_claimed") => () => maps.verdicts.get(IFINDEX)![name];
+  const ip = whoHas(vipBytes(0));
+  ip.set([0x08, 0x00], 12); // IPv4's EtherType; no program of isat's looks further
+  const claim = announcement(parseMac(NODE_MAC), vipBytes(0));
+  const hooks = [
+    ["tc, tcx", programs.isat_ingress, bench.bench_pass],
+    ["xdp", programs.isat_xdp, bench.bench_xdp_pass],
+  ] as const;
+  const jobs: Job[] = [];
+  for (const [subject, program, pass] of hooks) {
+    const empty: Job = { what: "an empty program", subject, program: pass, frame: ip, values: [] };
+    const ours = { subject, program, empty };
+    jobs.push(
+      empty,
+      { ...ours, what: "a frame that is not ARP", frame: ip, above: 5, values: [] },
+      {
+        ...ours,
+        what: "ARP for someone else",
+        frame: whoHas(otherBytes(0)),
+        limit: 60,
+        counted: counter("not_managed"),
+        values: [],
+      },
+      { ...ours, what: "an answer", frame: whoHas(vipBytes(0)), limit: 150, counted: counter("answered"), values: [] },
+    );
+  }
+  const guard = { subject: "tc, tcx", program: programs.isat_egress, empty: jobs[0]! };
+  jobs.push(
+    { ...guard, what: "guard: not ARP", frame: ip, values: [] },
+    { ...guard, what: "guard: an own claim", frame: claim, counted: counter("egress_claimed"), values: [] },
+  );
+  return jobs;
+}
+
+/** ns a run, on average: of processor time, so that others who had the CPU meanwhile are not in it. */
+function run({ what, program, frame }: Job, repeat: number): number {
+  const options = new Uint8Array(80); // struct bpf_test_run_opts
+  const view = new DataView(options.buffer);
+  view.setBigUint64(0, BigInt(options.length), true);
+  view.setBigUint64(8, ffi.address(frame), true);
+  view.setUint32(24, frame.length, true);
+  view.setInt32(60, repeat, true);
+  for (let attempt = 1; ; attempt++) {
+    const started = processorTime();
+    const result = libbpf.bpf_prog_test_run_opts(program.number, options);
+    const elapsed = Number(processorTime() - started);
+    // A signal, as at the end of a child of an earlier section, ends a test run.
+    if (result === -errno.EINTR && attempt < 10) continue;
+    check(`Cannot run a program on ${what}`, result);
+    return elapsed / repeat;
+  }
+}
+
+/** What is to be so many ns above the empty program is given as that difference. */
+function figureOf({ what, subject, values, empty, limit, above }: Job): Figure {
+  const figure: Figure = { section: "programs", what, subject, unit: "ns", values, ratios: [] };
+  if (empty) figure.ratios = [{ to: "empty", values: values.map((value, round) => value / empty.values[round]!) }];
+  if (limit !== undefined) figure.target = { is: "at most", limit };
+  if (above === undefined || !empty) return figure;
+  return {
+    ...figure,
+    what: `${what}, above an empty program`,
+    values: differences(values, empty.values),
+    target: { is: "at most", limit: above },
+  };
+}

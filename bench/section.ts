@@ -1,0 +1,52 @@
+import type { Failure, Figure } from "./figure.ts";
+import { type Ground, type Responder, Stand } from "./stand.ts";
+
+/** What a section is given. */
+export interface Context {
+  ground: Ground;
+  /** Others that are measured beside isat, by --peer. */
+  peers: readonly Responder[];
+  isQuick: boolean;
+  /** Says what is going on. */
+  progress(text: string): void;
+  fail(failure: Failure): void;
+}
+
+/** A part of the benchmarks. It returns figures; of what could not be measured it tells the context. */
+export interface Section {
+  name: string;
+  about: string;
+  run(context: Context): Promise<Figure[]>;
+}
+
+/** Starts a stand for each responder, one after the other; one that does not come up is a failure, and left out. */
+export async function startStands(
+  context: Context,
+  section: string,
+  wanted: readonly [Responder, number][],
+): Promise<Stand[]> {
+  const stands: Stand[] = [];
+  for (const [responder, vips] of wanted) {
+    context.progress(`${section}: starting ${responder.name} with ${vips} VIPs`);
+    try {
+      stands.push(await Stand.start(context.ground, responder, vips));
+    } catch (error) {
+      context.fail({ section, what: `${responder.name}, ${vips} VIPs`, reason: (error as Error).message });
+    }
+  }
+  return stands;
+}
+
+/** Rounds A B C, A B C, ...: what the machine does meanwhile befalls all alike. */
+export async function interleave<T>(
+  context: Context,
+  what: string,
+  rounds: number,
+  subjects: readonly T[],
+  measure: (subject: T) => Promise<void>,
+): Promise<void> {
+  for (let round = 1; round <= rounds; round++) {
+    context.progress(`${what}: round ${round} of ${rounds}`);
+    for (const subject of subjects) await measure(subject);
+  }
+}

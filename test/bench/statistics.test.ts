@@ -1,0 +1,51 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { differences, median, quantile, ratios, spread } from "../../bench/statistics.ts";
+
+test("the median of an odd number of values is the one in the middle, whatever their order", () => {
+  assert.is(median([9, 1, 5]), 5);
+});
+
+test("the median of an even number of values is the mean of the two in the middle", () => {
+  assert.is(median([4, 1, 3, 100]), 3.5);
+});
+
+test("values are sorted as numbers, and left as they are", () => {
+  const values = [10, 9, 100];
+  assert.is(median(values), 10);
+  assert.equal(values, [10, 9, 100]);
+});
+
+test("there is no median of nothing, and no quantile", () => {
+  assert.ok(Number.isNaN(median([])));
+  assert.ok(Number.isNaN(quantile([], 0.5)));
+});
+
+for (const [q, expected] of [
+  [0, 1],
+  [0.5, 50],
+  [0.99, 99],
+  [0.999, 100],
+  [1, 100],
+] as const) {
+  test(`of 1 to 100, the quantile ${q} is ${expected}`, () => {
+    assert.is(
+      quantile(
+        Array.from({ length: 100 }, (_, i) => i + 1),
+        q,
+      ),
+      expected,
+    );
+  });
+}
+
+test("a spread is the median and both ends", () => {
+  assert.equal(spread([3, 1, 2]), { median: 2, min: 1, max: 3 });
+});
+
+test("ratios and differences are taken round by round", () => {
+  assert.equal(ratios([2, 9], [4, 3]), [0.5, 3]);
+  assert.equal(differences([2, 9], [4, 3]), [-2, 6]);
+});
+
+test.run();

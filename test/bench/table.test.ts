@@ -1,0 +1,78 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { type Figure, formatTarget, formatValue, isReached, type Unit, withRatio } from "../../bench/figure.ts";
+import { renderTable } from "../../bench/table.ts";
+
+const figure: Figure = {
+  section: "flood",
+  what: "cost of an answer",
+  subject: "isat tcx",
+  unit: "ns",
+  values: [150, 100, 300],
+  ratios: [],
+};
+
+for (const [value, unit, expected] of [
+  [310, "ns", "310 ns"],
+  [0.5, "ns", "0.50 ns"],
+  [-27.3, "ns", "-27.3 ns"],
+  [2100, "ns", "2.10 us"],
+  [49_600_000, "ns", "49.6 ms"],
+  [1_730_000_000, "ns", "1.73 s"],
+  [480_000, "/s", "480 k/s"],
+  [1_000_000, "/s", "1.00 M/s"],
+  [42, "/s", "42.0 /s"],
+  [4_250_000_000, "bit/s", "4.25 Gbit/s"],
+  [63.24, "MB", "63.2 MB"],
+  [Number.NaN, "ns", "none"],
+] as [number, Unit, string][]) {
+  test(`${value} (${unit}) reads ${expected}`, () => assert.is(formatValue(value, unit), expected));
+}
+
+test("a target reads as a bound on the value, or on a ratio", () => {
+  assert.is(formatTarget({ is: "at most", limit: 150 }, "ns"), "<= 150 ns");
+  assert.is(formatTarget({ is: "at most", limit: 65 }, "MB"), "<= 65 MB");
+  assert.is(formatTarget({ is: "at least", limit: 1.05, ratioTo: "kernel" }, "/s"), ">= 1.05 x kernel");
+});
+
+test("a target of the value is judged by its median", () => {
+  assert.is(isReached({ ...figure, target: { is: "at most", limit: 150 } }), true);
+  assert.is(isReached({ ...figure, target: { is: "at most", limit: 149 } }), false);
+  assert.is(isReached({ ...figure, target: { is: "at least", limit: 151 } }), false);
+});
+
+test("a target of a ratio is judged by the median of the rounds' ratios, not by the medians' ratio", () => {
+  const target = { is: "at most", limit: 0.6, ratioTo: "kernel" } as const;
+  assert.is(isReached(withRatio({ ...figure, target }, "kernel", [300, 200, 300])), true);
+  assert.is(isReached(withRatio({ ...figure, target }, "kernel", [200, 125, 1000])), false);
+});
+
+test("a target of a ratio that was not measured is not reached", () => {
+  assert.is(isReached({ ...figure, target: { is: "at most", limit: 0.6, ratioTo: "kernel" } }), false);
+});
+
+test("a figure without a target is neither reached nor not", () => assert.is(isReached(figure), undefined));
+
+test("the table says what was reached, what was not, and what failed", () => {
+  const target = { is: "at most", limit: 0.6, ratioTo: "kernel" } as const;
+  const good = withRatio({ ...figure, target, note: "a word on it" }, "kernel", [300, 200, 600]);
+  const bad = withRatio({ ...figure, subject: "isat tc", target }, "kernel", [150, 100, 300]);
+  const text = renderTable([good, bad], [{ section: "memory", what: "the section", reason: "no /proc" }]);
+  const lines = text.split("\n");
+  assert.ok(
+    lines.some((line) => /isat tcx +150 ns +100 ns\.\.300 ns +0\.50 x kernel \(.*<= 0\.6 x kernel +reached/.test(line)),
+  );
+  assert.ok(lines.some((line) => /isat tc +150 ns.* 1 x kernel +<= 0\.6 x kernel +NOT reached/.test(line)));
+  assert.ok(lines.includes("flood: a word on it"));
+  assert.ok(lines.includes("FAILED memory, the section: no /proc"));
+  assert.is(lines.at(-1), "1 reached, 1 NOT reached, 1 failed to be measured");
+});
+
+test("columns stand below each other", () => {
+  const text = renderTable([figure, { ...figure, what: "a much longer thing that was measured" }], []);
+  const at = (line: string) => line.indexOf("isat tcx");
+  const [first, second] = text.split("\n").filter((line) => line.includes("isat tcx"));
+  assert.is(at(first!), at(second!));
+});
+
+test.run();
