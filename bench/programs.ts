@@ -75,8 +75,10 @@ function fillMaps({ maps }: LoadedObject): void {
   });
   maps.verdicts.set(IFINDEX, { ...NO_VERDICTS, interface: NODE_INTERFACE });
   const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: vipBytes(place), ifindex: IFINDEX }));
-  maps.answers.setMany(keys.map((key) => [key, { answered: 0n, last_answer_ns: 0n }]));
-  maps.vips.setMany(keys.map((key) => [key, { state: vipState.OWNED, interface: NODE_INTERFACE }]));
+  for (const key of keys) {
+    maps.answers.set(key, { answered: 0n, last_answer_ns: 0n });
+    maps.vips.set(key, { state: vipState.OWNED, interface: NODE_INTERFACE });
+  }
 }
 
 function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench_xdp_pass: Fd }): Job[] {

@@ -9,6 +9,13 @@ const BATCH = 4096;
 const batchOptions = new Uint8Array(24);
 batchOptions[0] = 24;
 
+/** Entries read by one call: `count` keys and values, one behind the other. */
+export interface Batch {
+  keys: DataView;
+  values: DataView;
+  count: number;
+}
+
 /** A kernel hash map whose keys and values have a layout. Batch calls need Linux >= 5.6. */
 export class KernelMap<K, V> implements Disposable {
   readonly fd: Fd;
@@ -44,24 +51,23 @@ export class KernelMap<K, V> implements Disposable {
     if (result !== -errno.EEXIST) check(`Cannot write map ${this.#name}`, result);
   }
 
-  /** Sets many entries, in batches. */
-  setMany(entries: readonly (readonly [K, V])[]): void {
-    for (let from = 0; from < entries.length; from += BATCH) {
-      const part = entries.slice(from, from + BATCH);
-      const keys = new Uint8Array(part.length * this.#key.size);
-      const values = new Uint8Array(part.length * this.#value.size);
-      part.forEach(([key, value], i) => {
-        keys.set(this.#key.encode(key), i * this.#key.size);
-        values.set(this.#value.encode(value), i * this.#value.size);
-      });
-      const count = Uint32Array.of(part.length);
-      const result = libbpf.bpf_map_update_batch(
-        this.fd.number,
-        keys,
-        values,
-        new Uint8Array(count.buffer),
-        batchOptions,
-      );
+  /**
+   * Sets many entries, in batches. At 60,000 entries an object each would be most of the time and the memory, so they are
+   * written in place.
+   * @param write puts the key and the value of the i-th entry at the offsets given; both are zeroed room
+   */
+  setMany(
+    total: number,
+    write: (i: number, keys: DataView, keyAt: number, values: DataView, valueAt: number) => void,
+  ): void {
+    for (let from = 0; from < total; from += BATCH) {
+      const part = Math.min(BATCH, total - from);
+      const keys = new Uint8Array(part * this.#key.size);
+      const values = new Uint8Array(part * this.#value.size);
+      const [keyView, valueView] = [new DataView(keys.buffer), new DataView(values.buffer)];
+      for (let i = 0; i < part; i++) write(from + i, keyView, i * this.#key.size, valueView, i * this.#value.size);
+      const count = new Uint8Array(Uint32Array.of(part).buffer);
+      const result = libbpf.bpf_map_update_batch(this.fd.number, keys, values, count, batchOptions);
       check(`Cannot write map ${this.#name}`, result);
     }
   }
@@ -75,39 +81,36 @@ export class KernelMap<K, V> implements Disposable {
   }
 
   /**
-   * The entries as they are now, a batch at a time: what is written meanwhile may be seen or not.
+   * The entries as they are now, a batch at a time, as bytes that the next batch overwrites. What is written meanwhile may
+   * be seen or not.
    * @param batch entries read by one call
    */
-  *batches(batch = BATCH): Generator<[K, V][]> {
+  *batches(batch = BATCH): Generator<Batch> {
     const keys = new Uint8Array(batch * this.#key.size);
     const values = new Uint8Array(batch * this.#value.size);
+    const views = { keys: new DataView(keys.buffer), values: new DataView(values.buffer) };
     const count = new Uint32Array(1);
+    const countBytes = new Uint8Array(count.buffer);
     const position = new Uint8Array(4);
     for (let first = true; ; first = false) {
       count[0] = batch;
-      const result = libbpf.bpf_map_lookup_batch(
-        this.fd.number,
-        first ? null : position,
-        position,
-        keys,
-        values,
-        new Uint8Array(count.buffer),
-        batchOptions,
-      );
+      const from = first ? null : position;
+      const { number } = this.fd;
+      const result = libbpf.bpf_map_lookup_batch(number, from, position, keys, values, countBytes, batchOptions);
       if (result !== -errno.ENOENT) check(`Cannot read map ${this.#name}`, result);
-      const entries: [K, V][] = [];
-      for (let i = 0; i < count[0]!; i++) {
-        const key = this.#key.decode(keys.subarray(i * this.#key.size, (i + 1) * this.#key.size));
-        entries.push([key, this.#value.decode(values.subarray(i * this.#value.size, (i + 1) * this.#value.size))]);
-      }
-      yield entries;
+      yield { ...views, count: count[0]! };
       if (result === -errno.ENOENT) return;
     }
   }
 
   /** All entries as they are now. */
   *entries(): Generator<[K, V]> {
-    for (const batch of this.batches()) yield* batch;
+    for (const { keys, values, count } of this.batches()) {
+      for (let i = 0; i < count; i++) {
+        const key = this.#key.decode(new Uint8Array(keys.buffer, i * this.#key.size, this.#key.size));
+        yield [key, this.#value.decode(new Uint8Array(values.buffer, i * this.#value.size, this.#value.size))];
+      }
+    }
   }
 
   [Symbol.dispose](): void {

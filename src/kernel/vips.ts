@@ -1,24 +1,59 @@
-import { type VipKey, vipState } from "../core/abi.ts";
+import { type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
 import { addressBytes } from "../core/address.ts";
 import { difference } from "../core/difference.ts";
 import { addressOf, type Entries, type EntryKey, entryKey, ifindexOf } from "../core/ownership.ts";
+import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
 
 /** Entries that one verification reads: a map of up to this many is verified whole, a larger one in turns. */
 const PART = 2048;
 
-const NO_ANSWERS = { answered: 0n, last_answer_ns: 0n };
+/** Where the fields stand, in bytes. */
+const IP = vipKey.fields.get("ip")!.offset;
+const IFINDEX = vipKey.fields.get("ifindex")!.offset;
+const STATE = vip.fields.get("state")!.offset;
+const NAME = vip.fields.get("interface")!;
 
 const mapKey = (key: EntryKey): VipKey => ({ ip: addressBytes(addressOf(key)), ifindex: ifindexOf(key) });
 
 export const keyOf = ({ ip, ifindex }: VipKey): EntryKey =>
   entryKey(ifindex, new DataView(ip.buffer, ip.byteOffset).getUint32(0));
 
+/** Calls `each` for every entry of a batch. */
+function forEach(
+  { keys, values, count }: Batch,
+  each: (key: EntryKey, isOwned: boolean, valueAt: number) => void,
+): void {
+  for (let i = 0; i < count; i++) {
+    const keyAt = i * vipKey.size;
+    const valueAt = i * vip.size;
+    const key = entryKey(keys.getUint32(keyAt + IFINDEX, true), keys.getUint32(keyAt + IP));
+    each(key, values.getUint32(valueAt + STATE, true) === vipState.OWNED, valueAt);
+  }
+}
+
 /** What the map holds now. */
 export function readEntries({ vips }: Maps): Map<EntryKey, boolean> {
   const entries = new Map<EntryKey, boolean>();
-  for (const [key, { state }] of vips.entries()) entries.set(keyOf(key), state === vipState.OWNED);
+  for (const batch of vips.batches()) forEach(batch, (key, isOwned) => entries.set(key, isOwned));
   return entries;
+}
+
+/** The interfaces' names as they stand in the entries. */
+function readNames({ vips }: Maps): Map<number, string> {
+  const names = new Map<number, string>();
+  for (const batch of vips.batches()) {
+    forEach(batch, (key, _, valueAt) => {
+      if (names.has(ifindexOf(key))) return;
+      names.set(ifindexOf(key), vip.decode(new Uint8Array(batch.values.buffer, valueAt, vip.size)).interface);
+    });
+  }
+  return names;
+}
+
+function writeKey(view: DataView, at: number, key: EntryKey): void {
+  view.setUint32(at + IP, addressOf(key));
+  view.setUint32(at + IFINDEX, ifindexOf(key), true);
 }
 
 /** What became of VIPs here. */
@@ -37,13 +72,13 @@ export class VipTable {
   #actual: Map<EntryKey, boolean>;
   /** The interfaces' names as they stand in the entries. */
   #names: ReadonlyMap<number, string>;
-  #parts: Iterator<[VipKey, { state: number }][]> | undefined;
+  #parts: Iterator<Batch> | undefined;
   #seen = 0;
 
   constructor(maps: Maps) {
     this.#maps = maps;
     this.#actual = readEntries(this.#maps);
-    this.#names = new Map([...maps.vips.entries()].map(([{ ifindex }, vip]) => [ifindex, vip.interface]));
+    this.#names = readNames(maps);
   }
 
   get entries(): Entries {
@@ -62,13 +97,18 @@ export class VipTable {
     const lost = [...noLonger, ...remove].filter((key) => this.#actual.get(key));
     const { vips, answers } = this.#maps;
     const added = set.filter(([key]) => !this.#actual.has(key));
-    answers.setMany(added.map(([key]) => [mapKey(key), NO_ANSWERS]));
-    vips.setMany(
-      set.map(([key, isOwned]) => [
-        mapKey(key),
-        { state: isOwned ? vipState.OWNED : vipState.NOT_OWNED, interface: names.get(ifindexOf(key)) ?? "" },
-      ]),
+    answers.setMany(added.length, (i, keys, keyAt) => writeKey(keys, keyAt, added[i]![0]));
+    const encoder = new TextEncoder();
+    const texts = new Map(
+      [...names].map(([ifindex, name]) => [ifindex, encoder.encode(name).subarray(0, NAME.size - 1)]),
     );
+    vips.setMany(set.length, (i, keys, keyAt, values, valueAt) => {
+      const [key, isOwned] = set[i]!;
+      writeKey(keys, keyAt, key);
+      values.setUint32(valueAt + STATE, isOwned ? vipState.OWNED : vipState.NOT_OWNED, true);
+      const text = texts.get(ifindexOf(key)) ?? new Uint8Array();
+      for (let at = 0; at < text.length; at++) values.setUint8(valueAt + NAME.offset + at, text[at]!);
+    });
     vips.deleteMany(remove.map(mapKey));
     answers.deleteMany(remove.map(mapKey));
     for (const [key, isOwned] of set) this.#actual.set(key, isOwned);
@@ -93,11 +133,12 @@ export class VipTable {
       this.#parts = undefined;
       isIntact = this.#seen === this.#actual.size;
     } else {
-      this.#seen += value.length;
-      isIntact = value.every(
-        ([key, { state }]: [VipKey, { state: number }]) => this.#actual.get(keyOf(key)) === (state === vipState.OWNED),
-      );
-      if (isIntact && value.length < PART) return this.verify(); // the last part: what is missing shows now
+      const batch: Batch = value;
+      this.#seen += batch.count;
+      forEach(batch, (key, isOwned) => {
+        if (this.#actual.get(key) !== isOwned) isIntact = false;
+      });
+      if (isIntact && batch.count < PART) return this.verify(); // the last part: what is missing shows now
     }
     if (!isIntact) this.#actual = readEntries(this.#maps);
     return isIntact;
