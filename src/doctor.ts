@@ -67,7 +67,10 @@ export function examineMachine(path: string): Finding[] {
     plan = makePlan(resolveInterfaces(config, links), links.read(), "strict");
   });
   const jit = readText("/proc/sys/net/core/bpf_jit_enable");
-  const ownIds = refusalOf(() => pinnedProgramIds(config.pinDir)) ? new Set<number>() : pinnedProgramIds(config.pinDir);
+  let ownIds = new Set<number>(); // none where they cannot be read: doctor tells why in lines of its own
+  refusalOf(() => {
+    ownIds = pinnedProgramIds(config.pinDir);
+  });
   const facts: Facts = {
     release: release(),
     hasTcx: hasTcx(),

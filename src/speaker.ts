@@ -24,7 +24,7 @@ const GONE = 5 * 60_000;
 
 const NANOSECONDS = 1_000_000;
 
-export const goneAfter = (fence: number) => Math.max(fence, GONE);
+const goneAfter = (fence: number) => Math.max(fence, GONE);
 
 /**
  * The one loop: wanted - actual = changes. A new configuration, a link that changed, a tick that found something amiss:

@@ -19,8 +19,8 @@ interface Field<T> {
   readonly type?: T;
 }
 
-export const u32: Field<number> = { kind: "u32", size: 4 };
-export const u64: Field<bigint> = { kind: "u64", size: 8 };
+const u32: Field<number> = { kind: "u32", size: 4 };
+const u64: Field<bigint> = { kind: "u64", size: 8 };
 const bool: Field<boolean> = { kind: "bool", size: 1 };
 const bytes = (size: number): Field<Uint8Array> => ({ kind: "bytes", size });
 const text = (size: number): Field<string> => ({ kind: "text", size });

@@ -75,6 +75,8 @@ export class Kernel implements Disposable {
   readonly #object: LoadedObject;
   readonly #hooks: Hooks;
   readonly #ownIds: Set<number>;
+  /** Ids of the programs that this process loaded. */
+  readonly #ids = new Map<ProgramName, number>();
   /** Whether nothing was pinned here before. */
   readonly isFresh: boolean;
   readonly #isOurs = (id: number) => this.#ownIds.has(id);
@@ -121,6 +123,7 @@ export class Kernel implements Disposable {
       const { id } = programInfo(program);
       pin(program, `${this.#programsFolder}/${name}_${id}`);
       this.#ownIds.add(id);
+      this.#ids.set(name, id);
     }
   }
 
@@ -152,7 +155,7 @@ export class Kernel implements Disposable {
 
   /** Whether this speaker's own program is attached there now. */
   isAttached(ifindex: number, point: Point): boolean {
-    return this.#hooks.isAttached(ifindex, point, programInfo(this.#program(point)).id);
+    return this.#hooks.isAttached(ifindex, point, this.#ids.get(programFor(point))!);
   }
 
   /**
@@ -164,8 +167,7 @@ export class Kernel implements Disposable {
     for (const ifindex of ifindexes) this.detachAllBut(ifindex, points);
     for (const folder of otherLayouts(this.#pinDir)) removeFolder(folder);
     for (const name of PINNED) {
-      const { id } = programInfo(this.#object.programs[name]);
-      renameSync(`${this.#programsFolder}/${name}_${id}`, `${this.#programsFolder}/${name}`);
+      renameSync(`${this.#programsFolder}/${name}_${this.#ids.get(name)}`, `${this.#programsFolder}/${name}`);
     }
     const isReplaced = (name: string) => !PINNED.some((pinned) => pinned === name);
     for (const name of readdirSync(this.#programsFolder).filter(isReplaced)) unpin(`${this.#programsFolder}/${name}`);

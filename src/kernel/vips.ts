@@ -32,24 +32,22 @@ function forEach(
   }
 }
 
-/** What the map holds now. */
-export function readEntries({ vips }: Maps): Map<EntryKey, boolean> {
+/** What the map holds now, and the interfaces' names as they stand in its entries. */
+function read({ vips }: Maps): { entries: Map<EntryKey, boolean>; names: Map<number, string> } {
   const entries = new Map<EntryKey, boolean>();
-  for (const batch of vips.batches()) forEach(batch, (key, isOwned) => entries.set(key, isOwned));
-  return entries;
-}
-
-/** The interfaces' names as they stand in the entries. */
-function readNames({ vips }: Maps): Map<number, string> {
   const names = new Map<number, string>();
   for (const batch of vips.batches()) {
-    forEach(batch, (key, _, valueAt) => {
+    forEach(batch, (key, isOwned, valueAt) => {
+      entries.set(key, isOwned);
       if (names.has(ifindexOf(key))) return;
       names.set(ifindexOf(key), vip.decode(new Uint8Array(batch.values.buffer, valueAt, vip.size)).interface);
     });
   }
-  return names;
+  return { entries, names };
 }
+
+/** What the map holds now. */
+export const readEntries = (maps: Maps): Map<EntryKey, boolean> => read(maps).entries;
 
 function writeKey(view: DataView, at: number, key: EntryKey): void {
   view.setUint32(at + IP, addressOf(key));
@@ -77,8 +75,9 @@ export class VipTable {
 
   constructor(maps: Maps) {
     this.#maps = maps;
-    this.#actual = readEntries(this.#maps);
-    this.#names = readNames(maps);
+    const { entries, names } = read(maps);
+    this.#actual = entries;
+    this.#names = names;
   }
 
   get entries(): Entries {

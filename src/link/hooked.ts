@@ -1,4 +1,4 @@
-import { attribute, attributes, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket } from "./netlink.ts";
+import { attribute, attributes, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket, text, u32 } from "./netlink.ts";
 
 /** A clsact filter, whoever's it is. */
 export interface Filter {
@@ -9,9 +9,6 @@ export interface Filter {
   /** For a BPF filter. */
   programId: number | undefined;
 }
-
-const text = (bytes: Uint8Array | undefined) => new TextDecoder().decode(bytes ?? new Uint8Array()).split("\0")[0]!;
-const u32 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
 
 /** The filters at a device's clsact; none where it has no clsact. */
 export function readFilters(ifindex: number): Filter[] {

@@ -1,4 +1,4 @@
-import { attributes, type Message, NETLINK_ROUTE, NetlinkSocket } from "./netlink.ts";
+import { attributes, type Message, NETLINK_ROUTE, NetlinkSocket, text, u32 } from "./netlink.ts";
 
 const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
@@ -31,8 +31,6 @@ export interface Link {
   transmitted: { packets: bigint; dropped: bigint };
 }
 
-const text = (bytes: Uint8Array | undefined) => new TextDecoder().decode(bytes ?? new Uint8Array()).split("\0")[0]!;
-const u32 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
 const ipv4 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, false);
 const u64 = (bytes: Uint8Array, at: number) => new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, true);
 
@@ -71,9 +69,8 @@ export class Links implements Disposable {
 
   /** All devices with their addresses. */
   read(): Link[] {
-    const links = new Map(
-      this.#ask.dump(RTM_GETLINK, header(16)).map((message) => [parseLink(message).ifindex, parseLink(message)]),
-    );
+    const parsed = this.#ask.dump(RTM_GETLINK, header(16)).map(parseLink);
+    const links = new Map(parsed.map((link) => [link.ifindex, link]));
     const IFA = { ADDRESS: 1, LOCAL: 2 } as const;
     for (const { body } of this.#ask.dump(RTM_GETADDR, header(8, AF_INET))) {
       const found = attributes(body, 8);

@@ -33,6 +33,13 @@ export function attributes(body: Uint8Array, offset: number): Map<number, Uint8A
   return found;
 }
 
+/** An attribute that is text, up to its NUL; empty where it is absent. */
+export const text = (bytes: Uint8Array | undefined): string =>
+  new TextDecoder().decode(bytes ?? new Uint8Array()).split("\0")[0]!;
+
+/** An attribute, or the begin of one, that is a number in the machine's order. */
+export const u32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+
 /** An attribute with its header, padded. */
 export function attribute(type: number, value: Uint8Array): Uint8Array {
   const bytes = new Uint8Array((4 + value.length + 3) & ~3);
