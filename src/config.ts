@@ -6,6 +6,7 @@ import { distance } from "fastest-levenshtein";
 import * as v from "valibot";
 import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml";
 import { formatAddress, parseRange, RANGE_FORMS, type Range, refusal } from "./core/address.ts";
+import type { VipRange } from "./core/demand.ts";
 
 /** What a configuration file says, with every default filled in. Times are milliseconds. */
 export interface Config {
@@ -23,15 +24,11 @@ export interface Config {
   membership: { kind: "static" };
   /** undefined: off. */
   metrics: { host: string; port: number } | undefined;
-  source: { kind: "file"; nodes: string[]; vips: VipRange[] };
+  source: { kind: "file"; nodes: string[]; vips: FileRange[] };
 }
 
 /** One entry of `source.vips`. */
-export interface VipRange extends Range {
-  /** The nodes that may own it; undefined: all. */
-  nodes: string[] | undefined;
-  /** Where it is announced, names or globs; undefined: on every interface of the configuration. */
-  interfaces: string[] | undefined;
+export interface FileRange extends VipRange {
   /** Where it stands in the file, from 1. */
   line: number;
 }
@@ -444,9 +441,9 @@ function checkNode(
 }
 
 /** The VIPs whose addresses could be read. `nodes` is undefined where it could not be. */
-function checkVips(sheet: Sheet, nodes: string[] | undefined, entries: Values["source"]["vips"]): VipRange[] {
+function checkVips(sheet: Sheet, nodes: string[] | undefined, entries: Values["source"]["vips"]): FileRange[] {
   const all: Path = ["source", "vips"];
-  const vips: (VipRange & { path: Path })[] = [];
+  const vips: (FileRange & { path: Path })[] = [];
   for (const [index, entry] of entries.entries()) {
     const path = [...all, index];
     const of = sheet.sound([...path, "nodes"]) ? entry.nodes : undefined;
@@ -460,7 +457,8 @@ function checkVips(sheet: Sheet, nodes: string[] | undefined, entries: Values["s
       );
     }
     if (!sheet.sound([...path, "address"])) continue;
-    vips.push({ ...entry.address, nodes: entry.nodes, interfaces: entry.interfaces, line: sheet.lineOf(path), path });
+    const { address, nodes: allowed, interfaces } = entry;
+    vips.push({ ...address, nodes: allowed, interfaces, bidAs: undefined, line: sheet.lineOf(path), path });
   }
 
   const written = (vip: Range) =>

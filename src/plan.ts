@@ -1,7 +1,8 @@
 import type { Config } from "./config.ts";
 import { MAX_INTERFACES } from "./core/abi.ts";
 import { formatAddress } from "./core/address.ts";
-import { type Entries, entriesOf, matches, type View, type VipRange } from "./core/ownership.ts";
+import type { VipRange } from "./core/demand.ts";
+import { type Entries, entriesOf, matches, type View } from "./core/ownership.ts";
 import { type Link, type Links, refusal } from "./link/links.ts";
 
 /** A configuration that says where to announce. */

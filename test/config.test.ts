@@ -47,7 +47,7 @@ source:
 `;
 
 test("every key is taken as written", () => {
-  const all = { nodes: undefined, interfaces: undefined };
+  const all = { nodes: undefined, interfaces: undefined, bidAs: undefined };
   assert.equal(parse(EVERY_KEY), {
     node: "n2",
     interfaces: ["eth0", "ens*"],

@@ -1,16 +1,7 @@
 import { MAX_VIPS } from "./abi.ts";
 import { type Address, formatAddress } from "./address.ts";
+import type { VipRange } from "./demand.ts";
 import { bid, elect } from "./election.ts";
-
-/** VIPs as a source names them: a block, and who may announce it where. */
-export interface VipRange {
-  first: Address;
-  last: Address;
-  /** Nodes that may own them; undefined: all. */
-  nodes: readonly string[] | undefined;
-  /** Interfaces, by name or glob, that announce them; undefined: all that isat announces on. */
-  interfaces: readonly string[] | undefined;
-}
 
 /** An interface of this node on which it announces. */
 export interface AnnouncingInterface {

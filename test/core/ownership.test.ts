@@ -1,6 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { formatAddress, parseAddress, parseRange } from "../../src/core/address.ts";
+import type { VipRange } from "../../src/core/demand.ts";
 import {
   addressOf,
   entriesOf,
@@ -10,13 +11,13 @@ import {
   ownerOf,
   standings,
   type View,
-  type VipRange,
 } from "../../src/core/ownership.ts";
 
 const range = (text: string, more: Partial<VipRange> = {}): VipRange => ({
   ...parseRange(text),
   nodes: undefined,
   interfaces: undefined,
+  bidAs: undefined,
   ...more,
 });
 

@@ -1,0 +1,39 @@
+import type { Address } from "./address.ts";
+
+/** A node that runs isat, as a source names it. */
+export interface NodeEntry {
+  name: string;
+  /** The node's own IPv4 address, by which it can be asked for with ARP; undefined where the source does not tell. */
+  address: Address | undefined;
+}
+
+/** VIPs as a source names them: a block, and who may announce it where. */
+export interface VipRange {
+  first: Address;
+  last: Address;
+  /** Nodes that may own them; undefined: all; none: nobody owns them. */
+  nodes: readonly string[] | undefined;
+  /** Interfaces of this node, by name or glob, that announce them; undefined: all that isat announces on. */
+  interfaces: readonly string[] | undefined;
+  /**
+   * The text that is hashed with a node's name for its bid; undefined: each address itself. A dual-stack Service bids by
+   * its first ingress address, which may be IPv6.
+   */
+  bidAs: string | undefined;
+}
+
+/** One check that a source made of a node for a VIP: a column of `isat status VIP`. */
+export interface Check {
+  /** As `selected`, `endpoint` or `label`. */
+  what: string;
+  /** Why the node may not own the VIP; undefined where it passes. */
+  refusal: string | undefined;
+}
+
+/** What a source wants: the VIPs, and the nodes that may own them. */
+export interface Demand {
+  nodes: readonly NodeEntry[];
+  vips: readonly VipRange[];
+  /** The checks that a node met for a VIP, in the order in which they are made; none where the source makes none. */
+  checks(address: Address, node: string): Check[];
+}
