@@ -40,4 +40,27 @@ struct {
 	__type(value, struct verdicts);
 } verdicts SEC(".maps") __weak;
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, ISAT_MAX_PEERS);
+	__type(key, struct peer_key);
+	__type(value, struct probe);
+} probes SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, ISAT_MAX_PEERS);
+	__type(key, struct peer_key);
+	__type(value, struct peer);
+} peers SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ISAT_MAX_KEYS);
+	__type(key, __u32);
+	__type(value, struct wire_key);
+} keys SEC(".maps") __weak;
+
 #endif

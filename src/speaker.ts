@@ -1,5 +1,5 @@
 import type { Config } from "./config.ts";
-import { type InterfaceEntry, NO_VERDICTS } from "./core/abi.ts";
+import { type InterfaceEntry, interfaceEntry, NO_VERDICTS } from "./core/abi.ts";
 import { addressBytes, formatAddress } from "./core/address.ts";
 import { formatMac } from "./core/frame.ts";
 import { addressOf, entryKey, ifindexOf, matches } from "./core/ownership.ts";
@@ -217,7 +217,7 @@ export class Speaker implements Disposable {
     const pinned = interfaces.get(link.ifindex);
     // The guard gives a request this sender address: one that is a VIP itself would be a claim.
     const own = link.addresses.find(({ address }) => !entries.has(entryKey(link.ifindex, address)));
-    const entry: InterfaceEntry = {
+    const entry: InterfaceEntry = interfaceEntry.of({
       name: link.name,
       mac_text: formatMac(link.mac),
       mac: link.mac,
@@ -229,7 +229,7 @@ export class Speaker implements Disposable {
       tick_ns: pinned?.tick_ns ?? bootTime(),
       fence_ns: BigInt(fence * NANOSECONDS),
       gone_ns: BigInt(goneAfter(fence) * NANOSECONDS),
-    };
+    });
     this.#entries.set(link.ifindex, entry);
     interfaces.set(link.ifindex, entry);
     verdicts.add(link.ifindex, { ...NO_VERDICTS, interface: link.name });

@@ -4,11 +4,13 @@
  */
 
 /** The pin folder is `v<LAYOUT>` (ISAT_LAYOUT). */
-export const LAYOUT = 1;
+export const LAYOUT = 2;
 export const MAX_VIPS = 65_536;
 export const MAX_INTERFACES = 64;
+export const MAX_PEERS = 4096;
+export const MAX_KEYS = 4;
 
-type Kind = "u32" | "u64" | "bool" | "bytes" | "text";
+type Kind = "u8" | "u16" | "u32" | "u64" | "bool" | "bytes" | "text";
 
 interface Field<T> {
   readonly kind: Kind;
@@ -19,6 +21,8 @@ interface Field<T> {
   readonly type?: T;
 }
 
+const u8: Field<number> = { kind: "u8", size: 1 };
+const u16: Field<number> = { kind: "u16", size: 2 };
 const u32: Field<number> = { kind: "u32", size: 4 };
 const u64: Field<bigint> = { kind: "u64", size: 8 };
 const bool: Field<boolean> = { kind: "bool", size: 1 };
@@ -35,6 +39,8 @@ export interface Layout<T> {
   readonly name: string;
   readonly size: number;
   readonly fields: ReadonlyMap<string, Field<unknown> & { readonly offset: number }>;
+  /** The fields given, all others zero. */
+  of(value: Partial<T>): T;
   encode(value: T): Uint8Array;
   decode(bytes: Uint8Array): T;
 }
@@ -48,7 +54,7 @@ function layout<const F extends Fields>(name: string, fields: F): Layout<Value<F
   let end = 0;
   let alignment = 1;
   for (const [field, type] of Object.entries(fields)) {
-    const align = type.kind === "u32" || type.kind === "u64" ? type.size : 1;
+    const align = /^u/.test(type.kind) ? type.size : 1;
     const offset = Math.ceil(end / align) * align;
     placed.set(field, { ...type, offset });
     end = offset + type.size;
@@ -61,7 +67,9 @@ function layout<const F extends Fields>(name: string, fields: F): Layout<Value<F
     const view = new DataView(out.buffer);
     for (const [field, { kind, offset, size }] of placed) {
       const item = value[field];
-      if (kind === "u32") view.setUint32(offset, item as number, true);
+      if (kind === "u8") out[offset] = item as number;
+      else if (kind === "u16") view.setUint16(offset, item as number, true);
+      else if (kind === "u32") view.setUint32(offset, item as number, true);
       else if (kind === "u64") view.setBigUint64(offset, item as bigint, true);
       else if (kind === "bool") out[offset] = item ? 1 : 0;
       else if (kind === "bytes") out.set((item as Uint8Array).subarray(0, size), offset);
@@ -74,7 +82,9 @@ function layout<const F extends Fields>(name: string, fields: F): Layout<Value<F
     const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
     const value: Record<string, unknown> = {};
     for (const [field, { kind, offset, size }] of placed) {
-      if (kind === "u32") value[field] = view.getUint32(offset, true);
+      if (kind === "u8") value[field] = view.getUint8(offset);
+      else if (kind === "u16") value[field] = view.getUint16(offset, true);
+      else if (kind === "u32") value[field] = view.getUint32(offset, true);
       else if (kind === "u64") value[field] = view.getBigUint64(offset, true);
       else if (kind === "bool") value[field] = raw[offset] !== 0;
       else {
@@ -85,23 +95,33 @@ function layout<const F extends Fields>(name: string, fields: F): Layout<Value<F
     return value as Value<F>;
   }
 
-  return { name, size, fields: placed, encode, decode };
+  return { name, size, fields: placed, of: (value) => ({ ...decode(new Uint8Array(size)), ...value }), encode, decode };
 }
 
-/** A map's key that is a plain __u32. */
+/** A map's key that is a plain __u32: an ifindex, or a place in an array. */
 export const ifindexKey: Layout<number> = {
   name: "__u32",
   size: 4,
   fields: new Map(),
+  of: (value) => value ?? 0,
   encode: (value) => new Uint8Array(Uint32Array.of(value).buffer),
   decode: (raw) => new DataView(raw.buffer, raw.byteOffset).getUint32(0, true),
 };
 
-export const vipState = { NOT_OWNED: 0, OWNED: 1 } as const;
+export const vipState = { NOT_OWNED: 0, OWNED: 1, CLAIMING: 2, LEAVING: 3 } as const;
+export const nodeState = { UNKNOWN: 0, JOINING: 1, LIVE: 2, HELD: 3, PAST_HOLD: 4, DRAINED: 5 } as const;
+export const wireType = { WIRE_PROBE: 1, WIRE_ECHO: 2, WIRE_CLAIM: 3, WIRE_REPLY: 4, WIRE_NOTICE: 5 } as const;
+export const claimVerdict = { CLAIMED: 0, FREE: 1, FREED: 2, MINE: 3 } as const;
 
 export const vipKey = layout("vip_key", { ip: bytes(4), ifindex: u32 });
-export const vip = layout("vip", { state: enumOf("vip_state"), interface: text(16) });
-export const answers = layout("answers", { answered: u64, last_answer_ns: u64 });
+export const vip = layout("vip", {
+  state: enumOf("vip_state"),
+  interface: text(16),
+  claim_ns: u64,
+  until_ns: u64,
+  bid: u64,
+});
+export const answers = layout("answers", { answered: u64, last_answer_ns: u64, yielded_ns: u64 });
 export const interfaceEntry = layout("interface", {
   name: text(16),
   mac_text: text(18),
@@ -109,10 +129,66 @@ export const interfaceEntry = layout("interface", {
   address: bytes(4),
   netns: u32,
   vlan_strip_off: bool,
+  source_stale: bool,
+  state: enumOf("node_state"),
+  node_name: text(32),
+  node: u64,
+  instance: u64,
+  hello_nonce: u64,
+  last_hello_nonce: u64,
   tick_ns: u64,
+  live_ns: u64,
+  hold_ns: u64,
   fence_ns: u64,
   gone_ns: u64,
 });
+export const peerKey = layout("peer_key", { node: u64, ifindex: u32, zero: u32 });
+export const probe = layout("probe", {
+  node: text(32),
+  mac_text: text(18),
+  mac: bytes(6),
+  instance: u64,
+  nonce: u64,
+  last_nonce: u64,
+});
+export const peer = layout("peer", {
+  node: text(32),
+  state: enumOf("node_state"),
+  source_stale: bool,
+  knows_us: bool,
+  speaks: u8,
+  mac: bytes(6),
+  instance: u64,
+  stamp_ns: u64,
+  tick_age_ms: u64,
+  echoed_ns: u64,
+  heard_ns: u64,
+  echoes: u64,
+  taken_stamp_ns: u64,
+  taken_nonce: u64,
+});
+export const wireKey = layout("wire_key", { k0: u64, k1: u64, id: u32 });
+/** What stands on the wire (bpf/wire.h); `protocol` is big-endian there, and so raw bytes here. */
+export const wireHeader = layout("wire", {
+  destination: bytes(6),
+  source: bytes(6),
+  protocol: bytes(2),
+  version: u8,
+  type: u8,
+  key_id: u8,
+  state: u8,
+  flags: u8,
+  speaks: u8,
+  count: u16,
+  tick_age: u16,
+  node: u64,
+  instance: u64,
+  to: u64,
+  nonce: u64,
+  stamp: u64,
+  name: text(32),
+});
+export const wireClaim = layout("wire_claim", { ip: bytes(4), verdict: enumOf("claim_verdict"), bid: u64 });
 export const verdicts = layout("verdicts", {
   interface: text(16),
   tagged: u64,
@@ -128,17 +204,30 @@ export const verdicts = layout("verdicts", {
   egress_claimed: u64,
   egress_rewritten: u64,
   egress_dropped: u64,
+  wire_echoed: u64,
+  wire_taken: u64,
+  wire_refused: u64,
+  wire_stale: u64,
+  wire_own: u64,
   answered_other_source: u64,
+  yielded: u64,
+  heard_ns: u64,
+  own_ns: u64,
 });
 
 /** The counters of an interface of which no frame was seen yet. */
-export const NO_VERDICTS: Verdicts = verdicts.decode(new Uint8Array(verdicts.size));
+export const NO_VERDICTS: Verdicts = verdicts.of({});
 
 export type VipKey = ReturnType<typeof vipKey.decode>;
 export type Vip = ReturnType<typeof vip.decode>;
 export type Answers = ReturnType<typeof answers.decode>;
 export type InterfaceEntry = ReturnType<typeof interfaceEntry.decode>;
 export type Verdicts = ReturnType<typeof verdicts.decode>;
+export type PeerKey = ReturnType<typeof peerKey.decode>;
+export type Probe = ReturnType<typeof probe.decode>;
+export type Peer = ReturnType<typeof peer.decode>;
+export type WireHeader = ReturnType<typeof wireHeader.decode>;
+export type WireClaim = ReturnType<typeof wireClaim.decode>;
 
 /** The maps by name: the type of each one's key and value, and how many entries it holds. */
 export const maps = {
@@ -146,7 +235,15 @@ export const maps = {
   answers: { key: vipKey, value: answers, entries: MAX_VIPS },
   interfaces: { key: ifindexKey, value: interfaceEntry, entries: MAX_INTERFACES },
   verdicts: { key: ifindexKey, value: verdicts, entries: MAX_INTERFACES },
+  probes: { key: peerKey, value: probe, entries: MAX_PEERS },
+  peers: { key: peerKey, value: peer, entries: MAX_PEERS },
+  keys: { key: ifindexKey, value: wireKey, entries: MAX_KEYS },
 } as const;
 
 /** The C enums that the control plane knows, by name. */
-export const enums: Readonly<Record<string, Readonly<Record<string, number>>>> = { vip_state: vipState };
+export const enums: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  vip_state: vipState,
+  node_state: nodeState,
+  wire_type: wireType,
+  claim_verdict: claimVerdict,
+};
