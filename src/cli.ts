@@ -3,10 +3,12 @@ import { Command } from "commander";
 import { KEYS, type Key, readConfig } from "./config.ts";
 import { parseAddress } from "./core/address.ts";
 import { examineMachine } from "./doctor.ts";
+import { markDrained } from "./kernel/kernel.ts";
 import { pinnedStatus, type RunFile, VERSION } from "./observe/collect.ts";
 import { formatFindings } from "./observe/doctor.ts";
-import { askStatus, readRunFile } from "./observe/socket.ts";
-import { formatStatus } from "./observe/status.ts";
+import { writeDrained } from "./observe/drain.ts";
+import { askStatus, readRunFile, tellDrain } from "./observe/socket.ts";
+import { formatDuration, formatStatus, type Status } from "./observe/status.ts";
 import { cleanUp, run } from "./run.ts";
 
 const DEFAULT_CONFIG = "/etc/isat/isat.yaml";
@@ -41,6 +43,41 @@ async function status(vip: string | undefined, options: Where & { json?: boolean
     );
   if (only !== undefined && found.vips.length === 0) throw new Error(`${vip} is no VIP on this node. See: isat status`);
   console.log(options.json ? JSON.stringify(found, null, 2) : formatStatus(found));
+}
+
+/** For how long `drain` waits for the peers to take what this node owned, ms. */
+const DRAIN = 10_000;
+
+async function drain(options: Where): Promise<void> {
+  const { runDir, pinDir } = locate(options);
+  let told = await tellDrain(runDir, true);
+  if (!told) {
+    writeDrained(runDir, true);
+    const hasPins = markDrained(pinDir);
+    console.log(
+      hasPins
+        ? "no speaker runs: the kernel now tells its peers that this node is drained, and gives them what they claim"
+        : "no speaker runs: the next one will own nothing until isat undrain",
+    );
+    return;
+  }
+  const count = ({ vips }: Status) => vips.filter(({ state }) => state !== "not owned").length;
+  const end = performance.now() + DRAIN;
+  for (let last = -1; count(told) > 0; ) {
+    if (performance.now() > end)
+      throw new Error(`after ${formatDuration(DRAIN)}, ${count(told)} VIPs are still here: see isat status`);
+    if (count(told) !== last) console.log(`${(last = count(told))} VIPs left`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    told = (await askStatus(runDir, undefined)) ?? told;
+  }
+  console.log("drained: this node owns nothing, over restarts too, until isat undrain");
+}
+
+async function undrain(options: Where): Promise<void> {
+  const { runDir } = locate(options);
+  const told = await tellDrain(runDir, false);
+  if (!told) writeDrained(runDir, false);
+  console.log(told ? "this node takes its share again" : "the next speaker on this node takes its share");
 }
 
 function clean(options: Where): void {
@@ -97,6 +134,20 @@ program
   .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
   .option("--json", "for programs")
   .action(doctor);
+
+program
+  .command("drain")
+  .description("give every VIP to the other nodes and take none, over restarts too, until undrain")
+  .option("-c, --config <file>", "find the speaker by its configuration")
+  .option("--run-dir <dir>", "find the speaker by its runDir", KEYS.runDir.default)
+  .action(drain);
+
+program
+  .command("undrain")
+  .description("take a share of the VIPs again")
+  .option("-c, --config <file>", "find the speaker by its configuration")
+  .option("--run-dir <dir>", "find the speaker by its runDir", KEYS.runDir.default)
+  .action(undrain);
 
 program
   .command("clean")

@@ -1,12 +1,21 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { isIPv4, isIPv6 } from "node:net";
 import { hostname as hostName } from "node:os";
 import process from "node:process";
 import { distance } from "fastest-levenshtein";
 import * as v from "valibot";
 import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml";
-import { formatAddress, parseRange, RANGE_FORMS, type Range, refusal } from "./core/address.ts";
-import type { VipRange } from "./core/demand.ts";
+import { MAX_KEYS } from "./core/abi.ts";
+import {
+  type Address,
+  formatAddress,
+  parseAddress,
+  parseRange,
+  RANGE_FORMS,
+  type Range,
+  refusal,
+} from "./core/address.ts";
+import type { NodeEntry, VipRange } from "./core/demand.ts";
 
 /** What a configuration file says, with every default filled in. Times are milliseconds. */
 export interface Config {
@@ -21,11 +30,14 @@ export interface Config {
   fence: number;
   /** `refresh` in milliseconds, `rate` in frames a second and NIC. */
   garp: { refresh: number; rate: number };
-  membership: { kind: "static" };
+  membership: Membership;
   /** undefined: off. */
   metrics: { host: string; port: number } | undefined;
-  source: { kind: "file"; nodes: string[]; vips: FileRange[] };
+  source: { kind: "file"; nodes: NodeEntry[]; vips: FileRange[] };
 }
+
+/** How it is known which nodes are alive. `interval` in ms; `dead` in probes. */
+export type Membership = { kind: "static" } | { kind: "wire"; keys: string[] | "none"; interval: number; dead: number };
 
 /** One entry of `source.vips`. */
 export interface FileRange extends VipRange {
@@ -46,6 +58,7 @@ export class ConfigError extends Error {
 
 const EXAMPLE = "source: { kind: file, nodes: [n1, n2], vips: [{ address: 10.9.0.1 }] }";
 const DURATION = "a whole number with its unit and longer than 0, such as 500ms, 30s, 5m or 1h, at most 24 days";
+const KEY_FILE = "/etc/isat/wire.key";
 const INTERFACES = "a list of interface names or globs, such as [eth0] or [ens*]";
 
 /** How much gratuitous ARP a switch is trusted to take. Refresh 95 s: three of them fit into 300 s of FDB ageing. */
@@ -110,8 +123,23 @@ export const KEYS = {
     default: "the profile's",
     about: "how many announcements a NIC sends at most in a second",
   },
-  membership: { accepts: "a mapping, such as { kind: static }", about: "how it is known which nodes are alive" },
-  "membership.kind": { accepts: "static", default: "static", about: "static: every node listed is alive" },
+  membership: { accepts: "a mapping, such as { kind: wire }", about: "how it is known which nodes are alive" },
+  "membership.kind": {
+    accepts: "static or wire",
+    default: "wire where there is more than one node",
+    about: "wire: nodes probe each other's kernels; static: every node listed is alive",
+  },
+  "membership.keys": {
+    accepts: `a list of 1 to ${MAX_KEYS} key files, such as [${KEY_FILE}], or none`,
+    default: `${KEY_FILE} where there is one, else none`,
+    about: "wire: what frames between nodes are signed with; the first file signs, all verify",
+  },
+  "membership.interval": { accepts: DURATION, default: "100ms", about: "wire: how often each peer is probed" },
+  "membership.dead": {
+    accepts: "a whole number from 1 to 100",
+    default: "3",
+    about: "wire: probes sent and unanswered until a peer is dead",
+  },
   metrics: {
     accepts: 'a mapping, such as { listen: "127.0.0.1:9121" }; leave the key out for no metrics',
     default: "off",
@@ -123,7 +151,21 @@ export const KEYS = {
   },
   source: { accepts: `a mapping, such as ${EXAMPLE}`, about: "which VIPs there are, and which nodes" },
   "source.kind": { accepts: "file", about: "file: nodes and VIPs stand here" },
-  "source.nodes": { accepts: "a list of one or more node names, such as [n1, n2]", about: "every node, this one too" },
+  "source.nodes": {
+    accepts:
+      "a list of one or more node names, such as [n1, n2], with or without addresses: { name: n2, address: 10.9.255.2 }",
+    about: "every node, this one too",
+  },
+  "source.nodes[]": {
+    accepts: "a node's name, or a mapping, such as { name: n2, address: 10.9.255.2 }",
+    about: "a node",
+  },
+  "source.nodes[].name": { accepts: "a node's name, of at most 253 characters and without spaces", about: "its name" },
+  "source.nodes[].address": {
+    accepts: "an IPv4 address, such as 10.9.255.2",
+    default: "unknown",
+    about: "its own address: where no peer is heard, it is asked for by ARP",
+  },
   "source.vips": {
     accepts: "a list, such as [{ address: 10.9.0.1 }], or [] for none",
     about: "the VIPs, at most 65,536 addresses in sum",
@@ -176,6 +218,14 @@ function parseVip(value: string): Range {
   return range;
 }
 
+function parseNodeAddress(value: string): Address {
+  try {
+    return parseAddress(value);
+  } catch {
+    throw new Error(`found ${show(value)}, accepted: ${KEYS["source.nodes[].address"].accepts}`);
+  }
+}
+
 /** What `read` makes of a value; what it throws is the error of that key. */
 function parsed<In, Out>(schema: v.GenericSchema<In>, read: (value: In) => Out) {
   return v.pipe(
@@ -201,6 +251,16 @@ const duration = parsed(v.union([v.string(), v.number()]), parseDuration);
 const directory = v.pipe(v.string(), v.startsWith("/"));
 const nodeName = v.pipe(v.string(), v.regex(/^\S{1,253}$/));
 const nodeNames = v.pipe(v.array(nodeName), v.minLength(1));
+const nodeEntry = v.union([
+  v.pipe(
+    nodeName,
+    v.transform((name): NodeEntry => ({ name, address: undefined })),
+  ),
+  v.pipe(
+    mapping({ name: nodeName, address: v.optional(parsed(v.string(), parseNodeAddress)) }),
+    v.transform(({ name, address }): NodeEntry => ({ name, address })),
+  ),
+]);
 /** dev_valid_name() of the kernel; a glob may be longer. */
 const interfaceName = v.pipe(v.string(), v.regex(/^([^\s/:]{1,15}|[^\s/:]*[*?[][^\s/:]*)$/));
 const interfaceNames = v.pipe(v.array(interfaceName), v.minLength(1));
@@ -221,11 +281,19 @@ const Schema = mapping({
     }),
     {},
   ),
-  membership: v.optional(mapping({ kind: v.optional(v.literal("static"), KEYS["membership.kind"].default) }), {}),
+  membership: v.optional(
+    mapping({
+      kind: v.optional(v.picklist(["static", "wire"])),
+      keys: v.optional(v.union([v.literal("none"), v.pipe(v.array(directory), v.minLength(1), v.maxLength(MAX_KEYS))])),
+      interval: v.optional(duration, KEYS["membership.interval"].default),
+      dead: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100)), 3),
+    }),
+    {},
+  ),
   metrics: v.optional(mapping({ listen: parsed(v.string(), parseListen) })),
   source: mapping({
     kind: v.literal("file"),
-    nodes: nodeNames,
+    nodes: v.pipe(v.array(nodeEntry), v.minLength(1)),
     vips: v.array(
       mapping({
         address: parsed(v.string(), parseVip),
@@ -275,21 +343,27 @@ export function parseConfig(
   const sheet = new Sheet(text, file);
   sheet.finish();
   const values = check(sheet);
-  const nodes = sheet.sound(["source", "nodes"]) ? values.source.nodes : undefined;
+  const nodes = sheet.sound(["source", "nodes"]) ? values.source.nodes.map(({ name }) => name) : undefined;
   checkTimes(sheet, values);
   const node = checkNode(sheet, nodes, values.node, env, hostname);
   const vips = checkVips(sheet, nodes, sheet.sound(["source", "vips"], "itself") ? values.source.vips : []);
   sheet.finish();
-  const { garp, interfaces, metrics, source, ...rest } = values;
+  const { garp, interfaces, membership, metrics, source, ...rest } = values;
   const profile = PROFILES[garp.profile];
   return {
     ...rest,
     node,
     interfaces,
     garp: { refresh: garp.refresh ?? profile.refresh, rate: garp.rate ?? profile.rate },
+    membership: membershipOf(membership, source.nodes.length),
     metrics: metrics?.listen,
     source: { kind: source.kind, nodes: source.nodes, vips },
   };
+}
+
+function membershipOf({ kind, keys, interval, dead }: Values["membership"], nodes: number): Membership {
+  if ((kind ?? (nodes > 1 ? "wire" : "static")) === "static") return { kind: "static" };
+  return { kind: "wire", keys: keys ?? (existsSync(KEY_FILE) ? [KEY_FILE] : "none"), interval, dead };
 }
 
 type Path = (string | number)[];

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import process from "node:process";
 import { type Config, readConfig } from "./config.ts";
-import { ifindexOf } from "./core/ownership.ts";
+import { ifindexOf, Wish } from "./core/ownership.ts";
 import { ffi } from "./ffi/ffi.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { describeProgram, hasTcx, type Point, programIds } from "./kernel/hooks.ts";
@@ -14,6 +14,7 @@ import { type Filter, readFilters, readXdpFeatures } from "./link/hooked.ts";
 import { type Link, Links } from "./link/links.ts";
 import { type Facts, type Finding, type InterfaceFacts, judge } from "./observe/doctor.ts";
 import { makePlan, type Plan, resolveInterfaces } from "./plan.ts";
+import { fileDemand } from "./source/file.ts";
 
 /** The message of what `body` throws; undefined where it throws nothing. */
 function refusalOf(body: () => void): string | undefined {
@@ -44,7 +45,7 @@ function otherPrograms(ifindex: number, ownIds: ReadonlySet<number>): string[] {
 
 function examine(link: Link, ownIds: ReadonlySet<number>, plan: Plan): InterfaceFacts {
   const sysctl = (name: string) => Number(readText(`/proc/sys/net/ipv4/conf/${link.name}/${name}`) ?? 0);
-  const owned = [...plan.entries].filter(([key, isOwned]) => isOwned && ifindexOf(key) === link.ifindex);
+  const owned = [...plan.entries].filter(([key, wish]) => wish === Wish.ours && ifindexOf(key) === link.ifindex);
   const bond = readText(`/proc/net/bonding/${link.name}`);
   return {
     name: link.name,
@@ -64,7 +65,9 @@ export function examineMachine(path: string): Finding[] {
   using links = new Links();
   let plan: Plan | undefined;
   const refused = refusalOf(() => {
-    plan = makePlan(resolveInterfaces(config, links), links.read(), "strict");
+    const demand = fileDemand(config.source);
+    const all = demand.nodes.map(({ name }) => name);
+    plan = makePlan(resolveInterfaces(config, links), demand, links.read(), () => all, "strict");
   });
   const jit = readText("/proc/sys/net/core/bpf_jit_enable");
   let ownIds = new Set<number>(); // none where they cannot be read: doctor tells why in lines of its own

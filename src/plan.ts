@@ -1,7 +1,7 @@
 import type { Config } from "./config.ts";
 import { MAX_INTERFACES } from "./core/abi.ts";
 import { formatAddress } from "./core/address.ts";
-import type { VipRange } from "./core/demand.ts";
+import type { Demand, VipRange } from "./core/demand.ts";
 import { type Entries, entriesOf, matches, type View } from "./core/ownership.ts";
 import { type Link, type Links, refusal } from "./link/links.ts";
 
@@ -11,6 +11,7 @@ export type ResolvedConfig = Config & { interfaces: string[] };
 /** What a configuration and this machine's links come to. */
 export interface Plan {
   config: ResolvedConfig;
+  demand: Demand;
   /** The links on which this node announces. */
   links: Link[];
   view: View;
@@ -60,11 +61,11 @@ function choose({ interfaces }: ResolvedConfig, links: readonly Link[]) {
 const announces = (range: VipRange, { name }: Link) => !range.interfaces || matches(name, range.interfaces);
 
 /** VIPs that are the node's own address on an interface that announces them: its kernel would answer for them anyway. */
-function ownAddresses(config: Config, links: readonly Link[]): string[] {
+function ownAddresses({ vips }: Demand, links: readonly Link[]): string[] {
   return links.flatMap((link) =>
     link.addresses
       .filter(({ address }) =>
-        config.source.vips.some((range) => range.first <= address && address <= range.last && announces(range, link)),
+        vips.some((range) => range.first <= address && address <= range.last && announces(range, link)),
       )
       .map(
         ({ address }) =>
@@ -74,13 +75,11 @@ function ownAddresses(config: Config, links: readonly Link[]): string[] {
 }
 
 /** VIPs outside every subnet of an interface: nobody on that wire asks for them, unless a route says so. */
-function outside(config: Config, links: readonly Link[]): string[] {
+function outside({ vips }: Demand, links: readonly Link[]): string[] {
   return links.flatMap((link) => {
     const isInside = (address: number) =>
       link.addresses.some(({ address: own, prefix }) => prefix === 0 || (own ^ address) >>> (32 - prefix) === 0);
-    const stray = config.source.vips.find(
-      (range) => announces(range, link) && !(isInside(range.first) && isInside(range.last)),
-    );
+    const stray = vips.find((range) => announces(range, link) && !(isInside(range.first) && isInside(range.last)));
     if (!stray) return [];
     const text = formatAddress(isInside(stray.first) ? stray.last : stray.first);
     return [`${text} lies outside of every subnet of ${link.name}: nobody there asks for it unless a route says so`];
@@ -89,19 +88,28 @@ function outside(config: Config, links: readonly Link[]): string[] {
 
 /**
  * What is to be, computed from what is: no I/O, and nothing is changed.
+ * @param candidates the nodes that may own what is announced on a link; undefined: not known yet
+ * @param before the plan of the last time: what has not changed since is not worked out anew
  * @param mode strict: for a configuration, which is refused where it does not fit this machine; lenient: for links that
  * changed under a configuration that stands
  * @throws Error in one line where the configuration is refused
  */
-export function makePlan(config: ResolvedConfig, links: readonly Link[], mode: "strict" | "lenient"): Plan {
+export function makePlan(
+  config: ResolvedConfig,
+  demand: Demand,
+  links: readonly Link[],
+  candidates: (link: Link) => readonly string[] | undefined,
+  mode: "strict" | "lenient",
+  before?: Plan,
+): Plan {
   const { chosen, problems } = choose(config, links);
-  problems.push(...ownAddresses(config, chosen));
+  problems.push(...ownAddresses(demand, chosen));
   if (mode === "strict" && problems.length > 0) throw new Error(problems.join("\n"));
   const view: View = {
     self: config.node,
-    alive: config.source.nodes, // static membership: every node listed is alive
-    vips: config.source.vips,
-    interfaces: chosen.map(({ ifindex, name }) => ({ ifindex, name })),
+    vips: demand.vips,
+    interfaces: chosen.map((link) => ({ ifindex: link.ifindex, name: link.name, candidates: candidates(link) })),
   };
-  return { config, links: chosen, view, entries: entriesOf(view), warnings: [...problems, ...outside(config, chosen)] };
+  const warnings = [...problems, ...outside(demand, chosen)];
+  return { config, demand, links: chosen, view, entries: entriesOf(view, before), warnings };
 }

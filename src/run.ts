@@ -7,10 +7,11 @@ import { FolderLock } from "./kernel/lock.ts";
 import { stripVlanTags } from "./link/ethtool.ts";
 import { Links } from "./link/links.ts";
 import { runningSummary } from "./observe/collect.ts";
+import { isDrained } from "./observe/drain.ts";
 import { makeLog } from "./observe/log.ts";
 import { removeRunFile, serveStatus, writeRunFile } from "./observe/socket.ts";
 import { formatDuration } from "./observe/status.ts";
-import { watchConfig } from "./source/file.ts";
+import { fileDemand, watchConfig } from "./source/file.ts";
 import { Speaker } from "./speaker.ts";
 
 export interface RunOptions {
@@ -46,7 +47,7 @@ export async function run(options: RunOptions): Promise<void> {
       latest = result;
       try {
         if (!speaker) return;
-        speaker.reload(result);
+        speaker.reload(result, fileDemand(result.source));
         configError = undefined;
         log.info("configuration applied");
       } catch (error) {
@@ -69,7 +70,7 @@ export async function run(options: RunOptions): Promise<void> {
     stack.defer(() => void server.close());
   }
   const config = { ...(latest ?? first), runDir: first.runDir, metrics: first.metrics };
-  const serving = stack.use(new Speaker(config, log));
+  const serving = stack.use(new Speaker(config, fileDemand(config.source), log, isDrained(config.runDir)));
   speaker = serving;
   writeRunFile({
     node: config.node,
@@ -78,9 +79,13 @@ export async function run(options: RunOptions): Promise<void> {
     runDir: config.runDir,
     hold: config.hold,
   });
-  log.info({ ...serving.counts, node: config.node, pid: process.pid }, "ready");
+  serving.ready.then(
+    () => log.info({ ...serving.counts, node: config.node, pid: process.pid }, "ready"),
+    () => {}, // told below
+  );
+  const failed = serving.ready.then(() => new Promise<never>(() => {}));
 
-  const signal = await signalled;
+  const signal = await Promise.race([signalled, failed]);
   const { owned } = serving.counts;
   await stack.disposeAsync();
   if (options.cleanOnExit) {

@@ -1,8 +1,12 @@
 import type { Config } from "./config.ts";
-import { type InterfaceEntry, interfaceEntry, NO_VERDICTS } from "./core/abi.ts";
-import { addressBytes, formatAddress } from "./core/address.ts";
+import { type InterfaceEntry, interfaceEntry, NO_VERDICTS, nodeState, vipState, wireType } from "./core/abi.ts";
+import { type Address, addressBytes, formatAddress } from "./core/address.ts";
+import type { Demand } from "./core/demand.ts";
+import { difference, type Held, LEAVE, NOT_HELD } from "./core/difference.ts";
+import { bid, bidNumber } from "./core/election.ts";
 import { formatMac } from "./core/frame.ts";
-import { addressOf, entryKey, ifindexOf, matches } from "./core/ownership.ts";
+import { addressOf, bidText, type EntryKey, entryKey, ifindexOf, matches } from "./core/ownership.ts";
+import { nodeId } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
 import { Kernel, networkNamespace, pointsOf } from "./kernel/kernel.ts";
@@ -12,8 +16,13 @@ import { Announcer } from "./link/announcer.ts";
 import { stripsVlanTags, stripVlanTags } from "./link/ethtool.ts";
 import { type Link, Links } from "./link/links.ts";
 import { PacketSocket } from "./link/packet.ts";
+import { Claims } from "./membership/claims.ts";
+import { readWireKeys } from "./membership/keys.ts";
+import { Members } from "./membership/members.ts";
+import { type SelfStanding, WireMembership } from "./membership/wire.ts";
 import type { Log } from "./observe/log.ts";
-import { makePlan, type Plan, resolveInterfaces } from "./plan.ts";
+import { LIVE } from "./observe/status.ts";
+import { makePlan, type Plan, type ResolvedConfig, resolveInterfaces } from "./plan.ts";
 
 /** How often the kernel's state is verified and the tick stamped, ms. */
 const TICK = 500;
@@ -25,6 +34,13 @@ const GONE = 5 * 60_000;
 const NANOSECONDS = 1_000_000;
 
 const goneAfter = (fence: number) => Math.max(fence, GONE);
+
+/** How nodes that find each other own; undefined where all that are listed count as alive. */
+interface Company {
+  wire: WireMembership;
+  members: Members;
+  claims: Claims;
+}
 
 /**
  * The one loop: wanted - actual = changes. A new configuration, a link that changed, a tick that found something amiss:
@@ -43,6 +59,20 @@ export class Speaker implements Disposable {
   readonly #entries = new Map<number, InterfaceEntry>();
   /** Where to announce if a new configuration does not say. */
   readonly #firstInterfaces: string[];
+  readonly #company: Company | undefined;
+  readonly #ready = Promise.withResolvers<void>();
+  /** All devices, as they were read last. */
+  #devices: readonly Link[] = [];
+  /** Interfaces that an earlier speaker served, on which its ticks still count until this one has joined its peers. */
+  readonly #adopted = new Set<number>();
+  /** Interfaces on one wire with another one, which announces for both. */
+  readonly #doubled = new Set<number>();
+  /** Peers that were alive, by interface, id and instance. */
+  #neighbours = new Set<string>();
+  /** The kernel's counters of what it gave away, by interface. */
+  readonly #yields = new Map<number, bigint>();
+  #isDrained: boolean;
+  #leaving: NodeJS.Timeout | undefined;
   #plan: Plan;
   /** Links changed, and the plan does not reflect it yet. */
   #isStale = false;
@@ -50,26 +80,34 @@ export class Speaker implements Disposable {
   #lastError: { at: string; message: string } | undefined;
 
   /**
-   * Takes over what an earlier speaker left, or starts anew. When this returns, the kernel answers.
+   * Takes over what an earlier speaker left, or starts anew. When this returns, the kernel answers for what it owned
+   * before, or alone; {@link ready} tells when it has its share among its peers.
+   * @param isDrained it is to own nothing, until {@link drain} says otherwise
    * @throws Error in one line that says what to do; what was attached before is as it was, and nothing else is.
    */
-  constructor(config: Config, log: Log) {
+  constructor(config: Config, demand: Demand, log: Log, isDrained = false) {
+    this.#isDrained = isDrained;
     this.#log = log;
     using stack = new DisposableStack();
     this.#links = stack.use(new Links());
     const resolved = resolveInterfaces(config, this.#links);
     this.#firstInterfaces = resolved.interfaces;
-    const plan = makePlan(resolved, this.#links.read(), "strict");
+    this.#devices = this.#links.read();
+    makePlan(resolved, demand, this.#devices, () => undefined, "strict"); // what does not fit is told before all else
+    const keys = config.membership.kind === "wire" ? readWireKeys(config.membership.keys) : [];
     this.#kernel = stack.use(new Kernel(config.pinDir));
     this.#socket = stack.use(new PacketSocket());
     this.#announcer = stack.use(new Announcer(this.#socket, config.garp, (error) => this.#fail(error)));
     this.#table = new VipTable(this.#kernel.maps);
     this.#points = pointsOf(config.hook === "auto" ? (hasTcx() ? "tcx" : "tc") : config.hook);
-    this.#plan = { ...plan, links: [] };
+    const nothing = { ...demand, vips: [] };
+    this.#plan = makePlan(resolved, nothing, this.#devices, () => undefined, "lenient");
+    this.#plan = { ...this.#plan, links: [] };
+    if (config.membership.kind === "wire") this.#company = this.#meet(config, keys, stack);
     try {
-      this.#commit(plan, "strict");
+      this.#commit(this.#draft(resolved, demand, "strict"), "strict");
       this.#kernel.settle(
-        plan.links.map(({ ifindex }) => ifindex),
+        this.#plan.links.map(({ ifindex }) => ifindex),
         this.#points,
       );
     } catch (error) {
@@ -84,7 +122,53 @@ export class Speaker implements Disposable {
       setInterval(() => this.#round(() => this.#tick()), TICK),
       setInterval(() => this.#round(() => this.#watch()), WATCH),
     ];
+    this.#checkReady();
     stack.move();
+  }
+
+  /** Looks for peers from now on. */
+  #meet(config: Config, keys: ReturnType<typeof readWireKeys>, stack: DisposableStack): Company {
+    const table = this.#table;
+    const self = (ifindex: number) => this.#standing(ifindex);
+    const options = this.#wireOptions(config, keys);
+    const wire = stack.use(
+      new WireMembership(this.#kernel.maps, this.#socket, options, {
+        self,
+        hello: (ifindex, nonce) => this.#hello(ifindex, nonce),
+        changed: () => this.#round(() => this.#replan()),
+        frame: (ifindex, frame) => this.#round(() => this.#frame(ifindex, frame)),
+        namesake: (ifindex, mac) => this.#namesake(ifindex, mac),
+        looped: (ifindex, from) => this.#round(() => this.#looped(ifindex, from)),
+      }),
+    );
+    const changed = () => this.#round(() => this.#replan());
+    const members = stack.use(new Members(config.node, wire, this.#socket, self, changed));
+    const host = {
+      alive: (ifindex: number) => wire.alive(ifindex),
+      refresh: () => wire.refresh(),
+      send: wire.send.bind(wire),
+      nextNonce: () => wire.nextNonce(),
+      bid: (key: EntryKey) => this.#bid(key),
+      entries: table.entries,
+      write: (set: readonly (readonly [EntryKey, Held])[]) => table.write(set),
+      won: (keys: readonly EntryKey[]) => this.#won(keys),
+      lost: (keys: readonly EntryKey[]) => this.#lost(keys),
+      contested: (keys: readonly EntryKey[], peer: string) => {
+        const { address, others } = summary(keys);
+        this.#log.warn(`${address}${others} is wanted here, and ${peer} does not give it: the nodes' views differ`);
+      },
+    };
+    return { wire, members, claims: stack.use(new Claims(host)) };
+  }
+
+  #wireOptions({ node, membership, hold }: Config, keys: ReturnType<typeof readWireKeys>) {
+    if (membership.kind !== "wire") throw new Error("Cannot look for peers with static membership"); // never reached
+    return { node, keys, interval: membership.interval, dead: membership.dead, hold };
+  }
+
+  /** Resolves when this node has its share of the VIPs among its peers; rejects where it must not serve. */
+  get ready(): Promise<void> {
+    return this.#ready.promise;
   }
 
   get hook(): HookKind {
@@ -105,26 +189,205 @@ export class Speaker implements Disposable {
       lastError: this.#lastError,
       announcements: (ifindex: number) => this.#announcer.sent(ifindex),
       isAttached: (ifindex: number, point: Point) => this.#kernel.isAttached(ifindex, point),
+      standing: (ifindex: number) => this.#standing(ifindex),
+      members: (ifindex: number) => this.#company?.wire.members(ifindex) ?? [],
+      contested: this.#company?.claims.contested ?? 0,
     };
   }
 
   /** A new configuration takes effect, or is refused as a whole: then this throws, and the old state stays. */
-  reload(config: Config): void {
+  reload(config: Config, demand: Demand): void {
     const next = { ...config };
     for (const key of ["node", "hook", "pinDir", "runDir", "metrics"] as const) {
       if (JSON.stringify(config[key]) === JSON.stringify(this.config[key])) continue;
       this.#log.warn(`${key} changed in the file: it takes effect when isat is started again`);
       Object.assign(next, { [key]: this.config[key] });
     }
+    if (config.membership.kind !== this.config.membership.kind) {
+      this.#log.warn("membership.kind changed in the file: it takes effect when isat is started again");
+      next.membership = this.config.membership;
+    }
+    if (next.membership.kind === "wire") {
+      this.#company!.wire.configure(this.#wireOptions(next, readWireKeys(next.membership.keys)));
+    }
     const interfaces = next.interfaces ?? this.#firstInterfaces;
-    const plan = makePlan({ ...next, interfaces }, this.#links.read(), "strict");
+    this.#devices = this.#links.read();
     const before = this.#plan;
     try {
-      this.#commit(plan, "strict");
+      this.#commit(this.#draft({ ...next, interfaces }, demand, "strict"), "strict");
     } catch (error) {
       this.#commit(before, "lenient"); // undoes what was done of it until it failed
       throw error;
     }
+  }
+
+  /** The source of the VIPs has something new to say. */
+  serve(demand: Demand): void {
+    this.#commit(this.#draft(this.#plan.config, demand, "lenient"), "lenient");
+  }
+
+  /** The source has been out of reach, or is no more. */
+  setSourceStale(isStale: boolean): void {
+    if (this.#isSourceStale === isStale) return;
+    this.#isSourceStale = isStale;
+    this.#replan();
+  }
+
+  #isSourceStale = false;
+
+  /** Gives everything away and takes nothing, or no longer. @throws Error where peers would not learn of it */
+  drain(isDrained: boolean): void {
+    if (!this.#company) {
+      throw new Error(
+        "Cannot drain with static membership, as no peer would learn of it. Set membership: { kind: wire }",
+      );
+    }
+    this.#isDrained = isDrained;
+    this.#replan();
+  }
+
+  get isDrained(): boolean {
+    return this.#isDrained;
+  }
+
+  /** What is to be, with who is alive now. */
+  #draft(config: ResolvedConfig, demand: Demand, mode: "strict" | "lenient"): Plan {
+    const devices = this.#devices.filter(({ ifindex }) => !this.#doubled.has(ifindex));
+    const candidates = (link: Link) => {
+      if (!this.#company) return demand.nodes.map(({ name }) => name); // static: every node listed is alive
+      return this.#company.members.candidates(link);
+    };
+    const { members } = this.#company ?? {};
+    if (members) {
+      members.nodes = demand.nodes;
+      // Once without: peers are looked for on the links that are chosen, and only then is it known who they are.
+      members.links = makePlan(config, { ...demand, vips: [] }, devices, () => undefined, "lenient").links;
+    }
+    const plan = makePlan(config, demand, devices, candidates, mode, this.#plan);
+    return members ? { ...plan, warnings: [...plan.warnings, ...members.warnings] } : plan;
+  }
+
+  /** Who is alive, or may own, is different from before. */
+  #replan(): void {
+    const { config, demand } = this.#plan;
+    this.#commit(this.#draft(config, demand, "lenient"), "lenient");
+    this.#greet();
+    this.#checkReady();
+  }
+
+  /** Whoever came, or came back, is asked for what is owned here, lest it owns the same. */
+  #greet(): void {
+    if (!this.#company) return;
+    const { wire, claims } = this.#company;
+    const now = new Set<string>();
+    for (const { ifindex } of this.#plan.links) {
+      if (!wire.isJoined(ifindex)) continue;
+      for (const peer of wire.alive(ifindex)) {
+        const name = `${ifindex} ${peer.id} ${peer.instance}`;
+        now.add(name);
+        if (!this.#neighbours.has(name)) claims.defend(ifindex, peer);
+      }
+    }
+    this.#neighbours = now;
+  }
+
+  #checkReady(): void {
+    const { wire, claims } = this.#company ?? {};
+    const hasJoined = this.#plan.links.every(({ ifindex, isUp }) => !isUp || (wire?.isJoined(ifindex) ?? true));
+    if (hasJoined && (claims?.isIdle ?? true)) this.#ready.resolve();
+  }
+
+  /** What this node is on the interface, as its kernel would say it. */
+  #standing(ifindex: number): SelfStanding {
+    const entry = this.#entries.get(ifindex);
+    const sourceStale = this.#isSourceStale;
+    if (!entry) return { state: nodeState.JOINING, sourceStale };
+    const age = bootTime() - entry.tick_ns;
+    if (entry.state !== nodeState.LIVE || age < entry.live_ns) return { state: entry.state, sourceStale };
+    return { state: age < entry.hold_ns ? nodeState.HELD : nodeState.PAST_HOLD, sourceStale };
+  }
+
+  #hello(ifindex: number, nonce: bigint): void {
+    const entry = this.#entries.get(ifindex);
+    if (!entry) return;
+    entry.last_hello_nonce = entry.hello_nonce;
+    entry.hello_nonce = nonce;
+    this.#kernel.maps.interfaces.set(ifindex, entry);
+  }
+
+  #frame(ifindex: number, frame: Parameters<Claims["reply"]>[1]): void {
+    if (frame.type === wireType.WIRE_REPLY) {
+      this.#company!.claims.reply(ifindex, frame);
+      this.#checkReady();
+    } else this.#checkYields();
+  }
+
+  /** What the kernel has given to peers is no longer announced, nor asked for again at once. */
+  #checkYields(): void {
+    const keys = this.#table.yielded();
+    if (keys.length === 0) return;
+    this.#table.write(keys.map((key) => [key, NOT_HELD]));
+    this.#company?.claims.pause(keys);
+    this.#lost(keys);
+    this.#replan();
+  }
+
+  #won(keys: readonly EntryKey[]): void {
+    for (const key of keys) this.#announcer.gain(ifindexOf(key), addressOf(key));
+    this.#announcer.run();
+    const { address, others } = summary(keys);
+    this.#log.info({ gained: keys.length, ...this.counts }, `${address}${others} is owned here now`);
+  }
+
+  #lost(keys: readonly EntryKey[]): void {
+    for (const key of keys) this.#announcer.lose(ifindexOf(key), addressOf(key));
+    const { address, others } = summary(keys);
+    this.#log.info({ lost: keys.length, ...this.counts }, `${address}${others} went to a peer`);
+  }
+
+  /** Another machine has this node's name. */
+  #namesake(ifindex: number, mac: string): void {
+    const { node } = this.#plan.config;
+    const name = this.#plan.links.find((link) => link.ifindex === ifindex)?.name;
+    const text = `another node on ${name}, with MAC ${mac}, has this node's name: ${node}. Give each node a name of its own`;
+    if (this.#company!.wire.isJoined(ifindex)) {
+      this.#fail(new Error(text));
+      return;
+    }
+    this.#company!.wire.warnNamesake(ifindex, mac);
+    this.#ready.reject(new Error(`Cannot serve as ${text}`));
+  }
+
+  /** Our own frames came in. */
+  #looped(ifindex: number, from: number): void {
+    const nameOf = (index: number) => this.#plan.links.find((link) => link.ifindex === index)?.name ?? `${index}`;
+    if (ifindex === from) {
+      this.#fail(new Error(`isat's own frames come back on ${nameOf(ifindex)}: there is a loop in the network`));
+      return;
+    }
+    const [first, second] = nameOf(from) < nameOf(ifindex) ? [from, ifindex] : [ifindex, from];
+    this.#fail(
+      new Error(
+        `${nameOf(first)} and ${nameOf(second)} are on one wire: announcing on ${nameOf(first)} only. Take ${nameOf(second)} out of interfaces:`,
+      ),
+    );
+    this.#doubled.add(second);
+    this.#replan();
+  }
+
+  /** The bid with which this node owns an entry. Without peers nobody asks for it. */
+  #bid(key: EntryKey): bigint {
+    if (!this.#company) return 0n;
+    const address = addressOf(key);
+    const range = this.#rangeOf(address);
+    return bidNumber(bid(this.#plan.config.node, range ? bidText(range, address) : formatAddress(address)));
+  }
+
+  /** Only ranges that bid as something else than their addresses matter, and they are single addresses. */
+  #rangeOf(address: Address) {
+    return this.#plan.demand.vips.find(
+      ({ first, last, bidAs }) => bidAs !== undefined && first <= address && address <= last,
+    );
   }
 
   /** One round of the loop: what fails is said, and tried again by the next. */
@@ -166,7 +429,20 @@ export class Speaker implements Disposable {
     }
     this.#announcer.setPace(plan.config.garp);
 
-    const { gained, lost, written, removed } = this.#table.apply(plan.entries, namesOf(plan.links));
+    const actual = this.#table.entries;
+    this.#table.rename(namesOf(plan.links));
+    this.#plan = { ...this.#plan, config: plan.config, demand: plan.demand };
+    const { set, claim, remove } = difference(plan.entries, actual, {
+      now: bootTime(),
+      mustAsk: (ifindex) => (this.#company?.wire.alive(ifindex).length ?? 0) > 0,
+      bid: (key) => this.#bid(key),
+    });
+    const isOwned = (held: Held | undefined) => held?.state === vipState.OWNED;
+    const gained = set.filter(([key, held]) => isOwned(held) && !isOwned(actual.get(key))).map(([key]) => key);
+    const noLonger = set.filter(([, held]) => !isOwned(held)).map(([key]) => key);
+    const lost = [...noLonger, ...remove].filter((key) => isOwned(actual.get(key)));
+    this.#table.write(set);
+    this.#table.remove(remove);
 
     for (const link of plan.links.filter(({ ifindex }) => !oldLink(ifindex))) {
       try {
@@ -186,24 +462,28 @@ export class Speaker implements Disposable {
 
     for (const key of lost) this.#announcer.lose(ifindexOf(key), addressOf(key));
     const isGained = new Set(gained);
-    for (const [key, isOwned] of anew.size > 0 ? plan.entries : []) {
-      if (!isOwned || !anew.has(ifindexOf(key)) || isGained.has(key)) continue;
+    for (const [key, held] of anew.size > 0 ? actual : []) {
+      if (!isOwned(held) || !anew.has(ifindexOf(key)) || isGained.has(key)) continue;
       if (adopted.has(ifindexOf(key))) this.#announcer.keep(ifindexOf(key), addressOf(key));
       else this.#announcer.gain(ifindexOf(key), addressOf(key));
     }
     for (const key of gained) this.#announcer.gain(ifindexOf(key), addressOf(key));
-    if (written + removed > 0) {
-      const { owned, managed } = this.counts;
-      this.#log.info({ written, removed, gained: gained.length, lost: lost.length, owned, managed }, "entries applied");
+    if (set.length + remove.length > 0) {
+      const change = { written: set.length, removed: remove.length, gained: gained.length, lost: lost.length };
+      this.#log.info({ ...change, ...this.counts }, "entries applied");
     }
     this.#tick();
+    this.#company?.claims.want(claim);
     this.#announcer.run();
+    clearTimeout(this.#leaving);
+    const isLeaving = [...actual.values()].some(({ state }) => state === vipState.LEAVING);
+    if (isLeaving) this.#leaving = setTimeout(() => this.#round(() => this.#replan()), Number(LEAVE) / NANOSECONDS);
   }
 
   /** Entries owned here, and all. */
   get counts(): { owned: number; managed: number } {
     let owned = 0;
-    for (const isOwned of this.#table.entries.values()) if (isOwned) owned += 1;
+    for (const { state } of this.#table.entries.values()) if (state === vipState.OWNED) owned += 1;
     return { owned, managed: this.#table.entries.size };
   }
 
@@ -212,9 +492,13 @@ export class Speaker implements Disposable {
     this.#warnings = new Set(warnings);
   }
 
-  #writeInterface(link: Link, { config: { fence }, entries }: Plan): void {
+  #writeInterface(link: Link, { config: { node, hold, fence }, entries }: Plan): void {
     const { interfaces, verdicts } = this.#kernel.maps;
     const pinned = interfaces.get(link.ifindex);
+    const known = this.#entries.get(link.ifindex);
+    // Till it has joined its peers, this speaker leaves the last one's word and tick as they are: nothing has changed yet.
+    if (!known && this.#company && pinned?.state === nodeState.LIVE && pinned.tick_ns > 0n)
+      this.#adopted.add(link.ifindex);
     // The guard gives a request this sender address: one that is a VIP itself would be a claim.
     const own = link.addresses.find(({ address }) => !entries.has(entryKey(link.ifindex, address)));
     const entry: InterfaceEntry = interfaceEntry.of({
@@ -224,15 +508,31 @@ export class Speaker implements Disposable {
       address: addressBytes(own?.address ?? 0),
       netns: this.#netns,
       vlan_strip_off: pinned?.vlan_strip_off ?? false,
+      source_stale: this.#isSourceStale,
+      state: this.#stateOf(link.ifindex),
+      node_name: node,
+      node: nodeId(node),
+      instance: this.#company?.wire.instance ?? 0n,
+      hello_nonce: known?.hello_nonce ?? 0n,
+      last_hello_nonce: known?.last_hello_nonce ?? 0n,
       // Hooks that are swapped in from another layout meet this entry before its first tick: without one they would let
       // everything pass.
       tick_ns: pinned?.tick_ns ?? bootTime(),
+      live_ns: BigInt(LIVE * NANOSECONDS),
+      hold_ns: BigInt(hold * NANOSECONDS),
       fence_ns: BigInt(fence * NANOSECONDS),
       gone_ns: BigInt(goneAfter(fence) * NANOSECONDS),
     });
     this.#entries.set(link.ifindex, entry);
     interfaces.set(link.ifindex, entry);
     verdicts.add(link.ifindex, { ...NO_VERDICTS, interface: link.name });
+  }
+
+  /** What this node says of itself with its next tick. */
+  #stateOf(ifindex: number): InterfaceEntry["state"] {
+    if (this.#isDrained) return nodeState.DRAINED;
+    if (!this.#company || this.#company.wire.isJoined(ifindex) || this.#adopted.has(ifindex)) return nodeState.LIVE;
+    return nodeState.JOINING;
   }
 
   #newlyAttached: [Link, Point][] = [];
@@ -301,7 +601,7 @@ export class Speaker implements Disposable {
     const started = bootTime();
     if (!this.#table.verify()) {
       this.#log.error("the kernel's map does not hold what was written (changed by another program?): writing it anew");
-      this.#table.apply(this.#plan.entries, namesOf(this.#plan.links));
+      this.#table.mend();
       return;
     }
     for (const link of this.#plan.links) this.#round(() => this.#stamp(link, started));
@@ -318,31 +618,61 @@ export class Speaker implements Disposable {
     if (detached.length > 0) return;
     const { interfaces, verdicts } = this.#kernel.maps;
     const entry = this.#entries.get(ifindex)!;
+    if (this.#adopted.has(ifindex) && !this.#isDrained) {
+      if (!this.#company!.wire.isJoined(ifindex)) return;
+      this.#adopted.delete(ifindex);
+    }
     entry.tick_ns = started;
+    entry.state = this.#stateOf(ifindex);
+    entry.source_stale = this.#isSourceStale;
     interfaces.set(ifindex, entry);
     verdicts.add(ifindex, { ...NO_VERDICTS, interface: name });
   }
 
   /** Looks whether links changed, and if any that matters did, plans anew; a plan that failed is tried again. */
   #watch(): void {
-    const { config, links } = this.#plan;
+    const { config, demand, links } = this.#plan;
+    if (this.#company) this.#watchYields();
     const known = new Set(links.map(({ ifindex }) => ifindex));
     const concerns = (name: string, ifindex: number) => known.has(ifindex) || matches(name, config.interfaces);
     this.#isStale ||= this.#links.changed(concerns);
     if (!this.#isStale) return;
-    const plan = makePlan(config, this.#links.read(), "lenient");
+    this.#devices = this.#links.read();
+    const plan = this.#draft(config, demand, "lenient");
     if (plan.links.map(describe).join() !== links.map(describe).join()) this.#commit(plan, "lenient");
     this.#isStale = false;
+  }
+
+  /** A notice may be lost: the kernel's own count of what it gave away is not. */
+  #watchYields(): void {
+    let isMore = false;
+    for (const { ifindex } of this.#plan.links) {
+      const yielded = this.#kernel.maps.verdicts.get(ifindex)?.yielded ?? 0n;
+      if (yielded !== (this.#yields.get(ifindex) ?? 0n)) isMore = true;
+      this.#yields.set(ifindex, yielded);
+    }
+    if (isMore) this.#checkYields();
   }
 
   /** Stops the loop. The kernel goes on answering. */
   [Symbol.dispose](): void {
     for (const timer of this.#timers) clearInterval(timer);
+    clearTimeout(this.#leaving);
+    if (this.#company) {
+      const { wire, members, claims } = this.#company;
+      for (const part of [claims, members, wire]) part[Symbol.dispose]();
+    }
     this.#announcer[Symbol.dispose]();
     this.#socket[Symbol.dispose]();
     this.#links[Symbol.dispose]();
     this.#kernel[Symbol.dispose]();
   }
+}
+
+/** The first of the VIPs, and how many others. */
+function summary(keys: readonly EntryKey[]): { address: string; others: string } {
+  const others = keys.length > 1 ? ` (and ${keys.length - 1} more)` : "";
+  return { address: formatAddress(addressOf(keys[0]!)), others };
 }
 
 const namesOf = (links: readonly Link[]) => new Map(links.map(({ ifindex, name }) => [ifindex, name]));

@@ -1,20 +1,65 @@
-import type { Entries, EntryKey } from "./ownership.ts";
+import { vipState } from "./abi.ts";
+import { type Entries, type EntryKey, ifindexOf, Wish } from "./ownership.ts";
+
+/** What an entry of the kernel's map holds. Times are ns of CLOCK_BOOTTIME. */
+export interface Held {
+  readonly state: (typeof vipState)[keyof typeof vipState];
+  /** When the claim began by which it is owned, or is to be. */
+  readonly claimNs: bigint;
+  /** LEAVING: not answered from then on. */
+  readonly untilNs: bigint;
+  /** The first 64 bits of this node's bid; the lower wins. */
+  readonly bid: bigint;
+}
+
+/** Managed, and answered by some other node. */
+export const NOT_HELD: Held = Object.freeze({ state: vipState.NOT_OWNED, claimNs: 0n, untilNs: 0n, bid: 0n });
+
+/** For so long a node goes on answering for a VIP that its view gives to another one, ns: a hand-over has no hole. */
+export const LEAVE = 1_000_000_000n;
 
 /** What turns the actual entries into the wanted ones. */
 export interface Difference {
-  /** Entries to write, with whether they are owned. */
-  set: [EntryKey, boolean][];
+  set: [EntryKey, Held][];
+  /** Entries that are to be owned, and of which peers must be asked first. */
+  claim: EntryKey[];
   remove: EntryKey[];
 }
 
-/** @param isOutdated entries to write although they are owned, or not, as wanted */
+export interface DifferenceOptions {
+  now: bigint;
+  /** Whether there are peers on the interface who must be asked before anything is owned there. */
+  mustAsk(ifindex: number): boolean;
+  /** The bid that an entry is owned by. */
+  bid(key: EntryKey): bigint;
+}
+
 export function difference(
   wanted: Entries,
-  actual: Entries,
-  isOutdated: (entry: [EntryKey, boolean]) => boolean = () => false,
+  actual: ReadonlyMap<EntryKey, Held>,
+  { now, mustAsk, bid }: DifferenceOptions,
 ): Difference {
-  return {
-    set: [...wanted].filter((entry) => actual.get(entry[0]) !== entry[1] || isOutdated(entry)),
-    remove: [...actual.keys()].filter((key) => !wanted.has(key)),
-  };
+  const set: [EntryKey, Held][] = [];
+  const claim: EntryKey[] = [];
+  for (const [key, wish] of wanted) {
+    const before = actual.get(key);
+    let next = before ?? NOT_HELD;
+    const { state } = next;
+    const isOver = state === vipState.LEAVING && next.untilNs <= now;
+    if (isOver) next = NOT_HELD;
+    if (wish === Wish.nobody) next = state === vipState.NOT_OWNED ? next : NOT_HELD;
+    else if (wish === Wish.other) {
+      if (state === vipState.OWNED) next = { ...next, state: vipState.LEAVING, untilNs: now + LEAVE };
+      else if (state === vipState.CLAIMING) next = NOT_HELD;
+    } else if (wish === Wish.ours) {
+      // Nobody was granted it meanwhile, or it would not count as leaving any more: it is owned as before.
+      if (state === vipState.LEAVING && !isOver) next = { ...next, state: vipState.OWNED, untilNs: 0n };
+      else if (state === vipState.NOT_OWNED || isOver) {
+        if (mustAsk(ifindexOf(key))) claim.push(key);
+        else next = { state: vipState.OWNED, claimNs: now, untilNs: 0n, bid: bid(key) };
+      }
+    }
+    if (next !== before) set.push([key, next]);
+  }
+  return { set, claim, remove: [...actual.keys()].filter((key) => !wanted.has(key)) };
 }

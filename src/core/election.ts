@@ -22,3 +22,6 @@ export function elect(nodes: readonly string[], address: string): string | undef
   }
   return winner;
 }
+
+/** A bid as the kernel compares it: the first 64 bits. */
+export const bidNumber = (hex: string): bigint => BigInt(`0x${hex.slice(0, 16)}`);

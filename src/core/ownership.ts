@@ -1,12 +1,14 @@
 import { MAX_VIPS } from "./abi.ts";
 import { type Address, formatAddress } from "./address.ts";
-import type { VipRange } from "./demand.ts";
+import type { Check, Demand, VipRange } from "./demand.ts";
 import { bid, elect } from "./election.ts";
 
 /** An interface of this node on which it announces. */
 export interface AnnouncingInterface {
   ifindex: number;
   name: string;
+  /** The nodes that may own what is announced there; undefined: not known yet, and all stays as it is. */
+  candidates: readonly string[] | undefined;
 }
 
 /** One VIP on one interface, in one number: ifindex x 2^32 + address. */
@@ -17,27 +19,30 @@ export const entryKey = (ifindex: number, address: Address): EntryKey => ifindex
 export const ifindexOf = (key: EntryKey): number => Math.floor(key / SHIFT);
 export const addressOf = (key: EntryKey): Address => key % SHIFT;
 
-/** What the kernel's map is to hold: each managed VIP, and whether it is owned here. */
-export type Entries = ReadonlyMap<EntryKey, boolean>;
+/** Whose a VIP is to be. `unknown`: it stays as it is, for this node does not know its peers there yet. */
+export const Wish = { unknown: 0, nobody: 1, other: 2, ours: 3 } as const;
+export type Wish = (typeof Wish)[keyof typeof Wish];
+
+/** Each managed VIP on each interface, and whose it is to be. */
+export type Entries = ReadonlyMap<EntryKey, Wish>;
 
 /** What ownership is a function of. */
 export interface View {
   /** This node's name. */
   self: string;
-  /** The nodes that the source names, of those the membership holds alive. */
-  alive: readonly string[];
   vips: readonly VipRange[];
   interfaces: readonly AnnouncingInterface[];
 }
 
-const eligible = ({ alive }: View, range: VipRange) => {
-  const { nodes } = range;
-  return nodes ? alive.filter((node) => nodes.includes(node)) : alive;
-};
+/** The nodes that stand for election, in the order of `candidates`. */
+function eligible(candidates: readonly string[], { nodes }: VipRange): readonly string[] {
+  return nodes ? candidates.filter((node) => nodes.includes(node)) : candidates;
+}
 
 /** Whether a name matches one of the globs: `*` is any text, `?` any character. */
 export function matches(name: string, globs: readonly string[]): boolean {
   return globs.some((glob) => {
+    if (!/[*?]/.test(glob)) return glob === name;
     const pattern = glob
       .replace(/[.+^${}()|[\]\\]/g, "\\$&")
       .replaceAll("*", ".*")
@@ -46,32 +51,67 @@ export function matches(name: string, globs: readonly string[]): boolean {
   });
 }
 
+const announces = ({ interfaces }: VipRange, name: string) => !interfaces || matches(name, interfaces);
+
+/** The text that is hashed with each node's name for the VIP. */
+export const bidText = (range: VipRange, address: Address): string => range.bidAs ?? formatAddress(address);
+
 /**
- * The entries of this node: every VIP on every interface that announces it, owned where this node wins the election.
+ * The entries of this node: every VIP on every interface that announces it, and whose it is to be.
+ * @param before the view and its entries of the last time: what has not changed since is not elected anew
  * @throws Error where they are more than the kernel's map holds.
  */
-export function entriesOf(view: View): Entries {
-  const entries = new Map<EntryKey, boolean>();
+export function entriesOf(view: View, before?: { view: View; entries: Entries }): Entries {
+  const entries = new Map<EntryKey, Wish>();
+  const known = before && knownRanges(before.view, view);
   for (const range of view.vips) {
-    const candidates = eligible(view, range);
-    const announcing = view.interfaces.filter(({ name }) => !range.interfaces || matches(name, range.interfaces));
-    const size = entries.size + (range.last - range.first + 1) * announcing.length;
-    if (size > MAX_VIPS) {
-      throw new Error(
-        `Cannot hold ${size} or more entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`,
-      );
-    }
-    for (let address = range.first; address <= range.last; address++) {
-      const isOwned = elect(candidates, formatAddress(address)) === view.self;
-      for (const { ifindex } of announcing) entries.set(entryKey(ifindex, address), isOwned);
+    for (const { ifindex, name, candidates } of view.interfaces) {
+      if (!announces(range, name)) continue;
+      const size = entries.size + range.last - range.first + 1;
+      if (size > MAX_VIPS) {
+        throw new Error(
+          `Cannot hold ${size} or more entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`,
+        );
+      }
+      const old = known?.has(`${ifindex} ${describe(range)}`) ? before!.entries : undefined;
+      const standing = candidates && eligible(candidates, range);
+      for (let address = range.first; address <= range.last; address++) {
+        const key = entryKey(ifindex, address);
+        entries.set(key, old?.get(key) ?? wish(standing, range, address, view.self));
+      }
     }
   }
   return entries;
 }
 
-/** One node's standing for one VIP. */
+function wish(standing: readonly string[] | undefined, range: VipRange, address: Address, self: string): Wish {
+  if (!standing) return Wish.unknown;
+  if (standing.length === 0) return Wish.nobody;
+  const winner = standing.length === 1 ? standing[0] : elect(standing, bidText(range, address));
+  return winner === self ? Wish.ours : Wish.other;
+}
+
+const describe = ({ first, last, nodes, bidAs, interfaces }: VipRange) =>
+  `${first}-${last} ${nodes?.join() ?? "*"} ${bidAs ?? ""} ${interfaces?.join() ?? "*"}`;
+
+/** The ranges that were elected among the same candidates before, by interface. */
+function knownRanges(before: View, now: View): Set<string> {
+  const known = new Set<string>();
+  if (before.self !== now.self) return known;
+  for (const { ifindex, name, candidates } of now.interfaces) {
+    const old = before.interfaces.find((each) => each.ifindex === ifindex && each.name === name);
+    if (!old || old.candidates?.join() !== candidates?.join()) continue;
+    for (const range of before.vips) if (announces(range, name)) known.add(`${ifindex} ${describe(range)}`);
+  }
+  return known;
+}
+
+/** One node's standing for one VIP on one interface. */
 export interface Standing {
   node: string;
+  isAlive: boolean;
+  /** What the source found, check by check. */
+  checks: Check[];
   /** Why the node may not own it; undefined where it may. */
   excluded: string | undefined;
   /** SHA-256 of `node#address`, hex: among those who may, the lowest owns. */
@@ -79,30 +119,39 @@ export interface Standing {
   isOwner: boolean;
 }
 
-const rangeOf = ({ vips }: View, address: Address) =>
+const rangeOf = (vips: readonly VipRange[], address: Address) =>
   vips.find(({ first, last }) => first <= address && address <= last);
 
-/** The node that owns the address; undefined where nobody does, or it is no VIP. */
-export function ownerOf(view: View, address: Address): string | undefined {
-  const range = rangeOf(view, address);
-  return range && elect(eligible(view, range), formatAddress(address));
+/** The node that owns the address on the interface; undefined where nobody does, or it is not announced there. */
+export function ownerOf({ vips, interfaces }: View, ifindex: number, address: Address): string | undefined {
+  const range = rangeOf(vips, address);
+  const candidates = interfaces.find((each) => each.ifindex === ifindex)?.candidates;
+  return range && candidates && elect(eligible(candidates, range), bidText(range, address));
 }
 
-/** Why this node and not the others, the best bid first; undefined where the address is no VIP. */
-export function standings(view: View, nodes: readonly string[], address: Address): Standing[] | undefined {
-  const range = rangeOf(view, address);
+/**
+ * Why this node and not the others, the best bid first; undefined where the address is no VIP.
+ * @param ifindex the interface on which it is asked
+ */
+export function standings(view: View, demand: Demand, ifindex: number, address: Address): Standing[] | undefined {
+  const range = rangeOf(view.vips, address);
   if (!range) return undefined;
-  const owner = ownerOf(view, address);
-  const all = nodes.map((node) => ({
-    node,
-    excluded: !view.alive.includes(node)
-      ? "not alive"
-      : range.nodes && !range.nodes.includes(node)
-        ? "not among the VIP's nodes"
-        : undefined,
-    bid: bid(node, formatAddress(address)),
-    isOwner: node === owner,
-  }));
+  const owner = ownerOf(view, ifindex, address);
+  const candidates = view.interfaces.find((each) => each.ifindex === ifindex)?.candidates ?? [];
+  const all = demand.nodes.map(({ name: node }) => {
+    const isAlive = candidates.includes(node);
+    const checks = demand.checks(address, node);
+    const refused = checks.find(({ refusal }) => refusal !== undefined)?.refusal;
+    const isAllowed = !range.nodes || range.nodes.includes(node);
+    return {
+      node,
+      isAlive,
+      checks,
+      excluded: isAlive ? (isAllowed ? undefined : (refused ?? "not among the VIP's nodes")) : "not alive",
+      bid: bid(node, bidText(range, address)),
+      isOwner: node === owner,
+    };
+  });
   const rank = ({ excluded, bid }: Standing) => `${excluded ? 1 : 0}${bid}`;
   return all.sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
 }

@@ -1,4 +1,4 @@
-import type { CType, Functions, Port, Signature, Symbols } from "./port.ts";
+import { type CType, type Functions, type Port, pollTable, type Signature, type Symbols } from "./port.ts";
 
 type Pointer = object | null;
 
@@ -6,7 +6,7 @@ type Pointer = object | null;
 interface DenoFfi {
   dlopen(
     path: string,
-    symbols: Record<string, { parameters: readonly string[]; result: string }>,
+    symbols: Record<string, { parameters: readonly string[]; result: string; nonblocking?: boolean }>,
   ): { symbols: Record<string, (...args: unknown[]) => unknown> };
   UnsafeCallback: new (
     definition: { parameters: readonly string[]; result: string },
@@ -69,6 +69,10 @@ const callbacks: object[] = [];
 
 const { __errno_location } = Deno.dlopen(LIBC, { __errno_location: { parameters: [], result: "pointer" } }).symbols;
 
+const { poll } = Deno.dlopen(LIBC, {
+  poll: { parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
+}).symbols;
+
 /** Deno.dlopen: the only one on Deno. Flat in memory, and as quick as koffi. */
 export const denoPort: Port = {
   name: "deno",
@@ -103,6 +107,10 @@ export const denoPort: Port = {
   address(buffer) {
     void buffer.buffer; // V8 keeps an array of up to 64 bytes where it may move, until its ArrayBuffer is asked for
     return BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer)));
+  },
+
+  async readable(descriptors, milliseconds) {
+    await poll!(pollTable(descriptors), BigInt(descriptors.length), milliseconds);
   },
 
   // Nothing that Deno does between two calls changes it: 16 million failing calls beside busy threads, none read wrong.

@@ -1,5 +1,5 @@
 import { createRequire } from "node:module";
-import type { CType, Functions, Port, Signature, Symbols } from "./port.ts";
+import { type CType, type Functions, type Port, pollTable, type Signature, type Symbols } from "./port.ts";
 
 /** What is used of ffi-napi and ref-napi. Neither is certain to be installed, so their own types may be missing too. */
 interface FfiNapi {
@@ -16,6 +16,7 @@ interface RefNapi {
 }
 interface Bindings {
   ffi_call(cif: Buffer, pointer: Buffer, result: Buffer, parameters: Buffer): void;
+  ffi_call_async(cif: Buffer, pointer: Buffer, result: Buffer, parameters: Buffer, done: () => void): void;
 }
 
 const [ffiNapi, ref, bindings] = load();
@@ -122,6 +123,11 @@ function bind(pointer: Buffer, { parameters, result }: Signature): (...args: unk
 /** What C calls must not be collected. */
 const callbacks: object[] = [];
 
+const POLL = {
+  cif: ffiNapi.CIF("int32", ["uint64", "uint64", "int32"]),
+  pointer: library(null).get("poll"),
+};
+
 /** The fork of ffi-napi that builds on today's Node, by the old name. */
 export const ffiNapiPort: Port = {
   name: "ffi-napi",
@@ -142,6 +148,24 @@ export const ffiNapiPort: Port = {
   },
 
   address: (buffer) => BigInt(ref.address(buffer)),
+
+  readable(descriptors, milliseconds) {
+    const table = pollTable(descriptors);
+    const values = Buffer.alloc(24);
+    values.writeBigUInt64LE(BigInt(ref.address(table)), 0);
+    values.writeBigUInt64LE(BigInt(descriptors.length), 8);
+    values.writeInt32LE(milliseconds, 16);
+    const places = Buffer.alloc(24);
+    for (let i = 0; i < 3; i++) places.writeBigUInt64LE(BigInt(ref.address(values) + 8 * i), 8 * i);
+    const out = Buffer.alloc(8);
+    const held = [table, values, places, out]; // until C has done with them
+    return new Promise((resolve) => {
+      bindings.ffi_call_async(POLL.cif, POLL.pointer, out, places, () => {
+        held.length = 0;
+        resolve();
+      });
+    });
+  },
 
   errno: () => errno,
 };

@@ -1,4 +1,4 @@
-import type { CType, Functions, Port, Signature, Symbols } from "./port.ts";
+import { type CType, type Functions, type Port, pollTable, type Signature, type Symbols } from "./port.ts";
 
 // Not by an import statement: in the bundle it would be loaded even where another adapter is chosen.
 const { default: koffi } = await import("koffi");
@@ -27,6 +27,8 @@ function load(names: readonly string[] | null): ReturnType<typeof koffi.load> {
   throw new Error(`Cannot load ${names.join(" or ")}: ${refusals.join("; ")}`);
 }
 
+const poll = koffi.load(null).func("int poll(void *, unsigned long, int)");
+
 /** koffi: the default on Node. Flat in memory, about 0.3 us a call. */
 export const koffiPort: Port = {
   name: "koffi",
@@ -51,6 +53,9 @@ export const koffiPort: Port = {
   },
 
   address: (buffer) => koffi.address(buffer),
+
+  readable: (descriptors, milliseconds) =>
+    new Promise((resolve) => poll.async(pollTable(descriptors), descriptors.length, milliseconds, () => resolve())),
 
   errno: () => koffi.errno(),
 };

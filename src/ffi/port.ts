@@ -52,8 +52,16 @@ export interface Port {
   callback(signature: Signature, handler: (...args: (number | bigint | string | null)[]) => number): bigint;
   /** The address of the buffer's first byte. Keep the buffer referenced for as long as C may use the address. */
   address(buffer: Uint8Array): bigint;
+  /** poll(2) on a thread of its own: when one of the descriptors can be read, or `milliseconds` have passed. */
+  readable(descriptors: readonly number[], milliseconds: number): Promise<void>;
   /** `errno` of the last call: to be read at once. */
   errno(): number;
+}
+
+/** What poll(2) reads: a struct pollfd each, waiting for POLLIN. */
+export function pollTable(descriptors: readonly number[]): Uint8Array {
+  const POLLIN = 1;
+  return new Uint8Array(Int32Array.from(descriptors.flatMap((descriptor) => [descriptor, POLLIN])).buffer);
 }
 
 /** Shorthand for a row of a symbol table: `fn(["i32", "buffer"], "i32")`. */

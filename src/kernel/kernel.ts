@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readlinkSync, renameSync } from "node:fs";
-import { type InterfaceEntry, LAYOUT } from "../core/abi.ts";
+import { type InterfaceEntry, LAYOUT, nodeState } from "../core/abi.ts";
 import { requireCapabilities } from "./capabilities.ts";
 import { type HookKind, Hooks, hasTcx, type Point, programInfo } from "./hooks.ts";
 import { check, type Fd, getPinned, libbpf } from "./libbpf.ts";
@@ -203,6 +203,19 @@ function refuseForeignPins(pinDir: string, folder: string, hooks: Hooks): void {
     `Cannot use pinDir ${pinDir} as it belongs to network namespace ${foreign[1].netns}, and this is ${here}.` +
       " Give each speaker a pinDir of its own, or run isat clean in that namespace",
   );
+}
+
+/** Where no speaker runs: the kernel is to say that this node is drained. @returns whether anything is pinned */
+export function markDrained(pinDir: string): boolean {
+  if (!existsSync(layoutFolder(pinDir))) return false;
+  using _lock = new FolderLock(pinDir);
+  const marked = readPinnedMaps(layoutFolder(pinDir), ({ interfaces }) => {
+    for (const [ifindex, entry] of [...interfaces.entries()]) {
+      interfaces.set(ifindex, { ...entry, state: nodeState.DRAINED });
+    }
+    return true;
+  });
+  return marked ?? false;
 }
 
 /**

@@ -104,8 +104,8 @@ export class KernelMap<K, V> implements Disposable {
   }
 
   /** All entries as they are now. */
-  *entries(): Generator<[K, V]> {
-    for (const { keys, values, count } of this.batches()) {
+  *entries(batch = BATCH): Generator<[K, V]> {
+    for (const { keys, values, count } of this.batches(batch)) {
       for (let i = 0; i < count; i++) {
         const key = this.#key.decode(new Uint8Array(keys.buffer, i * this.#key.size, this.#key.size));
         yield [key, this.#value.decode(new Uint8Array(values.buffer, i * this.#value.size, this.#value.size))];

@@ -1,7 +1,7 @@
-import { type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
+import { answers, type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
 import { addressBytes } from "../core/address.ts";
-import { difference } from "../core/difference.ts";
-import { addressOf, type Entries, type EntryKey, entryKey, ifindexOf } from "../core/ownership.ts";
+import { type Held, NOT_HELD } from "../core/difference.ts";
+import { addressOf, type EntryKey, entryKey, ifindexOf } from "../core/ownership.ts";
 import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
 
@@ -12,7 +12,11 @@ const PART = 2048;
 const IP = vipKey.fields.get("ip")!.offset;
 const IFINDEX = vipKey.fields.get("ifindex")!.offset;
 const STATE = vip.fields.get("state")!.offset;
+const CLAIM = vip.fields.get("claim_ns")!.offset;
+const UNTIL = vip.fields.get("until_ns")!.offset;
+const BID = vip.fields.get("bid")!.offset;
 const NAME = vip.fields.get("interface")!;
+const YIELDED = answers.fields.get("yielded_ns")!.offset;
 
 const mapKey = (key: EntryKey): VipKey => ({ ip: addressBytes(addressOf(key)), ifindex: ifindexOf(key) });
 
@@ -20,25 +24,31 @@ export const keyOf = ({ ip, ifindex }: VipKey): EntryKey =>
   entryKey(ifindex, new DataView(ip.buffer, ip.byteOffset).getUint32(0));
 
 /** Calls `each` for every entry of a batch. */
-function forEach(
-  { keys, values, count }: Batch,
-  each: (key: EntryKey, isOwned: boolean, valueAt: number) => void,
-): void {
+function forEach({ keys, count }: Batch, valueSize: number, each: (key: EntryKey, valueAt: number) => void): void {
   for (let i = 0; i < count; i++) {
     const keyAt = i * vipKey.size;
-    const valueAt = i * vip.size;
-    const key = entryKey(keys.getUint32(keyAt + IFINDEX, true), keys.getUint32(keyAt + IP));
-    each(key, values.getUint32(valueAt + STATE, true) === vipState.OWNED, valueAt);
+    each(entryKey(keys.getUint32(keyAt + IFINDEX, true), keys.getUint32(keyAt + IP)), i * valueSize);
   }
 }
 
+function heldAt(values: DataView, at: number): Held {
+  const state = values.getUint32(at + STATE, true) as Held["state"];
+  if (state === vipState.NOT_OWNED) return NOT_HELD;
+  return {
+    state,
+    claimNs: values.getBigUint64(at + CLAIM, true),
+    untilNs: values.getBigUint64(at + UNTIL, true),
+    bid: values.getBigUint64(at + BID, true),
+  };
+}
+
 /** What the map holds now, and the interfaces' names as they stand in its entries. */
-function read({ vips }: Maps): { entries: Map<EntryKey, boolean>; names: Map<number, string> } {
-  const entries = new Map<EntryKey, boolean>();
+function read({ vips }: Maps): { entries: Map<EntryKey, Held>; names: Map<number, string> } {
+  const entries = new Map<EntryKey, Held>();
   const names = new Map<number, string>();
   for (const batch of vips.batches()) {
-    forEach(batch, (key, isOwned, valueAt) => {
-      entries.set(key, isOwned);
+    forEach(batch, vip.size, (key, valueAt) => {
+      entries.set(key, heldAt(batch.values, valueAt));
       if (names.has(ifindexOf(key))) return;
       names.set(ifindexOf(key), vip.decode(new Uint8Array(batch.values.buffer, valueAt, vip.size)).interface);
     });
@@ -46,28 +56,35 @@ function read({ vips }: Maps): { entries: Map<EntryKey, boolean>; names: Map<num
   return { entries, names };
 }
 
-/** What the map holds now. */
-export const readEntries = (maps: Maps): Map<EntryKey, boolean> => read(maps).entries;
+/** Those of the entries that the kernel has given away since they were claimed. */
+function yielded({ answers: map }: Maps, entries: ReadonlyMap<EntryKey, Held>): EntryKey[] {
+  const found: EntryKey[] = [];
+  for (const batch of map.batches()) {
+    forEach(batch, answers.size, (key, valueAt) => {
+      const held = entries.get(key);
+      if (!held || held.state === vipState.NOT_OWNED) return;
+      if (batch.values.getBigUint64(valueAt + YIELDED, true) >= held.claimNs) found.push(key);
+    });
+  }
+  return found;
+}
+
+/** What the map holds now; what was given away counts as not held. */
+export function readEntries(maps: Maps): Map<EntryKey, Held> {
+  const { entries } = read(maps);
+  for (const key of yielded(maps, entries)) entries.set(key, NOT_HELD);
+  return entries;
+}
 
 function writeKey(view: DataView, at: number, key: EntryKey): void {
   view.setUint32(at + IP, addressOf(key));
   view.setUint32(at + IFINDEX, ifindexOf(key), true);
 }
 
-/** What became of VIPs here. */
-export interface Change {
-  /** Owned now, and not before. */
-  gained: EntryKey[];
-  /** Owned before, and not now. */
-  lost: EntryKey[];
-  written: number;
-  removed: number;
-}
-
 /** The kernel's map `vips` (and the entries of `answers` that go with it), written through and read back in parts. */
 export class VipTable {
   readonly #maps: Maps;
-  #actual: Map<EntryKey, boolean>;
+  readonly #actual: Map<EntryKey, Held>;
   /** The interfaces' names as they stand in the entries. */
   #names: ReadonlyMap<number, string>;
   #parts: Iterator<Batch> | undefined;
@@ -78,48 +95,65 @@ export class VipTable {
     const { entries, names } = read(maps);
     this.#actual = entries;
     this.#names = names;
+    this.write(this.yielded().map((key) => [key, NOT_HELD]));
   }
 
-  get entries(): Entries {
+  get entries(): ReadonlyMap<EntryKey, Held> {
     return this.#actual;
   }
 
-  /**
-   * Makes the map hold what is wanted, and touches only what differs. Removals come last: a hash map gives a freed
-   * element to the next new entry at once, and a program reading it meanwhile would read that one's state.
-   */
-  apply(wanted: Entries, names: ReadonlyMap<number, string>): Change {
-    const isRenamed = ([key]: [EntryKey, boolean]) => names.get(ifindexOf(key)) !== this.#names.get(ifindexOf(key));
-    const { set, remove } = difference(wanted, this.#actual, isRenamed);
-    const gained = set.filter(([key, isOwned]) => isOwned && !this.#actual.get(key)).map(([key]) => key);
-    const noLonger = set.filter(([, isOwned]) => !isOwned).map(([key]) => key);
-    const lost = [...noLonger, ...remove].filter((key) => this.#actual.get(key));
+  /** Those that the kernel has given away since they were claimed. Reads all of a map: call it when there is reason to. */
+  yielded(): EntryKey[] {
+    return yielded(this.#maps, this.#actual);
+  }
+
+  /** Names the interfaces as they are called now: in the entries that say otherwise too. */
+  rename(names: ReadonlyMap<number, string>): void {
+    const renamed = new Set(
+      [...names].flatMap(([ifindex, name]) => (this.#names.get(ifindex) === name ? [] : [ifindex])),
+    );
+    this.#names = names;
+    if (renamed.size > 0) this.write([...this.#actual].filter(([key]) => renamed.has(ifindexOf(key))));
+  }
+
+  /** Sets the entries; one that is new may be answered from then on, if it is owned. */
+  write(set: readonly (readonly [EntryKey, Held])[]): void {
     const { vips, answers } = this.#maps;
     const added = set.filter(([key]) => !this.#actual.has(key));
     answers.setMany(added.length, (i, keys, keyAt) => writeKey(keys, keyAt, added[i]![0]));
     const encoder = new TextEncoder();
     const texts = new Map(
-      [...names].map(([ifindex, name]) => [ifindex, encoder.encode(name).subarray(0, NAME.size - 1)]),
+      [...this.#names].map(([ifindex, name]) => [ifindex, encoder.encode(name).subarray(0, NAME.size - 1)]),
     );
     vips.setMany(set.length, (i, keys, keyAt, values, valueAt) => {
-      const [key, isOwned] = set[i]!;
+      const [key, { state, claimNs, untilNs, bid }] = set[i]!;
       writeKey(keys, keyAt, key);
-      values.setUint32(valueAt + STATE, isOwned ? vipState.OWNED : vipState.NOT_OWNED, true);
       const text = texts.get(ifindexOf(key)) ?? new Uint8Array();
       for (let at = 0; at < text.length; at++) values.setUint8(valueAt + NAME.offset + at, text[at]!);
+      if (state === vipState.NOT_OWNED) return;
+      values.setUint32(valueAt + STATE, state, true);
+      values.setBigUint64(valueAt + CLAIM, claimNs, true);
+      values.setBigUint64(valueAt + UNTIL, untilNs, true);
+      values.setBigUint64(valueAt + BID, bid, true);
     });
-    vips.deleteMany(remove.map(mapKey));
-    answers.deleteMany(remove.map(mapKey));
-    for (const [key, isOwned] of set) this.#actual.set(key, isOwned);
-    for (const key of remove) this.#actual.delete(key);
-    this.#names = names;
+    for (const [key, held] of set) this.#actual.set(key, held);
     this.#parts = undefined;
-    return { gained, lost, written: set.length, removed: remove.length };
+  }
+
+  /**
+   * Removes the entries. To be called after {@link write}: a hash map gives a freed element to the next new entry at once,
+   * and a program reading it meanwhile would read that one's state.
+   */
+  remove(keys: readonly EntryKey[]): void {
+    this.#maps.vips.deleteMany(keys.map(mapKey));
+    this.#maps.answers.deleteMany(keys.map(mapKey));
+    for (const key of keys) this.#actual.delete(key);
+    this.#parts = undefined;
   }
 
   /**
    * Reads the next part of the map back.
-   * @returns false where it does not hold what was written: {@link apply} will then mend it
+   * @returns false where it does not hold what was written: {@link mend} puts it right
    */
   verify(): boolean {
     if (!this.#parts) {
@@ -134,12 +168,24 @@ export class VipTable {
     } else {
       const batch: Batch = value;
       this.#seen += batch.count;
-      forEach(batch, (key, isOwned) => {
-        if (this.#actual.get(key) !== isOwned) isIntact = false;
+      forEach(batch, vip.size, (key, valueAt) => {
+        if (!isSame(this.#actual.get(key), batch.values, valueAt)) isIntact = false;
       });
       if (isIntact && batch.count < PART) return this.verify(); // the last part: what is missing shows now
     }
-    if (!isIntact) this.#actual = readEntries(this.#maps);
     return isIntact;
   }
+
+  /** Writes what the map should hold, and removes what it should not. */
+  mend(): void {
+    const stray = [...read(this.#maps).entries.keys()].filter((key) => !this.#actual.has(key));
+    for (const key of this.#actual.keys()) this.#maps.answers.add(mapKey(key), answers.of({}));
+    this.write([...this.#actual]);
+    this.remove(stray);
+  }
+}
+
+function isSame(held: Held | undefined, values: DataView, at: number): boolean {
+  if (held?.state !== values.getUint32(at + STATE, true)) return false;
+  return held.state === vipState.NOT_OWNED || held.claimNs === values.getBigUint64(at + CLAIM, true);
 }

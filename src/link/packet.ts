@@ -1,4 +1,3 @@
-import { ETH_P_ARP } from "../core/frame.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName, libc } from "../ffi/libc.ts";
 
@@ -20,6 +19,59 @@ const REFUSALS: Record<number, Sent> = {
   [errno.EAGAIN]: "dropped",
 };
 
+const MSG_DONTWAIT = 0x40;
+
+/** A frame that came in, and on which interface. */
+export interface Received {
+  ifindex: number;
+  frame: Uint8Array;
+}
+
+/**
+ * A packet socket that hears the frames of one EtherType. The kernel hands it a frame after TC ingress and XDP, so it
+ * sees what the programs there pass, and no more.
+ */
+export class ListeningSocket implements Disposable {
+  readonly #fd: number;
+  readonly #waker: number;
+  readonly #buffer = new Uint8Array(2048);
+  readonly #from = new Uint8Array(20);
+  #isOpen = true;
+
+  /** @throws Error without CAP_NET_RAW. */
+  constructor(etherType: number) {
+    const NETWORK_ORDER = ((etherType & 255) << 8) | (etherType >> 8);
+    this.#fd = libc.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, NETWORK_ORDER);
+    if (this.#fd < 0) throw new Error(`Cannot open a packet socket: ${errnoName(ffi.errno())}. It needs CAP_NET_RAW`);
+    this.#waker = libc.eventfd(0, SOCK_CLOEXEC);
+  }
+
+  /** Calls `handle` for every frame, in order, until the socket is closed. */
+  async listen(handle: (received: Received) => void): Promise<void> {
+    while (this.#isOpen) {
+      await ffi.readable([this.#fd, this.#waker], 60_000);
+      for (let received = this.#next(); received && this.#isOpen; received = this.#next()) handle(received);
+    }
+    for (const fd of [this.#fd, this.#waker]) libc.close(fd);
+  }
+
+  #next(): Received | undefined {
+    if (!this.#isOpen) return undefined;
+    const room = Uint8Array.from([20, 0, 0, 0]);
+    const { length } = this.#buffer;
+    const size = Number(libc.recvfrom(this.#fd, this.#buffer, length, MSG_DONTWAIT, this.#from, room));
+    if (size < 0) return undefined; // nothing is left; or a link went down, of which the links tell
+    const ifindex = new DataView(this.#from.buffer).getInt32(4, true);
+    return { ifindex, frame: this.#buffer.slice(0, size) };
+  }
+
+  /** Wakes and ends {@link listen}, which closes the descriptors: a thread may still be waiting on them. */
+  [Symbol.dispose](): void {
+    this.#isOpen = false;
+    libc.write(this.#waker, new Uint8Array(BigUint64Array.of(1n).buffer), 8);
+  }
+}
+
 /**
  * A packet socket that only sends (protocol 0: the kernel queues nothing to it). Frames pass the TC egress hook, so
  * the guard there sees gratuitous ARP too: one for a VIP that the kernel does not hold as owned never leaves.
@@ -39,13 +91,13 @@ export class PacketSocket implements Disposable {
       );
     }
     this.#toView.setUint16(0, AF_PACKET, true);
-    this.#toView.setUint16(2, ETH_P_ARP, false);
   }
 
   /** Sends one Ethernet frame out of the interface. @throws Error for anything but the refusals of {@link Sent}. */
   send(ifindex: number, frame: Uint8Array): Sent {
+    this.#toView.setUint16(2, (frame[12]! << 8) | frame[13]!, false);
     this.#toView.setInt32(4, ifindex, true);
-    if (Number(libc.sendto(this.#fd, frame, frame.length, 0x40 /* MSG_DONTWAIT */, this.#to, 20)) >= 0) return "sent";
+    if (Number(libc.sendto(this.#fd, frame, frame.length, MSG_DONTWAIT, this.#to, 20)) >= 0) return "sent";
     const error = ffi.errno();
     const refusal = REFUSALS[error];
     if (refusal) return refusal;

@@ -1,7 +1,9 @@
 import process from "node:process";
-import { type InterfaceEntry, NO_VERDICTS, type Verdicts } from "../core/abi.ts";
+import { type InterfaceEntry, NO_VERDICTS, type Verdicts, vipState, nodeState as wireState } from "../core/abi.ts";
 import { type Address, formatAddress } from "../core/address.ts";
-import { addressOf, type Entries, ifindexOf, ownerOf, standings } from "../core/ownership.ts";
+import type { Held } from "../core/difference.ts";
+import { formatMac } from "../core/frame.ts";
+import { addressOf, type EntryKey, ifindexOf, ownerOf, standings } from "../core/ownership.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { bootTime } from "../ffi/libc.ts";
 import { Hooks } from "../kernel/hooks.ts";
@@ -9,7 +11,8 @@ import { layoutFolder, linksFolder } from "../kernel/kernel.ts";
 import { type Maps, readPinnedMaps } from "../kernel/object.ts";
 import { keyOf, readEntries } from "../kernel/vips.ts";
 import type { Speaker } from "../speaker.ts";
-import { type InterfaceStatus, nodeState, type Status, type VipStatus } from "./status.ts";
+import { isDrained } from "./drain.ts";
+import { type InterfaceStatus, type MemberStatus, nodeState, type Status, type VipStatus } from "./status.ts";
 
 /** Written into runDir, so that `status` and `clean` find a speaker by its runDir alone, running or not. */
 export interface RunFile {
@@ -29,6 +32,16 @@ const NANOSECONDS = 1_000_000;
 
 const age = (ns: bigint): number | undefined => (ns === 0n ? undefined : Number(bootTime() - ns) / NANOSECONDS);
 
+/** Fields of the map's value that count nothing. */
+const NO_COUNTERS = ["interface", "heard_ns", "own_ns"];
+
+/** A node's state, as the wire has it. */
+const stateName = (state: number) =>
+  Object.entries(wireState)
+    .find(([, value]) => value === state)![0]
+    .toLowerCase()
+    .replace("_", " ");
+
 function interfaceStatus(
   ifindex: number,
   entry: InterfaceEntry,
@@ -37,7 +50,7 @@ function interfaceStatus(
 ): InterfaceStatus {
   const tickAgeMs = age(entry.tick_ns);
   const [fence, gone] = [Number(entry.fence_ns) / NANOSECONDS, Number(entry.gone_ns) / NANOSECONDS];
-  const counted = Object.entries(verdicts ?? NO_VERDICTS).filter(([name]) => name !== "interface");
+  const counted = Object.entries(verdicts ?? NO_VERDICTS).filter(([name]) => !NO_COUNTERS.includes(name));
   return {
     name: entry.name,
     ifindex,
@@ -45,11 +58,17 @@ function interfaceStatus(
     address: entry.address.join("."),
     isUp: undefined,
     hooks: [],
-    state: nodeState(tickAgeMs, hold, fence, gone),
+    state: stateOf(entry.state, nodeState(tickAgeMs, hold, fence, gone)),
     tickAgeMs,
     announcements: undefined,
     verdicts: Object.fromEntries(counted.map(([name, count]) => [name, Number(count)])) as InterfaceStatus["verdicts"],
   };
+}
+
+/** What the tick's age says, unless the node has said otherwise. */
+function stateOf(said: number, byAge: InterfaceStatus["state"]): InterfaceStatus["state"] {
+  if (byAge !== "live") return byAge;
+  return said === wireState.JOINING ? "joining" : said === wireState.DRAINED ? "drained" : "live";
 }
 
 function interfaceStatuses(maps: Maps, hold: number): InterfaceStatus[] {
@@ -58,24 +77,27 @@ function interfaceStatuses(maps: Maps, hold: number): InterfaceStatus[] {
   );
 }
 
+const VIP_STATES = ["not owned", "owned", "claiming", "leaving"] as const;
+
 /** @param ownerOf the node that owns an address, where that is known */
 function vipStatuses(
   maps: Maps,
-  entries: Entries,
+  entries: ReadonlyMap<EntryKey, Held>,
   only: Address | undefined,
-  ownerOf: (address: Address, isOwned: boolean) => string | undefined,
+  ownerOf: (key: EntryKey, isOwned: boolean) => string | undefined,
 ): VipStatus[] {
   const interfaces = new Map(maps.interfaces.entries());
   const keys = [...entries.keys()].filter((key) => only === undefined || addressOf(key) === only).sort((a, b) => a - b);
   const answers = new Map([...maps.answers.entries()].map(([key, value]) => [keyOf(key), value]));
   return keys.map((key) => {
-    const isOwned = entries.get(key) === true;
+    const { state } = entries.get(key)!;
+    const isOwned = state === vipState.OWNED;
     const its = interfaces.get(ifindexOf(key));
     return {
       address: formatAddress(addressOf(key)),
       interface: its?.name ?? "",
-      owner: ownerOf(addressOf(key), isOwned),
-      state: isOwned ? "owned" : "not owned",
+      owner: ownerOf(key, isOwned),
+      state: VIP_STATES[state],
       mac: isOwned ? its?.mac_text : undefined,
       answers: Number(answers.get(key)?.answered ?? 0n),
       lastAnswerMs: age(answers.get(key)?.last_answer_ns ?? 0n),
@@ -85,7 +107,7 @@ function vipStatuses(
 
 /** What a running speaker tells of itself, without the VIPs. */
 export function runningSummary(speaker: Speaker, configError: string | undefined): Omit<Status, "vips" | "standings"> {
-  const { plan, points, maps, lastError, announcements, isAttached } = speaker.view;
+  const { plan, points, maps, lastError, announcements, isAttached, contested } = speaker.view;
   const { config, links } = plan;
   const interfaces = interfaceStatuses(maps, config.hold).map((each) => ({
     ...each,
@@ -102,11 +124,41 @@ export function runningSummary(speaker: Speaker, configError: string | undefined
     ffi: ffi.name,
     pinDir: config.pinDir,
     runDir: config.runDir,
-    members: config.source.nodes.map((node) => ({ node, isAlive: plan.view.alive.includes(node) })),
+    members: memberStatuses(speaker),
+    isDrained: speaker.isDrained,
+    warnings: plan.warnings,
+    contested,
     interfaces,
     configError,
     lastError,
   };
+}
+
+function memberStatuses(speaker: Speaker): MemberStatus[] {
+  const { plan, members, standing } = speaker.view;
+  const { config, demand, links } = plan;
+  if (config.membership.kind === "static") {
+    const known = { interface: undefined, isAlive: true, state: "listed", mac: undefined, echoedMs: undefined };
+    return demand.nodes.map(({ name }) => ({ ...known, node: name }));
+  }
+  return links.flatMap(({ ifindex, name, mac }) => [
+    {
+      node: config.node,
+      interface: name,
+      isAlive: true,
+      state: stateName(standing(ifindex).state),
+      mac: formatMac(mac),
+      echoedMs: undefined,
+    },
+    ...members(ifindex).map(({ peer, isAlive }) => ({
+      node: peer.node,
+      interface: name,
+      isAlive,
+      state: `${stateName(peer.state)}${peer.source_stale ? ", source stale" : ""}`,
+      mac: formatMac(peer.mac),
+      echoedMs: age(peer.echoed_ns),
+    })),
+  ]);
 }
 
 /** The status of a running speaker. @param only one VIP, with each node's standing; undefined: all of them */
@@ -114,10 +166,14 @@ export function runningStatus(speaker: Speaker, configError: string | undefined,
   const { plan, maps, entries } = speaker.view;
   return {
     ...runningSummary(speaker, configError),
-    vips: vipStatuses(maps, entries, only, (address) => ownerOf(plan.view, address)),
-    standings: only === undefined ? undefined : standings(plan.view, plan.config.source.nodes, only),
+    vips: vipStatuses(maps, entries, only, (key) => ownerOf(plan.view, ifindexOf(key), addressOf(key))),
+    standings: only === undefined ? undefined : standings(plan.view, plan.demand, ifindexFor(entries, only), only),
   };
 }
+
+/** The first interface that announces the address. */
+const ifindexFor = (entries: ReadonlyMap<EntryKey, Held>, address: Address) =>
+  Math.min(...[...entries.keys()].filter((key) => addressOf(key) === address).map(ifindexOf));
 
 /** The links that are pinned for a device. (A clsact filter has no link: it is not told without a speaker.) */
 function pinnedHooks(pinDir: string, ifindex: number): string[] {
@@ -139,6 +195,9 @@ export function pinnedStatus({ node, pinDir, runDir, hold }: RunFile, only: Addr
     pinDir,
     runDir,
     members: [],
+    isDrained: isDrained(runDir),
+    warnings: [],
+    contested: 0,
     interfaces: interfaceStatuses(maps, hold).map((each) => ({ ...each, hooks: pinnedHooks(pinDir, each.ifindex) })),
     vips: vipStatuses(maps, readEntries(maps), only, (_, isOwned) => (isOwned ? node : undefined)),
     configError: undefined,

@@ -3,12 +3,13 @@ import { createServer, request } from "node:http";
 import { parseAddress } from "../core/address.ts";
 import type { Speaker } from "../speaker.ts";
 import { type RunFile, runningStatus } from "./collect.ts";
+import { writeDrained } from "./drain.ts";
 import type { Status } from "./status.ts";
 
 const socketPath = (runDir: string) => `${runDir}/isat.sock`;
 const runFilePath = (runDir: string) => `${runDir}/speaker.json`;
 
-/** Asked for by `status`: HTTP over a UNIX socket in runDir, for root's eyes. @throws Error where it cannot be made */
+/** Asked for by `status`, told by `drain` and `undrain`: HTTP over a UNIX socket in runDir, for root's eyes. @throws Error where it cannot be made */
 export async function serveStatus(
   runDir: string,
   speaker: () => Speaker,
@@ -18,6 +19,11 @@ export async function serveStatus(
   if (existsSync(path)) unlinkSync(path); // of a speaker that was killed: the lock on runDir says that it is gone
   const server = createServer((incoming, response) => {
     try {
+      if (incoming.method === "POST") {
+        const isDrained = incoming.url === "/drain";
+        speaker().drain(isDrained);
+        writeDrained(runDir, isDrained);
+      }
       const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
       const status = runningStatus(speaker(), configError(), vip ? parseAddress(vip) : undefined);
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(status));
@@ -58,9 +64,17 @@ export function removeRunFile(runDir: string): void {
 
 /** The running speaker's own word; undefined where none runs on `runDir`. */
 export function askStatus(runDir: string, vip: string | undefined): Promise<Status | undefined> {
+  return ask(runDir, "GET", vip ? `/?vip=${encodeURIComponent(vip)}` : "/");
+}
+
+/** Tells the running speaker to give everything away, or to take its share again; undefined where none runs. */
+export function tellDrain(runDir: string, isDrained: boolean): Promise<Status | undefined> {
+  return ask(runDir, "POST", isDrained ? "/drain" : "/undrain");
+}
+
+function ask(runDir: string, method: "GET" | "POST", path: string): Promise<Status | undefined> {
   return new Promise((resolve, reject) => {
-    const path = vip ? `/?vip=${encodeURIComponent(vip)}` : "/";
-    const asked = request({ socketPath: socketPath(runDir), path, timeout: 5_000 }, (response) => {
+    const asked = request({ socketPath: socketPath(runDir), method, path, timeout: 5_000 }, (response) => {
       const chunks: Buffer[] = [];
       response.on("data", (chunk: Buffer) => chunks.push(chunk));
       response.on("end", () => {

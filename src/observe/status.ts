@@ -2,7 +2,7 @@ import type { Verdicts } from "../core/abi.ts";
 import type { Standing } from "../core/ownership.ts";
 
 /** How far isat's control plane is from the kernel's program, by the age of the last tick. */
-export type NodeState = "live" | "held" | "past hold" | "fenced" | "gone" | "never ticked";
+export type NodeState = "live" | "held" | "past hold" | "fenced" | "gone" | "never ticked" | "joining" | "drained";
 
 /** Younger than this the node is live, ms. */
 export const LIVE = 3_000;
@@ -28,7 +28,7 @@ export interface InterfaceStatus {
   tickAgeMs: number | undefined;
   /** Gratuitous ARP frames that left; undefined where no speaker runs. */
   announcements: number | undefined;
-  verdicts: Record<Exclude<keyof Verdicts, "interface">, number>;
+  verdicts: Record<Exclude<keyof Verdicts, "interface" | "heard_ns" | "own_ns">, number>;
 }
 
 export interface VipStatus {
@@ -36,11 +36,24 @@ export interface VipStatus {
   interface: string;
   /** undefined where no speaker runs, and another node owns it. */
   owner: string | undefined;
-  state: "owned" | "not owned";
+  state: "owned" | "not owned" | "claiming" | "leaving";
   /** The MAC that answers, where this node does. */
   mac: string | undefined;
   answers: number;
   lastAnswerMs: number | undefined;
+}
+
+/** A node as seen from here. */
+export interface MemberStatus {
+  node: string;
+  /** undefined: with static membership, where all are alive everywhere. */
+  interface: string | undefined;
+  isAlive: boolean;
+  /** What it says of itself. */
+  state: string;
+  mac: string | undefined;
+  /** ms since it last answered a probe. */
+  echoedMs: number | undefined;
 }
 
 /** What `isat status --json` prints. */
@@ -52,7 +65,13 @@ export interface Status {
   ffi: string | undefined;
   pinDir: string;
   runDir: string;
-  members: { node: string; isAlive: boolean }[];
+  members: MemberStatus[];
+  /** It is to give everything away and take nothing. */
+  isDrained: boolean;
+  /** What a person should know, and may mend. */
+  warnings: string[];
+  /** VIPs that a peer has refused for more than a second. */
+  contested: number;
   interfaces: InterfaceStatus[];
   vips: VipStatus[];
   /** Why the file on disk is not what is served. */
@@ -91,9 +110,20 @@ export function formatStatus(status: Status): string {
   lines.push(`node ${status.node}: ${speaker}, pins ${status.pinDir}`);
   if (status.configError) lines.push(`CONFIG REFUSED, the old one is served: ${status.configError}`);
   if (status.lastError) lines.push(`last error, ${status.lastError.at}: ${status.lastError.message}`);
+  for (const warning of status.warnings) lines.push(`WARNING: ${warning}`);
+  if (status.isDrained) lines.push("DRAINED: this node owns nothing until isat undrain");
+  if (status.contested > 0) lines.push(`${status.contested} VIPs are wanted here, and a peer does not give them`);
   if (status.members.length > 0) {
-    const members = status.members.map(({ node, isAlive }) => `${node} (${isAlive ? "alive" : "not alive"})`);
-    lines.push(`members: ${members.join(", ")}`);
+    const header = ["NODE", "INTERFACE", "ALIVE", "STATE", "MAC", "LAST ECHO"];
+    const rows = status.members.map((member) => [
+      member.node,
+      member.interface ?? "-",
+      member.isAlive ? "alive" : "not alive",
+      member.state,
+      member.mac ?? "-",
+      member.echoedMs === undefined ? "-" : ago(member.echoedMs),
+    ]);
+    lines.push("", ...table([header, ...rows]), "");
   }
   for (const each of status.interfaces) {
     const link = each.isUp === undefined ? "" : each.isUp ? ", up" : ", DOWN";
@@ -116,17 +146,18 @@ export function formatStatus(status: Status): string {
     vip.state === "owned" || vip.answers > 0 ? ago(vip.lastAnswerMs) : "-",
   ]);
   lines.push("", ...table([header, ...rows]));
-  if (status.standings) {
+  const [first] = status.standings ?? [];
+  if (first) {
     lines.push("", "why: among the alive nodes allowed for the VIP, the lowest SHA-256 of node#address owns it");
-    lines.push(
-      ...table(
-        status.standings.map(({ node, excluded, bid, isOwner }) => [
-          `  ${node}`,
-          `${bid.slice(0, 16)}…`,
-          isOwner ? "owner" : (excluded ?? "allowed, but its hash is higher"),
-        ]),
-      ),
-    );
+    const header = ["NODE", "ALIVE", ...first.checks.map(({ what }) => what.toUpperCase()), "HASH", "SO"];
+    const rows = status.standings!.map(({ node, isAlive, checks, excluded, bid, isOwner }) => [
+      node,
+      isAlive ? "yes" : "no",
+      ...checks.map(({ refusal }) => refusal ?? "yes"),
+      `${bid.slice(0, 16)}…`,
+      isOwner ? "owner" : (excluded ?? "allowed, but its hash is higher"),
+    ]);
+    lines.push(...table([header, ...rows]));
   }
   return lines.join("\n");
 }

@@ -1,0 +1,190 @@
+import { nodeState } from "./abi.ts";
+
+/** What the kernel knows of a peer on one interface: its entry of the map `peers`, as far as it counts here. */
+export interface Heard {
+  /** The node's id. */
+  node: bigint;
+  /** Its name, cut off after 31 bytes. */
+  name: string;
+  state: number;
+  sourceStale: boolean;
+  /** Its control plane counts with this speaker. */
+  knowsUs: boolean;
+  instance: bigint;
+  /** ns of our clock; 0: it never answered a probe. */
+  echoedNs: bigint;
+}
+
+export interface LivenessOptions {
+  /** Time between two probes of a peer, ns; longer where the peers are so many that it would be {@link MOST} a second. */
+  interval: bigint;
+  /** Probes sent and unanswered until a peer counts as dead. */
+  dead: number;
+}
+
+/** Probes that a node sends at most in a second, and, its peers doing likewise, answers. */
+export const MOST = 1000n;
+
+const SECOND = 1_000_000_000n;
+
+/** Broadcast probes on the wire in a second, of all nodes together, about; and the least time between two of one node. */
+const HELLOS = 20n;
+const HELLO = SECOND;
+
+interface Member {
+  heard: Heard;
+  /** When the probes were sent that have not been answered, ns; no more of them than `dead`. */
+  open: bigint[];
+  due: bigint;
+  isAlive: boolean;
+  /** When it was last alive, ns. */
+  alive: bigint;
+}
+
+/**
+ * Who is alive on one interface, out of what the kernel has heard and what was sent: no I/O, and the clock (ns of
+ * CLOCK_BOOTTIME) and chance (0 to 1) come in as arguments.
+ *
+ * Only probes that were really sent count. A prober that slept concludes nothing until it has probed again.
+ */
+export class Liveness {
+  #options: LivenessOptions;
+  readonly #random: () => number;
+  readonly #members = new Map<bigint, Member>();
+  /** What was heard before that does not count. */
+  readonly #began: bigint;
+  #hello: bigint;
+  #last: bigint;
+  /** When the last of the first broadcast probes left. */
+  #helloed = 0n;
+  /** Broadcast probes sent. */
+  #hellos = 0;
+
+  constructor(options: LivenessOptions, now: bigint, random: () => number) {
+    this.#options = options;
+    this.#random = random;
+    this.#began = now;
+    this.#hello = now;
+    this.#last = now;
+  }
+
+  set options(options: LivenessOptions) {
+    this.#options = options;
+  }
+
+  /** Time between two probes of one peer, ns. */
+  get interval(): bigint {
+    const { interval } = this.#options;
+    const least = (BigInt(this.#members.size) * SECOND) / MOST;
+    return least > interval ? least : interval;
+  }
+
+  /** Time until an answer is missed, ns: half an interval, for the answer comes out of a kernel. */
+  get patience(): bigint {
+    return this.interval / 2n;
+  }
+
+  /** Everybody who is or was heard. */
+  get members(): ReadonlyMap<bigint, { readonly heard: Heard; readonly isAlive: boolean; readonly alive: bigint }> {
+    return this.#members;
+  }
+
+  /** Peers that answer their probes, whatever their state. */
+  get alive(): Heard[] {
+    return [...this.#members.values()].filter(({ isAlive }) => isAlive).map(({ heard }) => heard);
+  }
+
+  get hellos(): number {
+    return this.#hellos;
+  }
+
+  /**
+   * Takes in what the kernel's map says now.
+   * @returns whether anything about who is alive, and how, is different from before
+   */
+  observe(peers: Iterable<Heard>, now: bigint): boolean {
+    const { dead } = this.#options;
+    const hasSlept = now - this.#last > 2n * this.interval;
+    this.#last = now;
+    let isChanged = false;
+    for (const heard of peers) {
+      const before = this.#members.get(heard.node);
+      const member = before ?? { heard, open: [], due: now, isAlive: false, alive: this.#began };
+      if (!before) this.#members.set(heard.node, member);
+      if (!before || describe(before.heard) !== describe(heard)) isChanged = true;
+      member.heard = heard;
+      member.open = hasSlept ? [] : member.open.filter((sent) => sent > heard.echoedNs);
+      const missed = member.open.filter((sent) => now - sent >= this.patience).length;
+      // Dead is dead until it answers again: a sleeper's clean slate does not bring anybody back.
+      const hasAnswered = heard.echoedNs > member.alive;
+      const isAlive = missed < dead && (member.isAlive || hasAnswered);
+      if (isAlive !== member.isAlive) isChanged = true;
+      member.isAlive = isAlive;
+      if (isAlive) member.alive = heard.echoedNs;
+    }
+    return isChanged;
+  }
+
+  /** The peers to probe now. One that cannot be probed stays due. */
+  due(now: bigint): bigint[] {
+    return [...this.#members].filter(([, { due }]) => due <= now).map(([node]) => node);
+  }
+
+  /** A probe of the peer left. */
+  sent(node: bigint, now: bigint): void {
+    const member = this.#members.get(node)!;
+    member.open = [...member.open, now].slice(-this.#options.dead);
+    // A little early, by chance: the rounds have a grain of their own, and many peers spread over the interval.
+    member.due = now + (this.interval * BigInt(Math.floor(850 + 100 * this.#random()))) / 1000n;
+  }
+
+  /** Whether a broadcast probe is due: at first each `interval`, then at most some {@link HELLOS} a second on the wire. */
+  isHelloDue(now: bigint): boolean {
+    return this.#hello <= now;
+  }
+
+  /** A broadcast probe left. */
+  helloSent(now: bigint): void {
+    this.#hellos += 1;
+    if (this.#hellos <= this.#options.dead + 1) this.#helloed = now;
+    const { interval, dead } = this.#options;
+    if (this.#hellos <= dead + 1) {
+      this.#hello = now + (interval * 9n) / 10n;
+      return;
+    }
+    const nodes = BigInt(this.#members.size + 1);
+    const pause = nodes * (SECOND / HELLOS) > HELLO ? nodes * (SECOND / HELLOS) : HELLO;
+    this.#hello = now + (pause * BigInt(Math.floor(750 + 500 * this.#random()))) / 1000n;
+  }
+
+  /** Whether the last of the first broadcast probes has had the time to be answered. */
+  hasWaited(now: bigint): boolean {
+    return now - this.#helloed >= this.patience;
+  }
+
+  forget(node: bigint): void {
+    this.#members.delete(node);
+  }
+}
+
+const describe = ({ state, sourceStale, knowsUs, instance }: Heard) => `${state} ${sourceStale} ${knowsUs} ${instance}`;
+
+/** What a node is to an election. */
+export interface Standing {
+  state: number;
+  sourceStale: boolean;
+}
+
+/**
+ * The nodes that may own: those that are live or held, and of these, where anybody's source is fresh, those whose source
+ * is. Where all are stale, all go on.
+ * @param countsAge whether a tick that is too old counts against a node: only for somebody who has been there for as long
+ */
+export function candidates<N>(nodes: Iterable<readonly [N, Standing]>, countsAge: boolean): N[] {
+  const standing = [...nodes].filter(
+    ([, { state }]) =>
+      state === nodeState.LIVE || state === nodeState.HELD || (state === nodeState.PAST_HOLD && !countsAge),
+  );
+  const fresh = standing.filter(([, { sourceStale }]) => !sourceStale);
+  return (fresh.length > 0 ? fresh : standing).map(([node]) => node);
+}

@@ -1,0 +1,297 @@
+import { claimVerdict, vipState, type WireClaim, wireType } from "../core/abi.ts";
+import { addressBytes } from "../core/address.ts";
+import { type Held, NOT_HELD } from "../core/difference.ts";
+import { addressOf, type EntryKey, entryKey, ifindexOf } from "../core/ownership.ts";
+import { isMine, MAX_CLAIMS, type Message } from "../core/wire.ts";
+import { bootTime } from "../ffi/libc.ts";
+import type { Frame, Neighbour } from "./wire.ts";
+
+/** What claims need of the membership, the kernel's map and the speaker. */
+export interface ClaimsHost {
+  /** The peers that must grant a claim on the interface: those whose kernels answer. */
+  alive(ifindex: number): Neighbour[];
+  /** Reads anew which peers there are. */
+  refresh(): void;
+  send(ifindex: number, to: Neighbour, message: Message): boolean;
+  nextNonce(): bigint;
+  bid(key: EntryKey): bigint;
+  entries: ReadonlyMap<EntryKey, Held>;
+  write(set: readonly (readonly [EntryKey, Held])[]): void;
+  /** These are owned here now, and are to be announced. */
+  won(keys: readonly EntryKey[]): void;
+  /** These were owned here, and a peer has the better claim. */
+  lost(keys: readonly EntryKey[]): void;
+  /** A peer has refused these for more than a second: two views differ. */
+  contested(keys: readonly EntryKey[], peer: string): void;
+}
+
+const MS = 1_000_000n;
+/** A claim that is not answered is sent again after this, then after twice as long, up to the most. */
+const RETRY = 20n * MS;
+const RETRY_MOST = 200n * MS;
+/** How often it is looked whether something is to be sent again, ms. */
+const LOOK = 10;
+/** What a peer has refused is asked again after this, doubling. */
+const REFUSED = 50n * MS;
+const REFUSED_MOST = 1_000n * MS;
+/** What was lost to a better claim is asked again after this, doubling. */
+const LOST = 1_000n * MS;
+const LOST_MOST = 60_000n * MS;
+/** For so long a peer's refusal is nothing to speak of. */
+const CONTESTED = 1_000n * MS;
+/** Frames that may be unanswered at a time: more would only fill queues. */
+const WINDOW = 256;
+
+interface Asked {
+  instance: bigint;
+  nonce: bigint;
+  sent: bigint;
+  tries: number;
+}
+
+/** Up to {@link MAX_CLAIMS} entries of one interface that are asked for together. */
+interface Batch {
+  ifindex: number;
+  keys: readonly EntryKey[];
+  claimNs: bigint;
+  /** What is owned already is only defended: against a peer that came, or came back. */
+  isDefence: boolean;
+  /** Peers that have been asked, by id; those that have granted have none. */
+  asked: Map<bigint, Asked | undefined>;
+  refused: Map<EntryKey, string>;
+  /** What each peer gave away. */
+  freed: Map<bigint, WireClaim[]>;
+}
+
+interface Pause {
+  until: bigint;
+  length: bigint;
+  /** When it was first refused. */
+  since: bigint;
+  isTold: boolean;
+}
+
+/**
+ * Asks the kernels of all live peers for what is to be owned here, and owns it once all have granted it: free (nobody
+ * had it there) or freed (it is given away in that instant). Who refuses has a better bid; it is asked again.
+ */
+export class Claims implements Disposable {
+  readonly #host: ClaimsHost;
+  readonly #queue = new Set<EntryKey>();
+  readonly #batches = new Set<Batch>();
+  readonly #busy = new Set<EntryKey>();
+  readonly #pauses = new Map<EntryKey, Pause>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(host: ClaimsHost) {
+    this.#host = host;
+  }
+
+  /** Whether nothing is being asked for, or waits to be. */
+  get isIdle(): boolean {
+    return this.#queue.size === 0 && this.#batches.size === 0;
+  }
+
+  /** Entries that peers refuse, and have refused for more than a second. */
+  get contested(): number {
+    const now = bootTime();
+    const isWanted = (key: EntryKey) => this.#queue.has(key) || this.#busy.has(key);
+    return [...this.#pauses].filter(([key, { since }]) => isWanted(key) && now - since >= CONTESTED).length;
+  }
+
+  /** Asks for these, and for no others any more. What is asked for already goes on. */
+  want(keys: readonly EntryKey[]): void {
+    this.#queue.clear();
+    const wanted = new Set(keys);
+    for (const key of this.#pauses.keys()) {
+      const isOwned = this.#host.entries.get(key)?.state === vipState.OWNED;
+      if (!wanted.has(key) && !isOwned) this.#pauses.delete(key);
+    }
+    for (const key of keys) if (!this.#busy.has(key)) this.#queue.add(key);
+    this.#run();
+  }
+
+  /** A peer came, or came back: what is owned here on the interface is asked of it, lest it owns the same. */
+  defend(ifindex: number, peer: Neighbour): void {
+    const owned = [...this.#host.entries].filter(
+      ([key, { state }]) => ifindexOf(key) === ifindex && state === vipState.OWNED && !this.#busy.has(key),
+    );
+    for (let at = 0; at < owned.length; at += MAX_CLAIMS) {
+      const keys = owned.slice(at, at + MAX_CLAIMS).map(([key]) => key);
+      const batch = this.#begin(ifindex, keys, true);
+      this.#ask(batch, peer, bootTime());
+    }
+    this.#run();
+  }
+
+  /** These were yielded by the kernel: they are not asked for again at once. */
+  pause(keys: readonly EntryKey[]): void {
+    for (const key of keys) this.#pause(key, LOST, LOST_MOST);
+  }
+
+  /** A peer's answer to a claim. */
+  reply(ifindex: number, { node, nonce, name, claims }: Frame): void {
+    for (const batch of this.#batches) {
+      if (batch.ifindex !== ifindex || batch.asked.get(node)?.nonce !== nonce) continue;
+      batch.asked.set(node, undefined);
+      for (const claim of claims) if (isMine(claim)) batch.refused.set(keyOf(ifindex, claim), name);
+      const freed = claims.filter(({ verdict }) => verdict === claimVerdict.FREED);
+      if (freed.length > 0) batch.freed.set(node, freed);
+      this.#settle(batch, bootTime());
+      this.#run();
+      return;
+    }
+  }
+
+  #run(): void {
+    clearTimeout(this.#timer);
+    const now = bootTime();
+    for (const batch of [...this.#batches]) this.#settle(batch, now);
+    this.#start(now);
+    if (this.#batches.size > 0) {
+      this.#timer = setTimeout(() => this.#run(), LOOK);
+      return;
+    }
+    const waiting = [...this.#queue].map((key) => this.#pauses.get(key)?.until ?? now);
+    if (waiting.length === 0) return;
+    const first = waiting.reduce((least, until) => (until < least ? until : least));
+    this.#timer = setTimeout(() => this.#run(), Math.max(LOOK, Number((first - now) / MS)));
+  }
+
+  /** Begins with what waits, as far as the window lets it. */
+  #start(now: bigint): void {
+    const ready = new Map<number, EntryKey[]>();
+    for (const key of this.#queue) {
+      const pause = this.#pauses.get(key);
+      if (pause && pause.until > now) continue;
+      const ifindex = ifindexOf(key);
+      const keys = ready.get(ifindex) ?? [];
+      ready.set(ifindex, keys);
+      keys.push(key);
+    }
+    let open = [...this.#batches].reduce((sum, { asked }) => sum + asked.size, 0);
+    for (const [ifindex, keys] of ready) {
+      for (let at = 0; at < keys.length && open < WINDOW; at += MAX_CLAIMS) {
+        const part = keys.slice(at, at + MAX_CLAIMS);
+        for (const key of part) this.#queue.delete(key);
+        const batch = this.#begin(ifindex, part, false);
+        const held = { state: vipState.CLAIMING, claimNs: batch.claimNs, untilNs: 0n };
+        this.#host.write(part.map((key) => [key, { ...held, bid: this.#host.bid(key) }]));
+        this.#settle(batch, now);
+        open += batch.asked.size;
+      }
+    }
+  }
+
+  #begin(ifindex: number, keys: readonly EntryKey[], isDefence: boolean): Batch {
+    const batch = {
+      ifindex,
+      keys,
+      claimNs: bootTime(),
+      isDefence,
+      asked: new Map(),
+      refused: new Map(),
+      freed: new Map(),
+    };
+    this.#batches.add(batch);
+    for (const key of keys) this.#busy.add(key);
+    return batch;
+  }
+
+  #ask({ ifindex, keys, asked }: Batch, peer: Neighbour, now: bigint): void {
+    const id = peer.id;
+    const nonce = this.#host.nextNonce();
+    const claims = keys.map((key) => ({
+      ip: addressBytes(addressOf(key)),
+      verdict: claimVerdict.CLAIMED,
+      bid: this.#host.entries.get(key)?.bid || this.#host.bid(key),
+    }));
+    this.#host.send(ifindex, peer, { type: wireType.WIRE_CLAIM, nonce, claims });
+    asked.set(id, { instance: peer.instance, nonce, sent: now, tries: (asked.get(id)?.tries ?? 0) + 1 });
+  }
+
+  /** Asks whom it has not asked yet, again who is late, and ends where nobody is left. */
+  #settle(batch: Batch, now: bigint): void {
+    if (!this.#batches.has(batch)) return;
+    // Whoever appeared since is asked too: read anew, right before anything is owned.
+    if (![...batch.asked.values()].some((asked) => asked)) this.#host.refresh();
+    const alive = new Map(this.#host.alive(batch.ifindex).map((peer) => [peer.id, peer]));
+    for (const [node, asked] of batch.asked) if (asked && !alive.has(node)) batch.asked.delete(node);
+    for (const [node, peer] of alive) {
+      const asked = batch.asked.get(node);
+      if (batch.isDefence ? !asked : batch.asked.has(node) && !asked) continue;
+      const patience = asked && RETRY << BigInt(Math.min(asked.tries - 1, 8));
+      const isLate = asked && now - asked.sent >= (patience! < RETRY_MOST ? patience! : RETRY_MOST);
+      if (!asked || isLate) this.#ask(batch, peer, now);
+    }
+    if (![...batch.asked.values()].some((asked) => asked)) this.#end(batch, alive);
+  }
+
+  #end(batch: Batch, alive: ReadonlyMap<bigint, Neighbour>): void {
+    this.#batches.delete(batch);
+    for (const key of batch.keys) this.#busy.delete(key);
+    const { entries } = this.#host;
+    const wasAsked = (key: EntryKey) => {
+      const held = entries.get(key);
+      if (batch.isDefence) return held?.state === vipState.OWNED;
+      return held?.state === vipState.CLAIMING && held.claimNs === batch.claimNs; // else it was given up meanwhile
+    };
+    const refused = batch.keys.filter((key) => batch.refused.has(key) && wasAsked(key));
+    const granted = batch.keys.filter((key) => !batch.refused.has(key) && wasAsked(key));
+    if (refused.length > 0) {
+      this.#host.write(refused.map((key) => [key, NOT_HELD]));
+      for (const key of refused) this.#pause(key, REFUSED, REFUSED_MOST);
+      this.#tell(refused, batch);
+      if (batch.isDefence) this.#host.lost(refused);
+      for (const key of refused) this.#queue.add(key);
+    }
+    if (!batch.isDefence && granted.length > 0) {
+      for (const key of granted) if ((this.#pauses.get(key)?.length ?? 0n) < LOST) this.#pauses.delete(key);
+      this.#host.write(granted.map((key) => [key, { ...entries.get(key)!, state: vipState.OWNED }]));
+      this.#host.won(granted);
+    }
+    for (const [node, claims] of batch.freed) {
+      const peer = alive.get(node);
+      if (!peer) continue;
+      const nonce = this.#host.nextNonce();
+      this.#host.send(batch.ifindex, peer, { type: wireType.WIRE_NOTICE, nonce, claims });
+    }
+  }
+
+  #pause(key: EntryKey, first: bigint, most: bigint): void {
+    const now = bootTime();
+    const last = this.#pauses.get(key);
+    // What has been quiet for long enough begins anew.
+    const before = last && now - last.until < LOST_MOST && last.length >= first ? last : undefined;
+    const doubled = before ? before.length * 2n : first;
+    const length = doubled < most ? doubled : most;
+    const isRefused = before && first === REFUSED;
+    this.#pauses.set(key, {
+      until: now + length,
+      length,
+      since: isRefused ? before.since : now,
+      isTold: isRefused ? before.isTold : false,
+    });
+  }
+
+  /** Says once of each entry that two views differ, when they have for a second. */
+  #tell(keys: readonly EntryKey[], { refused }: Batch): void {
+    const now = bootTime();
+    const byPeer = new Map<string, EntryKey[]>();
+    for (const key of keys) {
+      const pause = this.#pauses.get(key)!;
+      if (pause.isTold || now - pause.since < CONTESTED) continue;
+      pause.isTold = true;
+      const peer = refused.get(key)!;
+      byPeer.set(peer, [...(byPeer.get(peer) ?? []), key]);
+    }
+    for (const [peer, its] of byPeer) this.#host.contested(its, peer);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+const keyOf = (ifindex: number, { ip }: WireClaim) =>
+  entryKey(ifindex, new DataView(ip.buffer, ip.byteOffset).getUint32(0));

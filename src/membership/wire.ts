@@ -1,0 +1,363 @@
+import { randomBytes } from "node:crypto";
+import { nodeState, type Peer, wireType } from "../core/abi.ts";
+import { formatMac, parseMac } from "../core/frame.ts";
+import { candidates, type Heard, Liveness } from "../core/liveness.ts";
+import { decodeWire, ETH_P_ISAT, encodeWire, type Message, nodeId, SOURCE_STALE, type WireKey } from "../core/wire.ts";
+import { bootTime } from "../ffi/libc.ts";
+import type { Maps } from "../kernel/object.ts";
+import type { Link } from "../link/links.ts";
+import { ListeningSocket, type PacketSocket, type Received } from "../link/packet.ts";
+
+/** A frame that came in and is authentic. */
+export type Frame = NonNullable<ReturnType<typeof decodeWire>>;
+
+export interface WireOptions {
+  /** This node's name. */
+  node: string;
+  /** The first signs, all verify. */
+  keys: readonly WireKey[];
+  /** ms between two probes of a peer. */
+  interval: number;
+  /** Probes sent and unanswered until a peer is dead. */
+  dead: number;
+  /** ms after which a tick counts as past hold. */
+  hold: number;
+}
+
+/** A peer as the kernel knows it, with its id. */
+export interface Neighbour extends Peer {
+  id: bigint;
+}
+
+/** What this node is, as it says itself with each probe. */
+export interface SelfStanding {
+  state: number;
+  sourceStale: boolean;
+}
+
+/** What the membership needs of the speaker, and tells it. */
+export interface WireEvents {
+  /** What this node is on the interface now. */
+  self(ifindex: number): SelfStanding;
+  /** A broadcast probe goes out: the kernel is to take its echoes. */
+  hello(ifindex: number, nonce: bigint): void;
+  /** Who is alive, or may own, is different from before. */
+  changed(): void;
+  /** A claim was answered, or taken notice of. */
+  frame(ifindex: number, frame: Frame): void;
+  /** Another machine has this node's name. */
+  namesake(ifindex: number, mac: string): void;
+  /** Our own frames came in by this interface; they went out by the other one, if that is another. */
+  looped(ifindex: number, from: number): void;
+}
+
+const BROADCAST = new Uint8Array(6).fill(255);
+const MS = 1_000_000n;
+/** A peer that has been dead for so long is forgotten, ns; until then it is probed, so that its return is soon seen. */
+const FORGET = 600_000n * MS;
+/** For so long a joining node waits at most for its peers to count with it, ns. */
+const PATIENCE = 5_000n * MS;
+
+const random64 = () => randomBytes(8).readBigUInt64LE(0) || 1n;
+
+/** One interface on which peers are looked for. */
+interface Wire {
+  link: Link;
+  liveness: Liveness;
+  began: bigint;
+  isJoined: boolean;
+  /** Somebody was heard since the interface came up. */
+  hasHeard: boolean;
+  peers: Map<bigint, Neighbour>;
+}
+
+/**
+ * Who is alive, asked of the kernels that answer: probes go out from here, kernels echo them, this node's kernel verifies
+ * the echoes and stamps its map `peers`, which is read here.
+ */
+export class WireMembership implements Disposable {
+  readonly #maps: Maps;
+  readonly #socket: PacketSocket;
+  readonly #listening = new ListeningSocket(ETH_P_ISAT);
+  readonly #events: WireEvents;
+  readonly #id: bigint;
+  readonly instance = random64();
+  readonly #began = bootTime();
+  readonly #wires = new Map<number, Wire>();
+  #options: WireOptions;
+  #timer: NodeJS.Timeout | undefined;
+  #nonce = 0n;
+
+  constructor(maps: Maps, socket: PacketSocket, options: WireOptions, events: WireEvents) {
+    this.#maps = maps;
+    this.#socket = socket;
+    this.#options = options;
+    this.#events = events;
+    this.#id = nodeId(options.node);
+    this.configure(options);
+    void this.#listening.listen((received) => this.#receive(received));
+  }
+
+  get id(): bigint {
+    return this.#id;
+  }
+
+  configure(options: WireOptions): void {
+    this.#options = options;
+    for (const { liveness } of this.#wires.values()) liveness.options = this.#pace;
+    // The array's places without a key are zeroed: a key that was taken out verifies nothing any more.
+    for (let place = 0; place < 4; place++) {
+      this.#maps.keys.set(place, options.keys[place] ?? { k0: 0n, k1: 0n, id: 0 });
+    }
+  }
+
+  get #pace() {
+    const { interval, dead } = this.#options;
+    return { interval: BigInt(interval) * MS, dead };
+  }
+
+  /** Looks for peers on the interface from now on; anew, where it came up again. */
+  add(link: Link): void {
+    const now = bootTime();
+    const liveness = new Liveness(this.#pace, now, Math.random);
+    this.#wires.set(link.ifindex, { link, liveness, began: now, isJoined: false, hasHeard: false, peers: new Map() });
+    this.#schedule(0);
+  }
+
+  /** The interface has another MAC or name, and is up as before. */
+  update(link: Link): void {
+    const wire = this.#wires.get(link.ifindex);
+    if (wire) wire.link = link;
+  }
+
+  remove(ifindex: number): void {
+    this.#wires.delete(ifindex);
+    const gone = [...this.#maps.probes.entries()].map(([key]) => key).filter((key) => key.ifindex === ifindex);
+    this.#maps.probes.deleteMany(gone);
+    this.#maps.peers.deleteMany(gone);
+  }
+
+  has(ifindex: number): boolean {
+    return this.#wires.has(ifindex);
+  }
+
+  /** Whether this node knows its peers on the interface, and they know it. */
+  isJoined(ifindex: number): boolean {
+    return this.#wires.get(ifindex)?.isJoined ?? false;
+  }
+
+  /** Whether any peer was heard on the interface since it came up. */
+  hasHeard(ifindex: number): boolean {
+    return this.#wires.get(ifindex)?.hasHeard ?? false;
+  }
+
+  /** Since when peers are looked for on the interface, ns. */
+  since(ifindex: number): bigint {
+    return this.#wires.get(ifindex)?.began ?? bootTime();
+  }
+
+  /** Ids of the nodes that may own on the interface, this one included where it may. */
+  candidates(ifindex: number): bigint[] {
+    const wire = this.#wires.get(ifindex);
+    if (!wire) return [];
+    const others = wire.liveness.alive.map((heard) => [heard.node, heard] as const);
+    return candidates([[this.#id, this.#events.self(ifindex)], ...others], this.#countsAge);
+  }
+
+  /**
+   * Whoever has been here for less than `hold` cannot hold a peer's old tick against it: after all speakers were away,
+   * the first to come back would take everything.
+   */
+  get #countsAge(): boolean {
+    return bootTime() - this.#began >= BigInt(this.#options.hold) * MS;
+  }
+
+  /** The peers whose kernels answer, whatever their state: whom a claim has to ask. */
+  alive(ifindex: number): Neighbour[] {
+    const wire = this.#wires.get(ifindex);
+    return wire ? wire.liveness.alive.map(({ node }) => wire.peers.get(node)!) : [];
+  }
+
+  /** Everybody who is or was heard on the interface. */
+  members(ifindex: number): { peer: Neighbour; isAlive: boolean }[] {
+    const wire = this.#wires.get(ifindex);
+    if (!wire) return [];
+    return [...wire.liveness.members].map(([id, { isAlive }]) => ({ peer: wire.peers.get(id)!, isAlive }));
+  }
+
+  /** Reads the kernel's map now: what it knows counts from now on. */
+  refresh(): void {
+    this.#observe(bootTime());
+  }
+
+  /**
+   * Sends to a peer, or where `to` is undefined to all.
+   * @returns whether it left
+   */
+  send(ifindex: number, to: Neighbour | undefined, message: Message): boolean {
+    return this.#socket.send(ifindex, this.#encode(ifindex, to, message)) === "sent";
+  }
+
+  #encode(ifindex: number, to: Neighbour | undefined, message: Message): Uint8Array {
+    const { link } = this.#wires.get(ifindex)!;
+    const { state, sourceStale } = this.#events.self(ifindex);
+    return encodeWire(
+      {
+        destination: to?.mac ?? BROADCAST,
+        source: link.mac,
+        state,
+        flags: sourceStale ? SOURCE_STALE : 0,
+        node: this.#id,
+        instance: this.instance,
+        to: to?.instance ?? 0n,
+        stamp: to?.stamp_ns ?? 0n,
+        name: this.#options.node,
+        ...message,
+      },
+      this.#options.keys[0]!,
+    );
+  }
+
+  /** Tells the other machine with this node's name that it is not alone: its kernel passes the notice on to its speaker. */
+  warnNamesake(ifindex: number, mac: string): void {
+    const { link } = this.#wires.get(ifindex)!;
+    const nonce = this.nextNonce();
+    const frame = this.#encode(ifindex, undefined, { type: wireType.WIRE_NOTICE, nonce, destination: parseMac(mac) });
+    this.#socket.send(link.ifindex, frame);
+  }
+
+  /** A nonce for a claim or a notice: the clock, and always more than the one before. */
+  nextNonce(): bigint {
+    const now = bootTime();
+    this.#nonce = now > this.#nonce ? now : this.#nonce + 1n;
+    return this.#nonce;
+  }
+
+  #schedule(milliseconds: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#round(), milliseconds);
+  }
+
+  #round(): void {
+    const intervals = [...this.#wires.values()].map(({ liveness }) => Number(liveness.patience / MS));
+    this.#schedule(Math.max(5, Math.min(...intervals, this.#options.interval)));
+    const isChanged = this.#observe(bootTime());
+    for (const [ifindex, wire] of this.#wires) this.#probe(ifindex, wire);
+    if (isChanged) this.#events.changed();
+  }
+
+  #observe(now: bigint): boolean {
+    const heard = new Map<number, Heard[]>();
+    for (const [{ node, ifindex }, peer] of this.#maps.peers.entries(64)) {
+      const wire = this.#wires.get(ifindex);
+      if (!wire || node === this.#id) continue;
+      wire.peers.set(node, { ...peer, id: node });
+      const list = heard.get(ifindex) ?? [];
+      heard.set(ifindex, list);
+      list.push({
+        node,
+        name: peer.node,
+        state: peer.state,
+        sourceStale: peer.source_stale,
+        knowsUs: peer.knows_us,
+        instance: peer.instance,
+        echoedNs: peer.echoed_ns,
+      });
+    }
+    let isChanged = false;
+    const countsAge = this.#countsAge;
+    if (countsAge !== this.#countedAge) isChanged = true;
+    this.#countedAge = countsAge;
+    for (const [ifindex, wire] of this.#wires) {
+      if (wire.liveness.observe(heard.get(ifindex) ?? [], now)) isChanged = true;
+      if (!wire.hasHeard && wire.liveness.alive.length > 0) {
+        wire.hasHeard = true;
+        isChanged = true;
+      }
+      if (!wire.isJoined && this.#mayJoin(wire, now)) {
+        wire.isJoined = true;
+        isChanged = true;
+      }
+      this.#forget(ifindex, wire, now);
+    }
+    return isChanged;
+  }
+
+  #countedAge = false;
+
+  #mayJoin({ liveness, began }: Wire, now: bigint): boolean {
+    if (liveness.hellos <= this.#options.dead || !liveness.hasWaited(now)) return false;
+    const isActive = (state: number) => state === nodeState.LIVE || state === nodeState.JOINING;
+    return now - began > PATIENCE || liveness.alive.every(({ state, knowsUs }) => knowsUs || !isActive(state));
+  }
+
+  #forget(ifindex: number, { liveness, peers }: Wire, now: bigint): void {
+    for (const [node, { isAlive, alive }] of liveness.members) {
+      if (isAlive || now - alive < FORGET) continue;
+      const key = { node, ifindex, zero: 0 };
+      this.#maps.peers.deleteMany([key]);
+      this.#maps.probes.deleteMany([key]);
+      liveness.forget(node);
+      peers.delete(node);
+    }
+  }
+
+  #probe(ifindex: number, { link, liveness, peers }: Wire): void {
+    if (!link.isUp) return;
+    const now = bootTime();
+    if (liveness.isHelloDue(now)) {
+      const nonce = random64();
+      this.#events.hello(ifindex, nonce);
+      if (this.send(ifindex, undefined, { type: wireType.WIRE_PROBE, nonce })) liveness.helloSent(now);
+    }
+    for (const node of liveness.due(now)) {
+      const peer = peers.get(node)!;
+      const key = { node, ifindex, zero: 0 };
+      const before = this.#nonces.get(peerName(ifindex, node)) ?? 0n;
+      const nonce = random64();
+      this.#maps.probes.set(key, {
+        node: peer.node,
+        mac_text: formatMac(peer.mac),
+        mac: peer.mac,
+        instance: peer.instance,
+        nonce,
+        last_nonce: before,
+      });
+      this.#nonces.set(peerName(ifindex, node), nonce);
+      const sent = bootTime();
+      if (this.send(ifindex, peer, { type: wireType.WIRE_PROBE, nonce })) liveness.sent(node, sent);
+    }
+  }
+
+  readonly #nonces = new Map<string, bigint>();
+
+  #receive({ ifindex, frame }: Received): void {
+    const wire = this.#wires.get(ifindex);
+    const message = wire && decodeWire(frame, this.#options.keys);
+    if (!message) return;
+    if (message.node === this.#id) this.#receiveOwn(ifindex, message);
+    else if (message.type === wireType.WIRE_ECHO) {
+      if (this.#observe(bootTime())) this.#events.changed();
+    } else if (message.type === wireType.WIRE_REPLY || message.type === wireType.WIRE_NOTICE) {
+      this.#events.frame(ifindex, message);
+    }
+  }
+
+  #receiveOwn(ifindex: number, message: Frame): void {
+    if (message.instance !== this.instance) {
+      this.#events.namesake(ifindex, formatMac(message.source));
+      return;
+    }
+    const source = formatMac(message.source);
+    const from = [...this.#wires.values()].find(({ link }) => formatMac(link.mac) === source)?.link.ifindex ?? ifindex;
+    this.#events.looped(ifindex, from);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    this.#wires.clear();
+    this.#listening[Symbol.dispose]();
+  }
+}
+
+const peerName = (ifindex: number, node: bigint) => `${ifindex} ${node}`;
