@@ -61,7 +61,8 @@ interfaces: [${NODE_INTERFACE}]
 hook: ${hook}
 pinDir: ${this.pinDir}
 runDir: ${this.#runDir}
-${isLoud ? "" : "garp: { refresh: 500h, rate: 0.001 }\n"}source:
+${isLoud ? "" : "garp: { refresh: 500h, rate: 0.001 }\n"}membership: { kind: static }
+source:
   kind: file
   nodes: [${isShared ? "n1, n2, n3" : "n1"}]
   vips:

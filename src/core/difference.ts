@@ -49,8 +49,11 @@ export function difference(
     if (isOver) next = NOT_HELD;
     if (wish === Wish.nobody) next = state === vipState.NOT_OWNED ? next : NOT_HELD;
     else if (wish === Wish.other) {
-      if (state === vipState.OWNED) next = { ...next, state: vipState.LEAVING, untilNs: now + LEAVE };
-      else if (state === vipState.CLAIMING) next = NOT_HELD;
+      if (state === vipState.OWNED) {
+        // Without peers nobody would take it over from here: who owns it now answers already.
+        next = mustAsk(ifindexOf(key)) ? { ...next, state: vipState.LEAVING, untilNs: now + LEAVE } : NOT_HELD;
+      }
+      if (state === vipState.CLAIMING) next = NOT_HELD;
     } else if (wish === Wish.ours) {
       // Nobody was granted it meanwhile, or it would not count as leaving any more: it is owned as before.
       if (state === vipState.LEAVING && !isOver) next = { ...next, state: vipState.OWNED, untilNs: 0n };

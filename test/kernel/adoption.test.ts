@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { LAYOUT } from "../../src/core/abi.ts";
 import { Flood, type Toll } from "./flood.ts";
 import { becomes, must } from "./process.ts";
 import { measured, NODE_MAC, pinnedId, Rig, VIP } from "./rig.ts";
@@ -38,7 +39,7 @@ function nothingMissed(what: string, toll: Toll, answered?: number): void {
 /** What is attached and pinned is one set of programs: those of the speaker that started last, and none else. */
 async function holdsTogether(hook: Hook): Promise<void> {
   assert.equal(rig.pins(), rig.expectedPins(hook));
-  const program = (name: string) => pinnedId("prog", join(rig.pinDir, "v1/programs", name));
+  const program = (name: string) => pinnedId("prog", join(rig.pinDir, `v${LAYOUT}/programs`, name));
   const [ingress, egress, xdp] = await Promise.all(["isat_ingress", "isat_egress", "isat_xdp"].map(program));
   const expected: Record<Hook, Record<string, number[]>> = {
     tcx: { "tcx ingress": [ingress!], "tcx egress": [egress!] },

@@ -2,6 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { LAYOUT } from "../../src/core/abi.ts";
 import { libbpf } from "../../src/kernel/libbpf.ts";
 import { stripsVlanTags } from "../../src/link/ethtool.ts";
 import { inNamespace } from "../lab/namespaces.ts";
@@ -196,7 +197,7 @@ test("tcx: another program that is there already still runs for what is not isat
 
 type Theft = [hook: "tcx" | "tc" | "xdp", where: string, take: () => Promise<unknown>];
 
-const pinOf = (kind: string) => join(rig.pinDir, "v1/links", `${kind}_${rig.ifindex("eth0")}`);
+const pinOf = (kind: string) => join(rig.pinDir, `v${LAYOUT}/links`, `${kind}_${rig.ifindex("eth0")}`);
 const thefts: Theft[] = [
   ["tcx", "tcx ingress", () => must("bpftool", "link", "detach", "pinned", pinOf("tcx_ingress"))],
   ["tcx", "tcx egress", () => must("bpftool", "link", "detach", "pinned", pinOf("tcx_egress"))],

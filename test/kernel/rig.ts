@@ -99,6 +99,8 @@ export class Rig implements Disposable {
       `runDir: ${runDir}`,
       // No refresh comes in between, so that frames can be counted.
       ...(/^garp:/m.test(settings.more ?? "") ? [] : ["garp: { refresh: 500h }"]),
+      // One speaker, and nodes that are not there, but by name.
+      ...(/^membership:/m.test(settings.more ?? "") ? [] : ["membership: { kind: static }"]),
       ...(settings.more ? [settings.more] : []),
       "source:",
       "  kind: file",
@@ -218,7 +220,7 @@ export class Rig implements Disposable {
   expectedPins(hook: "tcx" | "tc" | "xdp", ifindex = this.ifindex("eth0")): string[] {
     const links = { tcx: ["tcx_egress", "tcx_ingress"], tc: [], xdp: ["tcx_egress", "xdp_ingress"] }[hook];
     return [
-      ...["answers", "interfaces", "verdicts", "vips"],
+      ...["answers", "interfaces", "keys", "peers", "probes", "verdicts", "vips"],
       ...links.map((name) => `links/${name}_${ifindex}`),
       ...["isat_egress", "isat_ingress", "isat_xdp"].map((name) => `programs/${name}`),
     ]

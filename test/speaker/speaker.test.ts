@@ -4,6 +4,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { LAYOUT } from "../../src/core/abi.ts";
 import { formatMac } from "../../src/core/frame.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { becomes, until } from "../kernel/process.ts";
@@ -92,7 +93,7 @@ test("a reload touches only what changed: other VIPs' counters go on, links and 
   const links = () =>
     Promise.all(
       ["tcx_ingress", "tcx_egress"].map((name) =>
-        pinnedId("link", join(rig.pinDir, `v1/links/${name}_${rig.ifindex("eth0")}`)),
+        pinnedId("link", join(rig.pinDir, `v${LAYOUT}/links/${name}_${rig.ifindex("eth0")}`)),
       ),
     );
   const before = await links();
