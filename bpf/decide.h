@@ -9,16 +9,39 @@
 #include "maps.h"
 #include "parse.h"
 
-/* A clock read a moment before the control plane's may be behind the tick. */
-static __always_inline __u64 tick_age(const struct interface *interface, __u64 now)
+/* How long ago that was; a clock that was read a moment before `then`, on another CPU, reads no age. */
+static __always_inline __u64 since(__u64 then, __u64 now)
 {
-	return now > interface->tick_ns ? now - interface->tick_ns : 0;
+	return now > then ? now - then : 0;
 }
 
-/* A tick of zero is no tick, however young the machine. */
-static __always_inline bool is_gone(const struct interface *interface, __u64 age)
+/*
+ * Row 7, by the age of the tick. A tick of zero is no tick, however young the machine. A control plane that is dead while
+ * its peers live has not gone for good: what its kernel holds back, they answer.
+ */
+static __always_inline bool is_gone(const struct interface *interface, __u32 ifindex, __u64 age, __u64 now)
 {
-	return interface->tick_ns == 0 || age > interface->gone_ns;
+	struct verdicts *counters;
+
+	if (interface->tick_ns == 0)
+		return true;
+	if (age <= interface->gone_ns)
+		return false;
+	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	return !counters || counters->heard_ns == 0 || since(counters->heard_ns, now) > interface->gone_ns;
+}
+
+/* Whether the claim by which the entry stands here has not been given to a peer since. */
+static __always_inline bool is_current(const struct vip *vip, const struct answers *answers)
+{
+	return vip->claim_ns > (answers ? answers->yielded_ns : 0);
+}
+
+/* Whether this node answers for the VIP, by its own record and by what its kernel has given away. */
+static __always_inline bool is_answered(const struct vip *vip, const struct answers *answers, __u64 now)
+{
+	return is_current(vip, answers) &&
+	       (vip->state == OWNED || (vip->state == LEAVING && now < vip->until_ns));
 }
 
 /*
@@ -51,6 +74,11 @@ SAME_PLACE(answered, ANSWERED);
 SAME_PLACE(egress_claimed, EGRESS_CLAIMED);
 SAME_PLACE(egress_rewritten, EGRESS_REWRITTEN);
 SAME_PLACE(egress_dropped, EGRESS_DROPPED);
+SAME_PLACE(wire_echoed, WIRE_ECHOED);
+SAME_PLACE(wire_taken, WIRE_TAKEN);
+SAME_PLACE(wire_refused, WIRE_REFUSED);
+SAME_PLACE(wire_stale, WIRE_STALE);
+SAME_PLACE(wire_own, WIRE_OWN);
 
 /* An answer's FRAME_MIN bytes, in whole slots of the stack. */
 #define ANSWER_ROOM 64
@@ -122,18 +150,18 @@ static __always_inline enum verdict decide(const struct frame *frame, __u32 ifin
 		return NOT_FOR_US;
 
 	now = bpf_ktime_get_boot_ns();
-	age = tick_age(interface, now);
-	if (is_gone(interface, age))
+	age = since(interface->tick_ns, now);
+	if (is_gone(interface, ifindex, age, now))
 		return GONE;
 	if ((arp->sha[0] & 1) || is_zero(arp->sha) || same_mac(arp->sha, interface->mac))
 		return BAD_SENDER;
-	if (vip->state != OWNED)
+	answered = bpf_map_lookup_elem(&answers, &key);
+	if (!is_answered(vip, answered, now))
 		return NOT_OWNED_HERE;
 	if (age > interface->fence_ns)
 		return FENCED;
 
 	turn_round(answer, frame, interface);
-	answered = bpf_map_lookup_elem(&answers, &key);
 	if (answered) {
 		__sync_fetch_and_add(&answered->answered, 1);
 		answered->last_answer_ns = now;

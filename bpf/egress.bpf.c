@@ -6,6 +6,7 @@
  * the VIP is owned here and the MAC is ours.
  */
 #include "decide.h"
+#include "mark.h"
 
 #define NEXT (-1)
 #define DROP 2
@@ -16,15 +17,16 @@ int isat_egress(struct __sk_buff *skb)
 	struct vip_key key = { .ifindex = skb->ifindex };
 	__u32 ifindex = skb->ifindex;
 	struct interface *interface;
+	struct answers *answered;
 	struct frame *frame;
 	struct ethhdr *eth;
 	struct vip *vip;
-	__u64 age;
+	__u64 now, age;
 
 	/* The bytes, not skb->protocol: a packet socket may name a protocol of its own. */
 	eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end || eth->h_proto != bpf_htons(ETH_P_ARP) ||
-	    skb->vlan_present)
+	    skb->vlan_present || is_marked(skb))
 		return NEXT;
 
 	if (skb->data + sizeof(*frame) > skb->data_end)
@@ -38,12 +40,14 @@ int isat_egress(struct __sk_buff *skb)
 	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
 	if (!vip || !interface)
 		return NEXT;
-	age = tick_age(interface, bpf_ktime_get_boot_ns());
-	if (is_gone(interface, age))
+	now = bpf_ktime_get_boot_ns();
+	age = since(interface->tick_ns, now);
+	if (is_gone(interface, ifindex, age, now))
 		return NEXT;
 
-	if (vip->state == OWNED && age <= interface->fence_ns && same_mac(frame->arp.sha, interface->mac) &&
-	    same_mac(frame->eth.h_source, interface->mac)) {
+	answered = bpf_map_lookup_elem(&answers, &key);
+	if (is_answered(vip, answered, now) && age <= interface->fence_ns &&
+	    same_mac(frame->arp.sha, interface->mac) && same_mac(frame->eth.h_source, interface->mac)) {
 		count(ifindex, EGRESS_CLAIMED);
 		return NEXT;
 	}

@@ -17,6 +17,7 @@
 #ifndef ISAT_H
 #define ISAT_H
 
+#include <linux/bpf.h>
 #include <linux/types.h>
 
 /* The pin folder is v<ISAT_LAYOUT>. Raise it with every change of what is below:
@@ -112,10 +113,11 @@ struct probe {
 struct peer {
 	char node[32];
 	enum node_state state;
+	__u8 mac[6];
 	_Bool source_stale;
 	_Bool knows_us;   /* its control plane counts with this speaker */
 	__u8 speaks;      /* the highest version of the wire protocol that it knows */
-	__u8 mac[6];
+	struct bpf_spin_lock lock; /* of taken_stamp_ns and taken_nonce: two CPUs must not take one claim twice */
 	__u64 instance;
 	__u64 stamp_ns;   /* the peer's clock at its last echo: given back, it proves that a frame is fresh */
 	__u64 tick_age_ms;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* Ingress at XDP: before the kernel makes an skb. Blind to tags that the NIC strips. */
-#include "decide.h"
+#include "speak.h"
 
 /*
  * Cuts the frame down to FRAME_MIN bytes, the excess by powers of two: without CAP_PERFMON the verifier refuses
@@ -20,6 +20,75 @@ static __always_inline int trim(struct xdp_md *ctx)
 	return 0;
 }
 
+__weak __noinline __u64 hash_xdp(struct xdp_md *ctx, __u64 k0, __u64 k1, __u32 pairs)
+{
+	return siphash((void *)(long)ctx->data, (void *)(long)ctx->data_end, k0, k1, pairs, MOST_PAIRS);
+}
+
+/* Decides a claim's VIPs, and writes the verdicts beside them. */
+__weak __noinline int decide_claims_xdp(struct xdp_md *ctx, __u32 count, __u64 now, __u32 defends)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct wire_claim *claim = data + sizeof(struct wire);
+	__u32 ifindex = ctx->ingress_ifindex, i, ip;
+
+	for (i = 0; i < WIRE_MAX_CLAIMS && i < count; i++) {
+		if ((void *)(claim + 1) > end)
+			return -1;
+		__builtin_memcpy(&ip, claim->ip, 4);
+		claim->verdict = claim_one(ip, ifindex, claim->bid, now, defends);
+		claim++;
+	}
+	return 0;
+}
+
+/* A frame of the wire protocol. A global function, so that other frames do not pay for its stack. */
+__weak __noinline int speak_xdp(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct wire_key *key, *signing = signing_key();
+	struct wire *frame = data, answer;
+	__u32 ifindex = ctx->ingress_ifindex, pairs;
+	enum verdict verdict = WIRE_REFUSED;
+	struct interface *interface;
+	enum action action = STOP;
+	__u64 *tag, now, sum;
+
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if (!signing || !interface)
+		return XDP_PASS;
+
+	if ((void *)(frame + 1) > end || !is_plausible(frame, interface))
+		goto out;
+	key = key_of(frame->key_id);
+	tag = tag_behind((void *)(frame + 1), end, frame->count);
+	if (!key || !tag)
+		goto out;
+	sum = *tag;
+	pairs = pairs_of(frame);
+	if (hash_xdp(ctx, key->k0, key->k1, pairs) != sum)
+		goto out;
+
+	now = bpf_ktime_get_boot_ns();
+	verdict = hear(frame, interface, ifindex, now, &action);
+	if (action == TURN) {
+		answer_wire(&answer, frame, interface, signing, ifindex, now);
+		if (frame->count > 0 && decide_claims_xdp(ctx, frame->count, now, is_defending(interface, now)))
+			return XDP_DROP;
+		*frame = answer;
+		sum = hash_xdp(ctx, signing->k0, signing->k1, pairs);
+		tag = tag_behind((void *)(frame + 1), end, frame->count);
+		if (!tag)
+			return XDP_DROP;
+		*tag = sum;
+	}
+out:
+	count(ifindex, verdict);
+	if (action == TURN)
+		return XDP_TX;
+	return action == STOP ? XDP_DROP : XDP_PASS;
+}
+
 SEC("xdp")
 int isat_xdp(struct xdp_md *ctx)
 {
@@ -34,6 +103,8 @@ int isat_xdp(struct xdp_md *ctx)
 	if ((void *)(eth + 1) > end)
 		return XDP_PASS;
 	if (eth->h_proto != bpf_htons(ETH_P_ARP)) {
+		if (eth->h_proto == bpf_htons(ETH_P_ISAT))
+			return speak_xdp(ctx);
 		if (is_vlan(eth->h_proto) && tagged_arp(data, end))
 			count(ifindex, TAGGED);
 		return XDP_PASS;

@@ -1,12 +1,12 @@
 /**
- * Compares the compiled object's BTF (bpf/isat.h as the kernel sees it) with src/core/abi.ts (as the control plane reads
- * and writes it): every struct's size, every field's name, offset and size, every enum's values, every map's key, value
- * and number of entries. Prints the differences and exits 1 where there are any.
+ * Compares the compiled object's BTF (bpf/isat.h and bpf/wire.h as the kernel sees them) with src/core/abi.ts (as the
+ * control plane reads and writes them): every struct's size, every field's name, offset and size, every enum's values,
+ * every map's key, value and number of entries. Prints the differences and exits 1 where there are any.
  *
  * Usage: check-abi.ts OBJECT
  */
 import { execFileSync } from "node:child_process";
-import { enums, type Layout, maps } from "../src/core/abi.ts";
+import { enums, type Layout, maps, wireClaim, wireHeader } from "../src/core/abi.ts";
 
 interface Btf {
   id: number;
@@ -38,7 +38,7 @@ export function differences(object: string): string[] {
     return type.kind === "ARRAY" ? type.nr_elems! * sizeOf(type.type_id!) : type.kind === "PTR" ? 8 : type.size!;
   }
   function same(what: string, c: unknown, ts: unknown): void {
-    if (c !== ts) found.push(`${what}: ${c} in bpf/isat.h, ${ts} in src/core/abi.ts`);
+    if (c !== ts) found.push(`${what}: ${c} in bpf/, ${ts} in src/core/abi.ts`);
   }
 
   function compareStruct(layout: Layout<never>, type: Btf): void {
@@ -84,6 +84,13 @@ export function differences(object: string): string[] {
       if (type.kind === "STRUCT") compareStruct(layout, type);
       else same(`map ${name}: size of the ${side}`, type.size, layout.size);
     }
+  }
+
+  // What stands on the wire is no map's: it is in the BTF as functions that are not inlined take it.
+  for (const layout of [wireHeader, wireClaim] as unknown as Layout<never>[]) {
+    const type = types.find((candidate) => candidate.kind === "STRUCT" && candidate.name === layout.name);
+    if (type) compareStruct(layout, type);
+    else found.push(`struct ${layout.name}: not in the object`);
   }
 
   for (const [name, values] of Object.entries(enums)) {

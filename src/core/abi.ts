@@ -154,10 +154,11 @@ export const probe = layout("probe", {
 export const peer = layout("peer", {
   node: text(32),
   state: enumOf("node_state"),
+  mac: bytes(6),
   source_stale: bool,
   knows_us: bool,
   speaks: u8,
-  mac: bytes(6),
+  lock: u32,
   instance: u64,
   stamp_ns: u64,
   tick_age_ms: u64,
@@ -226,6 +227,7 @@ export type Verdicts = ReturnType<typeof verdicts.decode>;
 export type PeerKey = ReturnType<typeof peerKey.decode>;
 export type Probe = ReturnType<typeof probe.decode>;
 export type Peer = ReturnType<typeof peer.decode>;
+export type WireKey = ReturnType<typeof wireKey.decode>;
 export type WireHeader = ReturnType<typeof wireHeader.decode>;
 export type WireClaim = ReturnType<typeof wireClaim.decode>;
 

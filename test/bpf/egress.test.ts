@@ -8,7 +8,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { findObject } from "../../src/kernel/object.ts";
-import { type Action, Bench, bytes, type Clock, type Counters, hex, neighbours } from "./run.ts";
+import { type Action, Bench, bytes, type Clock, type Counters, hex, IFINDEX, neighbours } from "./run.ts";
 
 const OUR_MAC = "02 15 a7 00 00 01";
 const OTHER_MAC = "02 15 a7 00 00 02";
@@ -108,13 +108,24 @@ const rows: Row[] = [
   ),
   ...guarded("past the fence, though the VIP is owned here", {}, OWNED, { clock: "fenced" }),
   ...guarded("past the fence, where another node owns the VIP", {}, NOT_OWNED, { clock: "fenced" }),
+  ...guarded("where isat is gone but its peers are heard", {}, OWNED, {
+    clock: "fenced for as long, and a peer was heard",
+  }),
   ...guarded("(it has none: 0.0.0.0) where another node owns the VIP", {}, NOT_OWNED, { isBare: true }),
   ...guarded("(it has none: 0.0.0.0) past the fence", {}, OWNED, { isBare: true, clock: "fenced" }),
 
   ...kinds.flatMap(([kind, , fields]) => [
     untouched(`${kind} leaves untouched where the address is no VIP`, fields(CLIENT_IP)),
     untouched(`${kind} leaves untouched where the VIP is another interface's`, fields(OWNED_ELSEWHERE)),
-    ...(["no entry", "never ticked", "gone", "gone, by limits in the wrong order"] as const).flatMap((clock) => [
+    ...(
+      [
+        "no entry",
+        "never ticked",
+        "gone",
+        "gone, and a peer was heard long ago",
+        "gone, by limits in the wrong order",
+      ] as const
+    ).flatMap((clock) => [
       untouched(`${kind} leaves untouched where the interface is: ${clock}`, fields(NOT_OWNED), { clock }),
       untouched(
         `${kind} with another MAC leaves untouched where the interface is: ${clock}`,
@@ -219,6 +230,71 @@ for (const { what, fields, action, counters = {}, spa, clock = "live", isBare, l
     });
   });
 }
+
+for (const [holding, isClaimed] of [
+  ["owned again", true],
+  ["owned, and yielded since", false],
+  ["owned, and yielded in that instant", false],
+  ["owned, without a claim", false],
+  ["claiming", false],
+  ["leaving", true],
+  ["leaving, and yielded since", false],
+  ["left", false],
+] as const) {
+  test(`an announcement of a VIP that is ${holding} ${isClaimed ? "leaves" : "is dropped"}`, () => {
+    bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1");
+    bench.addVip("10.9.0.1", holding);
+    const { action, counters } = bench.run("isat_egress", frame({ spa: OWNED, tpa: OWNED }));
+    assert.is(action, isClaimed ? "pass" : "drop");
+    assert.equal(counters, isClaimed ? { egress_claimed: 1 } : { egress_dropped: 1 });
+    bench.addVip("10.9.0.1", "owned");
+  });
+}
+
+test("a claim leaves where nobody counts the VIP's answers", () => {
+  bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1");
+  bench.maps.answers.deleteMany([{ ip: bytes(OWNED), ifindex: IFINDEX }]);
+  assert.equal(bench.run("isat_egress", frame({ spa: OWNED, tpa: OWNED })).counters, { egress_claimed: 1 });
+  bench.addVip("10.9.0.1", "owned");
+});
+
+/** What the ingress program leaves in skb->cb of an answer. */
+function markOfAnswer(): Uint8Array {
+  const cb = new Uint8Array(20);
+  const request = frame({ source: CLIENT, sha: CLIENT, spa: CLIENT_IP, tpa: OWNED });
+  assert.is(bench.run("isat_ingress", request, { cb }).action, "answer");
+  return cb;
+}
+
+test("an answer of isat's own is known by its mark, and leaves unread and uncounted", () => {
+  bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1");
+  const cb = markOfAnswer();
+  for (const spa of [OWNED, NOT_OWNED]) {
+    const claim = frame({ op: "00 02", spa });
+    const left = { action: "pass", counters: {}, frame: hex(claim), answers: {} };
+    assert.equal(bench.run("isat_egress", claim, { cb: cb.slice() }), left);
+  }
+});
+
+test("a mark with one bit of its 128 turned over is none", () => {
+  bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1");
+  const marked = hex(markOfAnswer().subarray(0, 16));
+  for (const [bit, other] of neighbours(marked)) {
+    const cb = new Uint8Array(20);
+    cb.set(bytes(other));
+    const { counters } = bench.run("isat_egress", frame({ op: "00 02", spa: NOT_OWNED }), { cb });
+    assert.equal(counters, { egress_dropped: 1 }, `bit ${bit}`);
+  }
+});
+
+test("a frame that is not answered is not marked", () => {
+  bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1");
+  for (const tpa of [NOT_OWNED, CLIENT_IP]) {
+    const cb = new Uint8Array(20);
+    bench.run("isat_ingress", frame({ source: CLIENT, sha: CLIENT, spa: CLIENT_IP, tpa }), { cb });
+    assert.equal(cb, new Uint8Array(20));
+  }
+});
 
 test.after(() => bench[Symbol.dispose]());
 test.run();

@@ -8,7 +8,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { findObject } from "../../src/kernel/object.ts";
-import { type Action, Bench, bytes, type Clock, type Counters, hex, IFINDEX, neighbours } from "./run.ts";
+import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
 
 const OUR_MAC = "02 15 a7 00 00 01";
 const ASKER = "02 00 5e 10 00 fe";
@@ -169,7 +169,15 @@ const rows: Row[] = [
 
   // row 7
   ...(
-    ["no entry", "never ticked", "never ticked, without limits", "gone", "gone, by limits in the wrong order"] as const
+    [
+      "no entry",
+      "never ticked",
+      "never ticked, and a peer was heard",
+      "never ticked, without limits",
+      "gone",
+      "gone, and a peer was heard long ago",
+      "gone, by limits in the wrong order",
+    ] as const
   ).flatMap((clock) => [
     { ...pass(`a VIP owned here passes where the interface is: ${clock}`, {}, { gone: 1 }), clock },
     { ...pass(`a VIP not owned here passes where the interface is: ${clock}`, { tpa: NOT_OWNED }, { gone: 1 }), clock },
@@ -226,6 +234,23 @@ const rows: Row[] = [
     clock: "fenced",
   },
 
+  ...(["fenced for as long, and a peer was heard", "not fenced for as long, and a peer was heard"] as const).map(
+    (clock): Row => ({
+      what: `a request for a VIP that another node owns is dropped where the node is: ${clock}`,
+      frame: request({ tpa: NOT_OWNED }),
+      action: "drop",
+      counters: { not_owned: 1 },
+      clock,
+    }),
+  ),
+  {
+    what: "a request for a VIP owned here is dropped past the fence, for as long as a peer is heard",
+    frame: request(),
+    action: "drop",
+    counters: { fenced: 1 },
+    clock: "fenced for as long, and a peer was heard",
+  },
+
   // row 10
   {
     what: "a broadcast request is answered",
@@ -242,6 +267,16 @@ const rows: Row[] = [
     out: ANSWER,
     clock: "ticked a moment after this frame",
   },
+  ...(["held", "past hold", "not fenced for as long, and a peer was heard"] as const).map(
+    (clock): Row => ({
+      what: `a request is answered where the node is: ${clock}`,
+      frame: request(),
+      action: "answer",
+      counters: { answered: 1 },
+      out: ANSWER,
+      clock,
+    }),
+  ),
   {
     what: "a unicast request to us is answered",
     frame: request({ destination: OUR_MAC }),
@@ -379,6 +414,20 @@ const order: { row: number; change?: Fields; clock?: Clock; action: Action; coun
   { row: 9, clock: "fenced", action: "drop", counters: { fenced: 1 } },
 ];
 
+/** Whether a VIP is answered that stands in the maps like this. */
+const holdings: [Holding, boolean][] = [
+  ["owned", true],
+  ["owned again", true],
+  ["owned, and yielded since", false],
+  ["owned, and yielded in that instant", false],
+  ["owned, without a claim", false],
+  ["claiming", false],
+  ["claiming, and yielded since", false],
+  ["leaving", true],
+  ["leaving, and yielded since", false],
+  ["left", false],
+];
+
 const bench = new Bench("isat-t-bpf-ingress-", process.argv[2] ?? findObject());
 bench.countVerdicts();
 bench.addVip("10.9.0.1", "owned");
@@ -416,6 +465,17 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
       );
     }
   });
+
+  for (const [holding, isAnswered] of holdings) {
+    test(`${program}: a VIP that is ${holding} is ${isAnswered ? "answered" : "dropped"}`, () => {
+      setClock();
+      bench.addVip("10.9.0.1", holding);
+      const { action, counters } = bench.run(program, request());
+      assert.is(action, isAnswered ? "answer" : "drop");
+      assert.equal(counters, isAnswered ? { answered: 1 } : { not_owned: 1 });
+      bench.addVip("10.9.0.1", "owned");
+    });
+  }
 
   test(`${program}: the time of a VIP's last answer is that of the answer`, () => {
     const key = { ip: bytes(OWNED), ifindex: IFINDEX };

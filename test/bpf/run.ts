@@ -1,5 +1,14 @@
-import type { InterfaceEntry, Verdicts } from "../../src/core/abi.ts";
-import { NO_VERDICTS, vipState } from "../../src/core/abi.ts";
+import {
+  answers,
+  type InterfaceEntry,
+  interfaceEntry,
+  nodeState,
+  type Verdicts,
+  type Vip,
+  verdicts,
+  vip,
+  vipState,
+} from "../../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import { formatMac } from "../../src/core/frame.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
@@ -24,7 +33,7 @@ const ACTIONS: Record<ProgramName, Record<number, Action>> = {
 export type Action = "pass" | "drop" | "answer";
 
 /** The names of the counters, of which an outcome shows those that rose. */
-export type Counters = Partial<Record<Exclude<keyof Verdicts, "interface">, number>>;
+export type Counters = Partial<Record<Exclude<keyof Verdicts, "interface" | "heard_ns" | "own_ns">, number>>;
 
 export interface Outcome {
   action: Action | `action ${number}`;
@@ -52,21 +61,73 @@ export function* neighbours(field: string): Generator<[bit: number, field: strin
   }
 }
 
+const SECOND = 1_000_000_000n;
+const HOUR = 3600n * SECOND;
+/** An age, and limits that it has passed. */
+const AGE = 1_000_000n;
+const PASSED = 1000n;
+
 /**
  * What the tick's age says, by limits so far from each other that neither the machine's uptime nor a pause of this process
- * plays a part.
+ * plays a part. Where a peer was heard, that was an hour from now: a moment ago, however long this takes.
  */
 export const CLOCKS = {
-  live: { age: 0n, fence: 3_600_000_000_000n, gone: 7_200_000_000_000n },
-  "ticked a moment after this frame": { age: -3_600_000_000_000n, fence: 1n, gone: 2n },
-  fenced: { age: 1_000_000n, fence: 1_000n, gone: 3_600_000_000_000n },
-  gone: { age: 1_000_000n, fence: 1_000n, gone: 2_000n },
-  "gone, by limits in the wrong order": { age: 1_000_000n, fence: 3_600_000_000_000n, gone: 2_000n },
-  "never ticked": { age: undefined, fence: 3_600_000_000_000n, gone: 7_200_000_000_000n },
+  live: { age: 0n, live: HOUR, hold: HOUR, fence: HOUR, gone: HOUR },
+  "ticked a moment after this frame": { age: -HOUR, live: 1n, hold: 1n, fence: 1n, gone: 2n },
+  held: { age: AGE, live: PASSED, hold: HOUR, fence: HOUR, gone: HOUR },
+  "past hold": { age: AGE, live: PASSED, hold: PASSED, fence: HOUR, gone: HOUR },
+  fenced: { age: AGE, live: PASSED, hold: PASSED, fence: PASSED, gone: HOUR },
+  gone: { age: AGE, live: PASSED, hold: PASSED, fence: PASSED, gone: PASSED },
+  "gone, and a peer was heard long ago": { age: AGE, live: 1n, hold: 1n, fence: 1n, gone: PASSED, heard: -AGE },
+  "gone, by limits in the wrong order": { age: AGE, live: HOUR, hold: HOUR, fence: HOUR, gone: PASSED },
+  "fenced for as long, and a peer was heard": { age: AGE, live: 1n, hold: 1n, fence: PASSED, gone: PASSED, heard: HOUR },
+  "not fenced for as long, and a peer was heard": { age: AGE, live: 1n, hold: 1n, fence: HOUR, gone: 1n, heard: HOUR },
+  "never ticked": { age: undefined, live: HOUR, hold: HOUR, fence: HOUR, gone: HOUR },
+  "never ticked, and a peer was heard": { age: undefined, live: 1n, hold: 1n, fence: HOUR, gone: HOUR, heard: HOUR },
   // CLOCK_BOOTTIME of a machine is less than 2^62 ns: no limit is ever reached
-  "never ticked, without limits": { age: undefined, fence: 2n ** 63n, gone: 2n ** 63n },
-} as const;
+  "never ticked, without limits": { age: undefined, live: 2n ** 63n, hold: 2n ** 63n, fence: 2n ** 63n, gone: 2n ** 63n },
+} as const satisfies Record<string, ClockState>;
+interface ClockState {
+  /** Of the last tick, ns; undefined: there was none. */
+  age: bigint | undefined;
+  live: bigint;
+  hold: bigint;
+  fence: bigint;
+  gone: bigint;
+  /** When a peer was last heard, ns from now; undefined: never. */
+  heard?: bigint;
+}
 export type Clock = keyof typeof CLOCKS;
+
+/** What `vips` and `answers` say of an address, at a time. */
+type At = (now: bigint) => { entry: Partial<Vip>; yielded: bigint };
+const { NOT_OWNED, OWNED, CLAIMING, LEAVING } = vipState;
+
+export const HOLDINGS = {
+  owned: (now) => ({ entry: { state: OWNED, claim_ns: now }, yielded: 0n }),
+  "owned again": (now) => ({ entry: { state: OWNED, claim_ns: now }, yielded: now - 1n }),
+  "owned, and yielded since": (now) => ({ entry: { state: OWNED, claim_ns: now - 1n }, yielded: now }),
+  "owned, and yielded in that instant": (now) => ({ entry: { state: OWNED, claim_ns: now }, yielded: now }),
+  "owned, without a claim": () => ({ entry: { state: OWNED, claim_ns: 0n }, yielded: 0n }),
+  "not owned": (now) => ({ entry: { state: NOT_OWNED, claim_ns: now }, yielded: 0n }),
+  claiming: (now) => ({ entry: { state: CLAIMING, claim_ns: now }, yielded: 0n }),
+  "claiming, and yielded since": (now) => ({ entry: { state: CLAIMING, claim_ns: now - 1n }, yielded: now }),
+  leaving: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now + HOUR }, yielded: 0n }),
+  "leaving, and yielded since": (now) => ({
+    entry: { state: LEAVING, claim_ns: now - 1n, until_ns: now + HOUR },
+    yielded: now,
+  }),
+  left: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now }, yielded: 0n }),
+} as const satisfies Record<string, At>;
+export type Holding = keyof typeof HOLDINGS;
+
+/** What a program at TC is given beside the frame, and leaves behind: skb->cb, 20 bytes. */
+export interface Context {
+  readonly cb: Uint8Array;
+}
+/** struct __sk_buff */
+const SKB_SIZE = 192;
+const SKB_CB = 48;
 
 /** One loaded object with maps of its own, and programs that are run on frames. */
 export class Bench implements Disposable {
@@ -81,31 +142,41 @@ export class Bench implements Disposable {
     this.maps = this.#object.maps;
   }
 
-  /** The interface on which the frames arrive; undefined removes it. */
-  setInterface(clock: Clock | undefined, mac: Uint8Array, address = "0.0.0.0"): void {
+  /** The interface on which the frames arrive, of a live node if its clock is; undefined removes it. */
+  setInterface(
+    clock: Clock | undefined,
+    mac: Uint8Array,
+    address = "0.0.0.0",
+    more: Partial<InterfaceEntry> = {},
+  ): void {
     this.maps.interfaces.deleteMany([IFINDEX]);
     if (clock === undefined) return;
-    const { age, fence, gone } = CLOCKS[clock];
-    const entry: InterfaceEntry = {
+    const { age, live, hold, fence, gone, heard }: ClockState = CLOCKS[clock];
+    const entry = interfaceEntry.of({
       name: "test0",
       mac_text: formatMac(mac),
       mac,
       address: addressBytes(parseAddress(address)),
-      netns: 0,
-      vlan_strip_off: false,
+      state: nodeState.LIVE,
       tick_ns: age === undefined ? 0n : bootTime() - age,
+      live_ns: live,
+      hold_ns: hold,
       fence_ns: fence,
       gone_ns: gone,
-    };
+      ...more,
+    });
     this.maps.interfaces.set(IFINDEX, entry);
+    const counters = this.maps.verdicts.get(IFINDEX);
+    const heard_ns = heard === undefined ? 0n : bootTime() + heard;
+    if (counters && counters.heard_ns !== heard_ns) this.maps.verdicts.set(IFINDEX, { ...counters, heard_ns });
   }
 
   /** Manages an address, and counts for it. */
-  addVip(address: string, state: "owned" | "not owned", ifindex = IFINDEX): void {
+  addVip(address: string, holding: Holding, ifindex = IFINDEX, bid = 0n): void {
     const key = { ip: addressBytes(parseAddress(address)), ifindex };
-    const isOwned = state === "owned";
-    this.maps.vips.set(key, { state: isOwned ? vipState.OWNED : vipState.NOT_OWNED, interface: "test0" });
-    this.maps.answers.set(key, { answered: 0n, last_answer_ns: 0n });
+    const { entry, yielded } = HOLDINGS[holding](bootTime());
+    this.maps.vips.set(key, vip.of({ interface: "test0", bid, ...entry }));
+    this.maps.answers.set(key, answers.of({ yielded_ns: yielded }));
   }
 
   /** Manages nothing any more. */
@@ -115,14 +186,14 @@ export class Bench implements Disposable {
 
   /** Begins to count the verdicts of the interface. */
   countVerdicts(): void {
-    this.maps.verdicts.set(IFINDEX, { ...NO_VERDICTS, interface: "test0" });
+    this.maps.verdicts.set(IFINDEX, verdicts.of({ interface: "test0" }));
   }
 
   /** Runs the program once on the frame, which has 14 bytes at least: the kernel runs it on no less. */
-  run(program: ProgramName, frame: Uint8Array): Outcome {
+  run(program: ProgramName, frame: Uint8Array, context?: Context): Outcome {
     const countersBefore = this.#counters();
     const answersBefore = this.#answers();
-    const { returned, out } = this.#testRun(program, frame);
+    const { returned, out } = this.#testRun(program, frame, context);
     const counters = this.#counters();
     const answers = this.#answers();
     return {
@@ -133,7 +204,7 @@ export class Bench implements Disposable {
     };
   }
 
-  #testRun(program: ProgramName, frame: Uint8Array): { returned: number; out: Uint8Array } {
+  #testRun(program: ProgramName, frame: Uint8Array, context?: Context): { returned: number; out: Uint8Array } {
     const out = new Uint8Array(frame.length + 256);
     const options = new Uint8Array(80); // struct bpf_test_run_opts
     const view = new DataView(options.buffer);
@@ -143,15 +214,22 @@ export class Bench implements Disposable {
     view.setUint32(24, frame.length, true);
     view.setUint32(28, out.length, true);
     view.setInt32(60, 1, true); // repeat
+    const skb = new Uint8Array(SKB_SIZE);
+    if (context) {
+      skb.set(context.cb, SKB_CB);
+      for (const at of [32, 40]) view.setBigUint64(at, ffi.address(skb), true); // in and out
+      for (const at of [48, 52]) view.setUint32(at, skb.length, true);
+    }
     check(
       `Cannot run ${program} on ${frame.length} bytes`,
       libbpf.bpf_prog_test_run_opts(this.#object.programs[program].number, options),
     );
+    context?.cb.set(skb.subarray(SKB_CB, SKB_CB + context.cb.length));
     return { returned: view.getInt32(56, true), out: out.slice(0, view.getUint32(28, true)) };
   }
 
   #counters(): Record<string, bigint> {
-    const { interface: _name, ...counters } = this.maps.verdicts.get(IFINDEX) ?? { interface: "" };
+    const { interface: _name, heard_ns, own_ns, ...counters } = this.maps.verdicts.get(IFINDEX) ?? verdicts.of({});
     return counters;
   }
 

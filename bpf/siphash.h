@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * SipHash-2-4 (Aumasson and Bernstein, 2012) over a frame that is whole pairs of words, as every frame of wire.h is up to
+ * its tag. Words are little-endian, as the machine is.
+ */
+#ifndef ISAT_SIPHASH_H
+#define ISAT_SIPHASH_H
+
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
+#define PAIR 16
+
+struct siphash {
+	__u64 v0, v1, v2, v3;
+};
+
+static __always_inline __u64 rotate(__u64 value, int bits)
+{
+	return (value << bits) | (value >> (64 - bits));
+}
+
+static __always_inline void sip_round(struct siphash *s)
+{
+	s->v0 += s->v1;
+	s->v1 = rotate(s->v1, 13) ^ s->v0;
+	s->v0 = rotate(s->v0, 32);
+	s->v2 += s->v3;
+	s->v3 = rotate(s->v3, 16) ^ s->v2;
+	s->v0 += s->v3;
+	s->v3 = rotate(s->v3, 21) ^ s->v0;
+	s->v2 += s->v1;
+	s->v1 = rotate(s->v1, 17) ^ s->v2;
+	s->v2 = rotate(s->v2, 32);
+}
+
+static __always_inline void sip_word(struct siphash *s, __u64 word)
+{
+	s->v3 ^= word;
+	sip_round(s);
+	sip_round(s);
+	s->v0 ^= word;
+}
+
+/* Of `pairs` pairs of words, at most `most` (a constant), from `at` on; the caller has made sure that they are there. */
+static __always_inline __u64 siphash(const void *at, const void *end, __u64 k0, __u64 k1, __u32 pairs, __u32 most)
+{
+	struct siphash s = {
+		k0 ^ 0x736f6d6570736575,
+		k1 ^ 0x646f72616e646f6d,
+		k0 ^ 0x6c7967656e657261,
+		k1 ^ 0x7465646279746573,
+	};
+	__u32 i;
+
+	for (i = 0; i < most && i < pairs && at + PAIR <= end; i++) {
+		sip_word(&s, *(const __u64 *)at);
+		sip_word(&s, *(const __u64 *)(at + 8));
+		at += PAIR;
+	}
+	/* The last word ends in the length's lowest byte; before that there is nothing left over. */
+	sip_word(&s, (__u64)(PAIR * pairs & 255) << 56);
+	s.v2 ^= 255;
+	sip_round(&s);
+	sip_round(&s);
+	sip_round(&s);
+	sip_round(&s);
+	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
+#endif

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the nodes say to each other (wire.h), and what a kernel makes of it: probes and claims are answered here, so that
+ * a node whose control plane is busy, stopped or dead still says how it is and still gives VIPs away. Nothing here
+ * knows whether it runs at TC or at XDP. docs/wire.md has the rules with their reasons.
+ */
+#ifndef ISAT_SPEAK_H
+#define ISAT_SPEAK_H
+
+#include "decide.h"
+#include "siphash.h"
+#include "wire.h"
+
+#define SECOND 1000000000ULL
+#define FRESH (5 * SECOND)          /* a frame that gives back an older stamp of ours was recorded */
+#define ECHO_PAUSE SECOND           /* a peer that was silent for longer is news, and may have rebooted */
+#define OWN_PAUSE (SECOND / 100)    /* between two frames of our own name that are passed on */
+
+#define WIRE_LEAST (sizeof(struct wire) + WIRE_TAG)
+#define WIRE_MOST (WIRE_LEAST + WIRE_MAX_CLAIMS * sizeof(struct wire_claim))
+#define MOST_PAIRS ((WIRE_MOST - WIRE_TAG) / PAIR)
+
+/* What becomes of a frame. */
+enum action {
+	PASS, /* on to user space */
+	STOP, /* dropped: all that it says is in the maps */
+	TURN, /* turned round and sent back */
+};
+
+/* The pairs of words before the tag. */
+static __always_inline __u32 pairs_of(const struct wire *frame)
+{
+	return sizeof(struct wire) / PAIR + frame->count;
+}
+
+/* The key that signs; without it this node does not speak, and passes every frame unread. */
+static __always_inline const struct wire_key *signing_key(void)
+{
+	__u32 first = 0;
+	const struct wire_key *key = bpf_map_lookup_elem(&keys, &first);
+
+	return key && (key->k0 | key->k1) ? key : NULL;
+}
+
+static __always_inline const struct wire_key *key_of(__u8 id)
+{
+	__u32 i;
+
+#pragma unroll
+	for (i = 0; i < ISAT_MAX_KEYS; i++) {
+		__u32 place = i;
+		const struct wire_key *key = bpf_map_lookup_elem(&keys, &place);
+
+		if (key && key->id == id && (key->k0 | key->k1))
+			return key;
+	}
+	return NULL;
+}
+
+/* All that can be said of a frame before its tag is computed; the caller has made sure that the header is there. */
+static __always_inline bool is_plausible(const struct wire *frame, const struct interface *interface)
+{
+	if (frame->version != WIRE_VERSION || frame->type < WIRE_PROBE || frame->type > WIRE_NOTICE)
+		return false;
+	if (frame->count > (frame->type < WIRE_CLAIM ? 0 : WIRE_MAX_CLAIMS))
+		return false;
+	return is_broadcast(frame->destination) || same_mac(frame->destination, interface->mac);
+}
+
+/*
+ * Where the tag stands: behind the claims, and right before the end. NULL where the frame is shorter or longer.
+ * Two comparisons, because without CAP_PERFMON the verifier refuses to compare a pointer with the end for equality. Not
+ * inlined, which puts the types of wire.h into the object's BTF.
+ */
+static __noinline __u64 *tag_behind(struct wire_claim *claim, const void *end, __u32 count)
+{
+	__u32 i;
+
+	for (i = 0; i < WIRE_MAX_CLAIMS && i < count; i++) {
+		if ((void *)(claim + 1) > end)
+			return NULL;
+		claim++;
+	}
+	if ((void *)claim + WIRE_TAG > end || (void *)claim + WIRE_TAG + 1 <= end)
+		return NULL;
+	return (void *)claim;
+}
+
+/* What this node is to its peers: what its control plane said last, and how long ago. */
+static __always_inline enum node_state state_of(const struct interface *interface, __u64 now)
+{
+	__u64 age = since(interface->tick_ns, now);
+
+	if (interface->tick_ns == 0)
+		return JOINING;
+	if (age >= interface->hold_ns)
+		return PAST_HOLD;
+	if (interface->state == LIVE && age >= interface->live_ns)
+		return HELD;
+	return interface->state;
+}
+
+/* Of the sender's clock or ours, in nanoseconds: whether it is one of the last five seconds' of this node's clock. */
+static __always_inline bool is_fresh(__u64 stamp, __u64 now)
+{
+	return stamp != 0 && stamp <= now && now - stamp < FRESH;
+}
+
+/* The entry of a peer, made where there is none; NULL where the map is full. */
+static __always_inline struct peer *enter(const struct peer_key *key)
+{
+	struct peer *peer = bpf_map_lookup_elem(&peers, key);
+	struct peer unknown = {};
+
+	if (peer)
+		return peer;
+	bpf_map_update_elem(&peers, key, &unknown, BPF_NOEXIST); /* another CPU may have been first */
+	return bpf_map_lookup_elem(&peers, key);
+}
+
+static __always_inline void describe(struct peer *peer, const struct wire *frame)
+{
+	__builtin_memcpy(peer->node, frame->name, sizeof(peer->node));
+	__builtin_memcpy(peer->mac, frame->source, 6);
+	peer->state = frame->state;
+	peer->source_stale = frame->flags & WIRE_SOURCE_STALE;
+	peer->speaks = frame->speaks;
+	peer->instance = frame->instance;
+}
+
+static __always_inline bool is_nonce(const struct interface *interface, const struct peer_key *key, __u64 nonce)
+{
+	const struct probe *probe;
+
+	if (nonce == 0)
+		return false;
+	if (nonce == interface->hello_nonce || nonce == interface->last_hello_nonce)
+		return true;
+	probe = bpf_map_lookup_elem(&probes, key);
+	return probe && (nonce == probe->nonce || nonce == probe->last_nonce);
+}
+
+/* An answer to a probe of ours: the one word on what a peer is. */
+static __always_inline enum verdict take_echo(const struct wire *frame, const struct interface *interface,
+					      const struct peer_key *key, __u64 now, enum action *action)
+{
+	bool stale = frame->flags & WIRE_SOURCE_STALE, knows_us = frame->flags & WIRE_KNOWN;
+	struct peer *peer;
+	__u64 silent;
+
+	if (frame->to != interface->instance || !is_nonce(interface, key, frame->nonce))
+		return WIRE_STALE;
+	peer = enter(key);
+	if (!peer)
+		return WIRE_TAKEN;
+
+	/*
+	 * One probe, played to the peer again, makes it echo again: of the echoes to one nonce the latest counts. A clock
+	 * that went back is that of a machine that has rebooted, and was silent meanwhile.
+	 */
+	silent = since(peer->echoed_ns, now);
+	if (silent <= ECHO_PAUSE && frame->stamp < peer->stamp_ns)
+		return WIRE_STALE;
+	if (silent > ECHO_PAUSE || peer->echoed_ns == 0 || peer->instance != frame->instance ||
+	    peer->state != frame->state || peer->source_stale != stale || peer->knows_us != knows_us ||
+	    peer->speaks != frame->speaks || !same_mac(peer->mac, frame->source))
+		*action = PASS;
+	describe(peer, frame);
+	peer->knows_us = knows_us;
+	peer->stamp_ns = frame->stamp;
+	peer->tick_age_ms = frame->tick_age * 100;
+	peer->echoed_ns = now;
+	peer->heard_ns = now;
+	__sync_fetch_and_add(&peer->echoes, 1);
+	return WIRE_TAKEN;
+}
+
+/* Whether a claim or notice is later than the one that was taken last; from then on it is the last. */
+static __always_inline bool take_turn(struct peer *peer, __u64 stamp, __u64 nonce)
+{
+	bool is_later;
+
+	bpf_spin_lock(&peer->lock);
+	is_later = stamp > peer->taken_stamp_ns || (stamp == peer->taken_stamp_ns && nonce > peer->taken_nonce);
+	if (is_later) {
+		peer->taken_stamp_ns = stamp;
+		peer->taken_nonce = nonce;
+	}
+	bpf_spin_unlock(&peer->lock);
+	return is_later;
+}
+
+/* A claim, or a notice. */
+static __always_inline enum verdict take_word(const struct wire *frame, const struct interface *interface,
+					      const struct peer_key *key, __u64 now, enum action *action)
+{
+	__u64 stamp = frame->stamp, nonce = frame->nonce;
+	struct peer *peer;
+
+	if (frame->to != interface->instance || !is_fresh(stamp, now))
+		return WIRE_STALE;
+	peer = bpf_map_lookup_elem(&peers, key);
+	if (!peer || peer->instance != frame->instance || !take_turn(peer, stamp, nonce))
+		return WIRE_STALE;
+	peer->heard_ns = now;
+	*action = frame->type == WIRE_CLAIM ? TURN : PASS;
+	return WIRE_TAKEN;
+}
+
+/*
+ * An answer to a claim of ours: user space knows which it has made, so playing one again changes nothing. The nonces of
+ * claims are readings of our own clock.
+ */
+static __always_inline enum verdict take_reply(const struct wire *frame, const struct interface *interface,
+					       const struct peer_key *key, __u64 now, enum action *action)
+{
+	struct peer *peer;
+
+	if (frame->to != interface->instance || !is_fresh(frame->nonce, now))
+		return WIRE_STALE;
+	peer = bpf_map_lookup_elem(&peers, key);
+	if (!peer)
+		return WIRE_STALE;
+	peer->heard_ns = now;
+	*action = PASS;
+	return WIRE_TAKEN;
+}
+
+/*
+ * A probe proves that its sender lives where it gives back a late stamp of ours. What its sender is, only an echo tells:
+ * a probe can be played again for as long as its stamp is fresh.
+ */
+static __always_inline bool is_heard_by_probe(const struct wire *frame, const struct interface *interface,
+					      const struct peer_key *key, __u64 now)
+{
+	struct peer *peer;
+
+	if (frame->to != interface->instance || !is_fresh(frame->stamp, now))
+		return false;
+	peer = enter(key);
+	if (!peer)
+		return false;
+	if (peer->echoed_ns == 0)
+		describe(peer, frame);
+	peer->heard_ns = now;
+	return true;
+}
+
+/* What an authentic frame says, and what becomes of it. */
+static __always_inline enum verdict hear(const struct wire *frame, const struct interface *interface, __u32 ifindex,
+					 __u64 now, enum action *action)
+{
+	struct verdicts *counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	struct peer_key key = { .node = frame->node, .ifindex = ifindex };
+	__u8 type = frame->type;
+	enum verdict verdict;
+	bool is_heard;
+
+	*action = STOP;
+	if (frame->node == interface->node) {
+		/* Another node of our name learns by our echo that the name is taken. */
+		if (type == WIRE_PROBE && frame->instance != interface->instance) {
+			*action = TURN;
+		} else if (counters && since(counters->own_ns, now) >= OWN_PAUSE) {
+			counters->own_ns = now;
+			*action = PASS;
+		}
+		return WIRE_OWN;
+	}
+
+	if (type == WIRE_PROBE) {
+		*action = TURN;
+		is_heard = is_heard_by_probe(frame, interface, &key, now);
+		verdict = WIRE_ECHOED;
+	} else {
+		if (type == WIRE_ECHO)
+			verdict = take_echo(frame, interface, &key, now, action);
+		else if (type == WIRE_REPLY)
+			verdict = take_reply(frame, interface, &key, now, action);
+		else
+			verdict = take_word(frame, interface, &key, now, action);
+		is_heard = verdict == WIRE_TAKEN;
+	}
+	if (is_heard && counters)
+		counters->heard_ns = now;
+	return verdict;
+}
+
+/*
+ * One VIP of a claim. A yield is recorded even where nothing was held: a claim that was granted to somebody else must
+ * beat one of ours that began earlier, and whose control plane was asleep. A global function, verified once.
+ */
+__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bid, __u64 now, __u32 defends)
+{
+	struct vip_key key = { .ifindex = ifindex };
+	struct verdicts *counters;
+	struct answers *answered;
+	struct vip *vip;
+	bool holds;
+
+	__builtin_memcpy(key.ip, &ip, 4);
+	vip = bpf_map_lookup_elem(&vips, &key);
+	if (!vip)
+		return FREE;
+	answered = bpf_map_lookup_elem(&answers, &key);
+	holds = is_current(vip, answered) && (vip->state == OWNED || vip->state == CLAIMING ||
+					      (vip->state == LEAVING && now < vip->until_ns));
+	if (holds && vip->state != LEAVING && defends && bid >= vip->bid)
+		return MINE;
+	/* What cannot be recorded cannot be given away. */
+	if (!answered)
+		return holds ? MINE : FREE;
+
+	answered->yielded_ns = now > vip->claim_ns ? now : vip->claim_ns;
+	if (!holds)
+		return FREE;
+	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	if (counters)
+		__sync_fetch_and_add(&counters->yielded, 1);
+	return vip->state == CLAIMING ? FREE : FREED;
+}
+
+/* Whether this node keeps what is claimed by a worse bid: only while it lives and knows what is wanted. */
+static __always_inline bool is_defending(const struct interface *interface, __u64 now)
+{
+	return state_of(interface, now) == LIVE && !interface->source_stale;
+}
+
+/* The header of the answer to a probe or a claim. Not inlined, for BTF's sake, as tag_behind(). */
+static __noinline void introduce(struct wire *answer, const struct wire *asked, const struct interface *interface,
+				 enum wire_type type, __u64 now)
+{
+	__u64 tick_age = since(interface->tick_ns, now) / (SECOND / 10);
+
+	/* In whole words and before all else: see turn_round(). */
+	__builtin_memset(answer, 0, sizeof(*answer));
+	asm volatile("" : : "r"(answer) : "memory");
+	__builtin_memcpy(answer->destination, asked->source, 6);
+	__builtin_memcpy(answer->source, interface->mac, 6);
+	answer->protocol = bpf_htons(ETH_P_ISAT);
+	answer->version = WIRE_VERSION;
+	answer->type = type;
+	answer->state = state_of(interface, now);
+	answer->flags = interface->source_stale ? WIRE_SOURCE_STALE : 0;
+	answer->speaks = WIRE_VERSION;
+	answer->count = asked->count;
+	answer->tick_age = interface->tick_ns == 0 || tick_age > 65535 ? 65535 : tick_age;
+	answer->node = interface->node;
+	answer->instance = interface->instance;
+	answer->to = asked->instance;
+	answer->nonce = asked->nonce;
+	answer->stamp = now;
+	__builtin_memcpy(answer->name, interface->node_name, sizeof(answer->name));
+}
+
+/* Whether the control plane here counts with the speaker that asks. */
+static __always_inline bool is_known(const struct wire *asked, __u32 ifindex)
+{
+	struct peer_key key = { .node = asked->node, .ifindex = ifindex };
+	const struct probe *probe = bpf_map_lookup_elem(&probes, &key);
+
+	return probe && probe->instance == asked->instance;
+}
+
+static __always_inline void answer_wire(struct wire *answer, const struct wire *asked, const struct interface *interface,
+					const struct wire_key *key, __u32 ifindex, __u64 now)
+{
+	introduce(answer, asked, interface, asked->type == WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY, now);
+	answer->key_id = key->id;
+	if (is_known(asked, ifindex))
+		answer->flags |= WIRE_KNOWN;
+}
+
+#endif

@@ -1,0 +1,43 @@
+/** Frames of the wire protocol (bpf/wire.h), built and read for the tests. */
+import { type WireClaim, type WireHeader, type WireKey, wireClaim, wireHeader } from "../../src/core/abi.ts";
+import { siphash } from "./siphash.ts";
+
+export const ETH_P_ISAT = Uint8Array.of(0x88, 0xb5);
+const TAG = 8;
+
+const keyBytes = ({ k0, k1 }: WireKey) => new Uint8Array(BigUint64Array.of(k0, k1).buffer);
+
+/** The frame with its last eight bytes made the tag of all before them. */
+export function sign(frame: Uint8Array, key: WireKey): Uint8Array {
+  const signed = frame.slice();
+  const hash = siphash(keyBytes(key), signed.subarray(0, -TAG));
+  new DataView(signed.buffer).setBigUint64(signed.length - TAG, hash, true);
+  return signed;
+}
+
+export const isSigned = (frame: Uint8Array, key: WireKey): boolean =>
+  Buffer.compare(sign(frame, key), frame) === 0;
+
+/** A signed frame: the header, with as many claims as it says where `count` is not given, and the tag. */
+export function speak(header: Partial<WireHeader>, key: WireKey, claims: readonly Partial<WireClaim>[] = []): Uint8Array {
+  const whole = wireHeader.of({
+    protocol: ETH_P_ISAT,
+    version: 1,
+    key_id: key.id,
+    speaks: 1,
+    count: claims.length,
+    ...header,
+  });
+  const parts = [wireHeader.encode(whole), ...claims.map((claim) => wireClaim.encode(wireClaim.of(claim)))];
+  return sign(Uint8Array.from([...parts, new Uint8Array(TAG)].flatMap((part) => [...part])), key);
+}
+
+/** What a frame that is long enough says. */
+export function understand(frame: Uint8Array): { header: WireHeader; claims: WireClaim[] } {
+  const header = wireHeader.decode(frame);
+  const claims = Array.from({ length: header.count }, (_, i) => {
+    const at = wireHeader.size + i * wireClaim.size;
+    return wireClaim.decode(frame.subarray(at, at + wireClaim.size));
+  });
+  return { header, claims };
+}
