@@ -13,7 +13,7 @@ import { driverOf, stripsVlanTags } from "./link/ethtool.ts";
 import { type Filter, readFilters, readXdpFeatures } from "./link/hooked.ts";
 import { type Link, Links } from "./link/links.ts";
 import { type Facts, type Finding, type InterfaceFacts, judge } from "./observe/doctor.ts";
-import { makePlan, type Plan, resolveInterfaces } from "./plan.ts";
+import { everybody, makePlan, type Plan, resolveInterfaces } from "./plan.ts";
 import { fileDemand } from "./source/file.ts";
 
 /** The message of what `body` throws; undefined where it throws nothing. */
@@ -66,8 +66,7 @@ export function examineMachine(path: string): Finding[] {
   let plan: Plan | undefined;
   const refused = refusalOf(() => {
     const demand = fileDemand(config.source);
-    const all = demand.nodes.map(({ name }) => name);
-    plan = makePlan(resolveInterfaces(config, links), demand, links.read(), () => all, "strict");
+    plan = makePlan(resolveInterfaces(config, links), demand, links.read(), everybody(demand), "strict");
   });
   const jit = readText("/proc/sys/net/core/bpf_jit_enable");
   let ownIds = new Set<number>(); // none where they cannot be read: doctor tells why in lines of its own

@@ -2,11 +2,19 @@ import type { Config } from "./config.ts";
 import { MAX_INTERFACES } from "./core/abi.ts";
 import { formatAddress } from "./core/address.ts";
 import type { Demand, VipRange } from "./core/demand.ts";
-import { type Entries, entriesOf, matches, type View } from "./core/ownership.ts";
+import { type AnnouncingInterface, type Entries, entriesOf, matches, type View } from "./core/ownership.ts";
 import { type Link, type Links, refusal } from "./link/links.ts";
 
 /** A configuration that says where to announce. */
 export type ResolvedConfig = Config & { interfaces: string[] };
+
+/** Nothing is known yet of who may own. */
+export const UNKNOWN = () => ({ candidates: undefined, held: [] });
+
+/** Static membership: every node listed is alive. */
+export const everybody =
+  ({ nodes }: Demand) =>
+  () => ({ candidates: nodes.map(({ name }) => name), held: [] });
 
 /** What a configuration and this machine's links come to. */
 export interface Plan {
@@ -88,7 +96,7 @@ function outside({ vips }: Demand, links: readonly Link[]): string[] {
 
 /**
  * What is to be, computed from what is: no I/O, and nothing is changed.
- * @param candidates the nodes that may own what is announced on a link; undefined: not known yet
+ * @param candidates the nodes that may own what is announced on a link
  * @param before the plan of the last time: what has not changed since is not worked out anew
  * @param mode strict: for a configuration, which is refused where it does not fit this machine; lenient: for links that
  * changed under a configuration that stands
@@ -98,7 +106,7 @@ export function makePlan(
   config: ResolvedConfig,
   demand: Demand,
   links: readonly Link[],
-  candidates: (link: Link) => readonly string[] | undefined,
+  candidates: (link: Link) => Pick<AnnouncingInterface, "candidates" | "held">,
   mode: "strict" | "lenient",
   before?: Plan,
 ): Plan {
@@ -108,7 +116,7 @@ export function makePlan(
   const view: View = {
     self: config.node,
     vips: demand.vips,
-    interfaces: chosen.map((link) => ({ ifindex: link.ifindex, name: link.name, candidates: candidates(link) })),
+    interfaces: chosen.map((link) => ({ ifindex: link.ifindex, name: link.name, ...candidates(link) })),
   };
   const warnings = [...problems, ...outside(demand, chosen)];
   return { config, demand, links: chosen, view, entries: entriesOf(view, before), warnings };

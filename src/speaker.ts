@@ -22,7 +22,7 @@ import { Members } from "./membership/members.ts";
 import { type SelfStanding, WireMembership } from "./membership/wire.ts";
 import type { Log } from "./observe/log.ts";
 import { LIVE } from "./observe/status.ts";
-import { makePlan, type Plan, type ResolvedConfig, resolveInterfaces } from "./plan.ts";
+import { everybody, makePlan, type Plan, type ResolvedConfig, resolveInterfaces, UNKNOWN } from "./plan.ts";
 
 /** How often the kernel's state is verified and the tick stamped, ms. */
 const TICK = 500;
@@ -93,7 +93,7 @@ export class Speaker implements Disposable {
     const resolved = resolveInterfaces(config, this.#links);
     this.#firstInterfaces = resolved.interfaces;
     this.#devices = this.#links.read();
-    makePlan(resolved, demand, this.#devices, () => undefined, "strict"); // what does not fit is told before all else
+    makePlan(resolved, demand, this.#devices, UNKNOWN, "strict"); // what does not fit is told before all else
     const keys = config.membership.kind === "wire" ? readWireKeys(config.membership.keys) : [];
     this.#kernel = stack.use(new Kernel(config.pinDir));
     this.#socket = stack.use(new PacketSocket());
@@ -101,7 +101,7 @@ export class Speaker implements Disposable {
     this.#table = new VipTable(this.#kernel.maps);
     this.#points = pointsOf(config.hook === "auto" ? (hasTcx() ? "tcx" : "tc") : config.hook);
     const nothing = { ...demand, vips: [] };
-    this.#plan = makePlan(resolved, nothing, this.#devices, () => undefined, "lenient");
+    this.#plan = makePlan(resolved, nothing, this.#devices, UNKNOWN, "lenient");
     this.#plan = { ...this.#plan, links: [] };
     if (config.membership.kind === "wire") this.#company = this.#meet(config, keys, stack);
     try {
@@ -253,16 +253,13 @@ export class Speaker implements Disposable {
   /** What is to be, with who is alive now. */
   #draft(config: ResolvedConfig, demand: Demand, mode: "strict" | "lenient"): Plan {
     const devices = this.#devices.filter(({ ifindex }) => !this.#doubled.has(ifindex));
-    const candidates = (link: Link) => {
-      if (!this.#company) return demand.nodes.map(({ name }) => name); // static: every node listed is alive
-      return this.#company.members.candidates(link);
-    };
     const { members } = this.#company ?? {};
     if (members) {
       members.nodes = demand.nodes;
       // Once without: peers are looked for on the links that are chosen, and only then is it known who they are.
-      members.links = makePlan(config, { ...demand, vips: [] }, devices, () => undefined, "lenient").links;
+      members.links = makePlan(config, { ...demand, vips: [] }, devices, UNKNOWN, "lenient").links;
     }
+    const candidates = members ? (link: Link) => members.candidates(link) : everybody(demand);
     const plan = makePlan(config, demand, devices, candidates, mode, this.#plan);
     return members ? { ...plan, warnings: [...plan.warnings, ...members.warnings] } : plan;
   }
@@ -293,8 +290,8 @@ export class Speaker implements Disposable {
 
   #checkReady(): void {
     const { wire, claims } = this.#company ?? {};
-    const hasJoined = this.#plan.links.every(({ ifindex, isUp }) => !isUp || (wire?.isJoined(ifindex) ?? true));
-    if (hasJoined && (claims?.isIdle ?? true)) this.#ready.resolve();
+    const hasSettled = this.#plan.links.every(({ ifindex, isUp }) => !isUp || (wire?.isSettled(ifindex) ?? true));
+    if (hasSettled && (claims?.isIdle ?? true)) this.#ready.resolve();
   }
 
   /** What this node is on the interface, as its kernel would say it. */
@@ -302,8 +299,10 @@ export class Speaker implements Disposable {
     const entry = this.#entries.get(ifindex);
     const sourceStale = this.#isSourceStale;
     if (!entry) return { state: nodeState.JOINING, sourceStale };
-    const age = bootTime() - entry.tick_ns;
-    if (entry.state !== nodeState.LIVE || age < entry.live_ns) return { state: entry.state, sourceStale };
+    // From the moment it has joined, whether it has ticked since or not.
+    const state = this.#company?.wire.isJoined(ifindex) ? this.#stateOf(ifindex) : entry.state;
+    const age = state === entry.state ? bootTime() - entry.tick_ns : 0n;
+    if (state !== nodeState.LIVE || age < entry.live_ns) return { state, sourceStale };
     return { state: age < entry.hold_ns ? nodeState.HELD : nodeState.PAST_HOLD, sourceStale };
   }
 

@@ -47,7 +47,10 @@ export function difference(
     const { state } = next;
     const isOver = state === vipState.LEAVING && next.untilNs <= now;
     if (isOver) next = NOT_HELD;
-    if (wish === Wish.nobody) next = state === vipState.NOT_OWNED ? next : NOT_HELD;
+    if (wish === Wish.held) {
+      if (state === vipState.LEAVING && !isOver) next = { ...next, state: vipState.OWNED, untilNs: 0n };
+      else if (state === vipState.CLAIMING) next = NOT_HELD;
+    } else if (wish === Wish.nobody) next = state === vipState.NOT_OWNED ? next : NOT_HELD;
     else if (wish === Wish.other) {
       if (state === vipState.OWNED) {
         // Without peers nobody would take it over from here: who owns it now answers already.

@@ -180,11 +180,17 @@ export interface Standing {
  * is. Where all are stale, all go on.
  * @param countsAge whether a tick that is too old counts against a node: only for somebody who has been there for as long
  */
-export function candidates<N>(nodes: Iterable<readonly [N, Standing]>, countsAge: boolean): N[] {
+export function candidates<N>(
+  nodes: Iterable<readonly [N, Standing]>,
+  countsAge: boolean,
+): { node: N; isHeld: boolean }[] {
   const standing = [...nodes].filter(
     ([, { state }]) =>
       state === nodeState.LIVE || state === nodeState.HELD || (state === nodeState.PAST_HOLD && !countsAge),
   );
   const fresh = standing.filter(([, { sourceStale }]) => !sourceStale);
-  return (fresh.length > 0 ? fresh : standing).map(([node]) => node);
+  return (fresh.length > 0 ? fresh : standing).map(([node, { state }]) => ({
+    node,
+    isHeld: state !== nodeState.LIVE,
+  }));
 }

@@ -113,8 +113,9 @@ export class Claims implements Disposable {
 
   /** A peer came, or came back: what is owned here on the interface is asked of it, lest it owns the same. */
   defend(ifindex: number, peer: Neighbour): void {
+    const answers: number[] = [vipState.OWNED, vipState.LEAVING];
     const owned = [...this.#host.entries].filter(
-      ([key, { state }]) => ifindexOf(key) === ifindex && state === vipState.OWNED && !this.#busy.has(key),
+      ([key, { state }]) => ifindexOf(key) === ifindex && answers.includes(state) && !this.#busy.has(key),
     );
     for (let at = 0; at < owned.length; at += MAX_CLAIMS) {
       const keys = owned.slice(at, at + MAX_CLAIMS).map(([key]) => key);
@@ -233,7 +234,7 @@ export class Claims implements Disposable {
     const { entries } = this.#host;
     const wasAsked = (key: EntryKey) => {
       const held = entries.get(key);
-      if (batch.isDefence) return held?.state === vipState.OWNED;
+      if (batch.isDefence) return held?.state === vipState.OWNED || held?.state === vipState.LEAVING;
       return held?.state === vipState.CLAIMING && held.claimNs === batch.claimNs; // else it was given up meanwhile
     };
     const refused = batch.keys.filter((key) => batch.refused.has(key) && wasAsked(key));

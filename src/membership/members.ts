@@ -1,6 +1,7 @@
 import { nodeState } from "../core/abi.ts";
 import type { Address } from "../core/address.ts";
 import type { NodeEntry } from "../core/demand.ts";
+import type { AnnouncingInterface } from "../core/ownership.ts";
 import { nodeId } from "../core/wire.ts";
 import { bootTime } from "../ffi/libc.ts";
 import { whoHas } from "../link/arp.ts";
@@ -79,12 +80,21 @@ export class Members implements Disposable {
   }
 
   /** The nodes that may own on the link; undefined while this node does not know its peers there. */
-  candidates({ ifindex, isUp }: Link): readonly string[] | undefined {
-    if (!isUp) return [];
-    if (!this.#wire.isJoined(ifindex)) return undefined;
-    if (this.#wire.hasHeard(ifindex)) {
-      return this.#wire.candidates(ifindex).flatMap((id) => this.#names.get(id) ?? []);
-    }
+  candidates({ ifindex, isUp }: Link): Pick<AnnouncingInterface, "candidates" | "held"> {
+    if (!isUp) return { candidates: [], held: [] };
+    if (!this.#wire.isSettled(ifindex)) return { candidates: undefined, held: [] };
+    if (!this.#wire.hasHeard(ifindex)) return { candidates: this.#unheard(ifindex), held: [] };
+    const named = this.#wire.candidates(ifindex).flatMap(({ node, isHeld }) => {
+      const name = this.#names.get(node);
+      return name === undefined ? [] : [{ name, isHeld: isHeld && name !== this.#node }];
+    });
+    return {
+      candidates: named.map(({ name }) => name),
+      held: named.filter(({ isHeld }) => isHeld).map(({ name }) => name),
+    };
+  }
+
+  #unheard(ifindex: number): string[] {
     const isOut = this.#self(ifindex).state === nodeState.DRAINED;
     const all = this.#isAlone(ifindex) ? [this.#node] : this.#nodes.map(({ name }) => name);
     return isOut ? all.filter((name) => name !== this.#node) : all;

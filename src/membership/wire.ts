@@ -65,7 +65,10 @@ interface Wire {
   link: Link;
   liveness: Liveness;
   began: bigint;
-  isJoined: boolean;
+  /** When it had joined, ns. */
+  joined: bigint | undefined;
+  /** Peers have had the time to learn that it has, and it to learn the same of them: it takes its share. */
+  isSettled: boolean;
   /** Somebody was heard since the interface came up. */
   hasHeard: boolean;
   peers: Map<bigint, Neighbour>;
@@ -120,7 +123,15 @@ export class WireMembership implements Disposable {
   add(link: Link): void {
     const now = bootTime();
     const liveness = new Liveness(this.#pace, now, Math.random);
-    this.#wires.set(link.ifindex, { link, liveness, began: now, isJoined: false, hasHeard: false, peers: new Map() });
+    this.#wires.set(link.ifindex, {
+      link,
+      liveness,
+      began: now,
+      joined: undefined,
+      isSettled: false,
+      hasHeard: false,
+      peers: new Map(),
+    });
     this.#schedule(0);
   }
 
@@ -143,7 +154,15 @@ export class WireMembership implements Disposable {
 
   /** Whether this node knows its peers on the interface, and they know it. */
   isJoined(ifindex: number): boolean {
-    return this.#wires.get(ifindex)?.isJoined ?? false;
+    return this.#wires.get(ifindex)?.joined !== undefined;
+  }
+
+  /**
+   * Whether it takes its share: two intervals after it has joined. Where all nodes start together, the first to have joined
+   * would otherwise take everything, and give most of it away at once.
+   */
+  isSettled(ifindex: number): boolean {
+    return this.#wires.get(ifindex)?.isSettled ?? false;
   }
 
   /** Whether any peer was heard on the interface since it came up. */
@@ -156,8 +175,8 @@ export class WireMembership implements Disposable {
     return this.#wires.get(ifindex)?.began ?? bootTime();
   }
 
-  /** Ids of the nodes that may own on the interface, this one included where it may. */
-  candidates(ifindex: number): bigint[] {
+  /** The nodes, by id, that may own on the interface, this one included where it may. */
+  candidates(ifindex: number): { node: bigint; isHeld: boolean }[] {
     const wire = this.#wires.get(ifindex);
     if (!wire) return [];
     const others = wire.liveness.alive.map((heard) => [heard.node, heard] as const);
@@ -274,8 +293,12 @@ export class WireMembership implements Disposable {
         wire.hasHeard = true;
         isChanged = true;
       }
-      if (!wire.isJoined && this.#mayJoin(wire, now)) {
-        wire.isJoined = true;
+      if (wire.joined === undefined && this.#mayJoin(wire, now)) {
+        wire.joined = now;
+        isChanged = true;
+      }
+      if (wire.joined !== undefined && !wire.isSettled && now - wire.joined >= 2n * wire.liveness.interval) {
+        wire.isSettled = true;
         isChanged = true;
       }
       this.#forget(ifindex, wire, now);

@@ -10,7 +10,7 @@ import { parseAddress } from "../../src/core/address.ts";
 import { programIds } from "../../src/kernel/hooks.ts";
 import { ALL_POINTS } from "../../src/kernel/kernel.ts";
 import { type Link, refusal } from "../../src/link/links.ts";
-import { makePlan, type ResolvedConfig } from "../../src/plan.ts";
+import { everybody, makePlan, type ResolvedConfig } from "../../src/plan.ts";
 import { fileDemand } from "../../src/source/file.ts";
 import { BUNDLE, type Outcome, type Process, until } from "../kernel/process.ts";
 import { NODE_IP, NODE_MAC, Rig, type Settings, VIP } from "../kernel/rig.ts";
@@ -612,7 +612,7 @@ const CONFIG: ResolvedConfig = {
   source: { kind: "file", nodes: [{ name: "n1", address: undefined }], vips: [] },
 };
 const plan = (config: ResolvedConfig, links: readonly Link[], mode: "strict" | "lenient") =>
-  makePlan(config, fileDemand(config.source), links, () => ["n1"], mode);
+  makePlan(config, fileDemand(config.source), links, everybody(fileDemand(config.source)), mode);
 const ports: [name: string, link: Partial<Link>, refusal: string | undefined][] = [
   ["nobody's port", {}, undefined],
   ["a bond's slave", { portOf: { kind: "bond", ifindex: 3 } }, "eth0 is a slave of bond up0: announce on up0"],
@@ -631,7 +631,9 @@ for (const [name, change, reason] of ports) {
     const links = [{ ...LINK, ...change }, MASTER];
     assert.is(refusal(links[0]!, links)?.slice(0, reason?.length), reason);
     if (reason === undefined) {
-      assert.equal(plan(CONFIG, links, "strict").view.interfaces, [{ ifindex: 2, name: "eth0", candidates: ["n1"] }]);
+      assert.equal(plan(CONFIG, links, "strict").view.interfaces, [
+        { ifindex: 2, name: "eth0", candidates: ["n1"], held: [] },
+      ]);
       return;
     }
     assert.throws(
@@ -639,11 +641,11 @@ for (const [name, change, reason] of ports) {
       ({ message }: Error) => message.startsWith(`Cannot announce on eth0 as ${reason}`),
     );
     const later = plan({ ...CONFIG, interfaces: ["eth0", "up0"] }, links, "lenient");
-    assert.equal(later.view.interfaces, [{ ifindex: 3, name: "up0", candidates: ["n1"] }]);
+    assert.equal(later.view.interfaces, [{ ifindex: 3, name: "up0", candidates: ["n1"], held: [] }]);
     assert.ok(later.warnings[0]!.startsWith(`Cannot announce on eth0 as ${reason}`));
     // A glob that means a port and its master takes the master.
     assert.equal(plan({ ...CONFIG, interfaces: ["*0"] }, links, "strict").view.interfaces, [
-      { ifindex: 3, name: "up0", candidates: ["n1"] },
+      { ifindex: 3, name: "up0", candidates: ["n1"], held: [] },
     ]);
   });
 }

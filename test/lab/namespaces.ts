@@ -61,6 +61,17 @@ export class Namespaces implements Disposable {
     this.ip(name, ["link set lo up"]);
   }
 
+  /** Removes a namespace, with what runs and stands in it. */
+  remove(name: string): void {
+    kill(
+      run("ip", ["netns", "pids", this.full(name)])
+        .split("\n")
+        .filter(Boolean)
+        .map(Number),
+    );
+    run("ip", ["netns", "delete", this.full(name)]);
+  }
+
   /** Makes a veth pair and brings both ends up. */
   link(a: End, b: End): void {
     const end = ({ namespace, name, mac }: End) =>

@@ -22,13 +22,15 @@ export class PacketPort implements Disposable {
   readonly #fd: number;
   readonly #buffer = new Uint8Array(FRAME_MAX);
 
-  /** @param namespace the full name of the interface's namespace. @throws Error without CAP_NET_RAW, or no such interface. */
-  constructor(namespace: string, name: string) {
-    this.#fd = inNamespace(namespace, () => {
+  /** @param namespace the full name of the interface's namespace; undefined: this process's own. @throws Error without CAP_NET_RAW, or no such interface. */
+  constructor(namespace: string | undefined, name: string) {
+    const open = () => {
       const index = if_nametoindex(name);
-      if (index === 0) throw new Error(`Cannot find interface ${name} in network namespace ${namespace}`);
+      if (index === 0)
+        throw new Error(`Cannot find interface ${name} in network namespace ${namespace ?? "of this process"}`);
       return openPromiscuous(index);
-    });
+    };
+    this.#fd = namespace === undefined ? open() : inNamespace(namespace, open);
   }
 
   /** The next frame that has arrived; undefined where there is none. */

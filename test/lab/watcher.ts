@@ -1,0 +1,131 @@
+/**
+ * Asks for VIPs by ARP, each one every so many ms, until its standard input ends; then prints what it saw, as JSON. Runs in
+ * the client's namespace. Each request has a sender address of its own, which its answers give back: so each answer is
+ * known to belong to one request, however late this process runs.
+ *
+ * Usage: watcher.ts INTERVAL VIP...
+ */
+import process from "node:process";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import {
+  ARP_REPLY,
+  ARP_REQUEST,
+  BROADCAST,
+  decodeArp,
+  encodeArp,
+  formatMac,
+  NO_MAC,
+  parseMac,
+} from "../../src/core/frame.ts";
+import { PacketPort } from "./packet-port.ts";
+import { CLIENT } from "./topology.ts";
+import type { Seen } from "./watch.ts";
+
+const [interval, ...vips] = process.argv.slice(2);
+/** The senders' addresses, one a request, over and over: nobody's, and outside of what is announced. */
+const SENDERS = { first: parseAddress("172.16.0.0"), count: 1 << 20 };
+/** An answer may be so late, ms. */
+const GRACE = 300;
+
+interface Request {
+  vip: number;
+  at: number;
+  macs: string[];
+}
+
+const port = new PacketPort(undefined, "eth0");
+const mac = parseMac(CLIENT.mac);
+const places = new Map(vips.map((vip, place) => [vip, place]));
+const seen: Seen[] = vips.map((vip) => ({
+  vip,
+  asked: 0,
+  unanswered: 0,
+  doubled: 0,
+  silence: 0,
+  back: undefined,
+  answerers: [],
+  announced: [],
+}));
+/** When each was last answered, ms, and whether a request since was not. */
+const last = vips.map(() => ({ answered: undefined as number | undefined, isMute: false }));
+const open = new Map<number, Request>();
+let next = 0;
+const now = () => performance.timeOrigin + performance.now();
+
+function ask(vip: number): void {
+  const sender = next++ % SENDERS.count;
+  const spa = addressBytes(SENDERS.first + sender);
+  const tpa = addressBytes(parseAddress(vips[vip]!));
+  const frame = encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa, tha: NO_MAC, tpa });
+  open.set(sender, { vip, at: now(), macs: [] });
+  port.send(frame);
+}
+
+function hear(): void {
+  for (let frame = port.receive(); frame; frame = port.receive()) {
+    const arp = decodeArp(frame);
+    if (!arp) continue;
+    const spa = arp.spa.join(".");
+    const sha = formatMac(arp.sha);
+    if (arp.op === ARP_REPLY) {
+      const tpa = new DataView(arp.tpa.buffer, arp.tpa.byteOffset).getUint32(0);
+      const request = open.get(tpa - SENDERS.first);
+      if (request && vips[request.vip] === spa) request.macs.push(sha);
+    } else if (spa === arp.tpa.join(".")) {
+      const place = places.get(spa);
+      if (place === undefined) continue;
+      const { announced } = seen[place]!;
+      if (!announced.some((each) => each.mac === sha)) announced.push({ mac: sha, at: now() });
+    }
+  }
+}
+
+/** Judges the requests whose time is over, in the order in which they were sent. */
+function judge(until: number): void {
+  for (const [sender, { vip, at, macs }] of open) {
+    if (at > until) return;
+    open.delete(sender);
+    const its = seen[vip]!;
+    const before = last[vip]!;
+    its.asked += 1;
+    if (new Set(macs).size > 1) its.doubled += 1;
+    if (macs.length === 0) {
+      its.unanswered += 1;
+      before.isMute = true;
+      if (before.answered === undefined) before.answered = at; // silent from the first request on
+      if (at - before.answered >= its.silence) [its.silence, its.back] = [at - before.answered, undefined];
+      continue;
+    }
+    if (before.isMute && at - before.answered! >= its.silence) [its.silence, its.back] = [at - before.answered!, at];
+    before.answered = at;
+    before.isMute = false;
+    for (const mac of macs) if (its.answerers.at(-1)?.mac !== mac) its.answerers.push({ mac, at });
+  }
+}
+
+/** Asks spread over the interval, so that no burst of requests makes the answers late. */
+const began = performance.now();
+let asked = 0;
+const timer = setInterval(() => {
+  const due = Math.min(((performance.now() - began) / Number(interval)) * vips.length, asked + vips.length);
+  for (; asked < due; asked++) {
+    ask(asked % vips.length);
+    if (asked % 32 === 0) hear();
+  }
+  hear();
+  judge(now() - GRACE);
+}, 1);
+console.log("asking");
+
+process.stdin.on("end", () => {
+  clearInterval(timer);
+  const end = setInterval(hear, 5);
+  setTimeout(() => {
+    clearInterval(end);
+    hear();
+    judge(Number.POSITIVE_INFINITY);
+    console.log(JSON.stringify({ vips: seen }));
+    process.exit(0);
+  }, GRACE);
+});
+process.stdin.resume();
