@@ -152,7 +152,10 @@ export class Speaker implements Disposable {
       entries: table.entries,
       write: (set: readonly (readonly [EntryKey, Held])[]) => table.write(set),
       won: (keys: readonly EntryKey[]) => this.#won(keys),
-      lost: (keys: readonly EntryKey[]) => this.#lost(keys),
+      lost: (keys: readonly EntryKey[]) => {
+        this.#lost(keys);
+        this.#replan();
+      },
       contested: (keys: readonly EntryKey[], peer: string) => {
         const { address, others } = summary(keys);
         this.#log.warn(`${address}${others} is wanted here, and ${peer} does not give it: the nodes' views differ`);

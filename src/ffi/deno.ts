@@ -1,4 +1,4 @@
-import { type CType, type Functions, type Port, pollTable, type Signature, type Symbols } from "./port.ts";
+import { type CType, type Functions, type Port, type Signature, type Symbols, withPollTable } from "./port.ts";
 
 type Pointer = object | null;
 
@@ -109,9 +109,8 @@ export const denoPort: Port = {
     return BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer)));
   },
 
-  async readable(descriptors, milliseconds) {
-    await poll!(pollTable(descriptors), BigInt(descriptors.length), milliseconds);
-  },
+  readable: (descriptors, milliseconds) =>
+    withPollTable(descriptors, (table) => poll!(table, BigInt(descriptors.length), milliseconds) as Promise<number>),
 
   // Nothing that Deno does between two calls changes it: 16 million failing calls beside busy threads, none read wrong.
   errno: () => new Deno.UnsafePointerView(__errno_location!() as Pointer).getInt32(),

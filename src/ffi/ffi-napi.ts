@@ -1,5 +1,5 @@
 import { createRequire } from "node:module";
-import { type CType, type Functions, type Port, pollTable, type Signature, type Symbols } from "./port.ts";
+import { type CType, type Functions, type Port, type Signature, type Symbols, withPollTable } from "./port.ts";
 
 /** What is used of ffi-napi and ref-napi. Neither is certain to be installed, so their own types may be missing too. */
 interface FfiNapi {
@@ -128,6 +128,8 @@ const POLL = {
   pointer: library(null).get("poll"),
 };
 
+const polling = new Set<object>();
+
 /** The fork of ffi-napi that builds on today's Node, by the old name. */
 export const ffiNapiPort: Port = {
   name: "ffi-napi",
@@ -150,19 +152,20 @@ export const ffiNapiPort: Port = {
   address: (buffer) => BigInt(ref.address(buffer)),
 
   readable(descriptors, milliseconds) {
-    const table = pollTable(descriptors);
-    const values = Buffer.alloc(24);
-    values.writeBigUInt64LE(BigInt(ref.address(table)), 0);
-    values.writeBigUInt64LE(BigInt(descriptors.length), 8);
-    values.writeInt32LE(milliseconds, 16);
-    const places = Buffer.alloc(24);
-    for (let i = 0; i < 3; i++) places.writeBigUInt64LE(BigInt(ref.address(values) + 8 * i), 8 * i);
-    const out = Buffer.alloc(8);
-    const held = [table, values, places, out]; // until C has done with them
-    return new Promise((resolve) => {
-      bindings.ffi_call_async(POLL.cif, POLL.pointer, out, places, () => {
-        held.length = 0;
-        resolve();
+    return withPollTable(descriptors, (table) => {
+      const values = Buffer.alloc(24);
+      values.writeBigUInt64LE(BigInt(ref.address(table)), 0);
+      values.writeBigUInt64LE(BigInt(descriptors.length), 8);
+      values.writeInt32LE(milliseconds, 16);
+      const places = Buffer.alloc(24);
+      for (let i = 0; i < 3; i++) places.writeBigUInt64LE(BigInt(ref.address(values) + 8 * i), 8 * i);
+      const lent = { values, places, out: Buffer.alloc(8) }; // until C has done with them
+      polling.add(lent);
+      return new Promise<void>((resolve) => {
+        bindings.ffi_call_async(POLL.cif, POLL.pointer, lent.out, lent.places, () => {
+          polling.delete(lent);
+          resolve();
+        });
       });
     });
   },

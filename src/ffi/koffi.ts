@@ -1,4 +1,4 @@
-import { type CType, type Functions, type Port, pollTable, type Signature, type Symbols } from "./port.ts";
+import { type CType, type Functions, type Port, type Signature, type Symbols, withPollTable } from "./port.ts";
 
 // Not by an import statement: in the bundle it would be loaded even where another adapter is chosen.
 const { default: koffi } = await import("koffi");
@@ -55,7 +55,10 @@ export const koffiPort: Port = {
   address: (buffer) => koffi.address(buffer),
 
   readable: (descriptors, milliseconds) =>
-    new Promise((resolve) => poll.async(pollTable(descriptors), descriptors.length, milliseconds, () => resolve())),
+    withPollTable(
+      descriptors,
+      (table) => new Promise<void>((resolve) => poll.async(table, descriptors.length, milliseconds, () => resolve())),
+    ),
 
   errno: () => koffi.errno(),
 };

@@ -58,10 +58,30 @@ export interface Port {
   errno(): number;
 }
 
-/** What poll(2) reads: a struct pollfd each, waiting for POLLIN. */
-export function pollTable(descriptors: readonly number[]): Uint8Array {
+/** What C on another thread reads and writes must not be collected before it has done with it. */
+const lent = new Set<Uint8Array>();
+
+/**
+ * Lends poll(2) its table, a struct pollfd each that waits for POLLIN, for as long as `call` takes.
+ * @param call calls poll(2) on a thread of its own
+ */
+export async function withPollTable(
+  descriptors: readonly number[],
+  call: (table: Uint8Array) => Promise<unknown>,
+): Promise<void> {
   const POLLIN = 1;
-  return new Uint8Array(Int32Array.from(descriptors.flatMap((descriptor) => [descriptor, POLLIN])).buffer);
+  const table = new Uint8Array(8 * descriptors.length);
+  const view = new DataView(table.buffer);
+  descriptors.forEach((descriptor, i) => {
+    view.setInt32(8 * i, descriptor, true);
+    view.setInt16(8 * i + 4, POLLIN, true);
+  });
+  lent.add(table);
+  try {
+    await call(table);
+  } finally {
+    lent.delete(table);
+  }
 }
 
 /** Shorthand for a row of a symbol table: `fn(["i32", "buffer"], "i32")`. */

@@ -244,7 +244,7 @@ export class Claims implements Disposable {
       for (const key of refused) this.#pause(key, REFUSED, REFUSED_MOST);
       this.#tell(refused, batch);
       if (batch.isDefence) this.#host.lost(refused);
-      for (const key of refused) this.#queue.add(key);
+      else for (const key of refused) this.#queue.add(key);
     }
     if (!batch.isDefence && granted.length > 0) {
       for (const key of granted) if ((this.#pauses.get(key)?.length ?? 0n) < LOST) this.#pauses.delete(key);
