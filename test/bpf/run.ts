@@ -80,12 +80,25 @@ export const CLOCKS = {
   gone: { age: AGE, live: PASSED, hold: PASSED, fence: PASSED, gone: PASSED },
   "gone, and a peer was heard long ago": { age: AGE, live: 1n, hold: 1n, fence: 1n, gone: PASSED, heard: -AGE },
   "gone, by limits in the wrong order": { age: AGE, live: HOUR, hold: HOUR, fence: HOUR, gone: PASSED },
-  "fenced for as long, and a peer was heard": { age: AGE, live: 1n, hold: 1n, fence: PASSED, gone: PASSED, heard: HOUR },
+  "fenced for as long, and a peer was heard": {
+    age: AGE,
+    live: 1n,
+    hold: 1n,
+    fence: PASSED,
+    gone: PASSED,
+    heard: HOUR,
+  },
   "not fenced for as long, and a peer was heard": { age: AGE, live: 1n, hold: 1n, fence: HOUR, gone: 1n, heard: HOUR },
   "never ticked": { age: undefined, live: HOUR, hold: HOUR, fence: HOUR, gone: HOUR },
   "never ticked, and a peer was heard": { age: undefined, live: 1n, hold: 1n, fence: HOUR, gone: HOUR, heard: HOUR },
   // CLOCK_BOOTTIME of a machine is less than 2^62 ns: no limit is ever reached
-  "never ticked, without limits": { age: undefined, live: 2n ** 63n, hold: 2n ** 63n, fence: 2n ** 63n, gone: 2n ** 63n },
+  "never ticked, without limits": {
+    age: undefined,
+    live: 2n ** 63n,
+    hold: 2n ** 63n,
+    fence: 2n ** 63n,
+    gone: 2n ** 63n,
+  },
 } as const satisfies Record<string, ClockState>;
 interface ClockState {
   /** Of the last tick, ns; undefined: there was none. */

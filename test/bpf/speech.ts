@@ -15,11 +15,14 @@ export function sign(frame: Uint8Array, key: WireKey): Uint8Array {
   return signed;
 }
 
-export const isSigned = (frame: Uint8Array, key: WireKey): boolean =>
-  Buffer.compare(sign(frame, key), frame) === 0;
+export const isSigned = (frame: Uint8Array, key: WireKey): boolean => Buffer.compare(sign(frame, key), frame) === 0;
 
 /** A signed frame: the header, with as many claims as it says where `count` is not given, and the tag. */
-export function speak(header: Partial<WireHeader>, key: WireKey, claims: readonly Partial<WireClaim>[] = []): Uint8Array {
+export function speak(
+  header: Partial<WireHeader>,
+  key: WireKey,
+  claims: readonly Partial<WireClaim>[] = [],
+): Uint8Array {
   const whole = wireHeader.of({
     protocol: ETH_P_ISAT,
     version: 1,
