@@ -125,6 +125,11 @@ export class Liveness {
     return isChanged;
   }
 
+  /** Whether a peer will be dead as soon as it has missed what is open: worth looking before the next round of probes. */
+  get isCloseToDeath(): boolean {
+    return [...this.#members.values()].some(({ isAlive, open }) => isAlive && open.length >= this.#options.dead);
+  }
+
   /** The peers to probe now. One that cannot be probed stays due. */
   due(now: bigint): bigint[] {
     return [...this.#members].filter(([, { due }]) => due <= now).map(([node]) => node);

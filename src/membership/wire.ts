@@ -41,6 +41,8 @@ export interface WireEvents {
   self(ifindex: number): SelfStanding;
   /** A broadcast probe goes out: the kernel is to take its echoes. */
   hello(ifindex: number, nonce: bigint): void;
+  /** A round of probes begins. */
+  round(): void;
   /** Who is alive, or may own, is different from before. */
   changed(): void;
   /** A claim was answered, or taken notice of. */
@@ -258,11 +260,16 @@ export class WireMembership implements Disposable {
   }
 
   #round(): void {
-    const intervals = [...this.#wires.values()].map(({ liveness }) => Number(liveness.patience / MS));
-    this.#schedule(Math.max(5, Math.min(...intervals, this.#options.interval)));
+    this.#events.round();
     const isChanged = this.#observe(bootTime());
     for (const [ifindex, wire] of this.#wires) this.#probe(ifindex, wire);
     if (isChanged) this.#events.changed();
+    // Each wake costs more than what is done in it, so one a round; more only where somebody's last chance is open.
+    const pauses = [...this.#wires.values()].map(({ liveness, joined }) => {
+      const isUrgent = joined === undefined || liveness.isCloseToDeath;
+      return Number((isUrgent ? liveness.patience : liveness.interval) / MS);
+    });
+    this.#schedule(Math.max(5, Math.min(...pauses, this.#options.interval)));
   }
 
   #observe(now: bigint): boolean {
