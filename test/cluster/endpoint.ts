@@ -6,5 +6,5 @@ const [name, port] = process.argv.slice(2);
 
 createServer((request, response) => {
   // One connection a request: each is to be balanced anew.
-  response.setHeader("connection", "close").setHeader("x-client", request.socket.remoteAddress ?? "").end(`${name}\n`);
+  response.setHeader("connection", "close").end(`${name}, asked by ${request.socket.remoteAddress}\n`);
 }).listen(Number(port), "0.0.0.0");
