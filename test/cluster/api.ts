@@ -1,5 +1,5 @@
+import type { IncomingMessage } from "node:http";
 import { Agent, request } from "node:https";
-import { createInterface } from "node:readline";
 
 /** Any object of the API; only what tests look at is named. */
 export interface KubeObject {
@@ -126,14 +126,19 @@ export class Api implements Disposable {
    */
   async *watch(path: string, signal: AbortSignal): AsyncGenerator<WatchEvent> {
     const url = `${this.#url}${path}${path.includes("?") ? "&" : "?"}watch=true`;
-    const response = await new Promise<import("node:http").IncomingMessage>((resolve, reject) => {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
       request(url, { headers: this.#headers(), agent: this.#agent, signal }, resolve).on("error", reject).end();
     });
     if (response.statusCode !== 200) {
       const text = (await response.toArray()).join("");
       throw new ApiError(response.statusCode!, `watch ${path}`, { message: text });
     }
-    for await (const line of createInterface({ input: response })) yield JSON.parse(line);
+    let rest = "";
+    for await (const chunk of response.setEncoding("utf8")) {
+      const lines = (rest + chunk).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) yield JSON.parse(line);
+    }
   }
 
   #headers(): Record<string, string> {
