@@ -1,4 +1,4 @@
-import { execute, must, until } from "../kernel/process.ts";
+import { until } from "../kernel/process.ts";
 import type { Namespaces } from "../lab/namespaces.ts";
 import { PLAIN, type Settings } from "../lab/settings.ts";
 import { Switch } from "../lab/switch.ts";
@@ -6,6 +6,7 @@ import { GATEWAY, PREFIX_LENGTH } from "../lab/topology.ts";
 import { type Observer, Wire } from "../lab/wire.ts";
 import type { Api, KubeObject } from "./api.ts";
 import { ADDRESS, NAMESPACE as API, ControlPlane, USERS, type User } from "./control-plane.ts";
+import { curl, mustInside } from "./inside.ts";
 import { DEFINITIONS, METALLB } from "./metallb.ts";
 import { type ClusterNode, Host } from "./node.ts";
 import {
@@ -25,8 +26,6 @@ import {
 const SWITCH = "switch";
 const CLIENT = { name: "client", mac: "02:00:00:00:00:64", ip: "10.9.255.100" } as const;
 const MANAGEMENT_PREFIX_LENGTH = 24;
-/** A curl of the client's that takes longer has failed, seconds. */
-const CURL_S = 2;
 /** How long it may take until a custom resource is served, or no longer is, ms. */
 const SERVED_MS = 30_000;
 
@@ -59,7 +58,8 @@ export interface Fetched {
 /**
  * A cluster without containers: etcd and a real API server in a namespace of their own, and each node a namespace with a
  * real kube-proxy and a web server. A node's `eth0` hangs on the switch, its `mgmt0` on a network of its own with the
- * API server, so that either can be cut alone. No controller runs: what one would write, tests write.
+ * API server, so that either can be cut alone. No controller runs: what one would write, tests write. There is one
+ * cluster in a `Namespaces`.
  */
 export class Cluster implements AsyncDisposable {
   readonly namespaces: Namespaces;
@@ -132,6 +132,8 @@ export class Cluster implements AsyncDisposable {
     }
     for (const { name, management } of this.nodes) {
       namespaces.sysctl(name, "net/ipv4/ip_forward", 1);
+      // A redirect to the client uses up what the kernel's rate limit allows, and kube-proxy's "refused" is not sent.
+      for (const scope of ["all", "eth0"]) namespaces.sysctl(name, `net/ipv4/conf/${scope}/send_redirects`, 0);
       namespaces.link({ namespace: name, name: "mgmt0" }, { namespace: API, name });
       namespaces.ip(API, [`link set ${name} master mgmt`]);
       namespaces.ip(name, [`addr add ${management}/${MANAGEMENT_PREFIX_LENGTH} dev mgmt0`]);
@@ -141,7 +143,7 @@ export class Cluster implements AsyncDisposable {
   /** A packet socket sees, and would pass on, checksums that the NIC was to fill in and segments that it was to cut. */
   async #turnOffloadsOff(): Promise<void> {
     for (const { name } of [...this.nodes, this.client]) {
-      await must("nsenter", this.#place(name), "ethtool", "--offload", "eth0", "tx", "off");
+      await mustInside(this.namespaces, name, "ethtool", "--offload", "eth0", "tx", "off");
     }
   }
 
@@ -150,10 +152,7 @@ export class Cluster implements AsyncDisposable {
     for (const name of ["isat-system", METALLB]) {
       await this.api.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name } });
     }
-    for (const node of this.nodes) {
-      await this.api.apply(nodeObject(node));
-      await this.api.patch(nodeObject(node), nodeStatus(node), "status");
-    }
+    for (const { name } of this.nodes) await this.addNode(name);
     if (metallb) await this.installMetallb();
   }
 
@@ -213,6 +212,18 @@ export class Cluster implements AsyncDisposable {
     if (items.some(({ metadata }) => metadata.name === slice.metadata.name)) await this.api.delete(slice);
   }
 
+  /** Makes the Node object of a host, as its kubelet would. They are all there at the start. */
+  async addNode(name: string): Promise<void> {
+    const node = this.node(name);
+    await this.api.apply(nodeObject(node));
+    await this.api.patch(nodeObject(node), nodeStatus(node), "status");
+  }
+
+  /** Deletes the Node object; the host runs on. */
+  async removeNode(name: string): Promise<void> {
+    await this.api.delete(nodeObject(this.node(name)));
+  }
+
   /** Changes labels of a Node; null removes one. */
   async labelNode(name: string, labels: Record<string, string | null>): Promise<void> {
     await this.api.patch(nodeObject(this.node(name)), { metadata: { labels } });
@@ -224,6 +235,12 @@ export class Cluster implements AsyncDisposable {
     const others = found.status.conditions.filter((condition: { type: string }) => condition.type !== type);
     const conditions = [...others, { type, status, reason: "Lab" }];
     await this.api.patch(found, { status: { conditions } }, "status");
+  }
+
+  /** Sets a Node's own addresses. */
+  async setNodeAddresses(name: string, ips: readonly string[]): Promise<void> {
+    const addresses = ips.map((address) => ({ type: "InternalIP", address }));
+    await this.api.patch(nodeObject(this.node(name)), { status: { addresses } }, "status");
   }
 
   /** Makes MetalLB's custom resources known, and waits until they are served. */
@@ -270,9 +287,7 @@ export class Cluster implements AsyncDisposable {
 
   /** The client asks for `http://VIP/`, over the wire. */
   async curl(vip: string, port = 80): Promise<Fetched> {
-    const place = this.#place(this.client.name);
-    const url = `http://${vip}:${port}/`;
-    const { status, stdout, stderr } = await execute("nsenter", [place, "curl", "-sS", "--max-time", `${CURL_S}`, url]);
+    const { status, stdout, stderr } = await curl(this.namespaces, this.client.name, `http://${vip}:${port}/`);
     const [, node, seenFrom] = /^(\S+), asked by (\S+)/.exec(stdout) ?? [];
     return { node, seenFrom, error: status === 0 ? undefined : stderr.trim() };
   }
@@ -350,10 +365,6 @@ export class Cluster implements AsyncDisposable {
     const host = this.#hosts.get(name);
     if (!host) throw new Error(`Cannot find node ${name}: there are ${[...this.#hosts.keys()].join(", ")}`);
     return host;
-  }
-
-  #place(name: string): string {
-    return `--net=/run/netns/${this.namespaces.full(name)}`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

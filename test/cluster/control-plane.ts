@@ -7,6 +7,7 @@ import type { Namespaces } from "../lab/namespaces.ts";
 import { Api } from "./api.ts";
 import { binary } from "./binaries.ts";
 import { Daemon } from "./daemon.ts";
+import { curl } from "./inside.ts";
 import { Relay } from "./relay.ts";
 
 /** The namespace of etcd and the API server. */
@@ -180,11 +181,12 @@ export class ControlPlane implements AsyncDisposable {
     }
   }
 
-  /** etcd's JSON gateway, from within: curl, as Node's sockets are opened at a time of its own choosing. */
+  /** etcd's JSON gateway, from within: curl, as Node opens its sockets at a time of its own choosing. */
   async #ask(path: string, body?: object): Promise<string> {
     const data = body ? ["--data", JSON.stringify(body)] : [];
-    const place = `--net=/run/netns/${this.#namespaces.full(NAMESPACE)}`;
-    return await must("nsenter", place, "curl", "-sS", "--fail", "--max-time", "10", ...data, `${ETCD}${path}`);
+    const { status, stdout, stderr } = await curl(this.#namespaces, NAMESPACE, "--fail", ...data, `${ETCD}${path}`);
+    if (status !== 0) throw new Error(`Cannot ask etcd for ${path}: ${stderr}`);
+    return stdout;
   }
 
   #certificate(): string {

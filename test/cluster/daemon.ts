@@ -29,8 +29,10 @@ export class Daemon {
     this.name = name;
     this.log = log;
     const output = openSync(log, "a");
+    // A proxy that the machine's environment asks for is none of these namespaces' business.
+    const direct = { NO_PROXY: "*", no_proxy: "*" };
     const stdio = ["ignore" as const, output, output];
-    this.#child = namespaces.spawn(namespace, command, args, { stdio, env: { ...process.env, ...env } });
+    this.#child = namespaces.spawn(namespace, command, args, { stdio, env: { ...process.env, ...direct, ...env } });
     closeSync(output);
     this.#ended = new Promise((resolve) => {
       this.#child.once("error", (error) => {

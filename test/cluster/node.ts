@@ -2,17 +2,17 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { execute, must } from "../kernel/process.ts";
 import type { Namespaces } from "../lab/namespaces.ts";
 import type { LabNode } from "../lab/topology.ts";
 import { binary } from "./binaries.ts";
 import { ADDRESS, PORT } from "./control-plane.ts";
 import { Daemon } from "./daemon.ts";
+import { curl, inside, mustInside } from "./inside.ts";
 
 /** The port of each node's web server. */
 export const ENDPOINT_PORT = 8080;
 
-const ENDPOINT = fileURLToPath(new URL("endpoint.ts", import.meta.url));
+const ENDPOINT = fileURLToPath(new URL("endpoint.mjs", import.meta.url));
 /** The nftables table in which we drop what must not arrive. */
 const CUT = "isat-lab-cut";
 
@@ -87,7 +87,16 @@ export class Host {
    * firewall does that has lost its state. New connections pass.
    */
   async halfOpen(): Promise<void> {
-    const lines = await must("nsenter", this.#place, "ss", "-tnH", "state", "established", "dst", `${ADDRESS}:${PORT}`);
+    const lines = await mustInside(
+      this.#namespaces,
+      this.node.name,
+      "ss",
+      "-tnH",
+      "state",
+      "established",
+      "dst",
+      `${ADDRESS}:${PORT}`,
+    );
     const ports = lines.match(/(?<=:)\d+(?=\s+10\.)/g) ?? [];
     if (ports.length === 0)
       throw new Error(`Cannot cut connections of ${this.node.name}: it has none to the API server`);
@@ -97,7 +106,7 @@ export class Host {
 
   /** Undoes cut() or halfOpen(). */
   async mend(): Promise<void> {
-    await execute("nsenter", [this.#place, "nft", "delete", "table", "inet", CUT]);
+    await inside(this.#namespaces, this.node.name, "nft", "delete", "table", "inet", CUT);
   }
 
   async #drop(out: string, into: string): Promise<void> {
@@ -108,7 +117,7 @@ export class Host {
     }`;
     const file = join(this.#folder, "cut.nft");
     writeFileSync(file, rules);
-    await must("nsenter", this.#place, "nft", "-f", file);
+    await mustInside(this.#namespaces, this.node.name, "nft", "-f", file);
   }
 
   /** Process ids, by name. */
@@ -117,16 +126,12 @@ export class Host {
     return Object.fromEntries(daemons.map(({ name, pid }) => [name, pid]));
   }
 
-  get #place(): string {
-    return `--net=/run/netns/${this.#namespaces.full(this.node.name)}`;
-  }
-
   #run(name: string, command: [string, ...string[]]): Daemon {
     const log = join(this.#folder, `${name}.log`);
     return new Daemon(this.#namespaces, this.node.name, log, `${name} on ${this.node.name}`, command);
   }
 
   async #answers(url: string): Promise<boolean> {
-    return (await execute("nsenter", [this.#place, "curl", "-s", "--fail", "--max-time", "2", url])).status === 0;
+    return (await curl(this.#namespaces, this.node.name, "--fail", url)).status === 0;
   }
 }
