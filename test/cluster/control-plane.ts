@@ -85,6 +85,8 @@ export class ControlPlane implements AsyncDisposable {
 
   /** Starts the API server, again after killServer() on the same data and port, and waits until it is ready. */
   async startServer(signal?: AbortSignal): Promise<void> {
+    // The one that is there would be taken for the new one.
+    if (this.#server?.isRunning) throw new Error("Cannot start the API server as it is running. Kill it first");
     const server = (this.#server = this.#run("kube-apiserver", [
       `--etcd-servers=${ETCD}`,
       // Compaction is for tests to ask for.

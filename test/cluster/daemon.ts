@@ -50,6 +50,10 @@ export class Daemon {
     return this.#child.pid!;
   }
 
+  get isRunning(): boolean {
+    return this.#how === undefined;
+  }
+
   /** Waits until `isReady`. @throws Error with its last lines where it ends first, or takes too long */
   async ready(isReady: () => Promise<boolean>, signal?: AbortSignal): Promise<void> {
     for (const end = performance.now() + START_MS; !(await isReady()); await sleep(50, undefined, { signal })) {
