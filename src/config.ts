@@ -134,7 +134,11 @@ export const KEYS = {
     default: `${KEY_FILE} where there is one, else none`,
     about: "wire: what frames between nodes are signed with; the first file signs, all verify",
   },
-  "membership.interval": { accepts: DURATION, default: "100ms", about: "wire: how often each peer is probed" },
+  "membership.interval": {
+    accepts: DURATION,
+    default: "100ms",
+    about: "wire: how often each peer is probed, from 10ms to 1s",
+  },
   "membership.dead": {
     accepts: "a whole number from 1 to 100",
     default: "3",
@@ -188,6 +192,12 @@ export const KEYS = {
 const MAX_ADDRESSES = 65_536;
 /** The kernel counts a node as live for 3 s after a tick; a fence must lie outside of that, with room for a late tick. */
 const MIN_FENCE = 4_000;
+/**
+ * Probes that follow each other faster than timers do would only find that this node is late. Each answer brings the stamp
+ * with which a peer's kernel is spoken to, and that one takes it for 5 s: fewer than one a second, and a lost one or two
+ * would keep a claim from being taken.
+ */
+const INTERVALS = [10, 1_000] as const;
 /** A longer setTimeout() fires at once. */
 const MAX_DURATION = 24 * 86_400_000;
 
@@ -241,9 +251,10 @@ function parsed<In, Out>(schema: v.GenericSchema<In>, read: (value: In) => Out) 
   );
 }
 
+const isMapping = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
+
 /** Valibot's object takes a list as well. */
 function mapping<T extends v.ObjectEntries>(entries: T) {
-  const isMapping = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
   return v.pipe(v.custom<v.InferInput<v.ObjectSchema<T, undefined>>>(isMapping), v.object(entries));
 }
 
@@ -251,16 +262,16 @@ const duration = parsed(v.union([v.string(), v.number()]), parseDuration);
 const directory = v.pipe(v.string(), v.startsWith("/"));
 const nodeName = v.pipe(v.string(), v.regex(/^\S{1,253}$/));
 const nodeNames = v.pipe(v.array(nodeName), v.minLength(1));
-const nodeEntry = v.union([
-  v.pipe(
-    nodeName,
-    v.transform((name): NodeEntry => ({ name, address: undefined })),
-  ),
-  v.pipe(
-    mapping({ name: nodeName, address: v.optional(parsed(v.string(), parseNodeAddress)) }),
-    v.transform(({ name, address }): NodeEntry => ({ name, address })),
-  ),
-]);
+const namedNode = v.pipe(
+  nodeName,
+  v.transform((name): NodeEntry => ({ name, address: undefined })),
+);
+const describedNode = v.pipe(
+  mapping({ name: nodeName, address: v.optional(parsed(v.string(), parseNodeAddress)) }),
+  v.transform(({ name, address }): NodeEntry => ({ name, address })),
+);
+/** No union: of one, valibot would only say that neither fits, not which key of the mapping is wrong. */
+const nodeEntry = v.lazy((input) => (isMapping(input) ? describedNode : namedNode));
 /** dev_valid_name() of the kernel; a glob may be longer. */
 const interfaceName = v.pipe(v.string(), v.regex(/^([^\s/:]{1,15}|[^\s/:]*[*?[][^\s/:]*)$/));
 const interfaceNames = v.pipe(v.array(interfaceName), v.minLength(1));
@@ -470,8 +481,15 @@ function check(sheet: Sheet): Values {
   return result.output as Values;
 }
 
-function checkTimes(sheet: Sheet, { hold, fence }: Values): void {
-  const written = sheet.input as { hold?: string; fence?: string };
+function checkTimes(sheet: Sheet, { hold, fence, membership }: Values): void {
+  const written = sheet.input as { hold?: string; fence?: string; membership?: { interval?: string } };
+  const interval: Path = ["membership", "interval"];
+  const [least, most] = INTERVALS;
+  if (sheet.sound(interval) && (membership.interval < least || membership.interval > most)) {
+    const reason =
+      membership.interval < least ? "timers are no finer" : "a claim needs a fresh answer, and one may be lost";
+    sheet.report(interval, `found ${written.membership?.interval}, accepted: 10ms to 1s, as ${reason}`);
+  }
   const comparable = sheet.sound(["hold"]) && sheet.sound(["fence"]);
   if (sheet.sound(["fence"]) && fence < MIN_FENCE) {
     sheet.report(["fence"], `found ${written.fence}, accepted: 4s or more, as each tick counts for 3s`);

@@ -1,9 +1,9 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Config, ConfigError, KEYS, parseConfig, readConfig } from "../src/config.ts";
+import { type Config, ConfigError, KEYS, type Membership, parseConfig, readConfig } from "../src/config.ts";
 import { parseAddress, parseRange } from "../src/core/address.ts";
 
 const SOURCE = "source: { kind: file, nodes: [n1, n2, n3], vips: [] }\n";
@@ -33,11 +33,11 @@ runDir: /run/other
 hold: 10s
 fence: 1h
 garp: { profile: guarded, rate: 50 }
-membership: { kind: static }
+membership: { kind: wire, keys: [/etc/isat/new.key, /etc/isat/old.key], interval: 200ms, dead: 5 }
 metrics: { listen: 127.0.0.1:9121 }
 source:
   kind: file
-  nodes: [n1, n2, n3]
+  nodes: [n1, { name: n2, address: 10.9.255.2 }, { name: n3 }]
   vips:
     - address: 10.9.0.1
     - address: 10.9.0.10-10.9.0.19
@@ -57,19 +57,26 @@ test("every key is taken as written", () => {
     hold: 10_000,
     fence: 3_600_000,
     garp: { refresh: 95_000, rate: 50 },
-    membership: { kind: "static" },
+    membership: { kind: "wire", keys: ["/etc/isat/new.key", "/etc/isat/old.key"], interval: 200, dead: 5 },
     metrics: { host: "127.0.0.1", port: 9121 },
     source: {
       kind: "file",
-      nodes: ["n1", "n2", "n3"],
+      nodes: [
+        { name: "n1", address: undefined },
+        { name: "n2", address: parseAddress("10.9.255.2") },
+        { name: "n3", address: undefined },
+      ],
       vips: [
         { ...parseRange("10.9.0.1"), ...all, line: 16 },
         { ...parseRange("10.9.0.10-10.9.0.19"), ...all, line: 17 },
-        { ...parseRange("10.9.1.0/24"), nodes: ["n1", "n2"], interfaces: ["eth0"], line: 18 },
+        { ...parseRange("10.9.1.0/24"), nodes: ["n1", "n2"], interfaces: ["eth0"], bidAs: undefined, line: 18 },
       ],
     },
   });
 });
+
+/** Where the machine that runs this has a key, that is the default. */
+const KEYS_BY_DEFAULT: string[] | "none" = existsSync("/etc/isat/wire.key") ? ["/etc/isat/wire.key"] : "none";
 
 test("every key but source has a default", () => {
   assert.equal(parse(SOURCE), {
@@ -81,9 +88,9 @@ test("every key but source has a default", () => {
     hold: 30_000,
     fence: 300_000,
     garp: { refresh: 95_000, rate: 1000 },
-    membership: { kind: "static" },
+    membership: { kind: "wire", keys: KEYS_BY_DEFAULT, interval: 100, dead: 3 },
     metrics: undefined,
-    source: { kind: "file", nodes: ["n1", "n2", "n3"], vips: [] },
+    source: { kind: "file", nodes: ["n1", "n2", "n3"].map((name) => ({ name, address: undefined })), vips: [] },
   });
 });
 
@@ -108,6 +115,27 @@ const nodes: [name: string, key: string, env: Record<string, string>, hostname: 
 ];
 for (const [name, key, env, hostname, node] of nodes) {
   test(`of this node's names, ${name}`, () => assert.is(parse(key + SOURCE, env, hostname).node, node));
+}
+
+/** What the least that one writes of membership comes to. */
+const memberships: [name: string, nodes: string, written: string, membership: Partial<Membership>][] = [
+  ["one node has no peers to look for", "[n1]", "", { kind: "static" }],
+  ["two nodes look for each other", "[n1, n2]", "", { kind: "wire" }],
+  ["one node looks for peers where it is told to", "[n1]", "membership: { kind: wire }", { kind: "wire" }],
+  ["many nodes do not where they are told not to", "[n1, n2]", "membership: { kind: static }", { kind: "static" }],
+  ["what is said of probes does not make one node look", "[n1]", "membership: { dead: 5 }", { kind: "static" }],
+  ["no key is a choice", "[n1, n2]", "membership: { keys: none }", { kind: "wire", keys: "none" }],
+  ["the keys stay in order", "[n1, n2]", "membership: { keys: [/b, /a] }", { kind: "wire", keys: ["/b", "/a"] }],
+  ["10ms is the shortest interval", "[n1, n2]", "membership: { interval: 10ms }", { kind: "wire", interval: 10 }],
+  ["1s is the longest interval", "[n1, n2]", "membership: { interval: 1s }", { kind: "wire", interval: 1000 }],
+  ["one missed probe may be enough", "[n1, n2]", "membership: { dead: 1 }", { kind: "wire", dead: 1 }],
+];
+for (const [name, nodes, written, expected] of memberships) {
+  test(`of membership, ${name}`, () => {
+    const { membership } = parse(`${written}\nsource: { kind: file, nodes: ${nodes}, vips: [] }\n`);
+    for (const [key, value] of Object.entries(expected)) assert.equal(membership[key as keyof Membership], value, key);
+    if (membership.kind === "static") assert.equal(membership, { kind: "static" });
+  });
 }
 
 const taken: [name: string, text: string, read: (config: Config) => unknown, value: unknown][] = [
@@ -202,6 +230,33 @@ const wrong: [name: string, text: string, line: number, ...says: string[]][] = [
     2,
     'membership.kind: found "wirr", accepted: static',
   ],
+  [
+    "an interval finer than timers",
+    `${SOURCE}membership: { interval: 9ms }\n`,
+    2,
+    "membership.interval: found 9ms, accepted: 10ms to 1s",
+    "timers",
+  ],
+  [
+    "an interval with which claims are not taken",
+    `${SOURCE}membership:\n  interval: 1001ms\n`,
+    3,
+    "membership.interval: found 1001ms, accepted: 10ms to 1s",
+    "a claim needs a fresh answer",
+  ],
+  ["an interval without unit", `${SOURCE}membership: { interval: 100 }\n`, 2, "interval: found 100, which has no unit"],
+  [
+    "a peer dead after no probe",
+    `${SOURCE}membership: { dead: 0 }\n`,
+    2,
+    "membership.dead: found 0, accepted: a whole",
+  ],
+  ["a peer dead after half a probe", `${SOURCE}membership: { dead: 2.5 }\n`, 2, "membership.dead: found 2.5"],
+  ["a peer dead after 101 probes", `${SOURCE}membership: { dead: 101 }\n`, 2, "membership.dead: found 101"],
+  ["no key in the list", `${SOURCE}membership: { keys: [] }\n`, 2, "membership.keys: found an empty list", "or none"],
+  ["keys by another word", `${SOURCE}membership: { keys: off }\n`, 2, 'membership.keys: found "off"', "or none"],
+  ["five keys", `${SOURCE}membership: { keys: [/a, /b, /c, /d, /e] }\n`, 2, "membership.keys: found a list", "1 to 4"],
+  ["a key by a relative path", `${SOURCE}membership: { keys: [/a, wire.key] }\n`, 2, "membership.keys"],
   ["metrics without an address", `${SOURCE}metrics:\n`, 2, "metrics: found nothing", "leave the key out"],
   ["metrics on a bare port", `${SOURCE}metrics: { listen: 9121 }\n`, 2, "metrics.listen: found 9121", '"[::]:9121"'],
   ["metrics on no port", `${SOURCE}metrics: { listen: 127.0.0.1 }\n`, 2, 'metrics.listen: found "127.0.0.1"'],
@@ -226,6 +281,30 @@ const wrongSource: [name: string, text: string, line: number, ...says: string[]]
   ["an empty list of nodes", "kind: file\nnodes: []\nvips: []", 3, "source.nodes: found an empty list", "[n1, n2]"],
   ["a misspelt nodes", "kind: file\nnoeds: [n1]\nvips: []", 3, 'source.noeds: unknown key, did you mean "nodes"?'],
   ["a node twice", "kind: file\nnodes:\n- n1\n- n2\n- n1\nvips: []", 6, 'source.nodes[2]: found "n1"', "line 4"],
+  [
+    "a node twice, once with an address",
+    "kind: file\nnodes: [n1, { name: n1, address: 10.9.255.1 }]\nvips: []",
+    3,
+    'source.nodes[1]: found "n1" a second time',
+  ],
+  [
+    "a node whose address is none",
+    "kind: file\nnodes: [n1, { name: n2, address: n2.example.org }]\nvips: []",
+    3,
+    'source.nodes[1].address: found "n2.example.org", accepted: an IPv4 address',
+  ],
+  [
+    "a node without a name",
+    "kind: file\nnodes: [n1, { address: 10.9.255.2 }]\nvips: []",
+    3,
+    "source.nodes[1].name: missing",
+  ],
+  [
+    "a node with a misspelt key",
+    "kind: file\nnodes: [n1, { name: n2, adress: 10.9.255.2 }]\nvips: []",
+    3,
+    'source.nodes[1].adress: unknown key, did you mean "address"?',
+  ],
   ["a node that is a number", "kind: file\nnodes: [n1, 2]\nvips: []", 3, "source.nodes[1]: found 2"],
   ["no VIPs", "kind: file\nnodes: [n1]", 1, "source.vips: missing", "[] for none"],
   [

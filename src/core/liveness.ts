@@ -22,7 +22,7 @@ export interface LivenessOptions {
   dead: number;
 }
 
-/** Probes that a node sends at most in a second, and, its peers doing likewise, answers. */
+/** Probes that a node sends at most in a second, about, and, its peers doing likewise, answers. */
 export const MOST = 1000n;
 
 const SECOND = 1_000_000_000n;
@@ -150,10 +150,10 @@ export class Liveness {
 
   /** A broadcast probe left. */
   helloSent(now: bigint): void {
-    this.#hellos += 1;
-    if (this.#hellos <= this.#options.dead + 1) this.#helloed = now;
     const { interval, dead } = this.#options;
-    if (this.#hellos <= dead + 1) {
+    this.#hellos += 1;
+    if (this.#hellos <= dead + 1) this.#helloed = now;
+    if (this.#hellos <= dead) {
       this.#hello = now + (interval * 9n) / 10n;
       return;
     }
