@@ -210,7 +210,7 @@ const bidText = ({ service, address }: Claim) => service.ingress[0]?.text ?? for
  * the Services that a change touches: one endpoint that changes among ten thousand Services costs one of them.
  */
 export class Cluster {
-  readonly #settings: ClusterSettings;
+  #settings: ClusterSettings;
   readonly #self: string;
   readonly #objects: { [K in Kind]: Map<Key, Objects[K]> } = {
     Service: new Map(),
@@ -303,6 +303,12 @@ export class Cluster {
 
   get hasAdvertisements(): boolean {
     return this.#hasAdvertisements;
+  }
+
+  /** Of a configuration that changed. */
+  set settings(settings: ClusterSettings) {
+    this.#settings = settings;
+    this.#ground = undefined;
   }
 
   /** The default gateways of this node. */

@@ -178,6 +178,9 @@ export function refOf(kind: Kind, object: unknown): ObjectRef {
 export const keyOf = ({ namespace, name }: Pick<ObjectRef, "namespace" | "name">): Key =>
   namespace === undefined ? name : `${namespace}/${name}`;
 
+/** The key of an object of any kind. */
+export const nameOf = (object: unknown): Key => keyOf(refOf("Service", object));
+
 export const namespaceOf = (key: Key): string => key.slice(0, Math.max(0, key.indexOf("/")));
 
 function metadataOf(kind: Kind, object: unknown) {
