@@ -15,11 +15,13 @@ import {
   type Range,
   refusal,
 } from "./core/address.ts";
+import type { ClusterSettings } from "./core/cluster.ts";
 import type { NodeEntry, VipRange } from "./core/demand.ts";
+import { fault, OPERATORS, type Requirement } from "./core/selector.ts";
 
 /** What a configuration file says, with every default filled in. Times are milliseconds. */
 export interface Config {
-  /** This node's name; one of `source.nodes`. */
+  /** This node's name; one of `source.nodes`, or a Node of the cluster. */
   node: string;
   /** Names or globs; undefined: the interface of the default route. */
   interfaces: string[] | undefined;
@@ -33,7 +35,21 @@ export interface Config {
   membership: Membership;
   /** undefined: off. */
   metrics: { host: string; port: number } | undefined;
-  source: { kind: "file"; nodes: NodeEntry[]; vips: FileRange[] };
+  source: FileSource | KubernetesSource;
+}
+
+/** Nodes and VIPs stand in the file. */
+export interface FileSource {
+  kind: "file";
+  nodes: NodeEntry[];
+  vips: FileRange[];
+}
+
+/** Nodes and VIPs come from the API of a cluster. */
+export interface KubernetesSource extends ClusterSettings {
+  kind: "kubernetes";
+  /** undefined: that of KUBECONFIG, else of the pod that isat runs in. */
+  kubeconfig: string | undefined;
 }
 
 /** How it is known which nodes are alive. `interval` in ms; `dead` in probes. */
@@ -60,6 +76,26 @@ const EXAMPLE = "source: { kind: file, nodes: [n1, n2], vips: [{ address: 10.9.0
 const DURATION = "a whole number with its unit and longer than 0, such as 500ms, 30s, 5m or 1h, at most 24 days";
 const KEY_FILE = "/etc/isat/wire.key";
 const INTERFACES = "a list of interface names or globs, such as [eth0] or [ens*]";
+const SELECTOR = "a mapping of matchLabels and matchExpressions, such as { matchLabels: { isat: enabled } }";
+
+const MATCH_LABELS = "a mapping of labels, such as { isat: enabled }";
+const MATCH_EXPRESSIONS =
+  "a list, such as [{ key: isat, operator: In, values: [enabled] }], of the operators In, NotIn, Exists and DoesNotExist";
+
+/** The keys of each kind of source. */
+const KEYS_OF = {
+  file: ["kind", "nodes", "vips"],
+  kubernetes: [
+    "kind",
+    "kubeconfig",
+    "loadBalancerClass",
+    "addresses",
+    "interfaces",
+    "nodeSelector",
+    "serviceSelector",
+    "ignoreExcludeLabel",
+  ],
+};
 
 /** How much gratuitous ARP a switch is trusted to take. Refresh 95 s: three of them fit into 300 s of FDB ageing. */
 const PROFILES = {
@@ -78,8 +114,8 @@ export interface Key {
 export const KEYS = {
   node: {
     accepts: "a node's name, of at most 253 characters and without spaces",
-    default: "NODE_NAME, else the host's name",
-    about: "this node's name in source.nodes",
+    default: "NODE_NAME, else (kind file only) the host's name",
+    about: "this node's name in source.nodes, or that of its Node in the cluster",
   },
   interfaces: {
     accepts: INTERFACES,
@@ -154,7 +190,10 @@ export const KEYS = {
     about: "where the metrics are served",
   },
   source: { accepts: `a mapping, such as ${EXAMPLE}`, about: "which VIPs there are, and which nodes" },
-  "source.kind": { accepts: "file", about: "file: nodes and VIPs stand here" },
+  "source.kind": {
+    accepts: "file or kubernetes",
+    about: "file: nodes and VIPs stand here; kubernetes: they come from a cluster",
+  },
   "source.nodes": {
     accepts:
       "a list of one or more node names, such as [n1, n2], with or without addresses: { name: n2, address: 10.9.255.2 }",
@@ -185,6 +224,42 @@ export const KEYS = {
     accepts: INTERFACES,
     default: "those of the configuration",
     about: "where they are announced",
+  },
+  "source.kubeconfig": {
+    accepts: "an absolute path",
+    default: "KUBECONFIG, else what the pod is given",
+    about: "(kubernetes) how the API is reached",
+  },
+  "source.loadBalancerClass": {
+    accepts: "a class, such as isat.example/l2",
+    default: "Services without a class",
+    about: "(kubernetes) the Services that are isat's",
+  },
+  "source.addresses": {
+    accepts: "a list of one or more addresses, such as [10.9.0.0/20]",
+    default: "what the IPAddressPools hold",
+    about: "(kubernetes) what may be announced; needed where L2Advertisements are not served",
+  },
+  "source.addresses[]": { accepts: RANGE_FORMS, about: "(kubernetes) some of them" },
+  "source.interfaces": {
+    accepts: INTERFACES,
+    default: "those of the configuration",
+    about: "(kubernetes) where to announce what no L2Advertisement names interfaces for",
+  },
+  "source.nodeSelector": { accepts: SELECTOR, default: "all Nodes", about: "(kubernetes) the Nodes that run isat" },
+  "source.nodeSelector.matchLabels": { accepts: MATCH_LABELS, about: "(kubernetes) each of them" },
+  "source.nodeSelector.matchExpressions": { accepts: MATCH_EXPRESSIONS, about: "(kubernetes) each of them" },
+  "source.serviceSelector": {
+    accepts: SELECTOR,
+    default: "all Services",
+    about: "(kubernetes) the Services that are announced",
+  },
+  "source.serviceSelector.matchLabels": { accepts: MATCH_LABELS, about: "(kubernetes) each of them" },
+  "source.serviceSelector.matchExpressions": { accepts: MATCH_EXPRESSIONS, about: "(kubernetes) each of them" },
+  "source.ignoreExcludeLabel": {
+    accepts: "true or false",
+    default: "false",
+    about: "(kubernetes) whether Nodes labelled node.kubernetes.io/exclude-from-external-load-balancers may own VIPs",
   },
 } as const satisfies Record<string, Key>;
 
@@ -276,6 +351,63 @@ const nodeEntry = v.lazy((input) => (isMapping(input) ? describedNode : namedNod
 const interfaceName = v.pipe(v.string(), v.regex(/^([^\s/:]{1,15}|[^\s/:]*[*?[][^\s/:]*)$/));
 const interfaceNames = v.pipe(v.array(interfaceName), v.minLength(1));
 
+const labels = v.pipe(
+  v.custom<Record<string, string>>((value) => typeof value === "object" && value !== null && !Array.isArray(value)),
+  v.record(v.string(), v.string()),
+);
+const requirement = parsed(
+  mapping({
+    key: v.pipe(v.string(), v.minLength(1)),
+    operator: v.picklist(OPERATORS),
+    values: v.optional(v.array(v.string()), () => []),
+  }) as v.GenericSchema<Requirement>,
+  (its) => {
+    const reason = fault(its);
+    if (reason) throw new Error(`${reason}; accepted: ${MATCH_EXPRESSIONS}`);
+    return its;
+  },
+);
+const selector = mapping({
+  matchLabels: v.optional(labels, {}),
+  matchExpressions: v.optional(v.array(requirement), []),
+});
+
+const fileKeys = {
+  nodes: v.pipe(v.array(nodeEntry), v.minLength(1)),
+  vips: v.array(
+    mapping({
+      address: parsed(v.string(), parseVip),
+      nodes: v.optional(nodeNames),
+      interfaces: v.optional(interfaceNames),
+    }),
+  ),
+};
+const kubernetesKeys = {
+  kubeconfig: v.optional(directory),
+  loadBalancerClass: v.optional(v.pipe(v.string(), v.regex(/^\S+$/))),
+  addresses: v.optional(v.pipe(v.array(parsed(v.string(), parseVip)), v.minLength(1))),
+  interfaces: v.optional(interfaceNames),
+  nodeSelector: v.optional(selector),
+  serviceSelector: v.optional(selector),
+  ignoreExcludeLabel: v.optional(v.boolean(), false),
+};
+const SOURCES = {
+  file: mapping({ kind: v.literal("file"), ...fileKeys }),
+  kubernetes: mapping({ kind: v.literal("kubernetes"), ...kubernetesKeys }),
+  /** What of it is wrong whichever is meant. */
+  neither: mapping({
+    kind: v.picklist(["file", "kubernetes"]),
+    ...kubernetesKeys,
+    nodes: v.optional(fileKeys.nodes),
+    vips: v.optional(fileKeys.vips),
+  }),
+};
+
+function kindOf(source: unknown): "file" | "kubernetes" | undefined {
+  const { kind } = (typeof source === "object" && source !== null ? source : {}) as { kind?: unknown };
+  return kind === "file" || kind === "kubernetes" ? kind : undefined;
+}
+
 const Schema = mapping({
   node: v.optional(nodeName),
   interfaces: v.optional(interfaceNames),
@@ -302,17 +434,7 @@ const Schema = mapping({
     {},
   ),
   metrics: v.optional(mapping({ listen: parsed(v.string(), parseListen) })),
-  source: mapping({
-    kind: v.literal("file"),
-    nodes: v.pipe(v.array(nodeEntry), v.minLength(1)),
-    vips: v.array(
-      mapping({
-        address: parsed(v.string(), parseVip),
-        nodes: v.optional(nodeNames),
-        interfaces: v.optional(interfaceNames),
-      }),
-    ),
-  }),
+  source: v.lazy((source) => SOURCES[kindOf(source) ?? "neither"]),
 });
 
 /** @throws ConfigError with a line for each thing that is wrong. */
@@ -354,27 +476,45 @@ export function parseConfig(
   const sheet = new Sheet(text, file);
   sheet.finish();
   const values = check(sheet);
-  const nodes = sheet.sound(["source", "nodes"]) ? values.source.nodes.map(({ name }) => name) : undefined;
   checkTimes(sheet, values);
-  const node = checkNode(sheet, nodes, values.node, env, hostname);
-  const vips = checkVips(sheet, nodes, sheet.sound(["source", "vips"], "itself") ? values.source.vips : []);
+  const kind = kindOf(values?.source);
+  const settings = values?.source as FileValues | KubernetesValues | undefined; // "neither" is never sound
+  const nodes =
+    settings?.kind === "file" && sheet.sound(["source", "nodes"]) ? settings.nodes.map(({ name }) => name) : undefined;
+  const node = checkNode(sheet, kind, nodes, values.node, env, hostname);
+  const hasVips = settings?.kind === "file" && sheet.sound(["source", "vips"], "itself");
+  const vips = checkVips(sheet, nodes, hasVips ? settings.vips : []);
   sheet.finish();
-  const { garp, interfaces, membership, metrics, source, ...rest } = values;
+  const { garp, interfaces, membership, metrics, source: _, ...rest } = values;
+  const source = settings!;
   const profile = PROFILES[garp.profile];
   return {
     ...rest,
     node,
     interfaces,
     garp: { refresh: garp.refresh ?? profile.refresh, rate: garp.rate ?? profile.rate },
-    membership: membershipOf(membership, source.nodes.length),
+    membership: membershipOf(membership, isSingle(source)),
     metrics: metrics?.listen,
-    source: { kind: source.kind, nodes: source.nodes, vips },
+    source: source.kind === "file" ? { ...source, vips } : kubernetesSource(source),
   };
 }
 
-function membershipOf({ kind, keys, interval, dead }: Values["membership"], nodes: number): Membership {
-  if ((kind ?? (nodes > 1 ? "wire" : "static")) === "static") return { kind: "static" };
+/** Of a file with one node there is nobody to hear. */
+const isSingle = (source: FileValues | KubernetesValues) => source.kind === "file" && source.nodes.length <= 1;
+
+function membershipOf({ kind, keys, interval, dead }: Values["membership"], isAlone: boolean): Membership {
+  if ((kind ?? (isAlone ? "static" : "wire")) === "static") return { kind: "static" };
   return { kind: "wire", keys: keys ?? (existsSync(KEY_FILE) ? [KEY_FILE] : "none"), interval, dead };
+}
+
+type FileValues = v.InferOutput<typeof SOURCES.file>;
+type KubernetesValues = v.InferOutput<typeof SOURCES.kubernetes>;
+
+function kubernetesSource(values: KubernetesValues): KubernetesSource {
+  const { kubeconfig, loadBalancerClass, addresses, interfaces, nodeSelector, serviceSelector } = values;
+  const { kind, ignoreExcludeLabel } = values;
+  const bounds = { loadBalancerClass, addresses, interfaces, nodeSelector, serviceSelector, ignoreExcludeLabel };
+  return { kind, kubeconfig, ...bounds };
 }
 
 type Path = (string | number)[];
@@ -504,6 +644,7 @@ function checkTimes(sheet: Sheet, { hold, fence, membership }: Values): void {
 /** This node's name, from the first place that has one. `nodes` is undefined where it could not be read. */
 function checkNode(
   sheet: Sheet,
+  kind: "file" | "kubernetes" | undefined,
   nodes: string[] | undefined,
   key: string | undefined,
   env: Record<string, string | undefined>,
@@ -516,6 +657,13 @@ function checkNode(
       : [hostname, "the host's name"];
   const path: Path = ["source", "nodes"];
   const known = sheet.sound(["node"]);
+  // A host's name is often its Node's, and often not: with another's name a node would stand in for that one.
+  if (kind === "kubernetes" && known && !key && !env.NODE_NAME) {
+    sheet.report(
+      ["source"],
+      "kind kubernetes needs the name of this Node, and NODE_NAME is not set. Set it from spec.nodeName (in the pod's env: valueFrom.fieldRef), or write it as the key node",
+    );
+  }
   for (const [index, name] of nodes?.entries() ?? []) {
     const before = nodes?.indexOf(name) ?? index;
     if (before === index) continue;
@@ -533,7 +681,7 @@ function checkNode(
 }
 
 /** The VIPs whose addresses could be read. `nodes` is undefined where it could not be. */
-function checkVips(sheet: Sheet, nodes: string[] | undefined, entries: Values["source"]["vips"]): FileRange[] {
+function checkVips(sheet: Sheet, nodes: string[] | undefined, entries: FileValues["vips"]): FileRange[] {
   const all: Path = ["source", "vips"];
   const vips: (FileRange & { path: Path })[] = [];
   for (const [index, entry] of entries.entries()) {
@@ -579,7 +727,9 @@ function* unknownKeys(value: unknown, path: Path = []): Generator<{ path: Path; 
       if (!Array.isArray(item)) yield* unknownKeys(item, [...path, index]); // an alias may put a list into itself
     }
   } else if (typeof value === "object" && value !== null) {
-    const valid = keysBelow(path);
+    const all = keysBelow(path);
+    const kind = format(path) === "source" ? kindOf(value) : undefined;
+    const valid = kind ? all.filter((key) => KEYS_OF[kind].includes(key)) : all;
     if (!valid.length) return;
     for (const [key, inner] of Object.entries(value)) {
       if (valid.includes(key)) yield* unknownKeys(inner, [...path, key]);
@@ -600,7 +750,10 @@ function acceptedAt(path: Path): string {
   if (!path.length) return `a mapping of the keys ${keysBelow([]).join(", ")}`;
   const known: Record<string, Key> = KEYS;
   const key = pattern(path);
-  return known[key]?.accepts ?? `an item of ${known[key.replace(/\[\]$/, "")]?.accepts}`;
+  const accepts = known[key]?.accepts;
+  if (accepts) return accepts;
+  const list = known[key.replace(/\[\]$/, "")]?.accepts;
+  return list ? `an item of ${list}` : acceptedAt(path.slice(0, -1));
 }
 
 /** `source.vips[2].address`. */

@@ -180,6 +180,10 @@ export class Speaker implements Disposable {
     return this.#points.at(-1)!.kind;
   }
 
+  get demand(): Demand {
+    return this.#plan.demand;
+  }
+
   get config(): Config {
     return this.#plan.config;
   }
@@ -239,6 +243,13 @@ export class Speaker implements Disposable {
   }
 
   #isSourceStale = false;
+
+  /** What stands between the source and the VIPs, a line each, for status. */
+  sourceTroubles: () => string[] = () => [];
+
+  get isSourceStale(): boolean {
+    return this.#isSourceStale;
+  }
 
   /** Gives everything away and takes nothing, or no longer. @throws Error where peers would not learn of it */
   drain(isDrained: boolean): void {

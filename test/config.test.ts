@@ -3,7 +3,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Config, ConfigError, KEYS, type Membership, parseConfig, readConfig } from "../src/config.ts";
+import {
+  type Config,
+  ConfigError,
+  type FileSource,
+  KEYS,
+  type Membership,
+  parseConfig,
+  readConfig,
+} from "../src/config.ts";
 import { parseAddress, parseRange } from "../src/core/address.ts";
 
 const SOURCE = "source: { kind: file, nodes: [n1, n2, n3], vips: [] }\n";
@@ -69,7 +77,7 @@ test("every key is taken as written", () => {
       vips: [
         { ...parseRange("10.9.0.1"), ...all, line: 16 },
         { ...parseRange("10.9.0.10-10.9.0.19"), ...all, line: 17 },
-        { ...parseRange("10.9.1.0/24"), nodes: ["n1", "n2"], interfaces: ["eth0"], bidAs: undefined, line: 18 },
+        { ...parseRange("10.9.1.0/24"), ...all, nodes: ["n1", "n2"], interfaces: ["eth0"], line: 18 },
       ],
     },
   });
@@ -164,14 +172,13 @@ for (const [name, text, read, value] of taken) {
 }
 
 test("an alias stands for what it names", () => {
-  const { vips } = parse(
-    "source: { kind: file, nodes: &all [n1, n2], vips: [{ address: 10.9.0.1, nodes: *all }] }",
-  ).source;
+  const { vips } = parse("source: { kind: file, nodes: &all [n1, n2], vips: [{ address: 10.9.0.1, nodes: *all }] }")
+    .source as FileSource;
   assert.equal(vips[0]?.nodes, ["n1", "n2"]);
 });
 
 test("65,536 addresses are accepted", () => {
-  const { vips } = parse("source: { kind: file, nodes: [n1], vips: [{ address: 10.9.0.0/16 }] }").source;
+  const { vips } = parse("source: { kind: file, nodes: [n1], vips: [{ address: 10.9.0.0/16 }] }").source as FileSource;
   assert.is(vips[0]?.first, parseAddress("10.9.0.0"));
 });
 
@@ -275,8 +282,19 @@ for (const [name, text, line, ...says] of wrong) {
 
 /** As above, below `source:`, which is line 1. */
 const wrongSource: [name: string, text: string, line: number, ...says: string[]][] = [
-  ["an unknown kind", "kind: kubernets\nnodes: [n1]\nvips: []", 2, 'source.kind: found "kubernets", accepted: file'],
-  ["no kind", "nodes: [n1]\nvips: []", 1, "source.kind: missing, accepted: file"],
+  [
+    "an unknown kind",
+    "kind: kubernets\nnodes: [n1]\nvips: []",
+    2,
+    'source.kind: found "kubernets", accepted: file or kubernetes',
+  ],
+  ["no kind", "nodes: [n1]\nvips: []", 1, "source.kind: missing, accepted: file or kubernetes"],
+  [
+    "a key of another kind",
+    "kind: file\nnodes: [n1]\nvips: []\naddresses: []",
+    5,
+    "source.addresses: unknown key. Accepted here: kind, nodes, vips",
+  ],
   ["no nodes", "kind: file\nvips: []", 1, "source.nodes: missing"],
   ["an empty list of nodes", "kind: file\nnodes: []\nvips: []", 3, "source.nodes: found an empty list", "[n1, n2]"],
   ["a misspelt nodes", "kind: file\nnoeds: [n1]\nvips: []", 3, 'source.noeds: unknown key, did you mean "nodes"?'],
@@ -379,6 +397,102 @@ for (const [name, text, line, ...says] of wrongSource) {
     for (const piece of says) assert.ok(lines.join("\n").includes(piece), `${lines.join("\n")}\nhas no ${piece}`);
   });
 }
+
+test("every key of a kubernetes source is taken as written", () => {
+  const { node, source } = parse(
+    `source:
+  kind: kubernetes
+  kubeconfig: /etc/isat/kubeconfig
+  loadBalancerClass: isat.example/l2
+  addresses: [10.9.0.0/20, 10.9.16.1]
+  interfaces: [eth0]
+  nodeSelector: { matchLabels: { isat: enabled } }
+  serviceSelector:
+    matchExpressions:
+      - { key: tier, operator: In, values: [front] }
+      - { key: private, operator: DoesNotExist }
+  ignoreExcludeLabel: true
+`,
+    { NODE_NAME: "n7" },
+  );
+  assert.is(node, "n7");
+  assert.equal(source, {
+    kind: "kubernetes",
+    kubeconfig: "/etc/isat/kubeconfig",
+    loadBalancerClass: "isat.example/l2",
+    addresses: [parseRange("10.9.0.0/20"), parseRange("10.9.16.1")],
+    interfaces: ["eth0"],
+    nodeSelector: { matchLabels: { isat: "enabled" }, matchExpressions: [] },
+    serviceSelector: {
+      matchLabels: {},
+      matchExpressions: [
+        { key: "tier", operator: "In", values: ["front"] },
+        { key: "private", operator: "DoesNotExist", values: [] },
+      ],
+    },
+    ignoreExcludeLabel: true,
+    nodes: [],
+    vips: [],
+  });
+});
+
+test("a kubernetes source needs no key but its kind", () => {
+  assert.equal(parse("source: { kind: kubernetes }", { NODE_NAME: "n7" }).source, {
+    kind: "kubernetes",
+    kubeconfig: undefined,
+    loadBalancerClass: undefined,
+    addresses: undefined,
+    interfaces: undefined,
+    nodeSelector: undefined,
+    serviceSelector: undefined,
+    ignoreExcludeLabel: false,
+    nodes: [],
+    vips: [],
+  });
+});
+
+const wrongKubernetes: [name: string, text: string, ...says: string[]][] = [
+  ["nodes", "nodes: [n1]", "2: source.nodes: unknown key", "Accepted here: kind, kubeconfig,"],
+  ["a misspelt key", "adresses: [10.9.0.1]", '2: source.adresses: unknown key, did you mean "addresses"?'],
+  ["a relative kubeconfig", "kubeconfig: config", '2: source.kubeconfig: found "config", accepted: an absolute path'],
+  ["no address", "addresses: []", "2: source.addresses: found an empty list", "[10.9.0.0/20]"],
+  ["an address that is none", "addresses: [10.9]", "2: source.addresses[0]: found 10.9", "10.9.0.10-10.9.0.19"],
+  ["a multicast address", "addresses: [10.9.0.1, 224.0.0.1]", "2: source.addresses[1]", "224.0.0.0/4 is multicast"],
+  ["a bare selector", "nodeSelector: { isat: enabled }", "2: source.nodeSelector.isat: unknown key", "matchLabels"],
+  [
+    "a label that is no text",
+    "nodeSelector: { matchLabels: { a: 1 } }",
+    "2: source.nodeSelector.matchLabels.a: found 1",
+  ],
+  [
+    "an operator that there is not",
+    "serviceSelector: { matchExpressions: [{ key: a, operator: Gt }] }",
+    '2: source.serviceSelector.matchExpressions[0].operator: found "Gt"',
+    "In, NotIn, Exists and DoesNotExist",
+  ],
+  [
+    "In without values",
+    "serviceSelector: { matchExpressions: [{ key: a, operator: In }] }",
+    "2: source.serviceSelector.matchExpressions[0]: operator In needs values",
+  ],
+  ["a flag that is a text", "ignoreExcludeLabel: sometimes", '2: source.ignoreExcludeLabel: found "sometimes"'],
+];
+for (const [name, text, ...says] of wrongKubernetes) {
+  test(`in a kubernetes source, ${name} is refused: ${says[0]}`, () => {
+    const lines = refused(`source:\n  ${text}\n  kind: kubernetes\n`, { NODE_NAME: "n1" });
+    assert.is(lines.length, 1, lines.join("\n"));
+    assert.ok(lines[0]?.startsWith(`isat.yaml:${says[0]}`), lines[0]);
+    for (const piece of says) assert.ok(lines[0]?.includes(piece), `${lines[0]}\nhas no ${piece}`);
+  });
+}
+
+test("a kubernetes source is refused without NODE_NAME, whatever the host is called", () => {
+  const [line, ...more] = refused("source: { kind: kubernetes }", {}, "n1");
+  assert.equal(more, []);
+  assert.match(line ?? "", "isat.yaml:1: source: kind kubernetes needs the name of this Node");
+  assert.match(line ?? "", "spec.nodeName");
+  assert.is(parse("node: n2\nsource: { kind: kubernetes }", {}, "n1").node, "n2");
+});
 
 const strangers: [name: string, key: string, env: Record<string, string>, line: number, says: string][] = [
   ["by its key", "node: n4\n", {}, 1, 'node: this node is "n4" (from the key node)'],

@@ -31,6 +31,7 @@ function view({ alive = ["n1", "n2", "n3"], interfaces = ["eth0"], ...more }: Se
       ifindex: 2 + i,
       name,
       candidates: alive === "unknown" ? undefined : alive,
+      held: [],
     })),
     ...more,
   };
