@@ -431,8 +431,6 @@ test("every key of a kubernetes source is taken as written", () => {
       ],
     },
     ignoreExcludeLabel: true,
-    nodes: [],
-    vips: [],
   });
 });
 
@@ -446,8 +444,6 @@ test("a kubernetes source needs no key but its kind", () => {
     nodeSelector: undefined,
     serviceSelector: undefined,
     ignoreExcludeLabel: false,
-    nodes: [],
-    vips: [],
   });
 });
 
