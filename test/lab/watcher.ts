@@ -128,8 +128,7 @@ process.stdin.on("end", () => {
     clearInterval(end);
     hear();
     judge(Number.POSITIVE_INFINITY);
-    console.log(JSON.stringify({ vips: seen }));
-    process.exit(0);
+    process.stdout.write(`${JSON.stringify({ vips: seen })}\n`, () => process.exit(0));
   }, GRACE);
 });
 process.stdin.resume();
