@@ -179,6 +179,13 @@ static __always_inline enum verdict take_echo(const struct wire *frame, const st
 	silent = since(peer->echoed_ns, now);
 	if (silent <= ECHO_PAUSE && frame->stamp < peer->stamp_ns)
 		return WIRE_STALE;
+	/*
+	 * Another speaker on another NIC, while the one that is known answers: a second node of this name, which is joining
+	 * and will refuse. Were it taken for the first, nobody would ask the first for what it owns.
+	 */
+	if (silent <= ECHO_PAUSE && peer->echoed_ns != 0 && peer->instance != frame->instance &&
+	    !same_mac(peer->mac, frame->source))
+		return WIRE_STALE;
 	if (silent > ECHO_PAUSE || peer->echoed_ns == 0 || peer->instance != frame->instance ||
 	    peer->state != frame->state || peer->source_stale != stale || peer->knows_us != knows_us ||
 	    peer->speaks != frame->speaks || !same_mac(peer->mac, frame->source))

@@ -105,7 +105,12 @@ export async function run(options: RunOptions): Promise<void> {
   );
   const failed = serving.ready.then(() => new Promise<never>(() => {}));
 
-  const signal = await Promise.race([signalled, failed]);
+  const signal = await Promise.race([signalled, failed]).catch(async (error) => {
+    // Its kernel would go on speaking under a name that is another node's.
+    await stack.disposeAsync();
+    cleanUp(config.pinDir, config.runDir);
+    throw error;
+  });
   const { owned } = serving.counts;
   await stack.disposeAsync();
   if (options.cleanOnExit) {

@@ -27,9 +27,9 @@ export const VIP_RANGES: readonly string[] = [VIPS[0]!, `${VIPS[1]}-${VIPS.at(-1
 /** The one that moves where a VIP must move, and to where: neither its owner's port nor the leader's. */
 export const MOVING = { vip: VIPS[0]!, to: NODES[2]! };
 
-/** Who owns a VIP, worked out apart from isat's own code: the lowest SHA-256 of `node#address`, bytes ascending. */
-export function ownerOf(vip: string): LabNode {
-  const bids = NODES.map((node) => ({ node, bid: createHash("sha256").update(`${node.name}#${vip}`).digest() }));
+/** Who of them owns a VIP, worked out apart from isat's own code: the lowest SHA-256 of `node#address`, bytes ascending. */
+export function ownerOf(vip: string, nodes: readonly LabNode[] = NODES): LabNode {
+  const bids = nodes.map((node) => ({ node, bid: createHash("sha256").update(`${node.name}#${vip}`).digest() }));
   return bids.sort((a, b) => Buffer.compare(a.bid, b.bid))[0]!.node;
 }
 

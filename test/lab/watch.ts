@@ -13,6 +13,8 @@ export interface Seen {
   unanswered: number;
   /** Requests that more than one MAC answered. */
   doubled: number;
+  /** When the last of those was sent. */
+  doubledAt: number | undefined;
   /** The longest time between two answered requests with an unanswered one between them, ms; 0: none was unanswered. */
   silence: number;
   /** When that silence was over; undefined: there was none, or it lasts. */

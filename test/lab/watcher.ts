@@ -41,6 +41,7 @@ const seen: Seen[] = vips.map((vip) => ({
   asked: 0,
   unanswered: 0,
   doubled: 0,
+  doubledAt: undefined,
   silence: 0,
   back: undefined,
   answerers: [],
@@ -88,7 +89,10 @@ function judge(until: number): void {
     const its = seen[vip]!;
     const before = last[vip]!;
     its.asked += 1;
-    if (new Set(macs).size > 1) its.doubled += 1;
+    if (new Set(macs).size > 1) {
+      its.doubled += 1;
+      its.doubledAt = at;
+    }
     if (macs.length === 0) {
       its.unanswered += 1;
       before.isMute = true;
@@ -124,8 +128,7 @@ process.stdin.on("end", () => {
     clearInterval(end);
     hear();
     judge(Number.POSITIVE_INFINITY);
-    console.log(JSON.stringify({ vips: seen }));
-    process.exit(0);
+    process.stdout.write(`${JSON.stringify({ vips: seen })}\n`, () => process.exit(0));
   }, GRACE);
 });
 process.stdin.resume();
