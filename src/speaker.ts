@@ -105,7 +105,8 @@ export class Speaker implements Disposable {
     this.#plan = { ...this.#plan, links: [] };
     if (config.membership.kind === "wire") this.#company = this.#meet(config, keys, stack);
     try {
-      this.#commit(this.#draft(resolved, demand, "strict"), "strict");
+      // All of it: what an earlier speaker left may be wanted no more.
+      this.#commit({ ...this.#draft(resolved, demand, "strict"), changed: undefined }, "strict");
       this.#kernel.settle(
         this.#plan.links.map(({ ifindex }) => ifindex),
         this.#points,
@@ -225,7 +226,7 @@ export class Speaker implements Disposable {
     try {
       this.#commit(this.#draft({ ...next, interfaces }, demand, "strict"), "strict");
     } catch (error) {
-      this.#commit(before, "lenient"); // undoes what was done of it until it failed
+      this.#commit({ ...before, changed: undefined }, "lenient"); // undoes what was done of it until it failed
       throw error;
     }
   }
@@ -447,7 +448,9 @@ export class Speaker implements Disposable {
     const actual = this.#table.entries;
     this.#table.rename(namesOf(plan.links));
     this.#plan = { ...this.#plan, config: plan.config, demand: plan.demand };
+    const unsettled = this.#table.takeUnsettled();
     const { set, claim, remove } = difference(plan.entries, actual, {
+      only: plan.changed && new Set([...plan.changed, ...unsettled]),
       now: bootTime(),
       mustAsk: (ifindex) => (this.#company?.wire.alive(ifindex).length ?? 0) > 0,
       bid: (key) => this.#bid(key),
@@ -491,7 +494,10 @@ export class Speaker implements Disposable {
     this.#company?.claims.want(claim);
     this.#announcer.run();
     clearTimeout(this.#leaving);
-    const isLeaving = [...actual.values()].some(({ state }) => state === vipState.LEAVING);
+    const isPassing = (state: number | undefined) => state === vipState.LEAVING || state === vipState.CLAIMING;
+    const touched = [...unsettled, ...set.map(([key]) => key)];
+    this.#table.keepUnsettled([...claim, ...touched.filter((key) => isPassing(actual.get(key)?.state))]);
+    const isLeaving = touched.some((key) => actual.get(key)?.state === vipState.LEAVING);
     if (isLeaving) this.#leaving = setTimeout(() => this.#round(() => this.#replan()), Number(LEAVE) / NANOSECONDS);
   }
 
