@@ -1,7 +1,10 @@
+import { readFileSync } from "node:fs";
 import { type IncomingMessage, Agent as PlainAgent, request as requestPlain } from "node:http";
 import { Agent, type RequestOptions, request } from "node:https";
+import { dirname, resolve } from "node:path";
 import process from "node:process";
 import { KubeConfig } from "@kubernetes/client-node/dist/config.js"; // the package as a whole brings every API's client
+import { parse } from "yaml";
 
 /** What the API refuses, with the status of its answer. */
 export class ApiError extends Error {
@@ -90,6 +93,8 @@ export class Connection {
       },
     };
     await config.applyToHTTPSOptions(options);
+    const headers = options.headers as Record<string, string>;
+    if (headers.Authorization) headers.Authorization = headers.Authorization.trim(); // a token's file may end in a newline
     const isPlain = url.protocol === "http:";
     if (!proxyUrl) options.agent = this.#agentOf(options, isPlain) as Agent;
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
@@ -109,7 +114,7 @@ export class Connection {
   #agentOf({ ca, cert, key, rejectUnauthorized, servername }: RequestOptions, isPlain: boolean): Agent | PlainAgent {
     const made = JSON.stringify([isPlain, String(ca), String(cert), String(key), rejectUnauthorized, servername]);
     if (this.#agent?.made !== made) {
-      this.#agent?.agent.destroy();
+      // The one before is let go, not destroyed: watches that run on it have done nothing wrong.
       const tls = Object.entries({ ca, cert, key, rejectUnauthorized, servername }).filter(([, value]) => value);
       const security = { ...Object.fromEntries(tls), ...(rejectUnauthorized === false && { rejectUnauthorized }) };
       const agent = isPlain ? new PlainAgent({ keepAlive: true }) : new Agent({ keepAlive: true, ...security });
@@ -141,11 +146,23 @@ function readKubeConfig(path: string | undefined): KubeConfig {
   }
   try {
     config.loadFromFile(file);
+    takeTokenFiles(config, file);
     if (!URL.canParse(config.getCurrentCluster()?.server ?? "")) throw new Error("its context names no server");
   } catch (error) {
     throw new ConfigurationError(`Cannot use the kubeconfig ${file}: ${(error as Error).message}`);
   }
   return config;
+}
+
+/** The key `tokenFile` of a user, as kubectl takes it: client-node knows one of another name, and reads it only once. */
+function takeTokenFiles(config: KubeConfig, file: string): void {
+  const { users } = parse(readFileSync(file, "utf8")) as { users?: { name: string; user?: { tokenFile?: string } }[] };
+  const tokenFileOf = (name: string) => users?.find((its) => its.name === name)?.user?.tokenFile;
+  config.users = config.users.map((user) => {
+    const tokenFile = tokenFileOf(user.name);
+    if (!tokenFile) return user;
+    return { ...user, authProvider: { name: "tokenFile", config: { tokenFile: resolve(dirname(file), tokenFile) } } };
+  });
 }
 
 async function refusalOf(response: IncomingMessage, status: number): Promise<ApiError> {
