@@ -120,8 +120,8 @@ export class Api {
   }
 
   /** The watches end in good order, as they do after half an hour. */
-  end(): void {
-    for (const { response } of this.#watches) response.end();
+  end(last = ""): void {
+    for (const { response } of this.#watches) response.end(last);
     this.#watches.clear();
   }
 

@@ -321,6 +321,7 @@ test("an object that cannot be read costs itself alone: one line, one Event of a
     uid: "uid-bad",
   });
   assert.is(one.lines.length, 1, one.lines.join("\n"));
+  assert.is(two.lines.length, 1, two.lines.join("\n"));
   assert.is(one.watch.counts.unreadable, 1);
   rig.put(service("bad", ["10.9.0.3"]));
   await one.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody", "10.9.0.3 nobody");
@@ -342,15 +343,29 @@ test("a bookmark moves the version from which a watch goes on", async () => {
   assert.equal(seen.lines, [], "that a watch ends in good order is no news");
 });
 
+test("a watch that ends in the middle of a line is told, and gone on with", async () => {
+  await using rig = await Rig.start(...WEB);
+  const seen = rig.watch();
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  await until("four watches", () => rig.api.watches.length === 4);
+  rig.api.end('{"type":"MODIFIED","object":{"metada');
+  rig.put(service("mail", ["10.9.0.2"]));
+  await seen.says("it ended in the middle of a line");
+  await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
+});
+
 test("a watch in which nothing is heard is begun anew from where it was", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch({}, { timing: { stall: 150 } });
   await seen.shows(`10.9.0.1 ${ALL}`);
-  await seen.says("nothing was heard for 0.15 s");
+  const watches = () => rig.api.requests.filter((request) => /^GET services\?.*resourceVersion=/.test(request)).length;
+  await until("two watches more", () => watches() >= 2);
   rig.put(service("mail", ["10.9.0.2"]));
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
   const lists = rig.api.requests.filter((request) => request.includes("sendInitialEvents"));
   assert.is(lists.length, 4, "nothing was listed anew");
+  assert.equal(seen.lines, [], "a quiet resource is no news");
+  assert.equal(seen.freshness, [true]);
 });
 
 test("a server that hangs with its connections open makes the source stale, and what was applied is served", async () => {

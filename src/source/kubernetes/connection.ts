@@ -22,7 +22,10 @@ export class ApiError extends Error {
 
 /** How long the API may take to begin an answer, ms. */
 const ANSWER = 15_000;
-/** A connection that is silent for so long, ms, is probed by TCP each second, ten times: a dead one is noticed in 13 s. */
+/**
+ * A connection that is silent for so long, ms, is probed by TCP each second, ten times, and so a dead one is noticed in
+ * 13 s. That is Node's; Deno leaves the pause between two probes to the system, and notices by the stall of a watch.
+ */
 const KEEP_ALIVE = 3_000;
 /** The longest body of an error that is read. */
 const MAX_ERROR = 100_000;
