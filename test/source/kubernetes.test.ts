@@ -387,6 +387,7 @@ test("a server that is killed and comes back: one line each, and what was applie
   await seen.shows(`10.9.0.1 ${ALL}`);
   await until("four watches", () => rig.api.watches.length === 4);
   await rig.api.stop();
+  await seen.says("warn: The connection to the API is lost: the server has closed it");
   await seen.says("warn: Cannot reach the API at http://127.0.0.1:", "ECONNREFUSED");
   await until("stale", () => seen.freshness.at(-1) === false);
   assert.equal(seen.vips, [`10.9.0.1 ${ALL}`]);

@@ -20,7 +20,8 @@ export class ApiError extends Error {
   }
 }
 
-/** How long the API may take to begin an answer, ms. */
+/** How long a connection may take to come about, and then the API to begin an answer, ms. */
+const CONNECT = 4_000;
 const ANSWER = 15_000;
 /**
  * A connection that is silent for so long, ms, is probed by TCP each second, ten times, and so a dead one is noticed in
@@ -102,9 +103,18 @@ export class Connection {
     if (!proxyUrl) options.agent = this.#agentOf(options, isPlain) as Agent;
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const sent = (isPlain ? requestPlain : request)(options, resolve);
-    const timer = setTimeout(() => sent.destroy(new Error(`no answer within ${ANSWER / 1000} s`)), ANSWER);
+    let timer: NodeJS.Timeout | undefined;
+    const allow = (time: number) => {
+      clearTimeout(timer);
+      timer = setTimeout(() => sent.destroy(new Error(`no answer within ${time / 1000} s`)), time);
+    };
+    allow(CONNECT);
     sent.on("error", reject);
-    sent.on("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE));
+    sent.on("socket", (socket) => {
+      socket.setKeepAlive(true, KEEP_ALIVE);
+      if (socket.connecting) socket.once("connect", () => allow(ANSWER));
+      else allow(ANSWER);
+    });
     sent.end(text);
     try {
       return await promise;

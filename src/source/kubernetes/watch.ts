@@ -251,6 +251,12 @@ class Follower {
         yield chunk;
         wait(); // after what was heard has been taken, for that may change how long to wait
       }
+    } catch (error) {
+      if (error instanceof BreakError) throw error;
+      // What Node says of the answer is "aborted"; why stands with the socket.
+      const { message, code } = (response.socket?.errored ?? error) as NodeJS.ErrnoException;
+      const why = message === "aborted" ? "the server has closed it" : message;
+      throw Object.assign(new Error(`The connection to the API is lost: ${why}`), { code });
     } finally {
       clearTimeout(timer);
       response.destroy(); // a watch that is left is not to be read to its end
