@@ -5,7 +5,7 @@ import type { Demand } from "./core/demand.ts";
 import { difference, type Held, LEAVE, NOT_HELD } from "./core/difference.ts";
 import { bid, bidNumber } from "./core/election.ts";
 import { formatMac } from "./core/frame.ts";
-import { addressOf, bidText, type EntryKey, entryKey, ifindexOf, matches } from "./core/ownership.ts";
+import { addressOf, type EntryKey, entryKey, ifindexOf, matches } from "./core/ownership.ts";
 import { nodeId } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
@@ -394,17 +394,13 @@ export class Speaker implements Disposable {
   /** The bid with which this node owns an entry. Without peers nobody asks for it. */
   #bid(key: EntryKey): bigint {
     if (!this.#company) return 0n;
+    const { config, demand } = this.#plan;
+    if (this.#bidTexts?.demand !== demand) this.#bidTexts = { demand, of: bidTexts(demand) };
     const address = addressOf(key);
-    const range = this.#rangeOf(address);
-    return bidNumber(bid(this.#plan.config.node, range ? bidText(range, address) : formatAddress(address)));
+    return bidNumber(bid(config.node, this.#bidTexts.of.get(address) ?? formatAddress(address)));
   }
 
-  /** Only ranges that bid as something else than their addresses matter, and they are single addresses. */
-  #rangeOf(address: Address) {
-    return this.#plan.demand.vips.find(
-      ({ first, last, bidAs }) => bidAs !== undefined && first <= address && address <= last,
-    );
-  }
+  #bidTexts: { demand: Demand; of: ReadonlyMap<Address, string> } | undefined;
 
   /** One round of the loop: what fails is said, and tried again by the next. */
   #round(body: () => void): void {
@@ -688,6 +684,16 @@ export class Speaker implements Disposable {
     this.#links[Symbol.dispose]();
     this.#kernel[Symbol.dispose]();
   }
+}
+
+/** What is hashed for the addresses that do not bid as themselves. */
+function bidTexts({ vips }: Demand): Map<Address, string> {
+  const texts = new Map<Address, string>();
+  for (const { first, last, bidAs } of vips) {
+    if (bidAs === undefined) continue;
+    for (let address = first; address <= last; address++) texts.set(address, bidAs);
+  }
+  return texts;
 }
 
 /** The first of the VIPs, and how many others. */
