@@ -114,7 +114,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "struct peer_key key = { .node = frame->node, .ifindex = ifindex };\n\t__u8",
     "struct peer_key key = { .node = frame->node, .ifindex = 2 };\n\t__u8",
   ],
-  ["a tag's hash ends without the length", "siphash.h", "(__u64)(PAIR * pairs & 255) << 56", "0"],
+  ["a tag's hash ends without the length", "siphash.h", "(__u64)((sizeof(*frame) + PAIR * count) & 255) << 56", "0"],
   ["a probe's padding comes back at XDP", "xdp.bpf.c", "*(__u8 *)(data + i) = 0;", ""],
 ];
 for (const [what, file, from, to] of mutants) {
