@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { NO_VERDICTS, vipState } from "../src/core/abi.ts";
+import { answers, interfaceEntry, verdicts, vip, vipState } from "../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
 import { announcement, parseMac } from "../src/core/frame.ts";
 import { ffi } from "../src/ffi/ffi.ts";
@@ -62,22 +62,25 @@ export const programs: Section = {
 };
 
 function fillMaps({ maps }: LoadedObject): void {
-  maps.interfaces.set(IFINDEX, {
-    name: NODE_INTERFACE,
-    mac_text: NODE_MAC,
-    mac: parseMac(NODE_MAC),
-    address: addressBytes(parseAddress(NODE_IP)),
-    netns: 0,
-    vlan_strip_off: false,
-    tick_ns: bootTime(),
-    fence_ns: HOUR,
-    gone_ns: HOUR,
-  });
-  maps.verdicts.set(IFINDEX, { ...NO_VERDICTS, interface: NODE_INTERFACE });
+  maps.interfaces.set(
+    IFINDEX,
+    interfaceEntry.of({
+      name: NODE_INTERFACE,
+      mac_text: NODE_MAC,
+      mac: parseMac(NODE_MAC),
+      address: addressBytes(parseAddress(NODE_IP)),
+      tick_ns: bootTime(),
+      live_ns: HOUR,
+      hold_ns: HOUR,
+      fence_ns: HOUR,
+      gone_ns: HOUR,
+    }),
+  );
+  maps.verdicts.set(IFINDEX, verdicts.of({ interface: NODE_INTERFACE }));
   const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: vipBytes(place), ifindex: IFINDEX }));
   for (const key of keys) {
-    maps.answers.set(key, { answered: 0n, last_answer_ns: 0n });
-    maps.vips.set(key, { state: vipState.OWNED, interface: NODE_INTERFACE });
+    maps.answers.set(key, answers.of({}));
+    maps.vips.set(key, vip.of({ state: vipState.OWNED, interface: NODE_INTERFACE, claim_ns: bootTime() }));
   }
 }
 

@@ -111,13 +111,17 @@ struct probe {
 
 /* map `peers`: what the programs know of each peer by frames that were authentic and fresh */
 struct peer {
+	/*
+	 * Of taken_stamp_ns and taken_nonce: two CPUs must not take one claim twice. First, because without CAP_PERFMON the
+	 * verifier refuses to add to a pointer what makes it point at a lock.
+	 */
+	struct bpf_spin_lock lock;
 	char node[32];
 	enum node_state state;
 	__u8 mac[6];
 	_Bool source_stale;
 	_Bool knows_us;   /* its control plane counts with this speaker */
 	__u8 speaks;      /* the highest version of the wire protocol that it knows */
-	struct bpf_spin_lock lock; /* of taken_stamp_ns and taken_nonce: two CPUs must not take one claim twice */
 	__u64 instance;
 	__u64 stamp_ns;   /* the peer's clock at its last echo: given back, it proves that a frame is fresh */
 	__u64 tick_age_ms;

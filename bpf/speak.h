@@ -16,9 +16,6 @@
 #define ECHO_PAUSE SECOND           /* a peer that was silent for longer is news, and may have rebooted */
 #define OWN_PAUSE (SECOND / 100)    /* between two frames of our own name that are passed on */
 
-#define WIRE_LEAST (sizeof(struct wire) + WIRE_TAG)
-#define WIRE_MOST (WIRE_LEAST + WIRE_MAX_CLAIMS * sizeof(struct wire_claim))
-#define MOST_PAIRS ((WIRE_MOST - WIRE_TAG) / PAIR)
 
 /* What becomes of a frame. */
 enum action {
@@ -68,22 +65,35 @@ static __always_inline bool is_plausible(const struct wire *frame, const struct 
 }
 
 /*
- * Where the tag stands: behind the claims, and right before the end. NULL where the frame is shorter or longer.
- * Two comparisons, because without CAP_PERFMON the verifier refuses to compare a pointer with the end for equality. Not
- * inlined, which puts the types of wire.h into the object's BTF.
+ * Where the tag stands: behind `count` claims, at most 127. By powers of two, as without CAP_PERFMON the verifier lets a
+ * packet pointer move by constants only, and follows a loop that does to where it would never come.
  */
-static __noinline __u64 *tag_behind(struct wire_claim *claim, const void *end, __u32 count)
+static __always_inline void *behind_claims(struct wire_claim *claims, __u32 count)
 {
-	__u32 i;
+	__u32 step;
 
-	for (i = 0; i < WIRE_MAX_CLAIMS && i < count; i++) {
-		if ((void *)(claim + 1) > end)
-			return NULL;
-		claim++;
-	}
-	if ((void *)claim + WIRE_TAG > end || (void *)claim + WIRE_TAG + 1 <= end)
-		return NULL;
-	return (void *)claim;
+#pragma unroll
+	for (step = 64; step > 0; step /= 2)
+		if (count & step) {
+			claims += step;
+			barrier_var(claims); /* else the compiler makes one addition of all */
+		}
+	return claims;
+}
+
+/*
+ * Reads the tag, which ends the frame; false where the frame is shorter or longer. Two comparisons, because without
+ * CAP_PERFMON the verifier refuses to compare a pointer with the end for equality. Not inlined, which puts the types of
+ * wire.h into the object's BTF.
+ */
+static __noinline bool read_tag(struct wire_claim *claims, const void *end, __u32 count, __u64 *tag)
+{
+	void *at = behind_claims(claims, count);
+
+	if (at + WIRE_TAG > end || at + WIRE_TAG + 1 <= end)
+		return false;
+	*tag = *(const __u64 *)at;
+	return true;
 }
 
 /* What this node is to its peers: what its control plane said last, and how long ago. */
@@ -106,15 +116,23 @@ static __always_inline bool is_fresh(__u64 stamp, __u64 now)
 	return stamp != 0 && stamp <= now && now - stamp < FRESH;
 }
 
-/* The entry of a peer, made where there is none; NULL where the map is full. */
-static __always_inline struct peer *enter(const struct peer_key *key)
+/* Makes the entry of a peer; another CPU may have been first, or the map be full. Apart from the rest for its stack. */
+__weak __noinline int enter(__u64 node, __u32 ifindex)
+{
+	struct peer_key key = { .node = node, .ifindex = ifindex };
+	struct peer unknown = {};
+
+	return bpf_map_update_elem(&peers, &key, &unknown, BPF_NOEXIST);
+}
+
+/* The entry of a peer, made where there is none; NULL where there is no room. */
+static __always_inline struct peer *peer_of(const struct peer_key *key)
 {
 	struct peer *peer = bpf_map_lookup_elem(&peers, key);
-	struct peer unknown = {};
 
 	if (peer)
 		return peer;
-	bpf_map_update_elem(&peers, key, &unknown, BPF_NOEXIST); /* another CPU may have been first */
+	enter(key->node, key->ifindex);
 	return bpf_map_lookup_elem(&peers, key);
 }
 
@@ -150,7 +168,7 @@ static __always_inline enum verdict take_echo(const struct wire *frame, const st
 
 	if (frame->to != interface->instance || !is_nonce(interface, key, frame->nonce))
 		return WIRE_STALE;
-	peer = enter(key);
+	peer = peer_of(key);
 	if (!peer)
 		return WIRE_TAKEN;
 
@@ -244,7 +262,7 @@ static __always_inline bool is_heard_by_probe(const struct wire *frame, const st
 
 	if (frame->to != interface->instance || !is_fresh(frame->stamp, now))
 		return false;
-	peer = enter(key);
+	peer = peer_of(key);
 	if (!peer)
 		return false;
 	if (peer->echoed_ns == 0)
@@ -333,7 +351,7 @@ static __always_inline bool is_defending(const struct interface *interface, __u6
 	return state_of(interface, now) == LIVE && !interface->source_stale;
 }
 
-/* The header of the answer to a probe or a claim. Not inlined, for BTF's sake, as tag_behind(). */
+/* The header of the answer to a probe or a claim. Not inlined, for BTF's sake, as read_tag(). */
 static __noinline void introduce(struct wire *answer, const struct wire *asked, const struct interface *interface,
 				 enum wire_type type, __u64 now)
 {
@@ -367,15 +385,6 @@ static __always_inline bool is_known(const struct wire *asked, __u32 ifindex)
 	const struct probe *probe = bpf_map_lookup_elem(&probes, &key);
 
 	return probe && probe->instance == asked->instance;
-}
-
-static __always_inline void answer_wire(struct wire *answer, const struct wire *asked, const struct interface *interface,
-					const struct wire_key *key, __u32 ifindex, __u64 now)
-{
-	introduce(answer, asked, interface, asked->type == WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY, now);
-	answer->key_id = key->id;
-	if (is_known(asked, ifindex))
-		answer->flags |= WIRE_KNOWN;
 }
 
 #endif

@@ -9,7 +9,7 @@
 
 __weak __noinline __u64 hash_tc(struct __sk_buff *skb, __u64 k0, __u64 k1, __u32 pairs)
 {
-	return siphash((void *)(long)skb->data, (void *)(long)skb->data_end, k0, k1, pairs, MOST_PAIRS);
+	return siphash((void *)(long)skb->data, (void *)(long)skb->data_end, k0, k1, pairs);
 }
 
 /* Decides a claim's VIPs, and writes the verdicts beside them. */
@@ -30,21 +30,58 @@ __weak __noinline int decide_claims_tc(struct __sk_buff *skb, __u32 count, __u64
 	return 0;
 }
 
-/* A frame of the wire protocol. A global function, so that other frames do not pay for its stack. */
+/* Whether the tag is that of a key of ours; the caller has pulled what there is of the frame. */
+__weak __noinline int is_authentic_tc(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const struct wire *frame = data;
+	const struct wire_key *key;
+	__u64 tag;
+
+	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
+		return false;
+	key = key_of(frame->key_id);
+	return key && hash_tc(skb, key->k0, key->k1, pairs_of(frame)) == tag;
+}
+
+/* Turns a probe or a claim round, with what this node says to it. */
+__weak __noinline int turn_tc(struct __sk_buff *skb, __u64 now)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const struct wire_key *key = signing_key();
+	__u32 ifindex = skb->ifindex, pairs;
+	struct wire *frame = data, answer;
+	struct interface *interface;
+	__u64 tag;
+
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if ((void *)(frame + 1) > end || !interface || !key)
+		return -1;
+	pairs = pairs_of(frame);
+	introduce(&answer, frame, interface, frame->type == WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY, now);
+	answer.key_id = key->id;
+	if (is_known(frame, ifindex))
+		answer.flags |= WIRE_KNOWN;
+	if (answer.count > 0 && decide_claims_tc(skb, answer.count, now, is_defending(interface, now)))
+		return -1;
+	if (bpf_skb_store_bytes(skb, 0, &answer, sizeof(answer), 0))
+		return -1;
+	tag = hash_tc(skb, key->k0, key->k1, pairs);
+	return bpf_skb_store_bytes(skb, PAIR * pairs, &tag, WIRE_TAG, 0);
+}
+
+/* A frame of the wire protocol. The parts are global functions: each is verified once, and other frames pay no stack. */
 __weak __noinline int speak_tc(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex, length = skb->len;
-	const struct wire_key *key, *signing = signing_key();
 	enum verdict verdict = WIRE_REFUSED;
 	struct interface *interface;
 	enum action action = STOP;
-	struct wire *frame, answer;
-	__u64 *tag, now, sum;
-	void *data, *end;
-	__u32 pairs;
+	struct wire *frame;
+	__u64 now;
 
 	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
-	if (!signing || !interface || skb->vlan_present)
+	if (!interface || skb->vlan_present || !signing_key())
 		return NEXT;
 
 	/* Some drivers leave all but the Ethernet header out of reach. */
@@ -52,33 +89,14 @@ __weak __noinline int speak_tc(struct __sk_buff *skb)
 		bpf_skb_pull_data(skb, length);
 	else if (skb->data + WIRE_LEAST > skb->data_end)
 		bpf_skb_pull_data(skb, WIRE_LEAST);
-	data = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
-	frame = data;
-	if ((void *)(frame + 1) > end || length > WIRE_MOST || !is_plausible(frame, interface))
-		goto out;
-	key = key_of(frame->key_id);
-	tag = tag_behind((void *)(frame + 1), end, frame->count);
-	if (!key || !tag)
-		goto out;
-	sum = *tag;
-	pairs = pairs_of(frame);
-	if (hash_tc(skb, key->k0, key->k1, pairs) != sum)
-		goto out;
-
-	now = bpf_ktime_get_boot_ns();
-	verdict = hear(frame, interface, ifindex, now, &action);
-	if (action == TURN) {
-		answer_wire(&answer, frame, interface, signing, ifindex, now);
-		if (frame->count > 0 && decide_claims_tc(skb, frame->count, now, is_defending(interface, now)))
-			return DROP;
-		if (bpf_skb_store_bytes(skb, 0, &answer, sizeof(answer), 0))
-			return DROP;
-		sum = hash_tc(skb, signing->k0, signing->k1, pairs);
-		if (bpf_skb_store_bytes(skb, PAIR * pairs, &sum, WIRE_TAG, 0))
+	frame = (void *)(long)skb->data;
+	if ((void *)(frame + 1) <= (void *)(long)skb->data_end && length <= WIRE_MOST &&
+	    is_plausible(frame, interface) && is_authentic_tc(skb)) {
+		now = bpf_ktime_get_boot_ns();
+		verdict = hear(frame, interface, ifindex, now, &action);
+		if (action == TURN && turn_tc(skb, now))
 			return DROP;
 	}
-out:
 	count(ifindex, verdict);
 	if (action == TURN)
 		return bpf_redirect(ifindex, 0);

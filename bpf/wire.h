@@ -58,6 +58,8 @@ struct wire {
 
 /* Behind the header stand `count` claims, and then 8 bytes: SipHash-2-4 of all before them. */
 #define WIRE_TAG 8
+#define WIRE_LEAST (sizeof(struct wire) + WIRE_TAG)
+#define WIRE_MOST (WIRE_LEAST + WIRE_MAX_CLAIMS * sizeof(struct wire_claim))
 
 _Static_assert(sizeof(struct wire) == 96, "the header is twelve words");
 _Static_assert(sizeof(struct wire_claim) == 16, "a claim is two words");

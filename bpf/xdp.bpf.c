@@ -22,7 +22,7 @@ static __always_inline int trim(struct xdp_md *ctx)
 
 __weak __noinline __u64 hash_xdp(struct xdp_md *ctx, __u64 k0, __u64 k1, __u32 pairs)
 {
-	return siphash((void *)(long)ctx->data, (void *)(long)ctx->data_end, k0, k1, pairs, MOST_PAIRS);
+	return siphash((void *)(long)ctx->data, (void *)(long)ctx->data_end, k0, k1, pairs);
 }
 
 /* Decides a claim's VIPs, and writes the verdicts beside them. */
@@ -32,7 +32,12 @@ __weak __noinline int decide_claims_xdp(struct xdp_md *ctx, __u32 count, __u64 n
 	struct wire_claim *claim = data + sizeof(struct wire);
 	__u32 ifindex = ctx->ingress_ifindex, i, ip;
 
-	for (i = 0; i < WIRE_MAX_CLAIMS && i < count; i++) {
+#pragma unroll
+	for (i = 0; i < WIRE_MAX_CLAIMS; i++) {
+		if (i >= count) {
+			barrier(); /* as in siphash() */
+			break;
+		}
 		if ((void *)(claim + 1) > end)
 			return -1;
 		__builtin_memcpy(&ip, claim->ip, 4);
@@ -42,47 +47,74 @@ __weak __noinline int decide_claims_xdp(struct xdp_md *ctx, __u32 count, __u64 n
 	return 0;
 }
 
-/* A frame of the wire protocol. A global function, so that other frames do not pay for its stack. */
+/* Whether the tag is that of a key of ours. */
+__weak __noinline int is_authentic_xdp(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct wire *frame = data;
+	const struct wire_key *key;
+	__u64 tag;
+
+	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
+		return false;
+	key = key_of(frame->key_id);
+	return key && hash_xdp(ctx, key->k0, key->k1, pairs_of(frame)) == tag;
+}
+
+__weak __noinline int write_tag_xdp(struct xdp_md *ctx, __u32 count, __u64 tag)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	void *at = behind_claims(data + sizeof(struct wire), count);
+
+	if (at + WIRE_TAG > end)
+		return -1;
+	*(__u64 *)at = tag;
+	return 0;
+}
+
+/* Turns a probe or a claim round, with what this node says to it. */
+__weak __noinline int turn_xdp(struct xdp_md *ctx, __u64 now)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct wire_key *key = signing_key();
+	struct wire *frame = data, answer;
+	__u32 ifindex = ctx->ingress_ifindex;
+	struct interface *interface;
+
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if ((void *)(frame + 1) > end || !interface || !key)
+		return -1;
+	introduce(&answer, frame, interface, frame->type == WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY, now);
+	answer.key_id = key->id;
+	if (is_known(frame, ifindex))
+		answer.flags |= WIRE_KNOWN;
+	if (answer.count > 0 && decide_claims_xdp(ctx, answer.count, now, is_defending(interface, now)))
+		return -1;
+	*frame = answer;
+	return write_tag_xdp(ctx, answer.count, hash_xdp(ctx, key->k0, key->k1, pairs_of(&answer)));
+}
+
+/* A frame of the wire protocol. The parts are global functions: each is verified once, and other frames pay no stack. */
 __weak __noinline int speak_xdp(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	const struct wire_key *key, *signing = signing_key();
-	struct wire *frame = data, answer;
-	__u32 ifindex = ctx->ingress_ifindex, pairs;
+	__u32 ifindex = ctx->ingress_ifindex;
 	enum verdict verdict = WIRE_REFUSED;
 	struct interface *interface;
 	enum action action = STOP;
-	__u64 *tag, now, sum;
+	struct wire *frame = data;
+	__u64 now;
 
 	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
-	if (!signing || !interface)
+	if (!interface || !signing_key())
 		return XDP_PASS;
 
-	if ((void *)(frame + 1) > end || !is_plausible(frame, interface))
-		goto out;
-	key = key_of(frame->key_id);
-	tag = tag_behind((void *)(frame + 1), end, frame->count);
-	if (!key || !tag)
-		goto out;
-	sum = *tag;
-	pairs = pairs_of(frame);
-	if (hash_xdp(ctx, key->k0, key->k1, pairs) != sum)
-		goto out;
-
-	now = bpf_ktime_get_boot_ns();
-	verdict = hear(frame, interface, ifindex, now, &action);
-	if (action == TURN) {
-		answer_wire(&answer, frame, interface, signing, ifindex, now);
-		if (frame->count > 0 && decide_claims_xdp(ctx, frame->count, now, is_defending(interface, now)))
+	if ((void *)(frame + 1) <= end && is_plausible(frame, interface) && is_authentic_xdp(ctx)) {
+		now = bpf_ktime_get_boot_ns();
+		verdict = hear(frame, interface, ifindex, now, &action);
+		if (action == TURN && turn_xdp(ctx, now))
 			return XDP_DROP;
-		*frame = answer;
-		sum = hash_xdp(ctx, signing->k0, signing->k1, pairs);
-		tag = tag_behind((void *)(frame + 1), end, frame->count);
-		if (!tag)
-			return XDP_DROP;
-		*tag = sum;
 	}
-out:
 	count(ifindex, verdict);
 	if (action == TURN)
 		return XDP_TX;

@@ -15,11 +15,13 @@ import {
   type Range,
   refusal,
 } from "./core/address.ts";
+import type { ClusterSettings } from "./core/cluster.ts";
 import type { NodeEntry, VipRange } from "./core/demand.ts";
+import { fault, OPERATORS, type Requirement } from "./core/selector.ts";
 
 /** What a configuration file says, with every default filled in. Times are milliseconds. */
 export interface Config {
-  /** This node's name; one of `source.nodes`. */
+  /** This node's name; one of `source.nodes`, or a Node of the cluster. */
   node: string;
   /** Names or globs; undefined: the interface of the default route. */
   interfaces: string[] | undefined;
@@ -33,7 +35,21 @@ export interface Config {
   membership: Membership;
   /** undefined: off. */
   metrics: { host: string; port: number } | undefined;
-  source: { kind: "file"; nodes: NodeEntry[]; vips: FileRange[] };
+  source: FileSource | KubernetesSource;
+}
+
+/** Nodes and VIPs stand in the file. */
+export interface FileSource {
+  kind: "file";
+  nodes: NodeEntry[];
+  vips: FileRange[];
+}
+
+/** Nodes and VIPs come from the API of a cluster. */
+export interface KubernetesSource extends ClusterSettings {
+  kind: "kubernetes";
+  /** undefined: that of KUBECONFIG, else of the pod that isat runs in. */
+  kubeconfig: string | undefined;
 }
 
 /** How it is known which nodes are alive. `interval` in ms; `dead` in probes. */
@@ -60,6 +76,26 @@ const EXAMPLE = "source: { kind: file, nodes: [n1, n2], vips: [{ address: 10.9.0
 const DURATION = "a whole number with its unit and longer than 0, such as 500ms, 30s, 5m or 1h, at most 24 days";
 const KEY_FILE = "/etc/isat/wire.key";
 const INTERFACES = "a list of interface names or globs, such as [eth0] or [ens*]";
+const SELECTOR = "a mapping of matchLabels and matchExpressions, such as { matchLabels: { isat: enabled } }";
+
+const MATCH_LABELS = "a mapping of labels, such as { isat: enabled }";
+const MATCH_EXPRESSIONS =
+  "a list, such as [{ key: isat, operator: In, values: [enabled] }], of the operators In, NotIn, Exists and DoesNotExist";
+
+/** The keys of each kind of source. */
+const KEYS_OF = {
+  file: ["kind", "nodes", "vips"],
+  kubernetes: [
+    "kind",
+    "kubeconfig",
+    "loadBalancerClass",
+    "addresses",
+    "interfaces",
+    "nodeSelector",
+    "serviceSelector",
+    "ignoreExcludeLabel",
+  ],
+};
 
 /** How much gratuitous ARP a switch is trusted to take. Refresh 95 s: three of them fit into 300 s of FDB ageing. */
 const PROFILES = {
@@ -78,8 +114,8 @@ export interface Key {
 export const KEYS = {
   node: {
     accepts: "a node's name, of at most 253 characters and without spaces",
-    default: "NODE_NAME, else the host's name",
-    about: "this node's name in source.nodes",
+    default: "NODE_NAME, else (kind file only) the host's name",
+    about: "this node's name in source.nodes, or that of its Node in the cluster",
   },
   interfaces: {
     accepts: INTERFACES,
@@ -134,7 +170,11 @@ export const KEYS = {
     default: `${KEY_FILE} where there is one, else none`,
     about: "wire: what frames between nodes are signed with; the first file signs, all verify",
   },
-  "membership.interval": { accepts: DURATION, default: "100ms", about: "wire: how often each peer is probed" },
+  "membership.interval": {
+    accepts: DURATION,
+    default: "100ms",
+    about: "wire: how often each peer is probed, from 10ms to 1s",
+  },
   "membership.dead": {
     accepts: "a whole number from 1 to 100",
     default: "3",
@@ -150,7 +190,10 @@ export const KEYS = {
     about: "where the metrics are served",
   },
   source: { accepts: `a mapping, such as ${EXAMPLE}`, about: "which VIPs there are, and which nodes" },
-  "source.kind": { accepts: "file", about: "file: nodes and VIPs stand here" },
+  "source.kind": {
+    accepts: "file or kubernetes",
+    about: "file: nodes and VIPs stand here; kubernetes: they come from a cluster",
+  },
   "source.nodes": {
     accepts:
       "a list of one or more node names, such as [n1, n2], with or without addresses: { name: n2, address: 10.9.255.2 }",
@@ -182,12 +225,54 @@ export const KEYS = {
     default: "those of the configuration",
     about: "where they are announced",
   },
+  "source.kubeconfig": {
+    accepts: "an absolute path",
+    default: "KUBECONFIG, else what the pod is given",
+    about: "(kubernetes) how the API is reached",
+  },
+  "source.loadBalancerClass": {
+    accepts: "a class, such as isat.example/l2",
+    default: "Services without a class",
+    about: "(kubernetes) the Services that are isat's",
+  },
+  "source.addresses": {
+    accepts: "a list of one or more addresses, such as [10.9.0.0/20]",
+    default: "what the IPAddressPools hold",
+    about: "(kubernetes) what may be announced; needed where L2Advertisements are not served",
+  },
+  "source.addresses[]": { accepts: RANGE_FORMS, about: "(kubernetes) some of them" },
+  "source.interfaces": {
+    accepts: INTERFACES,
+    default: "those of the configuration",
+    about: "(kubernetes) where to announce what no L2Advertisement names interfaces for",
+  },
+  "source.nodeSelector": { accepts: SELECTOR, default: "all Nodes", about: "(kubernetes) the Nodes that run isat" },
+  "source.nodeSelector.matchLabels": { accepts: MATCH_LABELS, about: "(kubernetes) each of them" },
+  "source.nodeSelector.matchExpressions": { accepts: MATCH_EXPRESSIONS, about: "(kubernetes) each of them" },
+  "source.serviceSelector": {
+    accepts: SELECTOR,
+    default: "all Services",
+    about: "(kubernetes) the Services that are announced",
+  },
+  "source.serviceSelector.matchLabels": { accepts: MATCH_LABELS, about: "(kubernetes) each of them" },
+  "source.serviceSelector.matchExpressions": { accepts: MATCH_EXPRESSIONS, about: "(kubernetes) each of them" },
+  "source.ignoreExcludeLabel": {
+    accepts: "true or false",
+    default: "false",
+    about: "(kubernetes) whether Nodes labelled node.kubernetes.io/exclude-from-external-load-balancers may own VIPs",
+  },
 } as const satisfies Record<string, Key>;
 
 /** As many as the kernel map holds: ISAT_MAX_VIPS. */
 const MAX_ADDRESSES = 65_536;
 /** The kernel counts a node as live for 3 s after a tick; a fence must lie outside of that, with room for a late tick. */
 const MIN_FENCE = 4_000;
+/**
+ * Probes that follow each other faster than timers do would only find that this node is late. Each answer brings the stamp
+ * with which a peer's kernel is spoken to, and that one takes it for 5 s: fewer than one a second, and a lost one or two
+ * would keep a claim from being taken.
+ */
+const INTERVALS = [10, 1_000] as const;
 /** A longer setTimeout() fires at once. */
 const MAX_DURATION = 24 * 86_400_000;
 
@@ -241,9 +326,10 @@ function parsed<In, Out>(schema: v.GenericSchema<In>, read: (value: In) => Out) 
   );
 }
 
+const isMapping = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
+
 /** Valibot's object takes a list as well. */
 function mapping<T extends v.ObjectEntries>(entries: T) {
-  const isMapping = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
   return v.pipe(v.custom<v.InferInput<v.ObjectSchema<T, undefined>>>(isMapping), v.object(entries));
 }
 
@@ -251,19 +337,76 @@ const duration = parsed(v.union([v.string(), v.number()]), parseDuration);
 const directory = v.pipe(v.string(), v.startsWith("/"));
 const nodeName = v.pipe(v.string(), v.regex(/^\S{1,253}$/));
 const nodeNames = v.pipe(v.array(nodeName), v.minLength(1));
-const nodeEntry = v.union([
-  v.pipe(
-    nodeName,
-    v.transform((name): NodeEntry => ({ name, address: undefined })),
-  ),
-  v.pipe(
-    mapping({ name: nodeName, address: v.optional(parsed(v.string(), parseNodeAddress)) }),
-    v.transform(({ name, address }): NodeEntry => ({ name, address })),
-  ),
-]);
+const namedNode = v.pipe(
+  nodeName,
+  v.transform((name): NodeEntry => ({ name, address: undefined })),
+);
+const describedNode = v.pipe(
+  mapping({ name: nodeName, address: v.optional(parsed(v.string(), parseNodeAddress)) }),
+  v.transform(({ name, address }): NodeEntry => ({ name, address })),
+);
+/** No union: of one, valibot would only say that neither fits, not which key of the mapping is wrong. */
+const nodeEntry = v.lazy((input) => (isMapping(input) ? describedNode : namedNode));
 /** dev_valid_name() of the kernel; a glob may be longer. */
 const interfaceName = v.pipe(v.string(), v.regex(/^([^\s/:]{1,15}|[^\s/:]*[*?[][^\s/:]*)$/));
 const interfaceNames = v.pipe(v.array(interfaceName), v.minLength(1));
+
+const labels = v.pipe(
+  v.custom<Record<string, string>>((value) => typeof value === "object" && value !== null && !Array.isArray(value)),
+  v.record(v.string(), v.string()),
+);
+const requirement = parsed(
+  mapping({
+    key: v.pipe(v.string(), v.minLength(1)),
+    operator: v.picklist(OPERATORS),
+    values: v.optional(v.array(v.string()), () => []),
+  }) as v.GenericSchema<Requirement>,
+  (its) => {
+    const reason = fault(its);
+    if (reason) throw new Error(`${reason}; accepted: ${MATCH_EXPRESSIONS}`);
+    return its;
+  },
+);
+const selector = mapping({
+  matchLabels: v.optional(labels, {}),
+  matchExpressions: v.optional(v.array(requirement), []),
+});
+
+const fileKeys = {
+  nodes: v.pipe(v.array(nodeEntry), v.minLength(1)),
+  vips: v.array(
+    mapping({
+      address: parsed(v.string(), parseVip),
+      nodes: v.optional(nodeNames),
+      interfaces: v.optional(interfaceNames),
+    }),
+  ),
+};
+const kubernetesKeys = {
+  kubeconfig: v.optional(directory),
+  loadBalancerClass: v.optional(v.pipe(v.string(), v.regex(/^\S+$/))),
+  addresses: v.optional(v.pipe(v.array(parsed(v.string(), parseVip)), v.minLength(1))),
+  interfaces: v.optional(interfaceNames),
+  nodeSelector: v.optional(selector),
+  serviceSelector: v.optional(selector),
+  ignoreExcludeLabel: v.optional(v.boolean(), false),
+};
+const SOURCES = {
+  file: mapping({ kind: v.literal("file"), ...fileKeys }),
+  kubernetes: mapping({ kind: v.literal("kubernetes"), ...kubernetesKeys }),
+  /** What of it is wrong whichever is meant. */
+  neither: mapping({
+    kind: v.picklist(["file", "kubernetes"]),
+    ...kubernetesKeys,
+    nodes: v.optional(fileKeys.nodes),
+    vips: v.optional(fileKeys.vips),
+  }),
+};
+
+function kindOf(source: unknown): "file" | "kubernetes" | undefined {
+  const { kind } = (typeof source === "object" && source !== null ? source : {}) as { kind?: unknown };
+  return kind === "file" || kind === "kubernetes" ? kind : undefined;
+}
 
 const Schema = mapping({
   node: v.optional(nodeName),
@@ -291,17 +434,7 @@ const Schema = mapping({
     {},
   ),
   metrics: v.optional(mapping({ listen: parsed(v.string(), parseListen) })),
-  source: mapping({
-    kind: v.literal("file"),
-    nodes: v.pipe(v.array(nodeEntry), v.minLength(1)),
-    vips: v.array(
-      mapping({
-        address: parsed(v.string(), parseVip),
-        nodes: v.optional(nodeNames),
-        interfaces: v.optional(interfaceNames),
-      }),
-    ),
-  }),
+  source: v.lazy((source) => SOURCES[kindOf(source) ?? "neither"]),
 });
 
 /** @throws ConfigError with a line for each thing that is wrong. */
@@ -343,27 +476,45 @@ export function parseConfig(
   const sheet = new Sheet(text, file);
   sheet.finish();
   const values = check(sheet);
-  const nodes = sheet.sound(["source", "nodes"]) ? values.source.nodes.map(({ name }) => name) : undefined;
   checkTimes(sheet, values);
-  const node = checkNode(sheet, nodes, values.node, env, hostname);
-  const vips = checkVips(sheet, nodes, sheet.sound(["source", "vips"], "itself") ? values.source.vips : []);
+  const kind = kindOf(values?.source);
+  const settings = values?.source as FileValues | KubernetesValues | undefined; // "neither" is never sound
+  const nodes =
+    settings?.kind === "file" && sheet.sound(["source", "nodes"]) ? settings.nodes.map(({ name }) => name) : undefined;
+  const node = checkNode(sheet, kind, nodes, values.node, env, hostname);
+  const hasVips = settings?.kind === "file" && sheet.sound(["source", "vips"], "itself");
+  const vips = checkVips(sheet, nodes, hasVips ? settings.vips : []);
   sheet.finish();
-  const { garp, interfaces, membership, metrics, source, ...rest } = values;
+  const { garp, interfaces, membership, metrics, source: _, ...rest } = values;
+  const source = settings!;
   const profile = PROFILES[garp.profile];
   return {
     ...rest,
     node,
     interfaces,
     garp: { refresh: garp.refresh ?? profile.refresh, rate: garp.rate ?? profile.rate },
-    membership: membershipOf(membership, source.nodes.length),
+    membership: membershipOf(membership, isSingle(source)),
     metrics: metrics?.listen,
-    source: { kind: source.kind, nodes: source.nodes, vips },
+    source: source.kind === "file" ? { ...source, vips } : kubernetesSource(source),
   };
 }
 
-function membershipOf({ kind, keys, interval, dead }: Values["membership"], nodes: number): Membership {
-  if ((kind ?? (nodes > 1 ? "wire" : "static")) === "static") return { kind: "static" };
+/** Of a file with one node there is nobody to hear. */
+const isSingle = (source: FileValues | KubernetesValues) => source.kind === "file" && source.nodes.length <= 1;
+
+function membershipOf({ kind, keys, interval, dead }: Values["membership"], isAlone: boolean): Membership {
+  if ((kind ?? (isAlone ? "static" : "wire")) === "static") return { kind: "static" };
   return { kind: "wire", keys: keys ?? (existsSync(KEY_FILE) ? [KEY_FILE] : "none"), interval, dead };
+}
+
+type FileValues = v.InferOutput<typeof SOURCES.file>;
+type KubernetesValues = v.InferOutput<typeof SOURCES.kubernetes>;
+
+function kubernetesSource(values: KubernetesValues): KubernetesSource {
+  const { kubeconfig, loadBalancerClass, addresses, interfaces, nodeSelector, serviceSelector } = values;
+  const { kind, ignoreExcludeLabel } = values;
+  const bounds = { loadBalancerClass, addresses, interfaces, nodeSelector, serviceSelector, ignoreExcludeLabel };
+  return { kind, kubeconfig, ...bounds };
 }
 
 type Path = (string | number)[];
@@ -470,8 +621,15 @@ function check(sheet: Sheet): Values {
   return result.output as Values;
 }
 
-function checkTimes(sheet: Sheet, { hold, fence }: Values): void {
-  const written = sheet.input as { hold?: string; fence?: string };
+function checkTimes(sheet: Sheet, { hold, fence, membership }: Values): void {
+  const written = sheet.input as { hold?: string; fence?: string; membership?: { interval?: string } };
+  const interval: Path = ["membership", "interval"];
+  const [least, most] = INTERVALS;
+  if (sheet.sound(interval) && (membership.interval < least || membership.interval > most)) {
+    const reason =
+      membership.interval < least ? "timers are no finer" : "a claim needs a fresh answer, and one may be lost";
+    sheet.report(interval, `found ${written.membership?.interval}, accepted: 10ms to 1s, as ${reason}`);
+  }
   const comparable = sheet.sound(["hold"]) && sheet.sound(["fence"]);
   if (sheet.sound(["fence"]) && fence < MIN_FENCE) {
     sheet.report(["fence"], `found ${written.fence}, accepted: 4s or more, as each tick counts for 3s`);
@@ -486,6 +644,7 @@ function checkTimes(sheet: Sheet, { hold, fence }: Values): void {
 /** This node's name, from the first place that has one. `nodes` is undefined where it could not be read. */
 function checkNode(
   sheet: Sheet,
+  kind: "file" | "kubernetes" | undefined,
   nodes: string[] | undefined,
   key: string | undefined,
   env: Record<string, string | undefined>,
@@ -498,6 +657,13 @@ function checkNode(
       : [hostname, "the host's name"];
   const path: Path = ["source", "nodes"];
   const known = sheet.sound(["node"]);
+  // A host's name is often its Node's, and often not: with another's name a node would stand in for that one.
+  if (kind === "kubernetes" && known && !key && !env.NODE_NAME) {
+    sheet.report(
+      ["source"],
+      "kind kubernetes needs the name of this Node, and NODE_NAME is not set. Set it from spec.nodeName (in the pod's env: valueFrom.fieldRef), or write it as the key node",
+    );
+  }
   for (const [index, name] of nodes?.entries() ?? []) {
     const before = nodes?.indexOf(name) ?? index;
     if (before === index) continue;
@@ -515,7 +681,7 @@ function checkNode(
 }
 
 /** The VIPs whose addresses could be read. `nodes` is undefined where it could not be. */
-function checkVips(sheet: Sheet, nodes: string[] | undefined, entries: Values["source"]["vips"]): FileRange[] {
+function checkVips(sheet: Sheet, nodes: string[] | undefined, entries: FileValues["vips"]): FileRange[] {
   const all: Path = ["source", "vips"];
   const vips: (FileRange & { path: Path })[] = [];
   for (const [index, entry] of entries.entries()) {
@@ -561,7 +727,9 @@ function* unknownKeys(value: unknown, path: Path = []): Generator<{ path: Path; 
       if (!Array.isArray(item)) yield* unknownKeys(item, [...path, index]); // an alias may put a list into itself
     }
   } else if (typeof value === "object" && value !== null) {
-    const valid = keysBelow(path);
+    const all = keysBelow(path);
+    const kind = format(path) === "source" ? kindOf(value) : undefined;
+    const valid = kind ? all.filter((key) => KEYS_OF[kind].includes(key)) : all;
     if (!valid.length) return;
     for (const [key, inner] of Object.entries(value)) {
       if (valid.includes(key)) yield* unknownKeys(inner, [...path, key]);
@@ -582,7 +750,10 @@ function acceptedAt(path: Path): string {
   if (!path.length) return `a mapping of the keys ${keysBelow([]).join(", ")}`;
   const known: Record<string, Key> = KEYS;
   const key = pattern(path);
-  return known[key]?.accepts ?? `an item of ${known[key.replace(/\[\]$/, "")]?.accepts}`;
+  const accepts = known[key]?.accepts;
+  if (accepts) return accepts;
+  const list = known[key.replace(/\[\]$/, "")]?.accepts;
+  return list ? `an item of ${list}` : acceptedAt(path.slice(0, -1));
 }
 
 /** `source.vips[2].address`. */

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import process from "node:process";
 import { type Config, readConfig } from "./config.ts";
+import type { Demand } from "./core/demand.ts";
 import { ifindexOf, Wish } from "./core/ownership.ts";
 import { ffi } from "./ffi/ffi.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
@@ -15,6 +16,9 @@ import { type Link, Links } from "./link/links.ts";
 import { type Facts, type Finding, type InterfaceFacts, judge } from "./observe/doctor.ts";
 import { everybody, makePlan, type Plan, resolveInterfaces } from "./plan.ts";
 import { fileDemand } from "./source/file.ts";
+
+/** What a cluster demands is not asked for here. */
+const NOTHING: Demand = { nodes: [], vips: [], checks: () => [] };
 
 /** The message of what `body` throws; undefined where it throws nothing. */
 function refusalOf(body: () => void): string | undefined {
@@ -65,7 +69,7 @@ export function examineMachine(path: string): Finding[] {
   using links = new Links();
   let plan: Plan | undefined;
   const refused = refusalOf(() => {
-    const demand = fileDemand(config.source);
+    const demand = config.source.kind === "file" ? fileDemand(config.source) : NOTHING;
     plan = makePlan(resolveInterfaces(config, links), demand, links.read(), everybody(demand), "strict");
   });
   const jit = readText("/proc/sys/net/core/bpf_jit_enable");

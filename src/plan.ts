@@ -111,13 +111,15 @@ export function makePlan(
   before?: Plan,
 ): Plan {
   const { chosen, problems } = choose(config, links);
-  problems.push(...ownAddresses(demand, chosen));
-  if (mode === "strict" && problems.length > 0) throw new Error(problems.join("\n"));
+  const own = ownAddresses(demand, chosen);
+  // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
+  const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
+  if (mode === "strict" && refused.length > 0) throw new Error(refused.join("\n"));
   const view: View = {
     self: config.node,
     vips: demand.vips,
     interfaces: chosen.map((link) => ({ ifindex: link.ifindex, name: link.name, ...candidates(link) })),
   };
-  const warnings = [...problems, ...outside(demand, chosen)];
+  const warnings = [...problems, ...own, ...outside(demand, chosen)];
   return { config, demand, links: chosen, view, entries: entriesOf(view, before), warnings };
 }

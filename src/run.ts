@@ -1,6 +1,7 @@
 import { mkdirSync } from "node:fs";
 import type { Server } from "node:http";
-import { type Config, ConfigError } from "./config.ts";
+import { type Config, ConfigError, type KubernetesSource } from "./config.ts";
+import type { Demand } from "./core/demand.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
@@ -8,10 +9,11 @@ import { stripVlanTags } from "./link/ethtool.ts";
 import { Links } from "./link/links.ts";
 import { runningSummary } from "./observe/collect.ts";
 import { isDrained } from "./observe/drain.ts";
-import { makeLog } from "./observe/log.ts";
+import { type Log, makeLog } from "./observe/log.ts";
 import { removeRunFile, serveStatus, writeRunFile } from "./observe/socket.ts";
 import { formatDuration } from "./observe/status.ts";
 import { fileDemand, watchConfig } from "./source/file.ts";
+import type { KubernetesWatch } from "./source/kubernetes.ts";
 import { Speaker } from "./speaker.ts";
 
 export interface RunOptions {
@@ -39,6 +41,7 @@ export async function run(options: RunOptions): Promise<void> {
     throw new Error("isat is starting: ask again in a moment");
   };
 
+  let cluster: KubernetesWatch | undefined;
   const first = watchConfig(options.config, {
     signal: stopped.signal,
     onTrouble: (message) => log.warn(message),
@@ -47,7 +50,12 @@ export async function run(options: RunOptions): Promise<void> {
       latest = result;
       try {
         if (!speaker) return;
-        speaker.reload(result, fileDemand(result.source));
+        const { source } = result;
+        if (source.kind !== speaker.config.source.kind) {
+          throw new Error(`source.kind is now ${source.kind}: that takes effect when isat is started again`);
+        }
+        if (source.kind === "kubernetes") cluster!.settings = source;
+        speaker.reload(result, source.kind === "file" ? fileDemand(source) : speaker.demand);
         configError = undefined;
         log.info("configuration applied");
       } catch (error) {
@@ -70,7 +78,19 @@ export async function run(options: RunOptions): Promise<void> {
     stack.defer(() => void server.close());
   }
   const config = { ...(latest ?? first), runDir: first.runDir, metrics: first.metrics };
-  const serving = stack.use(new Speaker(config, fileDemand(config.source), log, isDrained(config.runDir)));
+  let demand: Demand;
+  if (config.source.kind === "file") demand = fileDemand(config.source);
+  else {
+    // What stands in the kernel goes on being answered until it is known what is wanted now.
+    const read = await readCluster(config, config.source, log, stopped.signal, () => speaker);
+    cluster = read.cluster;
+    const found = await Promise.race([read.demand, signalled]);
+    if (typeof found === "string") return log.info(`stopped by ${found} before the cluster could be read`);
+    demand = found();
+  }
+  const serving = stack.use(new Speaker(config, demand, log, isDrained(config.runDir)));
+  serving.sourceTroubles = () => cluster?.troubles ?? [];
+  serving.setSourceStale(cluster !== undefined && !cluster.isFresh());
   speaker = serving;
   writeRunFile({
     node: config.node,
@@ -103,6 +123,34 @@ export async function run(options: RunOptions): Promise<void> {
     `stopped by ${signal}: the kernel goes on answering for ${vips}, for ${formatDuration(config.fence)} at most.` +
       ` To detach and remove everything: isat clean --config ${options.config} (or use isat run --clean-on-exit)`,
   );
+}
+
+/** Watches the cluster; `demand` is there when it has been read, and gives what is wanted by then. The speaker is told of what comes later. */
+async function readCluster(
+  { node, runDir }: Config,
+  source: KubernetesSource,
+  log: Log,
+  signal: AbortSignal,
+  speaker: () => Speaker | undefined,
+): Promise<{ cluster: KubernetesWatch; demand: Promise<() => Demand> }> {
+  const { watchKubernetes } = await import("./source/kubernetes.ts"); // only here: for its memory
+  const first = Promise.withResolvers<void>();
+  let latest: Demand | undefined;
+  const cluster = watchKubernetes(source, {
+    node,
+    runDir,
+    signal,
+    onDemand(demand) {
+      latest = demand;
+      first.resolve();
+      speaker()?.serve(demand);
+    },
+    onFreshness: (isFresh) => speaker()?.setSourceStale(!isFresh),
+    report: (level, message) => log[level](message),
+  });
+  using links = new Links();
+  cluster.gateways = links.gateways();
+  return { cluster, demand: first.promise.then(() => () => latest!) };
 }
 
 function makeRunDir(runDir: string): void {

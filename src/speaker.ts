@@ -26,7 +26,7 @@ import { everybody, makePlan, type Plan, type ResolvedConfig, resolveInterfaces,
 
 /** How often the kernel's state is verified and the tick stamped, ms. */
 const TICK = 500;
-/** How often links are asked for changes, ms. */
+/** How often links are asked for changes where no peers are probed, ms. */
 const WATCH = 100;
 /** The least age of the last tick at which isat counts as gone for good, ms. */
 const GONE = 5 * 60_000;
@@ -120,7 +120,8 @@ export class Speaker implements Disposable {
     }
     this.#timers = [
       setInterval(() => this.#round(() => this.#tick()), TICK),
-      setInterval(() => this.#round(() => this.#watch()), WATCH),
+      // With peers, each round of probes is the occasion.
+      ...(this.#company ? [] : [setInterval(() => this.#round(() => this.#watch()), WATCH)]),
     ];
     this.#checkReady();
     stack.move();
@@ -135,6 +136,7 @@ export class Speaker implements Disposable {
       new WireMembership(this.#kernel.maps, this.#socket, options, {
         self,
         hello: (ifindex, nonce) => this.#hello(ifindex, nonce),
+        round: () => this.#round(() => this.#watch()),
         changed: () => this.#round(() => this.#replan()),
         frame: (ifindex, frame) => this.#round(() => this.#frame(ifindex, frame)),
         namesake: (ifindex, mac) => this.#namesake(ifindex, mac),
@@ -176,6 +178,10 @@ export class Speaker implements Disposable {
 
   get hook(): HookKind {
     return this.#points.at(-1)!.kind;
+  }
+
+  get demand(): Demand {
+    return this.#plan.demand;
   }
 
   get config(): Config {
@@ -237,6 +243,13 @@ export class Speaker implements Disposable {
   }
 
   #isSourceStale = false;
+
+  /** What stands between the source and the VIPs, a line each, for status. */
+  sourceTroubles: () => string[] = () => [];
+
+  get isSourceStale(): boolean {
+    return this.#isSourceStale;
+  }
 
   /** Gives everything away and takes nothing, or no longer. @throws Error where peers would not learn of it */
   drain(isDrained: boolean): void {

@@ -1,9 +1,17 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Config, ConfigError, KEYS, parseConfig, readConfig } from "../src/config.ts";
+import {
+  type Config,
+  ConfigError,
+  type FileSource,
+  KEYS,
+  type Membership,
+  parseConfig,
+  readConfig,
+} from "../src/config.ts";
 import { parseAddress, parseRange } from "../src/core/address.ts";
 
 const SOURCE = "source: { kind: file, nodes: [n1, n2, n3], vips: [] }\n";
@@ -33,11 +41,11 @@ runDir: /run/other
 hold: 10s
 fence: 1h
 garp: { profile: guarded, rate: 50 }
-membership: { kind: static }
+membership: { kind: wire, keys: [/etc/isat/new.key, /etc/isat/old.key], interval: 200ms, dead: 5 }
 metrics: { listen: 127.0.0.1:9121 }
 source:
   kind: file
-  nodes: [n1, n2, n3]
+  nodes: [n1, { name: n2, address: 10.9.255.2 }, { name: n3 }]
   vips:
     - address: 10.9.0.1
     - address: 10.9.0.10-10.9.0.19
@@ -57,19 +65,26 @@ test("every key is taken as written", () => {
     hold: 10_000,
     fence: 3_600_000,
     garp: { refresh: 95_000, rate: 50 },
-    membership: { kind: "static" },
+    membership: { kind: "wire", keys: ["/etc/isat/new.key", "/etc/isat/old.key"], interval: 200, dead: 5 },
     metrics: { host: "127.0.0.1", port: 9121 },
     source: {
       kind: "file",
-      nodes: ["n1", "n2", "n3"],
+      nodes: [
+        { name: "n1", address: undefined },
+        { name: "n2", address: parseAddress("10.9.255.2") },
+        { name: "n3", address: undefined },
+      ],
       vips: [
         { ...parseRange("10.9.0.1"), ...all, line: 16 },
         { ...parseRange("10.9.0.10-10.9.0.19"), ...all, line: 17 },
-        { ...parseRange("10.9.1.0/24"), nodes: ["n1", "n2"], interfaces: ["eth0"], line: 18 },
+        { ...parseRange("10.9.1.0/24"), ...all, nodes: ["n1", "n2"], interfaces: ["eth0"], line: 18 },
       ],
     },
   });
 });
+
+/** Where the machine that runs this has a key, that is the default. */
+const KEYS_BY_DEFAULT: string[] | "none" = existsSync("/etc/isat/wire.key") ? ["/etc/isat/wire.key"] : "none";
 
 test("every key but source has a default", () => {
   assert.equal(parse(SOURCE), {
@@ -81,9 +96,9 @@ test("every key but source has a default", () => {
     hold: 30_000,
     fence: 300_000,
     garp: { refresh: 95_000, rate: 1000 },
-    membership: { kind: "static" },
+    membership: { kind: "wire", keys: KEYS_BY_DEFAULT, interval: 100, dead: 3 },
     metrics: undefined,
-    source: { kind: "file", nodes: ["n1", "n2", "n3"], vips: [] },
+    source: { kind: "file", nodes: ["n1", "n2", "n3"].map((name) => ({ name, address: undefined })), vips: [] },
   });
 });
 
@@ -108,6 +123,27 @@ const nodes: [name: string, key: string, env: Record<string, string>, hostname: 
 ];
 for (const [name, key, env, hostname, node] of nodes) {
   test(`of this node's names, ${name}`, () => assert.is(parse(key + SOURCE, env, hostname).node, node));
+}
+
+/** What the least that one writes of membership comes to. */
+const memberships: [name: string, nodes: string, written: string, membership: Partial<Membership>][] = [
+  ["one node has no peers to look for", "[n1]", "", { kind: "static" }],
+  ["two nodes look for each other", "[n1, n2]", "", { kind: "wire" }],
+  ["one node looks for peers where it is told to", "[n1]", "membership: { kind: wire }", { kind: "wire" }],
+  ["many nodes do not where they are told not to", "[n1, n2]", "membership: { kind: static }", { kind: "static" }],
+  ["what is said of probes does not make one node look", "[n1]", "membership: { dead: 5 }", { kind: "static" }],
+  ["no key is a choice", "[n1, n2]", "membership: { keys: none }", { kind: "wire", keys: "none" }],
+  ["the keys stay in order", "[n1, n2]", "membership: { keys: [/b, /a] }", { kind: "wire", keys: ["/b", "/a"] }],
+  ["10ms is the shortest interval", "[n1, n2]", "membership: { interval: 10ms }", { kind: "wire", interval: 10 }],
+  ["1s is the longest interval", "[n1, n2]", "membership: { interval: 1s }", { kind: "wire", interval: 1000 }],
+  ["one missed probe may be enough", "[n1, n2]", "membership: { dead: 1 }", { kind: "wire", dead: 1 }],
+];
+for (const [name, nodes, written, expected] of memberships) {
+  test(`of membership, ${name}`, () => {
+    const { membership } = parse(`${written}\nsource: { kind: file, nodes: ${nodes}, vips: [] }\n`);
+    for (const [key, value] of Object.entries(expected)) assert.equal(membership[key as keyof Membership], value, key);
+    if (membership.kind === "static") assert.equal(membership, { kind: "static" });
+  });
 }
 
 const taken: [name: string, text: string, read: (config: Config) => unknown, value: unknown][] = [
@@ -136,14 +172,13 @@ for (const [name, text, read, value] of taken) {
 }
 
 test("an alias stands for what it names", () => {
-  const { vips } = parse(
-    "source: { kind: file, nodes: &all [n1, n2], vips: [{ address: 10.9.0.1, nodes: *all }] }",
-  ).source;
+  const { vips } = parse("source: { kind: file, nodes: &all [n1, n2], vips: [{ address: 10.9.0.1, nodes: *all }] }")
+    .source as FileSource;
   assert.equal(vips[0]?.nodes, ["n1", "n2"]);
 });
 
 test("65,536 addresses are accepted", () => {
-  const { vips } = parse("source: { kind: file, nodes: [n1], vips: [{ address: 10.9.0.0/16 }] }").source;
+  const { vips } = parse("source: { kind: file, nodes: [n1], vips: [{ address: 10.9.0.0/16 }] }").source as FileSource;
   assert.is(vips[0]?.first, parseAddress("10.9.0.0"));
 });
 
@@ -202,6 +237,33 @@ const wrong: [name: string, text: string, line: number, ...says: string[]][] = [
     2,
     'membership.kind: found "wirr", accepted: static',
   ],
+  [
+    "an interval finer than timers",
+    `${SOURCE}membership: { interval: 9ms }\n`,
+    2,
+    "membership.interval: found 9ms, accepted: 10ms to 1s",
+    "timers",
+  ],
+  [
+    "an interval with which claims are not taken",
+    `${SOURCE}membership:\n  interval: 1001ms\n`,
+    3,
+    "membership.interval: found 1001ms, accepted: 10ms to 1s",
+    "a claim needs a fresh answer",
+  ],
+  ["an interval without unit", `${SOURCE}membership: { interval: 100 }\n`, 2, "interval: found 100, which has no unit"],
+  [
+    "a peer dead after no probe",
+    `${SOURCE}membership: { dead: 0 }\n`,
+    2,
+    "membership.dead: found 0, accepted: a whole",
+  ],
+  ["a peer dead after half a probe", `${SOURCE}membership: { dead: 2.5 }\n`, 2, "membership.dead: found 2.5"],
+  ["a peer dead after 101 probes", `${SOURCE}membership: { dead: 101 }\n`, 2, "membership.dead: found 101"],
+  ["no key in the list", `${SOURCE}membership: { keys: [] }\n`, 2, "membership.keys: found an empty list", "or none"],
+  ["keys by another word", `${SOURCE}membership: { keys: off }\n`, 2, 'membership.keys: found "off"', "or none"],
+  ["five keys", `${SOURCE}membership: { keys: [/a, /b, /c, /d, /e] }\n`, 2, "membership.keys: found a list", "1 to 4"],
+  ["a key by a relative path", `${SOURCE}membership: { keys: [/a, wire.key] }\n`, 2, "membership.keys"],
   ["metrics without an address", `${SOURCE}metrics:\n`, 2, "metrics: found nothing", "leave the key out"],
   ["metrics on a bare port", `${SOURCE}metrics: { listen: 9121 }\n`, 2, "metrics.listen: found 9121", '"[::]:9121"'],
   ["metrics on no port", `${SOURCE}metrics: { listen: 127.0.0.1 }\n`, 2, 'metrics.listen: found "127.0.0.1"'],
@@ -220,12 +282,47 @@ for (const [name, text, line, ...says] of wrong) {
 
 /** As above, below `source:`, which is line 1. */
 const wrongSource: [name: string, text: string, line: number, ...says: string[]][] = [
-  ["an unknown kind", "kind: kubernets\nnodes: [n1]\nvips: []", 2, 'source.kind: found "kubernets", accepted: file'],
-  ["no kind", "nodes: [n1]\nvips: []", 1, "source.kind: missing, accepted: file"],
+  [
+    "an unknown kind",
+    "kind: kubernets\nnodes: [n1]\nvips: []",
+    2,
+    'source.kind: found "kubernets", accepted: file or kubernetes',
+  ],
+  ["no kind", "nodes: [n1]\nvips: []", 1, "source.kind: missing, accepted: file or kubernetes"],
+  [
+    "a key of another kind",
+    "kind: file\nnodes: [n1]\nvips: []\naddresses: []",
+    5,
+    "source.addresses: unknown key. Accepted here: kind, nodes, vips",
+  ],
   ["no nodes", "kind: file\nvips: []", 1, "source.nodes: missing"],
   ["an empty list of nodes", "kind: file\nnodes: []\nvips: []", 3, "source.nodes: found an empty list", "[n1, n2]"],
   ["a misspelt nodes", "kind: file\nnoeds: [n1]\nvips: []", 3, 'source.noeds: unknown key, did you mean "nodes"?'],
   ["a node twice", "kind: file\nnodes:\n- n1\n- n2\n- n1\nvips: []", 6, 'source.nodes[2]: found "n1"', "line 4"],
+  [
+    "a node twice, once with an address",
+    "kind: file\nnodes: [n1, { name: n1, address: 10.9.255.1 }]\nvips: []",
+    3,
+    'source.nodes[1]: found "n1" a second time',
+  ],
+  [
+    "a node whose address is none",
+    "kind: file\nnodes: [n1, { name: n2, address: n2.example.org }]\nvips: []",
+    3,
+    'source.nodes[1].address: found "n2.example.org", accepted: an IPv4 address',
+  ],
+  [
+    "a node without a name",
+    "kind: file\nnodes: [n1, { address: 10.9.255.2 }]\nvips: []",
+    3,
+    "source.nodes[1].name: missing",
+  ],
+  [
+    "a node with a misspelt key",
+    "kind: file\nnodes: [n1, { name: n2, adress: 10.9.255.2 }]\nvips: []",
+    3,
+    'source.nodes[1].adress: unknown key, did you mean "address"?',
+  ],
   ["a node that is a number", "kind: file\nnodes: [n1, 2]\nvips: []", 3, "source.nodes[1]: found 2"],
   ["no VIPs", "kind: file\nnodes: [n1]", 1, "source.vips: missing", "[] for none"],
   [
@@ -300,6 +397,98 @@ for (const [name, text, line, ...says] of wrongSource) {
     for (const piece of says) assert.ok(lines.join("\n").includes(piece), `${lines.join("\n")}\nhas no ${piece}`);
   });
 }
+
+test("every key of a kubernetes source is taken as written", () => {
+  const { node, source } = parse(
+    `source:
+  kind: kubernetes
+  kubeconfig: /etc/isat/kubeconfig
+  loadBalancerClass: isat.example/l2
+  addresses: [10.9.0.0/20, 10.9.16.1]
+  interfaces: [eth0]
+  nodeSelector: { matchLabels: { isat: enabled } }
+  serviceSelector:
+    matchExpressions:
+      - { key: tier, operator: In, values: [front] }
+      - { key: private, operator: DoesNotExist }
+  ignoreExcludeLabel: true
+`,
+    { NODE_NAME: "n7" },
+  );
+  assert.is(node, "n7");
+  assert.equal(source, {
+    kind: "kubernetes",
+    kubeconfig: "/etc/isat/kubeconfig",
+    loadBalancerClass: "isat.example/l2",
+    addresses: [parseRange("10.9.0.0/20"), parseRange("10.9.16.1")],
+    interfaces: ["eth0"],
+    nodeSelector: { matchLabels: { isat: "enabled" }, matchExpressions: [] },
+    serviceSelector: {
+      matchLabels: {},
+      matchExpressions: [
+        { key: "tier", operator: "In", values: ["front"] },
+        { key: "private", operator: "DoesNotExist", values: [] },
+      ],
+    },
+    ignoreExcludeLabel: true,
+  });
+});
+
+test("a kubernetes source needs no key but its kind", () => {
+  assert.equal(parse("source: { kind: kubernetes }", { NODE_NAME: "n7" }).source, {
+    kind: "kubernetes",
+    kubeconfig: undefined,
+    loadBalancerClass: undefined,
+    addresses: undefined,
+    interfaces: undefined,
+    nodeSelector: undefined,
+    serviceSelector: undefined,
+    ignoreExcludeLabel: false,
+  });
+});
+
+const wrongKubernetes: [name: string, text: string, ...says: string[]][] = [
+  ["nodes", "nodes: [n1]", "2: source.nodes: unknown key", "Accepted here: kind, kubeconfig,"],
+  ["a misspelt key", "adresses: [10.9.0.1]", '2: source.adresses: unknown key, did you mean "addresses"?'],
+  ["a relative kubeconfig", "kubeconfig: config", '2: source.kubeconfig: found "config", accepted: an absolute path'],
+  ["no address", "addresses: []", "2: source.addresses: found an empty list", "[10.9.0.0/20]"],
+  ["an address that is none", "addresses: [10.9]", "2: source.addresses[0]: found 10.9", "10.9.0.10-10.9.0.19"],
+  ["a multicast address", "addresses: [10.9.0.1, 224.0.0.1]", "2: source.addresses[1]", "224.0.0.0/4 is multicast"],
+  ["a bare selector", "nodeSelector: { isat: enabled }", "2: source.nodeSelector.isat: unknown key", "matchLabels"],
+  [
+    "a label that is no text",
+    "nodeSelector: { matchLabels: { a: 1 } }",
+    "2: source.nodeSelector.matchLabels.a: found 1",
+  ],
+  [
+    "an operator that there is not",
+    "serviceSelector: { matchExpressions: [{ key: a, operator: Gt }] }",
+    '2: source.serviceSelector.matchExpressions[0].operator: found "Gt"',
+    "In, NotIn, Exists and DoesNotExist",
+  ],
+  [
+    "In without values",
+    "serviceSelector: { matchExpressions: [{ key: a, operator: In }] }",
+    "2: source.serviceSelector.matchExpressions[0]: operator In needs values",
+  ],
+  ["a flag that is a text", "ignoreExcludeLabel: sometimes", '2: source.ignoreExcludeLabel: found "sometimes"'],
+];
+for (const [name, text, ...says] of wrongKubernetes) {
+  test(`in a kubernetes source, ${name} is refused: ${says[0]}`, () => {
+    const lines = refused(`source:\n  ${text}\n  kind: kubernetes\n`, { NODE_NAME: "n1" });
+    assert.is(lines.length, 1, lines.join("\n"));
+    assert.ok(lines[0]?.startsWith(`isat.yaml:${says[0]}`), lines[0]);
+    for (const piece of says) assert.ok(lines[0]?.includes(piece), `${lines[0]}\nhas no ${piece}`);
+  });
+}
+
+test("a kubernetes source is refused without NODE_NAME, whatever the host is called", () => {
+  const [line, ...more] = refused("source: { kind: kubernetes }", {}, "n1");
+  assert.equal(more, []);
+  assert.match(line ?? "", "isat.yaml:1: source: kind kubernetes needs the name of this Node");
+  assert.match(line ?? "", "spec.nodeName");
+  assert.is(parse("node: n2\nsource: { kind: kubernetes }", {}, "n1").node, "n2");
+});
 
 const strangers: [name: string, key: string, env: Record<string, string>, line: number, says: string][] = [
   ["by its key", "node: n4\n", {}, 1, 'node: this node is "n4" (from the key node)'],

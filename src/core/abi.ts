@@ -152,13 +152,13 @@ export const probe = layout("probe", {
   last_nonce: u64,
 });
 export const peer = layout("peer", {
+  lock: u32,
   node: text(32),
   state: enumOf("node_state"),
   mac: bytes(6),
   source_stale: bool,
   knows_us: bool,
   speaks: u8,
-  lock: u32,
   instance: u64,
   stamp_ns: u64,
   tick_age_ms: u64,

@@ -21,7 +21,7 @@ export const LEAVE = 1_000_000_000n;
 /** What turns the actual entries into the wanted ones. */
 export interface Difference {
   set: [EntryKey, Held][];
-  /** Entries that are to be owned, and of which peers must be asked first. */
+  /** Entries that are to be owned, and of which peers must be asked first, or are being asked. */
   claim: EntryKey[];
   remove: EntryKey[];
 }
@@ -60,7 +60,8 @@ export function difference(
     } else if (wish === Wish.ours) {
       // Nobody was granted it meanwhile, or it would not count as leaving any more: it is owned as before.
       if (state === vipState.LEAVING && !isOver) next = { ...next, state: vipState.OWNED, untilNs: 0n };
-      else if (state === vipState.NOT_OWNED || isOver) {
+      else if (state !== vipState.OWNED) {
+        // Being asked for already, too: it may have been by a speaker that is no more.
         if (mustAsk(ifindexOf(key))) claim.push(key);
         else next = { state: vipState.OWNED, claimNs: now, untilNs: 0n, bid: bid(key) };
       }

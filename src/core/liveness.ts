@@ -22,7 +22,7 @@ export interface LivenessOptions {
   dead: number;
 }
 
-/** Probes that a node sends at most in a second, and, its peers doing likewise, answers. */
+/** Probes that a node sends at most in a second, about, and, its peers doing likewise, answers. */
 export const MOST = 1000n;
 
 const SECOND = 1_000_000_000n;
@@ -125,6 +125,11 @@ export class Liveness {
     return isChanged;
   }
 
+  /** Whether a peer will be dead as soon as it has missed what is open: worth looking before the next round of probes. */
+  get isCloseToDeath(): boolean {
+    return [...this.#members.values()].some(({ isAlive, open }) => isAlive && open.length >= this.#options.dead);
+  }
+
   /** The peers to probe now. One that cannot be probed stays due. */
   due(now: bigint): bigint[] {
     return [...this.#members].filter(([, { due }]) => due <= now).map(([node]) => node);
@@ -145,10 +150,10 @@ export class Liveness {
 
   /** A broadcast probe left. */
   helloSent(now: bigint): void {
-    this.#hellos += 1;
-    if (this.#hellos <= this.#options.dead + 1) this.#helloed = now;
     const { interval, dead } = this.#options;
-    if (this.#hellos <= dead + 1) {
+    this.#hellos += 1;
+    if (this.#hellos <= dead + 1) this.#helloed = now;
+    if (this.#hellos <= dead) {
       this.#hello = now + (interval * 9n) / 10n;
       return;
     }

@@ -81,6 +81,17 @@ export class Links implements Disposable {
     return [...links.values()];
   }
 
+  /** The gateways of all IPv4 default routes. */
+  gateways(): Set<number> {
+    const RTA_GATEWAY = 5;
+    return new Set(
+      this.#ask.dump(RTM_GETROUTE, header(12, AF_INET)).flatMap(({ body }) => {
+        const gateway = body[1] === 0 ? attributes(body, 12).get(RTA_GATEWAY) : undefined;
+        return gateway ? [ipv4(gateway)] : [];
+      }),
+    );
+  }
+
   /** The device of the IPv4 default route with the lowest metric; undefined where there is none. */
   defaultRoute(): number | undefined {
     const RTA = { OIF: 4, PRIORITY: 6, TABLE: 15 } as const;

@@ -3,7 +3,7 @@ import { addressBytes } from "../core/address.ts";
 import { type Held, NOT_HELD } from "../core/difference.ts";
 import { addressOf, type EntryKey, entryKey, ifindexOf } from "../core/ownership.ts";
 import { isMine, MAX_CLAIMS, type Message } from "../core/wire.ts";
-import { bootTime } from "../ffi/libc.ts";
+import { type Clock, machineClock } from "./clock.ts";
 import type { Frame, Neighbour } from "./wire.ts";
 
 /** What claims need of the membership, the kernel's map and the speaker. */
@@ -81,10 +81,12 @@ export class Claims implements Disposable {
   readonly #batches = new Set<Batch>();
   readonly #busy = new Set<EntryKey>();
   readonly #pauses = new Map<EntryKey, Pause>();
-  #timer: NodeJS.Timeout | undefined;
+  readonly #clock: Clock;
+  #cancel: (() => void) | undefined;
 
-  constructor(host: ClaimsHost) {
+  constructor(host: ClaimsHost, clock: Clock = machineClock) {
     this.#host = host;
+    this.#clock = clock;
   }
 
   /** Whether nothing is being asked for, or waits to be. */
@@ -94,7 +96,7 @@ export class Claims implements Disposable {
 
   /** Entries that peers refuse, and have refused for more than a second. */
   get contested(): number {
-    const now = bootTime();
+    const now = this.#clock.now();
     const isWanted = (key: EntryKey) => this.#queue.has(key) || this.#busy.has(key);
     return [...this.#pauses].filter(([key, { since }]) => isWanted(key) && now - since >= CONTESTED).length;
   }
@@ -120,7 +122,7 @@ export class Claims implements Disposable {
     for (let at = 0; at < owned.length; at += MAX_CLAIMS) {
       const keys = owned.slice(at, at + MAX_CLAIMS).map(([key]) => key);
       const batch = this.#begin(ifindex, keys, true);
-      this.#ask(batch, peer, bootTime());
+      this.#ask(batch, peer, this.#clock.now());
     }
     this.#run();
   }
@@ -138,25 +140,25 @@ export class Claims implements Disposable {
       for (const claim of claims) if (isMine(claim)) batch.refused.set(keyOf(ifindex, claim), name);
       const freed = claims.filter(({ verdict }) => verdict === claimVerdict.FREED);
       if (freed.length > 0) batch.freed.set(node, freed);
-      this.#settle(batch, bootTime());
+      this.#settle(batch, this.#clock.now());
       this.#run();
       return;
     }
   }
 
   #run(): void {
-    clearTimeout(this.#timer);
-    const now = bootTime();
+    this.#cancel?.();
+    const now = this.#clock.now();
     for (const batch of [...this.#batches]) this.#settle(batch, now);
     this.#start(now);
     if (this.#batches.size > 0) {
-      this.#timer = setTimeout(() => this.#run(), LOOK);
+      this.#cancel = this.#clock.after(LOOK, () => this.#run());
       return;
     }
     const waiting = [...this.#queue].map((key) => this.#pauses.get(key)?.until ?? now);
     if (waiting.length === 0) return;
     const first = waiting.reduce((least, until) => (until < least ? until : least));
-    this.#timer = setTimeout(() => this.#run(), Math.max(LOOK, Number((first - now) / MS)));
+    this.#cancel = this.#clock.after(Math.max(LOOK, Number((first - now) / MS)), () => this.#run());
   }
 
   /** Begins with what waits, as far as the window lets it. */
@@ -188,7 +190,7 @@ export class Claims implements Disposable {
     const batch = {
       ifindex,
       keys,
-      claimNs: bootTime(),
+      claimNs: this.#clock.now(),
       isDefence,
       asked: new Map(),
       refused: new Map(),
@@ -260,7 +262,7 @@ export class Claims implements Disposable {
   }
 
   #pause(key: EntryKey, first: bigint, most: bigint): void {
-    const now = bootTime();
+    const now = this.#clock.now();
     const last = this.#pauses.get(key);
     // What has been quiet for long enough begins anew.
     const before = last && now - last.until < LOST_MOST && last.length >= first ? last : undefined;
@@ -277,7 +279,7 @@ export class Claims implements Disposable {
 
   /** Says once of each entry that two views differ, when they have for a second. */
   #tell(keys: readonly EntryKey[], { refused }: Batch): void {
-    const now = bootTime();
+    const now = this.#clock.now();
     const byPeer = new Map<string, EntryKey[]>();
     for (const key of keys) {
       const pause = this.#pauses.get(key)!;
@@ -290,7 +292,7 @@ export class Claims implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
+    this.#cancel?.();
   }
 }
 

@@ -3,10 +3,10 @@ import { nodeState, type Peer, wireType } from "../core/abi.ts";
 import { formatMac, parseMac } from "../core/frame.ts";
 import { candidates, type Heard, Liveness } from "../core/liveness.ts";
 import { decodeWire, ETH_P_ISAT, encodeWire, type Message, nodeId, SOURCE_STALE, type WireKey } from "../core/wire.ts";
-import { bootTime } from "../ffi/libc.ts";
 import type { Maps } from "../kernel/object.ts";
 import type { Link } from "../link/links.ts";
 import { ListeningSocket, type PacketSocket, type Received } from "../link/packet.ts";
+import { type Clock, machineClock } from "./clock.ts";
 
 /** A frame that came in and is authentic. */
 export type Frame = NonNullable<ReturnType<typeof decodeWire>>;
@@ -41,6 +41,8 @@ export interface WireEvents {
   self(ifindex: number): SelfStanding;
   /** A broadcast probe goes out: the kernel is to take its echoes. */
   hello(ifindex: number, nonce: bigint): void;
+  /** A round of probes begins. */
+  round(): void;
   /** Who is alive, or may own, is different from before. */
   changed(): void;
   /** A claim was answered, or taken notice of. */
@@ -59,6 +61,9 @@ const FORGET = 600_000n * MS;
 const PATIENCE = 5_000n * MS;
 
 const random64 = () => randomBytes(8).readBigUInt64LE(0) || 1n;
+
+/** Where frames come in that kernels pass on. */
+type Listening = Pick<ListeningSocket, "listen"> & Disposable;
 
 /** One interface on which peers are looked for. */
 interface Wire {
@@ -80,18 +85,29 @@ interface Wire {
  */
 export class WireMembership implements Disposable {
   readonly #maps: Maps;
-  readonly #socket: PacketSocket;
-  readonly #listening = new ListeningSocket(ETH_P_ISAT);
+  readonly #socket: Pick<PacketSocket, "send">;
+  readonly #clock: Clock;
+  readonly #listening: Listening;
   readonly #events: WireEvents;
   readonly #id: bigint;
   readonly instance = random64();
-  readonly #began = bootTime();
+  readonly #began: bigint;
   readonly #wires = new Map<number, Wire>();
   #options: WireOptions;
-  #timer: NodeJS.Timeout | undefined;
+  #cancel: (() => void) | undefined;
   #nonce = 0n;
 
-  constructor(maps: Maps, socket: PacketSocket, options: WireOptions, events: WireEvents) {
+  constructor(
+    maps: Maps,
+    socket: Pick<PacketSocket, "send">,
+    options: WireOptions,
+    events: WireEvents,
+    clock: Clock = machineClock,
+    listening: Listening = new ListeningSocket(ETH_P_ISAT),
+  ) {
+    this.#clock = clock;
+    this.#listening = listening;
+    this.#began = clock.now();
     this.#maps = maps;
     this.#socket = socket;
     this.#options = options;
@@ -121,8 +137,8 @@ export class WireMembership implements Disposable {
 
   /** Looks for peers on the interface from now on; anew, where it came up again. */
   add(link: Link): void {
-    const now = bootTime();
-    const liveness = new Liveness(this.#pace, now, Math.random);
+    const now = this.#clock.now();
+    const liveness = new Liveness(this.#pace, now, this.#clock.random);
     this.#wires.set(link.ifindex, {
       link,
       liveness,
@@ -172,7 +188,7 @@ export class WireMembership implements Disposable {
 
   /** Since when peers are looked for on the interface, ns. */
   since(ifindex: number): bigint {
-    return this.#wires.get(ifindex)?.began ?? bootTime();
+    return this.#wires.get(ifindex)?.began ?? this.#clock.now();
   }
 
   /** The nodes, by id, that may own on the interface, this one included where it may. */
@@ -188,7 +204,7 @@ export class WireMembership implements Disposable {
    * the first to come back would take everything.
    */
   get #countsAge(): boolean {
-    return bootTime() - this.#began >= BigInt(this.#options.hold) * MS;
+    return this.#clock.now() - this.#began >= BigInt(this.#options.hold) * MS;
   }
 
   /** The peers whose kernels answer, whatever their state: whom a claim has to ask. */
@@ -206,7 +222,7 @@ export class WireMembership implements Disposable {
 
   /** Reads the kernel's map now: what it knows counts from now on. */
   refresh(): void {
-    this.#observe(bootTime());
+    this.#observe(this.#clock.now());
   }
 
   /**
@@ -247,22 +263,27 @@ export class WireMembership implements Disposable {
 
   /** A nonce for a claim or a notice: the clock, and always more than the one before. */
   nextNonce(): bigint {
-    const now = bootTime();
+    const now = this.#clock.now();
     this.#nonce = now > this.#nonce ? now : this.#nonce + 1n;
     return this.#nonce;
   }
 
   #schedule(milliseconds: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#round(), milliseconds);
+    this.#cancel?.();
+    this.#cancel = this.#clock.after(milliseconds, () => this.#round());
   }
 
   #round(): void {
-    const intervals = [...this.#wires.values()].map(({ liveness }) => Number(liveness.patience / MS));
-    this.#schedule(Math.max(5, Math.min(...intervals, this.#options.interval)));
-    const isChanged = this.#observe(bootTime());
+    this.#events.round();
+    const isChanged = this.#observe(this.#clock.now());
     for (const [ifindex, wire] of this.#wires) this.#probe(ifindex, wire);
     if (isChanged) this.#events.changed();
+    // Each wake costs more than what is done in it, so one a round; more only where somebody's last chance is open.
+    const pauses = [...this.#wires.values()].map(({ liveness, joined }) => {
+      const isUrgent = joined === undefined || liveness.isCloseToDeath;
+      return Number((isUrgent ? liveness.patience : liveness.interval) / MS);
+    });
+    this.#schedule(Math.max(5, Math.min(...pauses, this.#options.interval)));
   }
 
   #observe(now: bigint): boolean {
@@ -327,7 +348,7 @@ export class WireMembership implements Disposable {
 
   #probe(ifindex: number, { link, liveness, peers }: Wire): void {
     if (!link.isUp) return;
-    const now = bootTime();
+    const now = this.#clock.now();
     if (liveness.isHelloDue(now)) {
       const nonce = random64();
       this.#events.hello(ifindex, nonce);
@@ -347,7 +368,7 @@ export class WireMembership implements Disposable {
         last_nonce: before,
       });
       this.#nonces.set(peerName(ifindex, node), nonce);
-      const sent = bootTime();
+      const sent = this.#clock.now();
       if (this.send(ifindex, peer, { type: wireType.WIRE_PROBE, nonce })) liveness.sent(node, sent);
     }
   }
@@ -360,7 +381,7 @@ export class WireMembership implements Disposable {
     if (!message) return;
     if (message.node === this.#id) this.#receiveOwn(ifindex, message);
     else if (message.type === wireType.WIRE_ECHO) {
-      if (this.#observe(bootTime())) this.#events.changed();
+      if (this.#observe(this.#clock.now())) this.#events.changed();
     } else if (message.type === wireType.WIRE_REPLY || message.type === wireType.WIRE_NOTICE) {
       this.#events.frame(ifindex, message);
     }
@@ -377,7 +398,7 @@ export class WireMembership implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
+    this.#cancel?.();
     this.#wires.clear();
     this.#listening[Symbol.dispose]();
   }

@@ -29,6 +29,38 @@ export function makeRegistry(
     },
   });
 
+  function flag(name: string, help: string, value: (status: ReturnType<typeof read>) => number): void {
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(value(read()));
+      },
+    });
+  }
+  flag("isat_drained", "1 while the node is drained", ({ isDrained }) => (isDrained ? 1 : 0));
+  flag("isat_source_stale", "1 while the source of the VIPs is out of reach", ({ isSourceStale }) =>
+    isSourceStale ? 1 : 0,
+  );
+  flag(
+    "isat_contested_vips",
+    "VIPs that are wanted here and that a peer has refused for more than a second",
+    (status) => status.contested,
+  );
+  flag("isat_warnings", "Lines that status shows as warnings", ({ warnings }) => warnings.length);
+  new Gauge({
+    name: "isat_member",
+    help: "1 for each node that is heard on an interface, by its state; 0 once it is dead",
+    labelNames: ["node", "interface", "state"],
+    registers,
+    collect() {
+      this.reset();
+      for (const { node, interface: name = "", state, isAlive } of read().members)
+        this.set({ node, interface: name, state }, isAlive ? 1 : 0);
+    },
+  });
+
   function perInterface(name: string, help: string, value: (each: InterfaceStatus) => number): void {
     new Gauge({
       name,

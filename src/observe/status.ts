@@ -68,6 +68,8 @@ export interface Status {
   members: MemberStatus[];
   /** It is to give everything away and take nothing. */
   isDrained: boolean;
+  /** The source of the VIPs has been out of reach: what it said last is served. */
+  isSourceStale: boolean;
   /** What a person should know, and may mend. */
   warnings: string[];
   /** VIPs that a peer has refused for more than a second. */
@@ -111,6 +113,7 @@ export function formatStatus(status: Status): string {
   if (status.configError) lines.push(`CONFIG REFUSED, the old one is served: ${status.configError}`);
   if (status.lastError) lines.push(`last error, ${status.lastError.at}: ${status.lastError.message}`);
   for (const warning of status.warnings) lines.push(`WARNING: ${warning}`);
+  if (status.isSourceStale) lines.push("SOURCE STALE: what it said last is served");
   if (status.isDrained) lines.push("DRAINED: this node owns nothing until isat undrain");
   if (status.contested > 0) lines.push(`${status.contested} VIPs are wanted here, and a peer does not give them`);
   if (status.members.length > 0) {

@@ -1,10 +1,10 @@
 import { type FSWatcher, realpathSync, statSync, watch } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
-import { type Config, ConfigError, parseConfig, readConfigText } from "../config.ts";
+import { type Config, ConfigError, type FileSource, parseConfig, readConfigText } from "../config.ts";
 import type { Demand } from "../core/demand.ts";
 
 /** What the file's own lists come to. */
-export function fileDemand({ nodes, vips }: Config["source"]): Demand {
+export function fileDemand({ nodes, vips }: FileSource): Demand {
   return { nodes, vips, checks: () => [] };
 }
 

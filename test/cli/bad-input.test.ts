@@ -5,6 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import type { FileSource } from "../../src/config.ts";
 import { KEYS } from "../../src/config.ts";
 import { parseAddress } from "../../src/core/address.ts";
 import { programIds } from "../../src/kernel/hooks.ts";
@@ -611,8 +612,9 @@ const CONFIG: ResolvedConfig = {
   metrics: undefined,
   source: { kind: "file", nodes: [{ name: "n1", address: undefined }], vips: [] },
 };
+const DEMAND = fileDemand(CONFIG.source as FileSource);
 const plan = (config: ResolvedConfig, links: readonly Link[], mode: "strict" | "lenient") =>
-  makePlan(config, fileDemand(config.source), links, everybody(fileDemand(config.source)), mode);
+  makePlan(config, DEMAND, links, everybody(DEMAND), mode);
 const ports: [name: string, link: Partial<Link>, refusal: string | undefined][] = [
   ["nobody's port", {}, undefined],
   ["a bond's slave", { portOf: { kind: "bond", ifindex: 3 } }, "eth0 is a slave of bond up0: announce on up0"],

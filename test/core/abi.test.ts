@@ -3,15 +3,24 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import {
   answers,
+  claimVerdict,
   ifindexKey,
   interfaceEntry,
   type Layout,
   maps,
   NO_VERDICTS,
+  nodeState,
+  peer,
+  peerKey,
+  probe,
   verdicts,
   vip,
   vipKey,
   vipState,
+  wireClaim,
+  wireHeader,
+  wireKey,
+  wireType,
 } from "../../src/core/abi.ts";
 
 const bytes = (hex: string) => new Uint8Array(Buffer.from(hex.replace(/\s/g, ""), "hex"));
@@ -24,26 +33,70 @@ const interfaceValue = {
   address: bytes("0a 09 ff 01"),
   netns: 0xf0000001,
   vlan_strip_off: true,
+  source_stale: false,
+  state: nodeState.DRAINED,
+  node_name: "n1",
+  node: 0x1112131415161718n,
+  instance: 1n,
+  hello_nonce: 2n,
+  last_hello_nonce: 3n,
   tick_ns: 0x0102030405060708n,
+  live_ns: 4n,
+  hold_ns: 5n,
   fence_ns: 300_000_000_000n,
   gone_ns: 2n ** 64n - 1n,
 };
+const peerValue = {
+  lock: 0,
+  node: "n2",
+  state: nodeState.HELD,
+  mac: bytes("9e a4 2c fb 05 99"),
+  source_stale: false,
+  knows_us: true,
+  speaks: 7,
+  instance: 0x2122232425262728n,
+  stamp_ns: 1n,
+  tick_age_ms: 2n,
+  echoed_ns: 3n,
+  heard_ns: 4n,
+  echoes: 5n,
+  taken_stamp_ns: 6n,
+  taken_nonce: 7n,
+};
+const probeValue = {
+  node: "n2",
+  mac_text: "9e:a4:2c:fb:05:99",
+  mac: bytes("9e a4 2c fb 05 99"),
+  instance: 0x2122232425262728n,
+  nonce: 1n,
+  last_nonce: 2n,
+};
+const headerValue = {
+  destination: bytes("9e a4 2c fb 05 99"),
+  source: bytes("9e a4 2c fb 05 98"),
+  protocol: bytes("88 b5"),
+  version: 1,
+  type: wireType.WIRE_CLAIM,
+  key_id: 7,
+  state: nodeState.LIVE,
+  flags: 3,
+  speaks: 1,
+  count: 0x0102,
+  tick_age: 0x0304,
+  node: 0x1112131415161718n,
+  instance: 0x2122232425262728n,
+  to: 1n,
+  nonce: 2n,
+  stamp: 3n,
+  name: "n1",
+};
+/** Small numbers as the words that they are. */
+const words = (...numbers: number[]) =>
+  numbers.map((number) => `${number.toString(16).padStart(2, "0")}00000000000000`).join(" ");
+const COUNTERS = Object.keys(NO_VERDICTS).filter((name) => name !== "interface");
 const verdictsValue = {
   interface: "eth0",
-  tagged: 1n,
-  not_request: 2n,
-  not_managed: 3n,
-  announcement: 4n,
-  not_for_us: 5n,
-  gone: 6n,
-  bad_sender: 7n,
-  not_owned: 8n,
-  fenced: 9n,
-  answered: 10n,
-  egress_claimed: 11n,
-  egress_rewritten: 12n,
-  egress_dropped: 13n,
-  answered_other_source: 14n,
+  ...Object.fromEntries(COUNTERS.map((name, i) => [name, BigInt(i + 1)])),
 };
 
 /** As a little-endian kernel holds them; what C pads is zero, for the verifier and for comparisons of values. */
@@ -55,33 +108,72 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
     { ip: bytes("0a 09 00 01"), ifindex: 2 },
     "0a 09 00 01  02 00 00 00",
   ],
-  ["a VIP that is owned", vip, { state: vipState.OWNED, interface: "eth0" }, `01 00 00 00  ${text("eth0", 16)}`],
-  ["a VIP that is not owned", vip, { state: vipState.NOT_OWNED, interface: "" }, `00 00 00 00  ${text("", 16)}`],
+  [
+    "a VIP that is owned, with what C pads behind the interface's name",
+    vip,
+    { state: vipState.OWNED, interface: "eth0", claim_ns: 1n, until_ns: 2n, bid: 0x0102030405060708n },
+    `01 00 00 00  ${text("eth0", 16)} 00 00 00 00 ${words(1, 2)} 08 07 06 05 04 03 02 01`,
+  ],
+  ["a VIP that is not owned", vip, vip.of({}), `00 00 00 00  ${text("", 16)} 00 00 00 00 ${words(0, 0, 0)}`],
   [
     "a VIP on an interface of the longest name",
     vip,
-    { state: vipState.OWNED, interface: "enp0s31f6.12345" },
-    `01 00 00 00  ${text("enp0s31f6.12345", 16)}`,
+    vip.of({ state: vipState.LEAVING, interface: "enp0s31f6.12345" }),
+    `03 00 00 00  ${text("enp0s31f6.12345", 16)} 00 00 00 00 ${words(0, 0, 0)}`,
   ],
   [
     "answers",
     answers,
-    { answered: 1n, last_answer_ns: 0x0102030405060708n },
-    "01 00 00 00 00 00 00 00  08 07 06 05 04 03 02 01",
+    { answered: 1n, last_answer_ns: 0x0102030405060708n, yielded_ns: 2n },
+    `${words(1)} 08 07 06 05 04 03 02 01 ${words(2)}`,
   ],
   [
-    "an interface, with three bytes of padding behind the bool",
+    "an interface",
     interfaceEntry,
     interfaceValue,
     `${text("eth0", 16)} ${text("9e:a4:2c:fb:05:98", 18)}
-     9e a4 2c fb 05 98  0a 09 ff 01  01 00 00 f0  01 00 00 00 00 00 00 00
-     08 07 06 05 04 03 02 01  00 b8 64 d9 45 00 00 00  ff ff ff ff ff ff ff ff`,
+     9e a4 2c fb 05 98  0a 09 ff 01  01 00 00 f0  01 00 00 00  05 00 00 00 ${text("n1", 32)}
+     18 17 16 15 14 13 12 11 ${words(1, 2, 3)}
+     08 07 06 05 04 03 02 01 ${words(4, 5)} 00 b8 64 d9 45 00 00 00  ff ff ff ff ff ff ff ff`,
+  ],
+  [
+    "a peer's key",
+    peerKey,
+    { node: 0x1112131415161718n, ifindex: 2, zero: 0 },
+    "18 17 16 15 14 13 12 11 02 00 00 00 00 00 00 00",
+  ],
+  [
+    "a peer",
+    peer,
+    peerValue,
+    `00 00 00 00  ${text("n2", 32)} 03 00 00 00  9e a4 2c fb 05 99  00 01 07  00 00 00 00 00 00 00
+     28 27 26 25 24 23 22 21 ${words(1, 2, 3, 4, 5, 6, 7)}`,
+  ],
+  [
+    "a probe",
+    probe,
+    probeValue,
+    `${text("n2", 32)} ${text("9e:a4:2c:fb:05:99", 18)} 9e a4 2c fb 05 99  28 27 26 25 24 23 22 21 ${words(1, 2)}`,
+  ],
+  ["a key", wireKey, { k0: 1n, k1: 2n, id: 255 }, `${words(1, 2)} ff 00 00 00 00 00 00 00`],
+  [
+    "a frame's header, with its EtherType as it stands on the wire",
+    wireHeader,
+    headerValue,
+    `9e a4 2c fb 05 99  9e a4 2c fb 05 98  88 b5  01 03 07 02 03 01  02 01  04 03
+     18 17 16 15 14 13 12 11  28 27 26 25 24 23 22 21 ${words(1, 2, 3)} ${text("n1", 32)}`,
+  ],
+  [
+    "a claim",
+    wireClaim,
+    { ip: bytes("0a 09 00 01"), verdict: claimVerdict.MINE, bid: 0x0102030405060708n },
+    "0a 09 00 01  03 00 00 00  08 07 06 05 04 03 02 01",
   ],
   [
     "verdicts, in the order of the enum",
     verdicts,
     verdictsValue,
-    `${text("eth0", 16)} ${Array.from({ length: 14 }, (_, i) => `${(i + 1).toString(16).padStart(2, "0")}00000000000000`).join(" ")}`,
+    `${text("eth0", 16)} ${words(...COUNTERS.map((_, i) => i + 1))}`,
   ],
 ];
 for (const [what, layout, value, hex] of values) {
@@ -106,9 +198,9 @@ const texts: [what: string, name: string, read: string][] = [
 ];
 for (const [what, name, read] of texts) {
   test(what, () => {
-    const encoded = vip.encode({ state: 0, interface: name });
-    assert.is(encoded.length, 20);
-    assert.is(encoded.at(-1), 0);
+    const encoded = vip.encode(vip.of({ interface: name }));
+    assert.is(encoded.length, 48);
+    assert.is(encoded[19], 0);
     assert.is(vip.decode(encoded).interface, read);
   });
 }
@@ -129,7 +221,7 @@ test("every counter of an interface of which nothing was seen is zero", () => {
   const { interface: name, ...counters } = NO_VERDICTS;
   assert.is(name, "");
   assert.equal(new Set(Object.values(counters)), new Set([0n]));
-  assert.is(Object.keys(counters).length, 14);
+  assert.is(Object.keys(counters).length, 22);
 });
 
 for (const [name, { key, value }] of Object.entries(maps)) {

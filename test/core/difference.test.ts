@@ -1,58 +1,137 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { difference } from "../../src/core/difference.ts";
-import { type EntryKey, entryKey } from "../../src/core/ownership.ts";
+import { vipState } from "../../src/core/abi.ts";
+import { difference, type Held, LEAVE, NOT_HELD } from "../../src/core/difference.ts";
+import { type EntryKey, entryKey, Wish } from "../../src/core/ownership.ts";
 
-type Content = Record<string, boolean>;
+const { OWNED, CLAIMING, LEAVING } = vipState;
+const NOW = 10_000_000_000n;
+const BID = 7n;
 
-const keys: Record<string, EntryKey> = {
-  a: entryKey(2, 0x0a090001),
-  b: entryKey(2, 0x0a090002),
-  c: entryKey(3, 0x0a090001), // a's address on another interface
-};
-const name = (key: EntryKey) => Object.keys(keys).find((name) => keys[name] === key)!;
-const entries = (content: Content) => new Map(Object.entries(content).map(([name, isOwned]) => [keys[name]!, isOwned]));
+const held = (state: Held["state"], untilNs = 0n): Held => ({ state, claimNs: 1n, untilNs, bid: BID });
+const own = held(OWNED);
+const claiming = held(CLAIMING);
+const leaving = held(LEAVING, NOW + 1n);
+const left = held(LEAVING, NOW);
+/** Owned from this instant on, without having asked anybody. */
+const taken: Held = { ...own, claimNs: NOW };
+/** Answered for another second. */
+const goes: Held = { ...own, state: LEAVING, untilNs: NOW + LEAVE };
+const none = NOT_HELD;
 
-const rows: [what: string, wanted: Content, actual: Content, set: Content, remove: string[]][] = [
-  ["nothing changes where nothing is wanted and nothing there", {}, {}, {}, []],
-  ["nothing changes where all is as wanted", { a: true, b: false }, { a: true, b: false }, {}, []],
-  ["the order of the entries plays no part", { a: true, b: false }, { b: false, a: true }, {}, []],
-  ["all is written where nothing is there", { a: true, b: false }, {}, { a: true, b: false }, []],
-  ["all is removed where nothing is wanted", {}, { a: true, b: false }, {}, ["a", "b"]],
-  ["a VIP gained is written", { a: true }, { a: false }, { a: true }, []],
-  ["a VIP lost is written, not removed", { a: false }, { a: true }, { a: false }, []],
-  ["a VIP on another interface is another entry", { c: true }, { a: true }, { c: true }, ["a"]],
-  ["only what differs is touched", { a: true, b: true }, { a: true, b: false, c: false }, { b: true }, ["c"]],
+const alone = { now: NOW, mustAsk: () => false, bid: () => BID };
+const among = { ...alone, mustAsk: () => true };
+
+type Became = Held | "as it was" | "asked for";
+
+const A = entryKey(2, 0x0a090001);
+
+/** What one entry becomes, where there are peers and where there are none. */
+const table: [wish: keyof typeof Wish, actual: Held | undefined, amongPeers: Became, alone: Became][] = [
+  ["ours", undefined, "asked for", taken],
+  ["ours", none, "asked for", taken],
+  ["ours", own, "as it was", "as it was"],
+  ["ours", claiming, "asked for", taken],
+  ["ours", leaving, own, own],
+  ["ours", left, "asked for", taken],
+  ["other", undefined, none, none],
+  ["other", none, "as it was", "as it was"],
+  ["other", own, goes, none],
+  ["other", claiming, none, none],
+  ["other", leaving, "as it was", "as it was"],
+  ["other", left, none, none],
+  ["held", undefined, none, none],
+  ["held", none, "as it was", "as it was"],
+  ["held", own, "as it was", "as it was"],
+  ["held", claiming, none, none],
+  ["held", leaving, own, own],
+  ["held", left, none, none],
+  ["nobody", undefined, none, none],
+  ["nobody", none, "as it was", "as it was"],
+  ["nobody", own, none, none],
+  ["nobody", claiming, none, none],
+  ["nobody", leaving, none, none],
+  ["nobody", left, none, none],
+  ["unknown", undefined, none, none],
+  ["unknown", none, "as it was", "as it was"],
+  ["unknown", own, "as it was", "as it was"],
+  ["unknown", claiming, "as it was", "as it was"],
+  ["unknown", leaving, "as it was", "as it was"],
+  ["unknown", left, none, none],
 ];
-for (const [what, wanted, actual, set, remove] of rows) {
-  test(what, () => {
-    const found = difference(entries(wanted), entries(actual));
-    assert.equal(Object.fromEntries(found.set.map(([key, isOwned]) => [name(key), isOwned])), set);
-    assert.equal(found.remove.map(name).sort(), remove);
-  });
+
+const NAMES = new Map<Held | undefined, string>([
+  [undefined, "is new"],
+  [none, "is not owned"],
+  [own, "is owned"],
+  [claiming, "is being asked for"],
+  [leaving, "is leaving"],
+  [left, "has left"],
+  [taken, "owned from now on"],
+  [goes, "leaving for a second"],
+]);
+const say = (became: Became) => (typeof became === "string" ? became : NAMES.get(became));
+
+for (const [wish, actual, amongPeers, byItself] of table) {
+  for (const [where, options, became] of [
+    ["among peers", among, amongPeers],
+    ["alone", alone, byItself],
+  ] as const) {
+    test(`${where}, what is to be ${wish} and ${NAMES.get(actual)} becomes: ${say(became)}`, () => {
+      const found = difference(new Map([[A, Wish[wish]]]), new Map(actual ? [[A, actual] as const] : []), options);
+      assert.equal(found.remove, []);
+      assert.equal(found.claim, became === "asked for" ? [A] : []);
+      if (typeof became === "object") assert.equal(found.set, [[A, became]]);
+      else for (const [, next] of found.set) assert.is(next.state, vipState.NOT_OWNED); // what has left is written so
+    });
+  }
 }
 
-test("applied, the difference makes the actual entries the wanted ones", () => {
-  const states = [undefined, false, true];
-  const contents = states.flatMap((a) => states.flatMap((b) => states.map((c) => ({ a, b, c }))));
-  const present = (content: object) =>
-    entries(Object.fromEntries(Object.entries(content).filter(([, state]) => state !== undefined)));
-  for (const wanted of contents.map(present)) {
-    for (const actual of contents.map(present)) {
-      const { set, remove } = difference(wanted, actual);
-      for (const [key, isOwned] of set) actual.set(key, isOwned);
-      for (const key of remove) actual.delete(key);
-      assert.equal([...actual].sort(), [...wanted].sort());
+test("what nobody wants any more is removed, whatever it is", () => {
+  const actual = new Map([none, own, claiming, leaving].map((entry, i) => [entryKey(2, i), entry]));
+  const found = difference(new Map(), actual, among);
+  assert.equal(found, { set: [], claim: [], remove: [...actual.keys()] });
+});
+
+test("whether peers are asked is each interface's own matter", () => {
+  const [asked, unasked] = [entryKey(2, 0x0a090001), entryKey(3, 0x0a090001)];
+  const wanted = new Map([asked, unasked].map((key) => [key, Wish.ours]));
+  const found = difference(wanted, new Map(), { ...alone, mustAsk: (ifindex) => ifindex === 2 });
+  assert.equal(found.claim, [asked]);
+  assert.equal(
+    found.set.filter(([, { state }]) => state === OWNED).map(([key]) => key),
+    [unasked],
+  );
+});
+
+test("an entry that is asked for is managed meanwhile, so that nothing else here answers", () => {
+  const { set, claim } = difference(new Map([[A, Wish.ours]]), new Map(), among);
+  assert.equal([set, claim], [[[A, NOT_HELD]], [A]]);
+});
+
+test("applied, the difference leaves nothing to do but to ask", () => {
+  const states = [undefined, none, own, claiming, leaving, left];
+  for (const wish of Object.values(Wish)) {
+    for (const before of states) {
+      for (const options of [alone, among]) {
+        const wanted = new Map([[A, wish]]);
+        const actual = new Map<EntryKey, Held>(before ? [[A, before]] : []);
+        for (const [key, next] of difference(wanted, actual, options).set) actual.set(key, next);
+        assert.equal(difference(wanted, actual, options).set, []);
+      }
     }
   }
 });
 
 test("neither side is changed", () => {
-  const wanted = entries({ a: true });
-  const actual = entries({ a: false, b: true });
-  difference(wanted, actual);
-  assert.equal([...wanted], [...entries({ a: true })]);
-  assert.equal([...actual], [...entries({ a: false, b: true })]);
+  const wanted = new Map([[A, Wish.other]]);
+  const actual = new Map([
+    [A, own],
+    [entryKey(2, 0x0a090002), own],
+  ]);
+  const copies = [new Map(wanted), new Map(actual)];
+  difference(wanted, actual, among);
+  assert.equal([wanted, actual], copies);
 });
 
 test.run();

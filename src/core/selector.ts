@@ -1,0 +1,43 @@
+/** Label selectors, as Kubernetes has them (metav1.LabelSelector). */
+
+export type Labels = Readonly<Record<string, string>>;
+
+export const OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"] as const;
+
+export interface Requirement {
+  key: string;
+  operator: (typeof OPERATORS)[number];
+  values: readonly string[];
+}
+
+/** What must hold of an object's labels, all of it; an empty one holds of every object. */
+export interface LabelSelector {
+  matchLabels: Labels;
+  matchExpressions: readonly Requirement[];
+}
+
+/** Whether everything that the selector asks for holds of the labels. */
+export function selects({ matchLabels, matchExpressions }: LabelSelector, labels: Labels): boolean {
+  const labelled = (key: string) => (Object.hasOwn(labels, key) ? labels[key] : undefined); // a label may be `toString`
+  for (const key in matchLabels) if (labelled(key) !== matchLabels[key]) return false;
+  return matchExpressions.every(({ key, operator, values }) => {
+    const value = labelled(key);
+    if (operator === "Exists") return value !== undefined;
+    if (operator === "DoesNotExist") return value === undefined;
+    if (operator === "In") return value !== undefined && values.includes(value);
+    return value === undefined || !values.includes(value); // NotIn holds where the label is absent: labels.Requirement
+  });
+}
+
+/** Whether one of the selectors holds; where there are none, all do: so MetalLB reads its lists of selectors. */
+export function anySelects(selectors: readonly LabelSelector[], labels: Labels): boolean {
+  return selectors.length === 0 || selectors.some((selector) => selects(selector, labels));
+}
+
+/** Why a requirement can hold of nothing that was meant; undefined where it is sound (LabelSelectorAsSelector). */
+export function fault({ operator, values }: Requirement): string | undefined {
+  const takesValues = operator === "In" || operator === "NotIn";
+  if (takesValues && values.length === 0) return `operator ${operator} needs values`;
+  if (!takesValues && values.length > 0) return `operator ${operator} takes no values`;
+  return undefined;
+}

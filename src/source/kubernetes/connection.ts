@@ -1,0 +1,165 @@
+import { type IncomingMessage, Agent as PlainAgent, request as requestPlain } from "node:http";
+import { Agent, type RequestOptions, request } from "node:https";
+import process from "node:process";
+import { KubeConfig } from "@kubernetes/client-node/dist/config.js"; // the package as a whole brings every API's client
+
+/** What the API refuses, with the status of its answer. */
+export class ApiError extends Error {
+  readonly status: number;
+  /** For how long it asks to be left alone, ms. */
+  readonly retryAfter: number;
+
+  constructor(status: number, message: string, retryAfter = 0) {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** How long the API may take to begin an answer, ms. */
+const ANSWER = 15_000;
+/** A connection that is silent for so long, ms, is probed by TCP each second, ten times: a dead one is noticed in 13 s. */
+const KEEP_ALIVE = 3_000;
+/** The longest body of an error that is read. */
+const MAX_ERROR = 100_000;
+
+export interface SendOptions {
+  signal: AbortSignal;
+  /** Sent as JSON. */
+  body?: object;
+}
+
+/**
+ * Requests to one API server. client-node finds and reads the configuration, authenticates and renews; the connections
+ * are ours: its own API calls make a new agent, and so a new TLS connection, for each call.
+ */
+export class Connection {
+  readonly #path: string | undefined;
+  #config: KubeConfig | undefined;
+  #agent: { agent: Agent | PlainAgent; made: string } | undefined;
+
+  /** @param path of a kubeconfig; undefined: that of KUBECONFIG, else what a pod is given */
+  constructor(path: string | undefined) {
+    this.#path = path;
+  }
+
+  /** The server's URL; undefined as long as no configuration could be read. */
+  get server(): string | undefined {
+    return this.#config?.getCurrentCluster()?.server;
+  }
+
+  /**
+   * Sends a request, and gives its answer once that has begun.
+   * @throws ApiError where the API refuses; Error, in one line, where it cannot be reached
+   */
+  async send(method: string, path: string, { signal, body }: SendOptions): Promise<IncomingMessage> {
+    try {
+      this.#config ??= readKubeConfig(this.#path);
+      const response = await this.#exchange(this.#config, method, path, signal, body);
+      const { statusCode = 0 } = response;
+      if (statusCode < 400) return response;
+      throw await refusalOf(response, statusCode);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      // Credentials and the file itself may have been replaced: the next attempt reads them anew.
+      if (!(error instanceof ApiError) || error.status === 401) this.#config = undefined;
+      if (error instanceof ApiError || error instanceof ConfigurationError) throw error;
+      const { code, message } = error as NodeJS.ErrnoException;
+      throw new Error(`Cannot reach the API at ${this.#lastServer}: ${message || code}`);
+    }
+  }
+
+  #lastServer = "";
+
+  async #exchange(config: KubeConfig, method: string, path: string, signal: AbortSignal, body: object | undefined) {
+    const { server = "", proxyUrl } = config.getCurrentCluster() ?? {};
+    this.#lastServer = server;
+    const url = new URL(server);
+    const text = body && JSON.stringify(body);
+    const options: RequestOptions = {
+      method,
+      host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
+      port: url.port,
+      path: `${url.pathname.replace(/\/$/, "")}${path}`,
+      signal,
+      headers: {
+        accept: "application/json",
+        "user-agent": "isat",
+        ...(text && { "content-type": "application/json", "content-length": Buffer.byteLength(text) }),
+      },
+    };
+    await config.applyToHTTPSOptions(options);
+    const isPlain = url.protocol === "http:";
+    if (!proxyUrl) options.agent = this.#agentOf(options, isPlain) as Agent;
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const sent = (isPlain ? requestPlain : request)(options, resolve);
+    const timer = setTimeout(() => sent.destroy(new Error(`no answer within ${ANSWER / 1000} s`)), ANSWER);
+    sent.on("error", reject);
+    sent.on("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE));
+    sent.end(text);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** The agent, which is made anew where certificates or keys have changed. */
+  #agentOf({ ca, cert, key, rejectUnauthorized, servername }: RequestOptions, isPlain: boolean): Agent | PlainAgent {
+    const made = JSON.stringify([isPlain, String(ca), String(cert), String(key), rejectUnauthorized, servername]);
+    if (this.#agent?.made !== made) {
+      this.#agent?.agent.destroy();
+      const tls = Object.entries({ ca, cert, key, rejectUnauthorized, servername }).filter(([, value]) => value);
+      const security = { ...Object.fromEntries(tls), ...(rejectUnauthorized === false && { rejectUnauthorized }) };
+      const agent = isPlain ? new PlainAgent({ keepAlive: true }) : new Agent({ keepAlive: true, ...security });
+      this.#agent = { agent, made };
+    }
+    return this.#agent.agent;
+  }
+
+  close(): void {
+    this.#agent?.agent.destroy();
+  }
+}
+
+/** The configuration cannot be read: nothing was sent. */
+class ConfigurationError extends Error {}
+
+function readKubeConfig(path: string | undefined): KubeConfig {
+  const config = new KubeConfig();
+  const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
+  const file = path ?? KUBECONFIG;
+  if (!file && !KUBERNETES_SERVICE_HOST) {
+    throw new ConfigurationError(
+      "Cannot tell where the API is: this is no pod (KUBERNETES_SERVICE_HOST is not set), and there is no kubeconfig. Set source.kubeconfig, or KUBECONFIG in the environment",
+    );
+  }
+  if (!file) {
+    config.loadFromCluster();
+    return config;
+  }
+  try {
+    config.loadFromFile(file);
+    if (!URL.canParse(config.getCurrentCluster()?.server ?? "")) throw new Error("its context names no server");
+  } catch (error) {
+    throw new ConfigurationError(`Cannot use the kubeconfig ${file}: ${(error as Error).message}`);
+  }
+  return config;
+}
+
+async function refusalOf(response: IncomingMessage, status: number): Promise<ApiError> {
+  let text = "";
+  for await (const chunk of response) {
+    text += chunk;
+    if (text.length > MAX_ERROR) response.destroy();
+  }
+  let message = text.slice(0, 200);
+  try {
+    message = (JSON.parse(text) as { message?: string }).message ?? message;
+  } catch {
+    // no Status of the API, but some proxy's page
+  }
+  const seconds = Number(response.headers["retry-after"] ?? 0);
+  return new ApiError(status, message || `HTTP ${status}`, Number.isFinite(seconds) ? seconds * 1000 : 0);
+}

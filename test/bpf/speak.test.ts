@@ -1,0 +1,905 @@
+/**
+ * The wire protocol, rule by rule, on both compiled ingress programs.
+ *
+ * Usage: speak.test.ts [OBJECT], to see the rows fail on an object that was broken on purpose.
+ */
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import {
+  claimVerdict,
+  type InterfaceEntry,
+  nodeState,
+  type Peer,
+  type Probe,
+  peer as peerLayout,
+  probe as probeLayout,
+  verdicts as verdictsLayout,
+  type WireClaim,
+  type WireHeader,
+  type WireKey,
+  wireHeader,
+  wireType,
+} from "../../src/core/abi.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { bootTime } from "../../src/ffi/libc.ts";
+import { findObject } from "../../src/kernel/object.ts";
+import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
+import { ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
+
+const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
+const { CLAIMED, FREE, FREED, MINE } = claimVerdict;
+const { JOINING, LIVE, HELD, PAST_HOLD, DRAINED } = nodeState;
+const SOURCE_STALE = 1;
+const KNOWN = 2;
+
+const MS = 1_000_000n;
+const SECOND = 1000n * MS;
+const HOUR = 3600n * SECOND;
+
+const OUR_MAC = "02 15 a7 00 00 01";
+const PEER_MAC = "02 15 a7 00 00 02";
+const OTHER_MAC = "02 15 a7 00 00 03";
+const BROADCAST = "ff ff ff ff ff ff";
+const OUR_NODE = 0x1111_0000_0000_0001n;
+const OUR_INSTANCE = 0xa1a1_0000_0000_0001n;
+const PEER_NODE = 0x2222_0000_0000_0002n;
+const PEER_INSTANCE = 0xb2b2_0000_0000_0002n;
+/** Of the last probe and the one before, to the peer and to all. */
+const NONCES = { nonce: 0x51n, last: 0x52n, hello: 0x53n, lastHello: 0x54n };
+const PEER_KEY = { node: PEER_NODE, ifindex: IFINDEX, zero: 0 };
+
+const KEY: WireKey = { k0: 0x0706050403020100n, k1: 0x0f0e0d0c0b0a0908n, id: 7 };
+const OLD_KEY: WireKey = { k0: 3n, k1: 0n, id: 8 };
+const NO_KEY: WireKey = { k0: 0n, k1: 0n, id: 0 };
+const FOREIGN_KEY: WireKey = { k0: 1n, k1: 2n, id: 7 };
+
+/** What stands in the maps when the frame comes. */
+interface World {
+  clock?: Clock | "no entry";
+  interface?: Partial<InterfaceEntry>;
+  /** The entry in `probes`; undefined: none. */
+  probe?: Partial<Probe>;
+  /** The entry in `peers`; undefined: none. */
+  peer?: Partial<Peer>;
+  vips?: Record<string, Holding>;
+  keys?: readonly WireKey[];
+  /** When a frame of our own name was last passed on. */
+  own_ns?: bigint;
+}
+
+interface Expected {
+  action: Action;
+  counters?: Counters;
+  /** What an answer's header says apart from {@link ECHO}. */
+  header?: Partial<WireHeader>;
+  /** An answer's verdicts. */
+  verdicts?: number[];
+  /** What of the peer's entry is other than before; where there was none, other than zero. `NOW`: the time of the frame. */
+  peer?: Partial<Peer> | "none";
+  /** Whether `verdicts` says that a peer was heard. */
+  isHeard?: boolean;
+}
+const NOW = -1n as bigint;
+
+interface Row extends Expected {
+  what: string;
+  world?: (now: bigint) => World;
+  frame: (now: bigint) => Uint8Array;
+}
+
+type Said = Partial<WireHeader>;
+const header = (type: number, now: bigint, said: Said): Said => ({
+  destination: bytes(OUR_MAC),
+  source: bytes(PEER_MAC),
+  type,
+  state: LIVE,
+  tick_age: 3,
+  node: PEER_NODE,
+  instance: PEER_INSTANCE,
+  to: OUR_INSTANCE,
+  nonce: NONCES.nonce,
+  stamp: now - 100n * MS,
+  name: "n2",
+  ...said,
+});
+const probe =
+  (said: Said | ((now: bigint) => Said) = {}, key = KEY) =>
+  (now: bigint) =>
+    speak(header(WIRE_PROBE, now, typeof said === "function" ? said(now) : said), key);
+const echo =
+  (said: Said | ((now: bigint) => Said) = {}, key = KEY) =>
+  (now: bigint) =>
+    speak(header(WIRE_ECHO, now, { stamp: 9000n, ...(typeof said === "function" ? said(now) : said) }), key);
+const reply =
+  (said: Said | ((now: bigint) => Said) = {}) =>
+  (now: bigint) =>
+    speak(header(WIRE_REPLY, now, { nonce: now - MS, ...(typeof said === "function" ? said(now) : said) }), KEY, [
+      claim(OWNED, { verdict: FREED }),
+    ]);
+const ip = (address: string) => addressBytes(parseAddress(address));
+const claim = (address: string, more: Partial<WireClaim> = {}): Partial<WireClaim> => ({
+  ip: ip(address),
+  verdict: CLAIMED,
+  bid: BETTER,
+  ...more,
+});
+const claims =
+  (list: readonly Partial<WireClaim>[], said: Said | ((now: bigint) => Said) = {}) =>
+  (now: bigint) =>
+    speak(header(WIRE_CLAIM, now, { nonce: 2n, ...(typeof said === "function" ? said(now) : said) }), KEY, list);
+const notice =
+  (said: Said | ((now: bigint) => Said) = {}) =>
+  (now: bigint) =>
+    speak(header(WIRE_NOTICE, now, { nonce: 2n, ...(typeof said === "function" ? said(now) : said) }), KEY, [
+      claim(OWNED),
+    ]);
+
+const OWNED = "10.9.0.1";
+/** This node's bid for each VIP, and a claimant's. */
+const OUR_BID = 1000n;
+const BETTER = 999n;
+const WORSE = 1001n;
+
+/** What the peer's entry holds once it has echoed, and our answer to a probe of its. */
+const known = (now: bigint, more: Partial<Peer> = {}): Partial<Peer> => ({
+  node: "n2",
+  state: LIVE,
+  mac: bytes(PEER_MAC),
+  speaks: 1,
+  instance: PEER_INSTANCE,
+  stamp_ns: 8000n,
+  tick_age_ms: 200n,
+  echoed_ns: now - 100n * MS,
+  heard_ns: now - 100n * MS,
+  echoes: 5n,
+  ...more,
+});
+const ECHO: Said = {
+  destination: bytes(PEER_MAC),
+  source: bytes(OUR_MAC),
+  protocol: ETH_P_ISAT,
+  version: 1,
+  type: WIRE_ECHO,
+  key_id: KEY.id,
+  state: LIVE,
+  flags: 0,
+  speaks: 1,
+  count: 0,
+  tick_age: 0,
+  node: OUR_NODE,
+  instance: OUR_INSTANCE,
+  to: PEER_INSTANCE,
+  nonce: NONCES.nonce,
+  name: "n1",
+};
+/** What a probe tells of its sender, if nobody knew it. */
+const BY_PROBE: Partial<Peer> = {
+  node: "n2",
+  state: LIVE,
+  mac: bytes(PEER_MAC),
+  speaks: 1,
+  instance: PEER_INSTANCE,
+  heard_ns: NOW,
+};
+const BY_ECHO: Partial<Peer> = { ...BY_PROBE, stamp_ns: 9000n, tick_age_ms: 300n, echoed_ns: NOW, echoes: 1n };
+const knows =
+  (more: (now: bigint) => Partial<Peer> = () => ({})) =>
+  (now: bigint): World => ({
+    peer: known(now, more(now)),
+  });
+const refused = (what: string, frame: Row["frame"], world?: Row["world"]): Row => ({
+  what: `${what} is refused`,
+  frame,
+  ...(world ? { world } : {}),
+  action: "drop",
+  counters: { wire_refused: 1 },
+});
+const stale = (what: string, frame: Row["frame"], world?: Row["world"]): Row => ({
+  what: `${what} is stale`,
+  frame,
+  ...(world ? { world } : {}),
+  action: "drop",
+  counters: { wire_stale: 1 },
+});
+const cut =
+  (frame: Row["frame"], by: number, key = KEY): Row["frame"] =>
+  (now) => {
+    const whole = frame(now);
+    const resized = new Uint8Array(whole.length - by);
+    resized.set(whole.subarray(0, resized.length));
+    return resized.length < 8 ? resized : sign(resized, key);
+  };
+const many = (count: number) => Array.from({ length: count }, (_, i) => claim(`10.9.7.${i}`));
+
+const rows: Row[] = [
+  // before anything is read
+  { what: "without a key, a frame passes unread", frame: probe(), world: () => ({ keys: [] }), action: "pass" },
+  {
+    what: "without a first key, a frame passes unread though others could verify it",
+    frame: probe(),
+    world: () => ({ keys: [NO_KEY, KEY] }),
+    action: "pass",
+  },
+  {
+    what: "on an interface where this node does not announce, a frame passes unread",
+    frame: probe(),
+    world: () => ({ clock: "no entry" }),
+    action: "pass",
+  },
+
+  // what cannot be read
+  refused("a frame to another node", probe({ destination: bytes(OTHER_MAC) })),
+  refused("a frame to a group", probe({ destination: bytes("01 00 5e 00 00 01") })),
+  refused("a bare Ethernet header", (now) => probe()(now).subarray(0, 14)),
+  refused("a header that is cut short", (now) => probe()(now).subarray(0, 95)),
+  refused("a header without a tag", (now) => probe()(now).subarray(0, 96)),
+  refused("a frame that is a byte short", cut(probe(), 1)),
+  refused("a frame that is a byte long", cut(probe(), -1)),
+  refused("a frame that is a word long", cut(probe(), -8)),
+  refused("a claim that is a claim short", cut(claims(many(2)), 16)),
+  refused("a claim that is a byte short", cut(claims(many(2)), 1)),
+  refused("a claim that is a byte long", cut(claims(many(2)), -1)),
+  refused("a claim that is longer than any frame of ours", cut(claims(many(2)), -1400)),
+  refused("a claim of one VIP more than there may be", claims(many(65))),
+  refused("a probe with a claim", (now) => speak(header(WIRE_PROBE, now, {}), KEY, many(1))),
+  refused("an echo with a claim", (now) => speak(header(WIRE_ECHO, now, {}), KEY, many(1)), knows()),
+  refused("a count that is not that of the claims", claims(many(2), { count: 1 })),
+  refused("version 0", probe({ version: 0 })),
+  refused("a later version", probe({ version: 2 })),
+  refused("type 0", probe({ type: 0 })),
+  refused("an unknown type", probe({ type: 6 })),
+  refused("a key of an unknown id", probe({}, { ...KEY, id: 9 })),
+  refused("a tag by another key of that id", probe({}, FOREIGN_KEY)),
+  refused("a frame with the id of a place that holds no key", probe({}, NO_KEY)),
+  refused("a frame of zeroes", () => {
+    const frame = new Uint8Array(104);
+    frame.set(bytes(BROADCAST));
+    frame.set(ETH_P_ISAT, 12);
+    return frame;
+  }),
+
+  // probes
+  {
+    what: "a probe of a node that nobody knew is echoed, and the node is entered",
+    frame: probe(),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    peer: BY_PROBE,
+    isHeard: true,
+  },
+  {
+    what: "a broadcast probe without a stamp is echoed, and proves nothing",
+    frame: probe({ destination: bytes(BROADCAST), to: 0n, stamp: 0n }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    peer: "none",
+  },
+  ...(
+    [
+      ["to an earlier speaker of this node", () => ({ to: OUR_INSTANCE + 1n })],
+      ["without a stamp", () => ({ stamp: 0n })],
+      ["with a stamp that is five seconds old", (now) => ({ stamp: now - 5n * SECOND })],
+      ["with a stamp of a time to come", (now) => ({ stamp: now + HOUR })],
+    ] as [string, (now: bigint) => Said][]
+  ).map(
+    ([what, said]): Row => ({
+      what: `a probe ${what} is echoed, and proves nothing`,
+      frame: probe(said),
+      action: "answer",
+      counters: { wire_echoed: 1 },
+      peer: "none",
+    }),
+  ),
+  {
+    what: "a probe with a stamp that is almost five seconds old is fresh",
+    frame: probe((now) => ({ stamp: now - 4n * SECOND })),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    peer: BY_PROBE,
+    isHeard: true,
+  },
+  {
+    what: "a probe of a node that has echoed is a sign of life, and says nothing of what it is",
+    frame: probe({ state: JOINING, flags: SOURCE_STALE, instance: 5n, source: bytes(OTHER_MAC), name: "x", speaks: 2 }),
+    world: knows(),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    header: { destination: bytes(OTHER_MAC), to: 5n },
+    peer: { heard_ns: NOW },
+    isHeard: true,
+  },
+  {
+    what: "a probe of a node that has never echoed says what it is now",
+    frame: probe({ state: DRAINED, flags: SOURCE_STALE }),
+    world: (now) => ({ peer: { node: "n2", state: JOINING, heard_ns: now - SECOND } }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    peer: { ...BY_PROBE, state: DRAINED, source_stale: true },
+    isHeard: true,
+  },
+  {
+    what: "a probe that another key of ours signed is echoed, and the first key signs",
+    frame: probe({}, OLD_KEY),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    peer: BY_PROBE,
+    isHeard: true,
+  },
+  {
+    what: "an echo goes to the asker's Ethernet source",
+    frame: probe({ source: bytes(OTHER_MAC) }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    header: { destination: bytes(OTHER_MAC) },
+    peer: { ...BY_PROBE, mac: bytes(OTHER_MAC) },
+    isHeard: true,
+  },
+  {
+    what: "an echo says that the asker is known, if its speaker is the one that is counted with",
+    frame: probe(),
+    world: (now) => ({ ...knows()(now), probe: { instance: PEER_INSTANCE } }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    header: { flags: KNOWN },
+    peer: { heard_ns: NOW },
+    isHeard: true,
+  },
+  {
+    what: "an echo does not say so to a later speaker of that node",
+    frame: probe(),
+    world: (now) => ({ ...knows()(now), probe: { instance: PEER_INSTANCE - 1n } }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    peer: { heard_ns: NOW },
+    isHeard: true,
+  },
+  {
+    what: "an echo says that the source is out of reach",
+    frame: probe(),
+    world: (now) => ({ ...knows()(now), interface: { source_stale: true } }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    header: { flags: SOURCE_STALE },
+    peer: { heard_ns: NOW },
+    isHeard: true,
+  },
+  ...(
+    [
+      ["live", LIVE, LIVE],
+      ["live", JOINING, JOINING],
+      ["live", DRAINED, DRAINED],
+      ["ticked a moment after this frame", LIVE, LIVE],
+      ["held", LIVE, HELD],
+      ["held", JOINING, JOINING],
+      ["held", DRAINED, DRAINED],
+      ["past hold", LIVE, PAST_HOLD],
+      ["past hold", JOINING, PAST_HOLD],
+      ["past hold", DRAINED, PAST_HOLD],
+      ["gone", LIVE, PAST_HOLD],
+      ["never ticked", LIVE, JOINING],
+      ["never ticked", DRAINED, JOINING],
+    ] as [Clock, number, number][]
+  ).map(
+    ([clock, state, said]): Row => ({
+      what: `a node that is ${clock}, and was ${nameOf(state)}, says ${nameOf(said)}`,
+      frame: probe({ to: 0n }),
+      world: () => ({ clock, interface: { state } }),
+      action: "answer",
+      counters: { wire_echoed: 1 },
+      header: { state: said, tick_age: clock === "never ticked" ? 65_535 : 0 },
+      peer: "none",
+    }),
+  ),
+  {
+    what: "an echo tells the tick's age in tenths of a second",
+    frame: probe({ to: 0n }),
+    world: (now) => ({ interface: { tick_ns: now - 1_250n * MS } }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    header: { tick_age: 12 },
+    peer: "none",
+  },
+
+  // echoes
+  ...Object.entries(NONCES).map(
+    ([which, nonce]): Row => ({
+      what: `an echo to the ${which} nonce is taken, and passed on as its node was not known`,
+      frame: echo({ nonce }),
+      world: () => ({ probe: {} }),
+      action: "pass",
+      counters: { wire_taken: 1 },
+      peer: BY_ECHO,
+      isHeard: true,
+    }),
+  ),
+  {
+    what: "an echo to a broadcast's nonce is taken from a node that is not probed yet",
+    frame: echo({ nonce: NONCES.hello }),
+    action: "pass",
+    counters: { wire_taken: 1 },
+    peer: BY_ECHO,
+    isHeard: true,
+  },
+  stale("an echo to a nonce that was never sent", echo({ nonce: 0x55n }), () => ({ probe: {} })),
+  stale("an echo to no nonce", echo({ nonce: 0n }), () => ({
+    probe: { nonce: 0n, last_nonce: 0n },
+    interface: { hello_nonce: 0n, last_hello_nonce: 0n },
+  })),
+  stale("an echo to a nonce that another node was sent", echo({ node: PEER_NODE + 1n }), () => ({ probe: {} })),
+  stale("an echo to an earlier speaker of this node", echo({ to: OUR_INSTANCE - 1n }), () => ({ probe: {} })),
+  {
+    what: "an echo that tells nothing new is stamped, and not passed on",
+    frame: echo(),
+    world: (now) => ({ ...knows()(now), probe: {} }),
+    action: "drop",
+    counters: { wire_taken: 1 },
+    peer: { stamp_ns: 9000n, tick_age_ms: 300n, echoed_ns: NOW, heard_ns: NOW, echoes: 6n },
+    isHeard: true,
+  },
+  ...(
+    [
+      ["another state", { state: DRAINED }, { state: DRAINED }],
+      ["another speaker", { instance: 5n }, { instance: 5n }],
+      ["a stale source", { flags: SOURCE_STALE }, { source_stale: true }],
+      ["that it knows us", { flags: KNOWN }, { knows_us: true }],
+      ["a later version", { speaks: 2 }, { speaks: 2 }],
+      ["another MAC", { source: bytes(OTHER_MAC) }, { mac: bytes(OTHER_MAC) }],
+    ] as [string, Said, Partial<Peer>][]
+  ).map(
+    ([what, said, changed]): Row => ({
+      what: `an echo that tells ${what} is passed on`,
+      frame: echo(said),
+      world: (now) => ({ ...knows()(now), probe: {} }),
+      action: "pass",
+      counters: { wire_taken: 1 },
+      peer: { stamp_ns: 9000n, tick_age_ms: 300n, echoed_ns: NOW, heard_ns: NOW, echoes: 6n, ...changed },
+      isHeard: true,
+    }),
+  ),
+  {
+    what: "an echo of a node that was silent for more than a second is passed on",
+    frame: echo(),
+    world: (now) => ({ ...knows(() => ({ echoed_ns: now - 2n * SECOND }))(now), probe: {} }),
+    action: "pass",
+    counters: { wire_taken: 1 },
+    peer: { stamp_ns: 9000n, tick_age_ms: 300n, echoed_ns: NOW, heard_ns: NOW, echoes: 6n },
+    isHeard: true,
+  },
+  {
+    what: "an echo of a node that was only known by its probes is passed on",
+    frame: echo(),
+    world: () => ({ peer: { ...BY_PROBE, heard_ns: 1n }, probe: {} }),
+    action: "pass",
+    counters: { wire_taken: 1 },
+    peer: BY_ECHO,
+    isHeard: true,
+  },
+  stale("an echo that is older than the one before", echo({ stamp: 7999n }), (now) => ({ ...knows()(now), probe: {} })),
+  {
+    what: "an echo by a younger clock is taken from a node that was silent for more than a second: it has rebooted",
+    frame: echo({ stamp: 7999n }),
+    world: (now) => ({ ...knows(() => ({ echoed_ns: now - 2n * SECOND }))(now), probe: {} }),
+    action: "pass",
+    counters: { wire_taken: 1 },
+    peer: { stamp_ns: 7999n, tick_age_ms: 300n, echoed_ns: NOW, heard_ns: NOW, echoes: 6n },
+    isHeard: true,
+  },
+
+  // claims
+  ...(
+    [
+      ["not managed", undefined, FREE, FREE],
+      ["not owned", "not owned", FREE, FREE],
+      ["owned", "owned", FREED, MINE],
+      ["owned again", "owned again", FREED, MINE],
+      ["owned, and yielded since", "owned, and yielded since", FREE, FREE],
+      ["owned, and yielded in that instant", "owned, and yielded in that instant", FREE, FREE],
+      ["claiming", "claiming", FREE, MINE],
+      ["claiming, and yielded since", "claiming, and yielded since", FREE, FREE],
+      ["leaving", "leaving", FREED, FREED],
+      ["leaving, and yielded since", "leaving, and yielded since", FREE, FREE],
+      ["left", "left", FREE, FREE],
+    ] as [string, Holding | undefined, number, number][]
+  ).flatMap(([what, holding, better, worse]) =>
+    (
+      [
+        ["a better bid", BETTER, better],
+        ["the same bid", OUR_BID, worse],
+        ["a worse bid", WORSE, worse],
+      ] as [string, bigint, number][]
+    ).map(([by, bid, verdict]): Row => {
+      const isHeld = ["owned", "owned again", "claiming", "leaving"].includes(what);
+      return {
+        what: `a claim by ${by} of a VIP that is ${what} here: ${verdictName(verdict)}`,
+        frame: claims([claim(OWNED, { bid })]),
+        world: (now) => ({ ...knows()(now), ...(holding ? { vips: { [OWNED]: holding } } : {}) }),
+        action: "answer",
+        counters: { wire_taken: 1, ...(isHeld && verdict !== MINE ? { yielded: 1 } : {}) },
+        header: { type: WIRE_REPLY, nonce: 2n, count: 1 },
+        verdicts: [verdict],
+        peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+        isHeard: true,
+      };
+    }),
+  ),
+  ...(
+    [
+      ["live", {}, MINE],
+      ["live", { source_stale: true }, FREED],
+      ["live", { state: JOINING }, FREED],
+      ["live", { state: DRAINED }, FREED],
+      ["held", {}, FREED],
+      ["past hold", {}, FREED],
+      ["fenced", {}, FREED],
+      ["gone", {}, FREED],
+      ["never ticked", {}, FREED],
+    ] as [Clock, Partial<InterfaceEntry>, number][]
+  ).map(
+    ([clock, entry, verdict]): Row => ({
+      what: `a claim by a worse bid, of a node that is ${clock}${"state" in entry ? ` and ${nameOf(entry.state!)}` : ""}${entry.source_stale ? " without its source" : ""}: ${verdictName(verdict)}`,
+      frame: claims([claim(OWNED, { bid: WORSE })]),
+      world: (now) => ({ ...knows()(now), clock, interface: entry, vips: { [OWNED]: "owned" } }),
+      action: "answer",
+      counters: { wire_taken: 1, ...(verdict === FREED ? { yielded: 1 } : {}) },
+      header: {
+        type: WIRE_REPLY,
+        nonce: 2n,
+        count: 1,
+        flags: entry.source_stale ? SOURCE_STALE : 0,
+        state:
+          entry.state ??
+          ({ held: HELD, "never ticked": JOINING, live: LIVE } as Partial<Record<Clock, number>>)[clock] ??
+          PAST_HOLD,
+        tick_age: clock === "never ticked" ? 65_535 : 0,
+      },
+      verdicts: [verdict],
+      peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+      isHeard: true,
+    }),
+  ),
+  {
+    what: "a claim of nothing is answered",
+    frame: claims([]),
+    world: knows(),
+    action: "answer",
+    counters: { wire_taken: 1 },
+    header: { type: WIRE_REPLY, nonce: 2n },
+    verdicts: [],
+    peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+    isHeard: true,
+  },
+  {
+    what: "of a claim of 64 VIPs each is decided by itself",
+    frame: claims(many(64)),
+    world: (now) => ({
+      ...knows()(now),
+      vips: { "10.9.7.0": "owned", "10.9.7.1": "not owned", "10.9.7.62": "claiming", "10.9.7.63": "owned" },
+    }),
+    action: "answer",
+    counters: { wire_taken: 1, yielded: 3 },
+    header: { type: WIRE_REPLY, nonce: 2n, count: 64 },
+    verdicts: Array.from({ length: 64 }, (_, i) => (i === 0 || i === 63 ? FREED : FREE)),
+    peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+    isHeard: true,
+  },
+  ...[1, 2, 3, 10, 31, 32, 63].map(
+    (count): Row => ({
+      what: `a claim of ${count} VIPs is answered with as many`,
+      frame: claims(many(count)),
+      world: knows(),
+      action: "answer",
+      counters: { wire_taken: 1 },
+      header: { type: WIRE_REPLY, nonce: 2n, count },
+      verdicts: Array.from({ length: count }, () => FREE),
+      peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+      isHeard: true,
+    }),
+  ),
+
+  // claims and notices that are not taken
+  ...(
+    [
+      ["a claim", (said: Said | ((now: bigint) => Said)) => claims([claim(OWNED)], said)],
+      ["a notice", notice],
+    ] as [string, (said: Said | ((now: bigint) => Said)) => Row["frame"]][]
+  ).flatMap(([kind, make]): Row[] => [
+    stale(`${kind} of a node that nobody knows`, make({})),
+    stale(`${kind} of another speaker of that node`, make({ instance: 5n }), knows()),
+    stale(`${kind} to an earlier speaker of this node`, make({ to: 5n }), knows()),
+    stale(`${kind} without a stamp`, make({ stamp: 0n }), knows()),
+    stale(
+      `${kind} with a stamp that is five seconds old`,
+      make((now) => ({ stamp: now - 5n * SECOND })),
+      knows(),
+    ),
+    stale(
+      `${kind} with a stamp of a time to come`,
+      make((now) => ({ stamp: now + HOUR })),
+      knows(),
+    ),
+    stale(
+      `${kind} that was taken before`,
+      make({}),
+      knows((now) => ({ taken_stamp_ns: now - 100n * MS, taken_nonce: 2n })),
+    ),
+    stale(
+      `${kind} with the stamp of a later one, and a lesser nonce`,
+      make({}),
+      knows((now) => ({ taken_stamp_ns: now - 100n * MS, taken_nonce: 3n })),
+    ),
+    stale(
+      `${kind} with a lesser stamp than a later one, and a greater nonce`,
+      make({}),
+      knows((now) => ({ taken_stamp_ns: now - 99n * MS, taken_nonce: 1n })),
+    ),
+  ]),
+  {
+    what: "a claim with the stamp of the one before, and a greater nonce, is taken",
+    frame: claims([claim(OWNED)]),
+    world: knows((now) => ({ taken_stamp_ns: now - 100n * MS, taken_nonce: 1n })),
+    action: "answer",
+    counters: { wire_taken: 1 },
+    header: { type: WIRE_REPLY, nonce: 2n, count: 1 },
+    verdicts: [FREE],
+    peer: { heard_ns: NOW, taken_nonce: 2n },
+    isHeard: true,
+  },
+  {
+    what: "a claim with a greater stamp, and a lesser nonce, is taken",
+    frame: claims([claim(OWNED)]),
+    world: knows((now) => ({ taken_stamp_ns: now - 101n * MS, taken_nonce: 3n })),
+    action: "answer",
+    counters: { wire_taken: 1 },
+    header: { type: WIRE_REPLY, nonce: 2n, count: 1 },
+    verdicts: [FREE],
+    peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+    isHeard: true,
+  },
+  {
+    what: "a notice is passed on",
+    frame: notice(),
+    world: (now) => ({ ...knows()(now), vips: { [OWNED]: "owned" } }),
+    action: "pass",
+    counters: { wire_taken: 1 },
+    peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+    isHeard: true,
+  },
+
+  // replies
+  {
+    what: "a reply is passed on",
+    frame: reply(),
+    world: knows(),
+    action: "pass",
+    counters: { wire_taken: 1 },
+    peer: { heard_ns: NOW },
+    isHeard: true,
+  },
+  stale("a reply of a node that nobody knows", reply()),
+  stale("a reply to an earlier speaker of this node", reply({ to: 5n }), knows()),
+  stale(
+    "a reply to a claim of five seconds ago",
+    reply((now) => ({ nonce: now - 5n * SECOND })),
+    knows(),
+  ),
+  stale(
+    "a reply to a claim of a time to come",
+    reply((now) => ({ nonce: now + HOUR })),
+    knows(),
+  ),
+  stale("a reply to no claim", reply({ nonce: 0n }), knows()),
+
+  // our own name
+  {
+    what: "a probe of another speaker of our name is echoed, so that it learns that the name is taken",
+    frame: probe({ node: OUR_NODE, to: 0n }),
+    action: "answer",
+    counters: { wire_own: 1 },
+  },
+  {
+    what: "a probe of our own that comes back is passed on, and not echoed",
+    frame: probe({ node: OUR_NODE, instance: OUR_INSTANCE }),
+    action: "pass",
+    counters: { wire_own: 1 },
+  },
+  ...(
+    [
+      ["an echo", echo({ node: OUR_NODE })],
+      ["a claim", claims([claim(OWNED)], { node: OUR_NODE })],
+      ["a reply", reply({ node: OUR_NODE })],
+      ["a notice", notice({ node: OUR_NODE })],
+    ] as [string, Row["frame"]][]
+  ).flatMap(([kind, frame]): Row[] => [
+    {
+      what: `${kind} of our name is passed on, whatever it says`,
+      frame,
+      world: (now) => ({ vips: { [OWNED]: "owned" }, own_ns: now - 10n * MS }),
+      action: "pass",
+      counters: { wire_own: 1 },
+    },
+    {
+      what: `${kind} of our name is dropped within 10 ms of another`,
+      frame,
+      world: (now) => ({ own_ns: now + HOUR }),
+      action: "drop",
+      counters: { wire_own: 1 },
+    },
+  ]),
+];
+
+function nameOf(state: number): string {
+  return Object.entries(nodeState).find(([, value]) => value === state)![0];
+}
+function verdictName(verdict: number): string {
+  return Object.entries(claimVerdict).find(([, value]) => value === verdict)![0];
+}
+
+const bench = new Bench("isat-t-bpf-speak-", process.argv[2] ?? findObject());
+
+/** When each address was given away last. */
+const yieldsOf = (addresses: readonly string[]) =>
+  new Map(
+    addresses.map((address) => [address, bench.maps.answers.get({ ip: ip(address), ifindex: IFINDEX })!.yielded_ns]),
+  );
+
+function settle(world: World): void {
+  const { maps } = bench;
+  bench.countVerdicts();
+  const entry = { name: "test0", node_name: "n1", node: OUR_NODE, instance: OUR_INSTANCE, ...world.interface };
+  const hellos = { hello_nonce: NONCES.hello, last_hello_nonce: NONCES.lastHello };
+  const clock = world.clock ?? "live";
+  bench.setInterface(clock === "no entry" ? undefined : clock, bytes(OUR_MAC), "10.9.255.1", { ...hellos, ...entry });
+  if (world.own_ns) maps.verdicts.set(IFINDEX, verdictsLayout.of({ interface: "test0", own_ns: world.own_ns }));
+  for (let place = 0; place < 4; place++) maps.keys.set(place, (world.keys ?? [KEY, OLD_KEY])[place] ?? NO_KEY);
+  bench.clearVips();
+  for (const [address, holding] of Object.entries(world.vips ?? {})) bench.addVip(address, holding, IFINDEX, OUR_BID);
+  for (const map of [maps.peers, maps.probes]) map.deleteMany([...map.entries()].map(([key]) => key));
+  if (world.peer) maps.peers.set(PEER_KEY, peerLayout.of(world.peer));
+  const nonces = { nonce: NONCES.nonce, last_nonce: NONCES.last };
+  if (world.probe) maps.probes.set(PEER_KEY, probeLayout.of({ ...nonces, ...world.probe }));
+}
+
+for (const program of ["isat_ingress", "isat_xdp"] as const) {
+  for (const { what, frame: make, world: worldAt = (): World => ({}), ...expected } of rows) {
+    test(`${program}: ${what}`, () => {
+      const made = bootTime();
+      const world = worldAt(made);
+      settle(world);
+      const frame = make(made);
+      const before = bench.maps.peers.get(PEER_KEY);
+      const yields = yieldsOf(Object.keys(world.vips ?? {}));
+      const started = bootTime();
+      const outcome = bench.run(program, frame);
+      const ended = bootTime();
+      const isNow = (time: bigint) => started <= time && time <= ended;
+      assert.equal([outcome.action, outcome.counters], [expected.action, expected.counters ?? {}]);
+      assert.equal(outcome.answers, {});
+
+      const out = bytes(outcome.frame);
+      if (expected.action === "answer") {
+        assert.ok(isSigned(out, KEY), "the first key has signed it");
+        const { header, claims } = understand(out);
+        assert.ok(isNow(header.stamp), "its stamp is our clock");
+        assert.equal({ ...header, stamp: 0n }, wireHeader.of({ ...ECHO, ...expected.header }));
+        assert.equal(
+          claims.map(({ verdict }) => verdict),
+          expected.verdicts ?? [],
+        );
+        const asked = understand(frame).claims;
+        assert.equal(
+          claims.map(({ ip, bid }) => ({ ip, bid })),
+          asked.map(({ ip, bid }) => ({ ip, bid })),
+        );
+      } else {
+        assert.is(outcome.frame, hex(frame));
+      }
+
+      const after = bench.maps.peers.get(PEER_KEY);
+      const changes = expected.peer === "none" ? undefined : expected.peer;
+      if (changes) {
+        const times = Object.entries(changes).flatMap(([name, value]) =>
+          value === NOW
+            ? [[name, name === "taken_stamp_ns" ? understand(frame).header.stamp : after![name as "heard_ns"]]]
+            : [],
+        );
+        for (const name of ["heard_ns", "echoed_ns"] as const)
+          if (changes[name] === NOW) assert.ok(isNow(after![name]));
+        assert.equal(after, { ...peerLayout.of({}), ...before, ...changes, ...Object.fromEntries(times) });
+      } else {
+        assert.equal(after, before);
+      }
+      const { heard_ns } = bench.maps.verdicts.get(IFINDEX)!;
+      assert.is(expected.isHeard ? isNow(heard_ns) : heard_ns === 0n, true, `heard at ${heard_ns}`);
+
+      // A yield is recorded wherever the claim was granted of what is managed here, and nowhere else.
+      const claimed = expected.verdicts ? understand(out).claims : [];
+      for (const [address, yielded] of yieldsOf([...yields.keys()])) {
+        const claim = claimed.find(({ ip }) => ip.join(".") === address);
+        if (!claim || claim.verdict === MINE) assert.is(yielded, yields.get(address));
+        else assert.ok(isNow(yielded));
+      }
+    });
+  }
+
+  test(`${program}: a claim that was granted, played again, changes nothing`, () => {
+    const now = bootTime();
+    settle({ peer: known(now), vips: { [OWNED]: "owned" } });
+    const frame = claims([claim(OWNED)])(now);
+    assert.is(bench.run(program, frame).action, "answer");
+    bench.addVip(OWNED, "owned again", IFINDEX, OUR_BID);
+    assert.equal(bench.run(program, frame).counters, { wire_stale: 1 });
+    assert.is(yieldsOf([OWNED]).get(OWNED)! < bench.maps.vips.get({ ip: ip(OWNED), ifindex: IFINDEX })!.claim_ns, true);
+  });
+
+  test(`${program}: a claim that began after the entry's own claim, by a clock a moment behind, beats it`, () => {
+    const now = bootTime();
+    settle({ peer: known(now), vips: { [OWNED]: "owned" } });
+    const key = { ip: ip(OWNED), ifindex: IFINDEX };
+    const claim_ns = now + HOUR;
+    bench.maps.vips.set(key, { ...bench.maps.vips.get(key)!, claim_ns });
+    assert.is(bench.run(program, claims([claim(OWNED)])(now)).action, "answer");
+    assert.is(yieldsOf([OWNED]).get(OWNED), claim_ns);
+  });
+
+  test(`${program}: what cannot be recorded is not given away`, () => {
+    for (const [holding, verdict] of [
+      ["owned", MINE],
+      ["not owned", FREE],
+    ] as const) {
+      const now = bootTime();
+      settle({ peer: known(now), vips: { [OWNED]: holding } });
+      bench.maps.answers.deleteMany([{ ip: ip(OWNED), ifindex: IFINDEX }]);
+      const { frame } = bench.run(program, claims([claim(OWNED)])(now));
+      assert.is(understand(bytes(frame)).claims[0]!.verdict, verdict);
+    }
+  });
+
+  test(`${program}: a VIP that was given away is not answered any more, and the guard drops its claims`, () => {
+    const now = bootTime();
+    settle({ peer: known(now), vips: { [OWNED]: "owned" } });
+    const request = bytes(`${BROADCAST} ${PEER_MAC} 08 06 00 01 08 00 06 04 00 01 ${PEER_MAC} 0a 09 00 05
+      00 00 00 00 00 00 0a 09 00 01`);
+    assert.equal(bench.run(program, request).counters, { answered: 1 });
+    bench.run(program, claims([claim(OWNED)])(now));
+    assert.equal(bench.run(program, request).counters, { not_owned: 1 });
+    const announcement = bytes(`${BROADCAST} ${OUR_MAC} 08 06 00 01 08 00 06 04 00 01 ${OUR_MAC} 0a 09 00 01
+      00 00 00 00 00 00 0a 09 00 01`);
+    assert.equal(bench.run("isat_egress", announcement).counters, { egress_dropped: 1 });
+  });
+
+  test(`${program}: a frame with any one bit turned over is refused, or passes as another protocol`, () => {
+    const now = bootTime();
+    settle({});
+    const frame = hex(probe()(now));
+    for (const [bit, changed] of neighbours(frame)) {
+      const isOtherProtocol = bit >> 4 === 6;
+      if (isOtherProtocol) continue;
+      const { action, counters } = bench.run(program, bytes(changed));
+      assert.equal([action, counters], ["drop", { wire_refused: 1 }], `bit ${bit}`);
+    }
+    assert.is(bench.maps.peers.get(PEER_KEY), undefined);
+  });
+
+  test(`${program}: with no room for a peer, probes are echoed and echoes are taken`, () => {
+    const now = bootTime();
+    settle({});
+    for (let node = 0n; node < 4096n; node++) bench.maps.peers.set({ node, ifindex: 9, zero: 0 }, peerLayout.of({}));
+    assert.equal(bench.run(program, probe()(now)).counters, { wire_echoed: 1 });
+    const { action, counters } = bench.run(program, echo({ nonce: NONCES.hello })(now));
+    assert.equal([action, counters], ["drop", { wire_taken: 1 }]);
+    settle({});
+  });
+
+  test(`${program}: an interface whose verdicts nobody counts speaks the same, and passes nothing of its own name`, () => {
+    const now = bootTime();
+    settle({ peer: known(now), vips: { [OWNED]: "owned" } });
+    bench.maps.verdicts.deleteMany([IFINDEX]);
+    assert.is(bench.run(program, probe()(now)).action, "answer");
+    assert.is(understand(bytes(bench.run(program, claims([claim(OWNED)])(now)).frame)).claims[0]!.verdict, FREED);
+    assert.is(bench.run(program, echo({ node: OUR_NODE })(now)).action, "drop");
+  });
+}
+
+test.after(() => bench[Symbol.dispose]());
+test.run();

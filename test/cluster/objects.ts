@@ -1,0 +1,120 @@
+import type { KubeObject } from "./api.ts";
+import { type ClusterNode, ENDPOINT_PORT } from "./node.ts";
+
+/** What a Service of a test differs in. */
+export interface ServiceOptions {
+  namespace?: string;
+  port?: number;
+  policy?: "Cluster" | "Local";
+  class?: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  /** More of `spec`, or other than what stands here. */
+  spec?: Record<string, unknown>;
+}
+
+/** An endpoint: a node's web server, ready unless said otherwise. */
+export interface EndpointOptions {
+  node: string;
+  conditions?: { ready?: boolean; serving?: boolean; terminating?: boolean };
+}
+
+/** A Service of type LoadBalancer, without selector: its endpoints are made by hand. */
+export function service(name: string, options: ServiceOptions = {}): KubeObject {
+  const { namespace = "default", port = 80, policy = "Cluster", labels, annotations } = options;
+  return {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name, namespace, ...(labels && { labels }), ...(annotations && { annotations }) },
+    spec: {
+      type: "LoadBalancer",
+      ports: [{ port, targetPort: ENDPOINT_PORT, protocol: "TCP" }],
+      externalTrafficPolicy: policy,
+      ...(options.class === undefined ? {} : { loadBalancerClass: options.class }),
+      // There are 2,768 of them, and nobody here asks for one.
+      allocateLoadBalancerNodePorts: false,
+      ...options.spec,
+    },
+  };
+}
+
+/** What `status.loadBalancer.ingress` holds: an address, or more than an address. */
+export type Ingress = string | { ip?: string; hostname?: string; ipMode?: "VIP" | "Proxy" };
+
+export function status(ingress: readonly Ingress[]): object {
+  const entries = ingress.map((entry) => (typeof entry === "string" ? { ip: entry } : entry));
+  return { status: { loadBalancer: { ingress: entries } } };
+}
+
+/** A Service's EndpointSlice, as if a controller had made it. */
+export function endpointSlice(
+  serviceName: string,
+  endpoints: readonly { node: ClusterNode; conditions?: EndpointOptions["conditions"] }[],
+  namespace = "default",
+): KubeObject {
+  return {
+    apiVersion: "discovery.k8s.io/v1",
+    kind: "EndpointSlice",
+    metadata: {
+      name: `${serviceName}-lab`,
+      namespace,
+      labels: {
+        "kubernetes.io/service-name": serviceName,
+        "endpointslice.kubernetes.io/managed-by": "isat-lab",
+      },
+    },
+    addressType: "IPv4",
+    ports: [{ name: "", port: ENDPOINT_PORT, protocol: "TCP" }],
+    endpoints: endpoints.map(({ node, conditions = { ready: true, serving: true, terminating: false } }) => ({
+      addresses: [node.ip],
+      nodeName: node.name,
+      conditions,
+    })),
+  };
+}
+
+export function node({ name }: ClusterNode, labels: Record<string, string> = {}): KubeObject {
+  return {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name, labels: { "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", ...labels } },
+    spec: {},
+  };
+}
+
+/** What a kubelet would say. */
+export function nodeStatus({ name, ip }: ClusterNode): object {
+  return {
+    status: {
+      addresses: [
+        { type: "InternalIP", address: ip },
+        { type: "Hostname", address: name },
+      ],
+      conditions: [
+        { type: "Ready", status: "True", reason: "Lab" },
+        { type: "NetworkUnavailable", status: "False", reason: "Lab" },
+      ],
+    },
+  };
+}
+
+/** A rule of RBAC. */
+export interface Rule {
+  apiGroups: string[];
+  resources: string[];
+  verbs: string[];
+}
+
+export function clusterRole(name: string, rules: readonly Rule[]): KubeObject {
+  return { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRole", metadata: { name }, rules };
+}
+
+export function clusterRoleBinding(name: string, user: string): KubeObject {
+  return {
+    apiVersion: "rbac.authorization.k8s.io/v1",
+    kind: "ClusterRoleBinding",
+    metadata: { name },
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name },
+    subjects: [{ kind: "User", apiGroup: "rbac.authorization.k8s.io", name: user }],
+  };
+}

@@ -1,0 +1,151 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { claimVerdict, nodeState, wireClaim, wireHeader, wireType } from "../../src/core/abi.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { sipHash } from "../../src/core/siphash.ts";
+import {
+  decodeWire,
+  encodeWire,
+  isMine,
+  KNOWN,
+  MAX_CLAIMS,
+  type Message,
+  nodeId,
+  PUBLIC_KEY,
+  SOURCE_STALE,
+  VERSION,
+  wireKeyOf,
+} from "../../src/core/wire.ts";
+
+const key = wireKeyOf("0123456789abcdef0123456789abcdef");
+const other = wireKeyOf("fedcba9876543210fedcba9876543210");
+
+const claims = (count: number) =>
+  Array.from({ length: count }, (_, i) => ({
+    ip: addressBytes(parseAddress("10.9.0.0") + i),
+    verdict: [claimVerdict.CLAIMED, claimVerdict.FREE, claimVerdict.FREED, claimVerdict.MINE][i % 4]!,
+    bid: 2n ** 64n - 1n - BigInt(i),
+  }));
+
+const message: Message = {
+  type: wireType.WIRE_REPLY,
+  destination: Uint8Array.of(2, 0, 0, 0, 0, 2),
+  source: Uint8Array.of(2, 0, 0, 0, 0, 1),
+  state: nodeState.HELD,
+  flags: SOURCE_STALE | KNOWN,
+  tick_age: 65_535,
+  node: nodeId("n1"),
+  instance: 2n ** 64n - 1n,
+  to: 2n ** 63n,
+  nonce: 1n,
+  stamp: 0x0102030405060708n,
+  name: "n1",
+};
+
+for (const count of [0, 1, 2, MAX_CLAIMS]) {
+  test(`a frame with ${count} claims is read as it was written`, () => {
+    const frame = encodeWire({ ...message, claims: claims(count) }, key);
+    assert.is(frame.length, 96 + 16 * count + 8);
+    const { protocol, version, speaks, key_id, count: read, ...said } = decodeWire(frame, [key])!;
+    assert.equal([...protocol], [0x88, 0xb5]);
+    assert.equal([version, speaks, key_id, read], [VERSION, VERSION, key.id, count]);
+    assert.equal(said, { ...message, claims: claims(count) });
+  });
+}
+
+test("a frame of 64 claims fits into a frame of 1,500 bytes", () => {
+  assert.ok(encodeWire({ ...message, claims: claims(MAX_CLAIMS) }, key).length <= 14 + 1500);
+});
+
+test("a frame in the middle of a buffer is read as it is alone", () => {
+  const frame = encodeWire({ ...message, claims: claims(2) }, key);
+  const buffer = new Uint8Array(frame.length + 20).fill(0xa5);
+  buffer.set(frame, 7);
+  assert.equal(decodeWire(buffer.subarray(7, 7 + frame.length), [key]), decodeWire(frame, [key]));
+});
+
+test("a name of more than 31 bytes is cut off, and is another node's id all the same", () => {
+  const [one, two] = ["a", "b"].map((end) => `node-${"x".repeat(40)}${end}`) as [string, string];
+  assert.is(decodeWire(encodeWire({ ...message, name: one }, key), [key])!.name, one.slice(0, 31));
+  assert.is.not(nodeId(one), nodeId(two));
+});
+
+test("each of the keys verifies, wherever it stands", () => {
+  const frame = encodeWire(message, key);
+  for (const keys of [[key], [key, other], [other, key]]) assert.ok(decodeWire(frame, keys));
+});
+
+const sound = () => encodeWire({ ...message, claims: claims(2) }, key);
+const HEADER = wireHeader.size;
+const at = (field: string) => wireHeader.fields.get(field)!.offset;
+
+/** Signed by the right key, and wrong in what it says of itself. */
+function signed(change: (frame: Uint8Array) => void, length = HEADER + 2 * wireClaim.size): Uint8Array {
+  const template = new Uint8Array(length);
+  template.set(sound().subarray(0, Math.min(length, HEADER + 2 * wireClaim.size)));
+  change(template);
+  const whole = new Uint8Array(length + 8);
+  whole.set(template);
+  new DataView(whole.buffer).setBigUint64(length, sipHash(key, template), true);
+  return whole;
+}
+
+const refused: [what: string, frame: Uint8Array, keys?: (typeof key)[]][] = [
+  ["nothing at all", new Uint8Array()],
+  ["a header alone, without a tag", sound().subarray(0, HEADER)],
+  ["a frame cut short by a byte", sound().subarray(0, -1)],
+  ["a frame cut short by a claim", sound().subarray(0, -wireClaim.size)],
+  ["a frame with a byte behind it, as padding would be", Uint8Array.of(...sound(), 0)],
+  ["a frame signed by a key that is not here", sound(), [other]],
+  ["a frame signed by another key of the same id", sound(), [{ ...other, id: key.id }]],
+  ["a frame signed by the public key, where there is a key", encodeWire(message, PUBLIC_KEY)],
+  ["any frame where there are no keys", sound(), []],
+  ["a frame of another version", signed((frame) => (frame[at("version")] = VERSION + 1))],
+  ["a frame of version 0", signed((frame) => (frame[at("version")] = 0))],
+  ["a frame that counts a claim less than it has", signed((frame) => (frame[at("count")] = 1))],
+  ["a frame that counts a claim more than it has", signed((frame) => (frame[at("count")] = 3))],
+  [
+    "a frame of more claims than there may be",
+    signed((frame) => (frame[at("count")] = MAX_CLAIMS + 1), HEADER + (MAX_CLAIMS + 1) * wireClaim.size),
+  ],
+  ["a frame of the greatest count there is", signed((frame) => frame.fill(255, at("count"), at("count") + 2))],
+];
+for (const [what, frame, keys = [key]] of refused) {
+  test(`${what} says nothing`, () => assert.is(decodeWire(frame, keys), undefined));
+}
+
+test("what is signed here by hand is read where nothing is wrong with it", () => {
+  assert.ok(
+    decodeWire(
+      signed(() => undefined),
+      [key],
+    ),
+  );
+});
+
+test("a bit flipped anywhere is refused", () => {
+  const frame = sound();
+  for (let bit = 0; bit < frame.length * 8; bit++) {
+    frame[bit >> 3]! ^= 1 << (bit & 7);
+    assert.is(decodeWire(frame, [key, other]), undefined, `bit ${bit}`);
+    frame[bit >> 3]! ^= 1 << (bit & 7);
+  }
+  assert.ok(decodeWire(frame, [key, other]));
+});
+
+test("a key is what its text says, without white space around it, and never of id 0", () => {
+  assert.equal(wireKeyOf(" secret\n"), wireKeyOf("secret"));
+  assert.not.equal(wireKeyOf("secret"), wireKeyOf("Secret"));
+  for (let i = 0; i < 2000; i++) {
+    const { id } = wireKeyOf(`${i}`);
+    assert.ok(id >= 1 && id <= 255);
+  }
+});
+
+test("only MINE keeps a claim from its claimant", () => {
+  for (const verdict of Object.values(claimVerdict)) {
+    assert.is(isMine({ ip: addressBytes(0), verdict, bid: 0n }), verdict === claimVerdict.MINE);
+  }
+});
+
+test.run();

@@ -1,0 +1,209 @@
+/** An API server as far as a watch sees of it, which can be told to misbehave: what a real one does only now and then. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+
+interface ApiObject {
+  metadata: { name: string; namespace?: string; resourceVersion?: string };
+}
+type Sink = { plural: string; response: ServerResponse };
+
+const keyOf = ({ metadata: { namespace, name } }: ApiObject) => `${namespace ?? ""}/${name}`;
+
+export class Api {
+  /** In the order in which they came, as `GET services?watch` and the like. */
+  readonly requests: string[] = [];
+  readonly events: { metadata: { name: string }; involvedObject: object; message: string }[] = [];
+  /** How a WatchList is met: as it should, with an ERROR event (etcd without progress), or refused. */
+  watchList: "served" | "error" | "refused" = "served";
+  /** Resources that may not be read. */
+  readonly denied = new Set<string>();
+  /** Resources that are not served at all. */
+  readonly absent = new Set<string>(["ipaddresspools", "l2advertisements"]);
+  /** Answers nothing, and says nothing in the watches that are open; connections stay. */
+  isFrozen = false;
+  /** The next pages after the first are refused as expired, so many times. */
+  expirePages = 0;
+  /** The next requests are refused as too many, with a Retry-After of 0, so many times. */
+  busy = 0;
+  #objects = new Map<string, Map<string, ApiObject>>();
+  #changes: { version: number; plural: string; type: string; object: ApiObject }[] = [];
+  #version = 1;
+  #oldest = 0;
+  #watches = new Set<Sink>();
+  #sockets = new Set<Socket>();
+  #server: Server | undefined;
+  #port = 0;
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  get watches(): string[] {
+    return [...this.#watches].map(({ plural }) => plural).sort();
+  }
+
+  async start(): Promise<void> {
+    const server = createServer((request, response) => void this.#answer(request, response));
+    server.on("connection", (socket) => {
+      this.#sockets.add(socket);
+      socket.on("close", () => this.#sockets.delete(socket));
+    });
+    await new Promise<void>((resolve) => server.listen(this.#port, "127.0.0.1", resolve));
+    this.#server = server;
+    this.#port = (server.address() as AddressInfo).port;
+  }
+
+  /** As a server that is killed. */
+  async stop(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server?.close(resolve));
+    this.cut();
+    await closed;
+  }
+
+  /** Every connection ends. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#watches.clear();
+  }
+
+  put(plural: string, object: object): void {
+    const its = structuredClone(object) as ApiObject;
+    its.metadata.resourceVersion = String(++this.#version);
+    const all = this.#of(plural);
+    this.#change(plural, all.has(keyOf(its)) ? "MODIFIED" : "ADDED", its);
+    all.set(keyOf(its), its);
+  }
+
+  remove(plural: string, name: string, namespace = "default"): void {
+    const all = this.#of(plural);
+    const key = all.has(`${namespace}/${name}`) ? `${namespace}/${name}` : `/${name}`;
+    const object = structuredClone(all.get(key)!);
+    all.delete(key);
+    object.metadata.resourceVersion = String(++this.#version);
+    this.#change(plural, "DELETED", object);
+  }
+
+  /** Every version before now is gone; a watch that is open ends with an ERROR of 410, as one that fell behind. */
+  compact(): void {
+    this.#oldest = this.#version;
+    this.error(410, "too old resource version");
+  }
+
+  error(code: number, message: string): void {
+    this.say(JSON.stringify({ type: "ERROR", object: { kind: "Status", code, message } }));
+  }
+
+  bookmark(): void {
+    this.#version += 1;
+    const metadata = { resourceVersion: String(this.#version) };
+    this.say(JSON.stringify({ type: "BOOKMARK", object: { metadata } }));
+  }
+
+  /** A line in every open watch, or in those of one resource. */
+  say(line: string, only?: string): void {
+    for (const { plural, response } of this.#watches) if (!only || only === plural) response.write(`${line}\n`);
+  }
+
+  /** The watches end in good order, as they do after half an hour. */
+  end(): void {
+    for (const { response } of this.#watches) response.end();
+    this.#watches.clear();
+  }
+
+  #of(plural: string): Map<string, ApiObject> {
+    let all = this.#objects.get(plural);
+    if (!all) this.#objects.set(plural, (all = new Map()));
+    return all;
+  }
+
+  #change(plural: string, type: string, object: ApiObject): void {
+    this.#changes.push({ version: this.#version, plural, type, object });
+    if (!this.isFrozen) this.say(JSON.stringify({ type, object }), plural);
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<unknown> {
+    const url = new URL(request.url ?? "", this.url);
+    const plural = url.pathname.split("/").at(-1)!;
+    const query = Object.fromEntries(url.searchParams);
+    const { labelSelector: _, fieldSelector: __, ...told } = query;
+    this.requests.push(`${request.method} ${plural}?${new URLSearchParams(told)}`);
+    if (this.isFrozen) return;
+    const refuse = (code: number, message: string, headers = {}) => {
+      response.writeHead(code, { "content-type": "application/json", ...headers });
+      response.end(JSON.stringify({ kind: "Status", code, message }));
+    };
+    if (this.busy > 0) {
+      this.busy -= 1;
+      return refuse(429, "too many requests", { "retry-after": "0" });
+    }
+    if (this.denied.has(plural))
+      return refuse(403, `${plural} is forbidden: User "isat" cannot list resource "${plural}"`);
+    if (this.absent.has(plural)) return refuse(404, "the server could not find the requested resource");
+    if (request.method === "POST") return this.#takeEvent(request, response, refuse);
+    if (query.watch) return this.#watch(plural, query, response, refuse);
+    if (query.continue && this.expirePages > 0) {
+      this.expirePages -= 1;
+      return refuse(410, "The provided continue parameter is too old");
+    }
+    const items = [...this.#of(plural).values()];
+    const start = Number(query.continue ?? 0);
+    const end = start + Number(query.limit ?? items.length);
+    const next = end < items.length ? String(end) : undefined;
+    response.writeHead(200, { "content-type": "application/json" });
+    const metadata = { resourceVersion: String(this.#version), continue: next };
+    response.end(JSON.stringify({ metadata, items: items.slice(start, end) }));
+  }
+
+  #watch(
+    plural: string,
+    query: Record<string, string>,
+    response: ServerResponse,
+    refuse: (code: number, message: string) => unknown,
+  ): unknown {
+    const isListing = query.sendInitialEvents === "true";
+    if (isListing && this.watchList === "refused") {
+      return refuse(
+        422,
+        "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+      );
+    }
+    response.writeHead(200, { "content-type": "application/json" });
+    response.flushHeaders();
+    const write = (type: string, object: object) => response.write(`${JSON.stringify({ type, object })}\n`);
+    if (isListing && this.watchList === "error") {
+      write("ERROR", { kind: "Status", code: 500, message: "etcd does not report progress" });
+      return response.end();
+    }
+    const since = Number(query.resourceVersion ?? 0);
+    if (!isListing && since < this.#oldest) {
+      write("ERROR", { kind: "Status", code: 410, message: `too old resource version: ${since} (${this.#oldest})` });
+      return response.end();
+    }
+    if (isListing) {
+      for (const object of this.#of(plural).values()) write("ADDED", object);
+      const annotations = { "k8s.io/initial-events-end": "true" };
+      write("BOOKMARK", { metadata: { resourceVersion: String(this.#version), annotations } });
+    } else {
+      for (const change of this.#changes) {
+        if (change.plural === plural && change.version > since) write(change.type, change.object);
+      }
+    }
+    const sink = { plural, response };
+    this.#watches.add(sink);
+    response.on("close", () => this.#watches.delete(sink));
+  }
+
+  async #takeEvent(
+    request: IncomingMessage,
+    response: ServerResponse,
+    refuse: (code: number, message: string) => unknown,
+  ): Promise<unknown> {
+    let text = "";
+    for await (const chunk of request) text += chunk;
+    const event = JSON.parse(text);
+    if (this.events.some(({ metadata }) => metadata.name === event.metadata.name)) return refuse(409, "already exists");
+    this.events.push(event);
+    response.writeHead(201, { "content-type": "application/json" });
+    response.end(text);
+  }
+}
