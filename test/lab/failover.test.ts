@@ -11,7 +11,8 @@ import * as assert from "uvu/assert";
 import { nodeState, type WireHeader, wireHeader, wireType } from "../../src/core/abi.ts";
 import { BROADCAST, formatMac, parseMac } from "../../src/core/frame.ts";
 import { decodeWire, encodeWire, nodeId, PUBLIC_KEY, wireKeyOf } from "../../src/core/wire.ts";
-import { askStatus } from "../../src/observe/socket.ts";
+import { bootTime } from "../../src/ffi/libc.ts";
+import { askStatus, tellDrain } from "../../src/observe/socket.ts";
 import { speak } from "../bpf/speech.ts";
 import { until } from "../kernel/process.ts";
 import { Namespaces } from "./namespaces.ts";
@@ -147,6 +148,25 @@ test("a speaker that never comes back, killed or frozen: one move after hold, an
     measured(`${signal} for good, hold 4 s: moved after ${after} s, ${silenceOf(report)}`);
   };
   await Promise.all([lose("SIGKILL", n2), lose("SIGSTOP", n1)]);
+});
+
+// Twice, as what is lost twice within a minute is asked for more slowly.
+test("a speaker that was frozen for longer than hold takes its share again: one move, and no hole", async () => {
+  await using trio = await makeTrio();
+  const speaker = speakerOf(trio, n2);
+  for (const round of [1, 2]) {
+    await sleep(round === 1 ? 3_500 : 0); // only who has been there for longer than hold counts a peer's age
+    await speaker.signal("SIGSTOP");
+    await sleep(5_500);
+    const report = await trio.watched(VIPS, async () => {
+      await sleep(200);
+      await speaker.signal("SIGCONT");
+      await sleep(3_000);
+    });
+    assertMoves(report, without(n2), NODES);
+    assert.ok(sumOf(report).silence < 500, `silent for ${sumOf(report).silence} ms`);
+    measured(`frozen for longer than hold, awake again: ${silenceOf(report)}`);
+  }
 });
 
 test("all three speakers killed at once, and back after more than hold: nothing happens", async () => {
@@ -373,6 +393,53 @@ test("recorded, mutated and forged frames change nothing, after a restart neithe
   measured(`${frames.length} frames were recorded, and played ${rounds.length * 2} times`);
 });
 
+test("a claim that was granted, played again while it is fresh, takes nothing a second time", async () => {
+  await using trio = await makeTrio();
+  using tap = new Tap(trio);
+  const { runDir } = speakerOf(trio, n1);
+  await tellDrain(runDir, true);
+  await sleep(1_200);
+  tap.frames.length = 0;
+  await tellDrain(runDir, false); // n1 claims from its peers what is its own
+  await sleep(700);
+  const claims = tap.frames.filter(
+    ({ from, frame }) => from === n1 && wireHeader.decode(frame).type === wireType.WIRE_CLAIM,
+  );
+  assert.ok(claims.length >= 2, `${claims.length} claims were recorded`);
+  await tellDrain(runDir, true); // and it is theirs again
+  await sleep(300);
+  const stale = await counted(trio, "wire_stale");
+  const report = await trio.watched(
+    VIPS,
+    async () => {
+      for (const to of [n2, n3]) for (const { frame } of claims) tap.send(to, frame);
+      await sleep(1_000);
+    },
+    4,
+  );
+  assertMoves(report, without(n1));
+  assert.is(sumOf(report).unanswered, 0);
+  assert.ok((await counted(trio, "wire_stale")) - stale >= claims.length);
+});
+
+test("who echoes under the name of a node that lives, from elsewhere, is not taken for it", async () => {
+  await using trio = await makeTrio();
+  using stranger = new Stranger(trio);
+  const before = await viewOf(trio);
+  let echoes = 0;
+  const report = await trio.watched(VIPS, async () => {
+    for (const end = performance.now() + 3_000; performance.now() < end; await sleep(1))
+      echoes += stranger.echoAs("n1");
+  });
+  assert.ok(echoes > 0);
+  assertQuiet(report);
+  const after = await viewOf(trio);
+  assert.equal(
+    after.view.map(({ members }) => members),
+    before.view.map(({ members }) => members),
+  );
+});
+
 // Whose frames come last where both are asked at once depends on the switch's ports: so once this way, and once that.
 for (const [known, joining] of [
   [n1, n3],
@@ -507,6 +574,21 @@ class Stranger implements Disposable {
     const header = { type: wireType.WIRE_PROBE, state: nodeState.LIVE, destination: BROADCAST, nonce: 1n, ...fields };
     const who = { source: parseMac(CLIENT.mac), node: this.#node, instance: this.#instance, name: "n9" };
     this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
+  }
+
+  /** Answers the broadcast probes that came meanwhile as if it were the node of that name, and joining. @returns how many */
+  echoAs(name: string): number {
+    let count = 0;
+    for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
+      const probe = decodeWire(frame, [PUBLIC_KEY]);
+      if (probe?.type !== wireType.WIRE_PROBE || probe.node === nodeId(name)) continue;
+      const { source: destination, instance: to, nonce } = probe;
+      const who = { source: parseMac(CLIENT.mac), node: nodeId(name), instance: this.#instance, name };
+      const header = { type: wireType.WIRE_ECHO, state: nodeState.JOINING, destination, to, nonce, stamp: bootTime() };
+      this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
+      count += 1;
+    }
+    return count;
   }
 
   /** The echo of a node to a probe. */
