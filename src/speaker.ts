@@ -32,6 +32,8 @@ const WATCH = 100;
 const GONE = 5 * 60_000;
 
 const NANOSECONDS = 1_000_000;
+/** For so long after waking, what the kernel has given away was given away in the sleep, ns. */
+const AWAKE = 1_000n * BigInt(NANOSECONDS);
 
 const goneAfter = (fence: number) => Math.max(fence, GONE);
 
@@ -122,7 +124,7 @@ export class Speaker implements Disposable {
       throw error;
     }
     this.#timers = [
-      setInterval(() => this.#round(() => this.#tick()), TICK),
+      setInterval(() => this.#round(() => this.#beat()), TICK),
       // With peers, each round of probes is the occasion.
       ...(this.#company ? [] : [setInterval(() => this.#round(() => this.#watch()), WATCH)]),
     ];
@@ -273,6 +275,7 @@ export class Speaker implements Disposable {
   #draft(config: ResolvedConfig, demand: Demand, mode: "strict" | "lenient"): Plan {
     const devices = this.#devices.filter(({ ifindex }) => !this.#doubled.has(ifindex));
     const { members } = this.#company ?? {};
+    this.#drafted = this.#standings;
     if (members) {
       members.nodes = demand.nodes;
       // Once without: peers are looked for on the links that are chosen, and only then is it known who they are.
@@ -345,7 +348,8 @@ export class Speaker implements Disposable {
     const keys = this.#table.yielded();
     if (keys.length === 0) return;
     this.#table.write(keys.map((key) => [key, NOT_HELD]));
-    this.#company?.claims.pause(keys);
+    // What peers took while this node was asleep is no quarrel: by the time a pause were over, they might have let go.
+    if (bootTime() - this.#wake() >= AWAKE) this.#company?.claims.pause(keys);
     this.#lost(keys);
     this.#replan();
   }
@@ -619,11 +623,38 @@ export class Speaker implements Disposable {
     }
   }
 
+  /** A tick; and where it makes this node another one than the plan was made for, as after a sleep, a new plan. */
+  #beat(): void {
+    this.#tick();
+    if (this.#company && this.#standings !== this.#drafted) this.#replan();
+  }
+
+  /** What this node is, on each of its links. */
+  get #standings(): string {
+    return this.#plan.links.map(({ ifindex }) => `${ifindex} ${this.#standing(ifindex).state}`).join();
+  }
+
+  /** That, when the plan was made. */
+  #drafted = "";
+
+  /** When this process ran last, and when it last woke from a sleep so long that its node was held meanwhile, ns. */
+  #ran = bootTime();
+  #woke = 0n;
+
+  /** @returns when this process woke last */
+  #wake(): bigint {
+    const now = bootTime();
+    if (now - this.#ran >= BigInt(LIVE * NANOSECONDS)) this.#woke = now;
+    this.#ran = now;
+    return this.#woke;
+  }
+
   /**
    * Verifies what the kernel holds, mends it, and stamps the tick where all was well, with the clock as read at the
    * start: the kernel then knows that all was well at that moment, at least.
    */
   #tick(): void {
+    this.#wake();
     const started = bootTime();
     if (!this.#table.verify()) {
       this.#log.error("the kernel's map does not hold what was written (changed by another program?): writing it anew");

@@ -8,9 +8,11 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { nodeState, wireHeader, wireType } from "../../src/core/abi.ts";
+import { nodeState, type WireHeader, wireHeader, wireType } from "../../src/core/abi.ts";
 import { BROADCAST, formatMac, parseMac } from "../../src/core/frame.ts";
 import { decodeWire, encodeWire, nodeId, PUBLIC_KEY, wireKeyOf } from "../../src/core/wire.ts";
+import { bootTime } from "../../src/ffi/libc.ts";
+import { askStatus, tellDrain } from "../../src/observe/socket.ts";
 import { speak } from "../bpf/speech.ts";
 import { until } from "../kernel/process.ts";
 import { Namespaces } from "./namespaces.ts";
@@ -103,50 +105,67 @@ test("a node dies: each of its VIPs moves once, to whom the election says, and n
   measured(`a node dies: ${silenceOf(report)}`);
 });
 
-test("a speaker killed, stopped or frozen for less than hold: nothing happens", async () => {
+test("speakers killed, stopped or frozen for less than hold: nothing happens", async () => {
   await using trio = await makeTrio({ more: "hold: 10s" });
-  for (const [what, node, signal, pause] of [
-    ["kill -9, started again 1 s later", n1, "SIGKILL", 1_000],
-    ["SIGTERM, started again 5 s later", n2, "SIGTERM", 5_000],
-    ["SIGSTOP, SIGCONT 5 s later", n3, "SIGSTOP", 5_000],
+  for (const [pause, ...events] of [
+    [1_000, ["SIGKILL", n1]],
+    [5_000, ["SIGTERM", n2], ["SIGSTOP", n3]],
   ] as const) {
-    const speaker = speakerOf(trio, node);
     const report = await trio.watched(VIPS, async () => {
       await sleep(200);
-      await speaker.signal(signal);
-      await sleep(pause);
-      if (signal === "SIGSTOP") await speaker.signal("SIGCONT");
-      else {
-        speaker.start();
-        await speaker.ready();
-      }
+      await Promise.all(
+        events.map(async ([signal, node]) => {
+          const speaker = speakerOf(trio, node);
+          await speaker.signal(signal);
+          await sleep(pause);
+          if (signal === "SIGSTOP") return speaker.signal("SIGCONT");
+          speaker.start();
+          return speaker.ready();
+        }),
+      );
       await sleep(1_500);
     });
     assertQuiet(report);
-    measured(`${what}: ${sumOf(report).unanswered} of ${sumOf(report).asked} requests unanswered`);
+    const { unanswered, asked } = sumOf(report);
+    const signals = events.map(([signal]) => signal).join(", ");
+    measured(`${signals} for ${pause / 1_000} s: ${unanswered} of ${asked} requests unanswered`);
   }
 });
 
 test("a speaker that never comes back, killed or frozen: one move after hold, and nobody answers twice", async () => {
-  await using trio = await makeTrio();
-  let alive: readonly LabNode[] = NODES;
-  for (const [signal, node] of [
-    ["SIGKILL", n2],
-    ["SIGSTOP", n1],
-  ] as const) {
-    const rest = alive.filter((each) => each !== node);
-    const began = Date.now();
+  const lose = async (signal: "SIGKILL" | "SIGSTOP", node: LabNode) => {
+    await using trio = await makeTrio();
+    let began = 0;
     const report = await trio.watched(VIPS, async () => {
+      began = Date.now();
       await speakerOf(trio, node).signal(signal);
       await sleep(6_500);
     });
-    assertMoves(report, alive, rest);
+    assertMoves(report, NODES, without(node));
     const moved = report.vips.flatMap(({ answerers }) => answerers.slice(1).map(({ at }) => at - began));
     assert.ok(Math.min(...moved) > 3_000, `moved ${Math.min(...moved)} ms after ${signal}`);
-    measured(
-      `${signal} for good, hold 4 s: moved after ${(Math.max(...moved) / 1_000).toFixed(1)} s, ${silenceOf(report)}`,
-    );
-    alive = rest;
+    const after = (Math.max(...moved) / 1_000).toFixed(1);
+    measured(`${signal} for good, hold 4 s: moved after ${after} s, ${silenceOf(report)}`);
+  };
+  await Promise.all([lose("SIGKILL", n2), lose("SIGSTOP", n1)]);
+});
+
+// Twice, as what is lost twice within a minute is asked for more slowly.
+test("a speaker that was frozen for longer than hold takes its share again: one move, and no hole", async () => {
+  await using trio = await makeTrio();
+  const speaker = speakerOf(trio, n2);
+  for (const round of [1, 2]) {
+    await sleep(round === 1 ? 3_500 : 0); // only who has been there for longer than hold counts a peer's age
+    await speaker.signal("SIGSTOP");
+    await sleep(5_500);
+    const report = await trio.watched(VIPS, async () => {
+      await sleep(200);
+      await speaker.signal("SIGCONT");
+      await sleep(3_000);
+    });
+    assertMoves(report, without(n2), NODES);
+    assert.ok(sumOf(report).silence < 500, `silent for ${sumOf(report).silence} ms`);
+    measured(`frozen for longer than hold, awake again: ${silenceOf(report)}`);
   }
 });
 
@@ -291,24 +310,26 @@ test("views that differ: what a peer refuses stays with the peer, and a warning 
   assert.ok(third.status().contested > 0);
 });
 
-/** What must not change by frames that mean nothing: who is alive, who owns, what the speakers say. */
-const viewOf = (trio: Trio) =>
-  trio.speakers.map((speaker) => {
-    const { members, vips, warnings, contested, lastError } = speaker.status();
-    return {
-      members: members.map(({ node, isAlive, state, mac }) => `${node} ${isAlive} ${state} ${mac}`).sort(),
-      vips: vips.map(({ address, owner, state }) => `${address} ${owner} ${state}`),
-      warnings,
-      contested,
-      lastError,
-      said: speaker.log.length,
-    };
-  });
+/** Each speaker's own word. */
+const statuses = (trio: Trio) =>
+  Promise.all(trio.speakers.map(async ({ runDir }) => (await askStatus(runDir, undefined))!));
 
-/** Counted over all nodes. */
-function counted(trio: Trio, name: "wire_refused" | "wire_stale" | "wire_echoed" | "wire_own"): number {
-  const of = (speaker: Speaker) => speaker.status().interfaces.reduce((sum, { verdicts }) => sum + verdicts[name], 0);
-  return trio.speakers.reduce((sum, speaker) => sum + of(speaker), 0);
+/** What must not change by frames that mean nothing: who is alive, who owns, what the speakers say. */
+async function viewOf(trio: Trio) {
+  const view = (await statuses(trio)).map(({ members, vips, warnings, contested, lastError }) => ({
+    members: members.map(({ node, isAlive, state, mac }) => `${node} ${isAlive} ${state} ${mac}`).sort(),
+    vips: vips.map(({ address, owner, state }) => `${address} ${owner} ${state}`),
+    warnings,
+    contested,
+    lastError,
+  }));
+  return { view, said: trio.speakers.map(words) };
+}
+
+/** Frames counted so, over all nodes. */
+async function counted(trio: Trio, name: "wire_refused" | "wire_stale"): Promise<number> {
+  const all = (await statuses(trio)).flatMap(({ interfaces }) => interfaces.map(({ verdicts }) => verdicts[name]));
+  return all.reduce((sum, count) => sum + count, 0);
 }
 
 test("recorded, mutated and forged frames change nothing, after a restart neither", async () => {
@@ -355,8 +376,8 @@ test("recorded, mutated and forged frames change nothing, after a restart neithe
       await sleep(1_000);
     }
     for (const [what, change, counter] of rounds) {
-      const before = viewOf(trio);
-      const count = counted(trio, counter);
+      const before = await viewOf(trio);
+      const count = await counted(trio, counter);
       const report = await trio.watched(VIPS, async () => {
         for (const [i, { from, frame }] of frames.entries()) {
           for (const to of targets(frame)) if (to !== from) tap.send(to, change(frame, i));
@@ -365,11 +386,58 @@ test("recorded, mutated and forged frames change nothing, after a restart neithe
         await sleep(300);
       });
       assertQuiet(report);
-      assert.equal(viewOf(trio), before, what);
-      assert.ok(counted(trio, counter) - count >= frames.length / 2, `${what}: ${counter} counts them`);
+      assert.equal(await viewOf(trio), before, what);
+      assert.ok((await counted(trio, counter)) - count >= frames.length / 2, `${what}: ${counter} counts them`);
     }
   }
   measured(`${frames.length} frames were recorded, and played ${rounds.length * 2} times`);
+});
+
+test("a claim that was granted, played again while it is fresh, takes nothing a second time", async () => {
+  await using trio = await makeTrio();
+  using tap = new Tap(trio);
+  const { runDir } = speakerOf(trio, n1);
+  await tellDrain(runDir, true);
+  await sleep(1_200);
+  tap.frames.length = 0;
+  await tellDrain(runDir, false); // n1 claims from its peers what is its own
+  await sleep(700);
+  const claims = tap.frames.filter(
+    ({ from, frame }) => from === n1 && wireHeader.decode(frame).type === wireType.WIRE_CLAIM,
+  );
+  assert.ok(claims.length >= 2, `${claims.length} claims were recorded`);
+  await tellDrain(runDir, true); // and it is theirs again
+  await sleep(300);
+  const stale = await counted(trio, "wire_stale");
+  const report = await trio.watched(
+    VIPS,
+    async () => {
+      for (const to of [n2, n3]) for (const { frame } of claims) tap.send(to, frame);
+      await sleep(1_000);
+    },
+    4,
+  );
+  assertMoves(report, without(n1));
+  assert.is(sumOf(report).unanswered, 0);
+  assert.ok((await counted(trio, "wire_stale")) - stale >= claims.length);
+});
+
+test("who echoes under the name of a node that lives, from elsewhere, is not taken for it", async () => {
+  await using trio = await makeTrio();
+  using stranger = new Stranger(trio);
+  const before = await viewOf(trio);
+  let echoes = 0;
+  const report = await trio.watched(VIPS, async () => {
+    for (const end = performance.now() + 3_000; performance.now() < end; await sleep(1))
+      echoes += stranger.echoAs("n1");
+  });
+  assert.ok(echoes > 0);
+  assertQuiet(report);
+  const after = await viewOf(trio);
+  assert.equal(
+    after.view.map(({ members }) => members),
+    before.view.map(({ members }) => members),
+  );
 });
 
 // Whose frames come last where both are asked at once depends on the switch's ports: so once this way, and once that.
@@ -502,10 +570,25 @@ class Stranger implements Disposable {
   }
 
   /** Probes; with a version and a highest version of its own. */
-  probe({ version = 1, speaks = 1, destination = BROADCAST as Uint8Array, to = 0n, stamp = 0n, nonce = 1n }): void {
-    const header = { type: wireType.WIRE_PROBE, version, speaks, destination, to, stamp, nonce, state: nodeState.LIVE };
+  probe(fields: Partial<WireHeader>): void {
+    const header = { type: wireType.WIRE_PROBE, state: nodeState.LIVE, destination: BROADCAST, nonce: 1n, ...fields };
     const who = { source: parseMac(CLIENT.mac), node: this.#node, instance: this.#instance, name: "n9" };
     this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
+  }
+
+  /** Answers the broadcast probes that came meanwhile as if it were the node of that name, and joining. @returns how many */
+  echoAs(name: string): number {
+    let count = 0;
+    for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
+      const probe = decodeWire(frame, [PUBLIC_KEY]);
+      if (probe?.type !== wireType.WIRE_PROBE || probe.node === nodeId(name)) continue;
+      const { source: destination, instance: to, nonce } = probe;
+      const who = { source: parseMac(CLIENT.mac), node: nodeId(name), instance: this.#instance, name };
+      const header = { type: wireType.WIRE_ECHO, state: nodeState.JOINING, destination, to, nonce, stamp: bootTime() };
+      this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
+      count += 1;
+    }
+    return count;
   }
 
   /** The echo of a node to a probe. */
@@ -527,9 +610,9 @@ class Stranger implements Disposable {
 test("of a newer protocol, frames are refused and counted; a peer that knows it and speaks ours is understood", async () => {
   await using trio = await makeTrio();
   using stranger = new Stranger(trio);
-  const refused = counted(trio, "wire_refused");
+  const refused = await counted(trio, "wire_refused");
   stranger.probe({ version: 2, speaks: 2 });
-  await until("all refuse it", () => counted(trio, "wire_refused") === refused + NODES.length);
+  await until("all refuse it", async () => (await counted(trio, "wire_refused")) === refused + NODES.length);
 
   stranger.probe({ speaks: 2, nonce: 2n });
   const { instance, stamp } = await stranger.echo(n1, 2n);
