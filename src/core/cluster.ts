@@ -19,6 +19,7 @@ import {
   readers,
   refOf,
   type Service,
+  trim,
 } from "./kubernetes.ts";
 import { anySelects, type LabelSelector, type Labels, selects } from "./selector.ts";
 
@@ -277,8 +278,8 @@ export class Cluster {
   #moveSlice(before: EndpointSlice | undefined, now: EndpointSlice | undefined): void {
     for (const { key, service } of [before, now].filter((slice) => slice !== undefined)) {
       const others = (this.#slicesOf.get(service) ?? []).filter((slice) => slice.key !== key);
-      if (now?.service === service) others.push(now);
-      if (others.length > 0) this.#slicesOf.set(service, others);
+      const all = now?.service === service ? [...others, now] : others;
+      if (all.length > 0) this.#slicesOf.set(service, all);
       else this.#slicesOf.delete(service);
       this.#touched.add(service);
     }
@@ -449,7 +450,7 @@ export class Cluster {
       }
     }
     const isSkipped = Object.values(skipped).some((count) => count > 0);
-    return { claims, skipped: isSkipped ? skipped : NO_SKIPPED };
+    return { claims: trim(claims), skipped: isSkipped ? skipped : NO_SKIPPED };
   }
 
   /** The nodes on which an endpoint of the Service can serve; "" stands for an endpoint that names none. */

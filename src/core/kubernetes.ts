@@ -131,6 +131,9 @@ function flag(value: unknown, path: string): boolean | undefined {
   return typeof value === "boolean" ? value : refuse(path, value, "true or false");
 }
 
+/** The same in as much memory as it needs: an array that grew by push() has room for 16 more items. */
+export const trim = <T>(items: readonly T[]): readonly T[] => items.slice();
+
 /** Shared, as most objects of a big cluster have none: they are held by the ten thousand. */
 const NONE: Readonly<Record<string, never>> = Object.freeze({});
 
@@ -236,7 +239,7 @@ function serviceOf(object: unknown): Service | undefined {
     labels,
     loadBalancerClass: optional(spec.loadBalancerClass, "spec.loadBalancerClass"),
     isLocal: spec.externalTrafficPolicy === "Local",
-    ingress,
+    ingress: trim(ingress),
     hostnames: entries.length - ingress.length,
   };
 }
@@ -258,7 +261,19 @@ function endpointSliceOf(object: unknown): EndpointSlice | undefined {
       serving.add(optional(nodeName, `${path}.nodeName`) ?? "");
     }
   }
-  return { key, service: `${namespaceOf(key)}/${service}`, serving: [...serving].sort() };
+  return { key, service: `${namespaceOf(key)}/${service}`, serving: shared([...serving].sort()) };
+}
+
+const lists = new Map<string, readonly string[]>();
+
+/** One list for all that are alike: a cluster of three nodes has eight of them, and endpoints by the ten thousand. */
+function shared(names: readonly string[]): readonly string[] {
+  const id = names.join();
+  const known = lists.get(id);
+  if (known) return known;
+  if (lists.size > 1000) lists.clear(); // so many come of big clusters only, where few are alike
+  lists.set(id, names);
+  return names;
 }
 
 function nodeOf(object: unknown): ClusterNode {

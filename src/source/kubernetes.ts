@@ -138,6 +138,11 @@ export class KubernetesWatch {
     return this.isRead && this.#now() - oldest < this.#timing.stale;
   }
 
+  /** The API's URL, once it is known. */
+  get server(): string | undefined {
+    return this.#connection.server;
+  }
+
   /** For status and metrics. */
   get counts(): { services: number; endpointSlices: number; unreadable: number; skipped: Readonly<Skipped> } {
     const { skipped, unreadable } = this.#cluster;

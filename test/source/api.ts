@@ -1,5 +1,6 @@
 /** An API server as far as a watch sees of it, which can be told to misbehave: what a real one does only now and then. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 
 interface ApiObject {
@@ -9,7 +10,17 @@ type Sink = { plural: string; response: ServerResponse };
 
 const keyOf = ({ metadata: { namespace, name } }: ApiObject) => `${namespace ?? ""}/${name}`;
 
+/** PEM. */
+export interface Identity {
+  key: string;
+  cert: string;
+  ca: string;
+}
+
 export class Api {
+  /** What a request must bear; undefined: nothing. */
+  token: string | undefined;
+  #identity: Identity | undefined;
   /** In the order in which they came, as `GET services?watch` and the like. */
   readonly requests: string[] = [];
   readonly events: { metadata: { name: string }; involvedObject: object; message: string }[] = [];
@@ -35,16 +46,20 @@ export class Api {
   #port = 0;
 
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return `${this.#identity ? "https" : "http"}://127.0.0.1:${this.#port}`;
   }
 
   get watches(): string[] {
     return [...this.#watches].map(({ plural }) => plural).sort();
   }
 
-  async start(): Promise<void> {
-    const server = createServer((request, response) => void this.#answer(request, response));
-    server.on("connection", (socket) => {
+  /** @param identity for TLS, where a client must show a certificate of the same authority */
+  async start(identity?: Identity): Promise<void> {
+    this.#identity = identity;
+    const answer = (request: IncomingMessage, response: ServerResponse) => void this.#answer(request, response);
+    const tls = { ...identity, requestCert: true, rejectUnauthorized: true };
+    const server = identity ? createSecureServer(tls, answer) : createServer(answer);
+    server.on("connection", (socket: Socket) => {
       this.#sockets.add(socket);
       socket.on("close", () => this.#sockets.delete(socket));
     });
@@ -105,8 +120,8 @@ export class Api {
   }
 
   /** The watches end in good order, as they do after half an hour. */
-  end(): void {
-    for (const { response } of this.#watches) response.end();
+  end(last = ""): void {
+    for (const { response } of this.#watches) response.end(last);
     this.#watches.clear();
   }
 
@@ -132,6 +147,7 @@ export class Api {
       response.writeHead(code, { "content-type": "application/json", ...headers });
       response.end(JSON.stringify({ kind: "Status", code, message }));
     };
+    if (this.token && request.headers.authorization !== `Bearer ${this.token}`) return refuse(401, "Unauthorized");
     if (this.busy > 0) {
       this.busy -= 1;
       return refuse(429, "too many requests", { "retry-after": "0" });

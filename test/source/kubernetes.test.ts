@@ -1,3 +1,4 @@
+import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,7 +10,9 @@ import { formatAddress, parseRange } from "../../src/core/address.ts";
 import type { Demand } from "../../src/core/demand.ts";
 import { type KubernetesWatch, type SourceTiming, watchKubernetes } from "../../src/source/kubernetes.ts";
 import { advertisement, NODES, node, pool, type Sent, service, slice } from "../core/objects.ts";
-import { Api } from "./api.ts";
+import { noDeno, onDeno } from "../ffi/runtimes.ts";
+import { skip } from "../skip.ts";
+import { Api, type Identity } from "./api.ts";
 
 const PLURALS = {
   Service: "services",
@@ -20,9 +23,9 @@ const PLURALS = {
 };
 
 /** What a test waits for comes at last, or the test fails; how long it takes is no matter here. */
-async function until(what: string, holds: () => boolean): Promise<void> {
+async function until(what: string, holds: () => boolean, found = () => ""): Promise<void> {
   for (const end = Date.now() + 20_000; !holds(); await sleep(2)) {
-    if (Date.now() > end) throw new Error(`in 20 s it did not come to this: ${what}`);
+    if (Date.now() > end) throw new Error(`in 20 s it did not come to this: ${what}. Found: ${found()}`);
   }
 }
 
@@ -52,13 +55,13 @@ class Rig implements AsyncDisposable {
     });
   }
 
-  writeKubeconfig(file = join(this.folder, "kubeconfig")): string {
-    const cluster = { server: this.api.url, "insecure-skip-tls-verify": true };
+  writeKubeconfig(file = join(this.folder, "kubeconfig"), user: object = {}, trust: object = INSECURE): string {
+    const cluster = { server: this.api.url, ...trust };
     writeFileSync(
       file,
       JSON.stringify({
         clusters: [{ name: "c", cluster }],
-        users: [{ name: "u", user: { token: "t" } }],
+        users: [{ name: "u", user }],
         contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
         "current-context": "x",
       }),
@@ -134,20 +137,44 @@ class Seen {
   }
 
   async shows(...vips: string[]): Promise<void> {
-    await until(
-      `${vips}, and not ${this.vips}; it says ${this.lines.join("\n")}`,
-      () => String(this.vips) === String(vips),
-    );
+    const found = () => [...this.vips, ...this.lines].join("\n");
+    await until(`the VIPs ${vips}`, () => String(this.vips) === String(vips), found);
   }
 
   async says(...pieces: string[]): Promise<void> {
     const said = (line: string) => pieces.every((piece) => line.includes(piece));
-    await until(`a line with ${pieces}, and not ${this.lines.join("\n")}`, () => this.lines.some(said));
+    await until(
+      `a line with ${pieces}`,
+      () => this.lines.some(said),
+      () => this.lines.join("\n"),
+    );
   }
 
   stop(): void {
     this.#stop.abort();
   }
+}
+
+const INSECURE = { "insecure-skip-tls-verify": true };
+
+/** Certificates of one authority for the server and for isat, or why there are none. */
+function makeIdentities(folder: string): { server: Identity; client: Identity } | string {
+  const openssl = (...args: string[]) => execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
+  try {
+    writeFileSync(join(folder, "san"), "subjectAltName=IP:127.0.0.1");
+    const request = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    openssl(...request, "-x509", "-days", "2", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.crt");
+    for (const name of ["server", "client"]) {
+      openssl(...request, "-subj", `/CN=${name}`, "-keyout", `${name}.key`, "-out", `${name}.csr`);
+      const signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san"];
+      openssl("x509", "-req", "-in", `${name}.csr`, ...signed, "-out", `${name}.crt`);
+    }
+  } catch (error) {
+    return `openssl makes no certificates: ${(error as Error).message}`;
+  }
+  const read = (name: string) => readFileSync(join(folder, name), "utf8");
+  const of = (name: string) => ({ key: read(`${name}.key`), cert: read(`${name}.crt`), ca: read("ca.crt") });
+  return { server: of("server"), client: of("client") };
 }
 
 const READY: [string][] = [["n1"], ["n2"], ["n3"]];
@@ -292,6 +319,7 @@ test("an object that cannot be read costs itself alone: one line, one Event of a
     uid: "uid-bad",
   });
   assert.is(one.lines.length, 1, one.lines.join("\n"));
+  assert.is(two.lines.length, 1, two.lines.join("\n"));
   assert.is(one.watch.counts.unreadable, 1);
   rig.put(service("bad", ["10.9.0.3"]));
   await one.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody", "10.9.0.3 nobody");
@@ -313,15 +341,29 @@ test("a bookmark moves the version from which a watch goes on", async () => {
   assert.equal(seen.lines, [], "that a watch ends in good order is no news");
 });
 
+test("a watch that ends in the middle of a line is told, and gone on with", async () => {
+  await using rig = await Rig.start(...WEB);
+  const seen = rig.watch();
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  await until("four watches", () => rig.api.watches.length === 4);
+  rig.api.end('{"type":"MODIFIED","object":{"metada');
+  rig.put(service("mail", ["10.9.0.2"]));
+  await seen.says("it ended in the middle of a line");
+  await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
+});
+
 test("a watch in which nothing is heard is begun anew from where it was", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch({}, { timing: { stall: 150 } });
   await seen.shows(`10.9.0.1 ${ALL}`);
-  await seen.says("nothing was heard for 0.15 s");
+  const watches = () => rig.api.requests.filter((request) => /^GET services\?.*resourceVersion=/.test(request)).length;
+  await until("two watches more", () => watches() >= 2);
   rig.put(service("mail", ["10.9.0.2"]));
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
   const lists = rig.api.requests.filter((request) => request.includes("sendInitialEvents"));
   assert.is(lists.length, 4, "nothing was listed anew");
+  assert.equal(seen.lines, [], "a quiet resource is no news");
+  assert.equal(seen.freshness, [true]);
 });
 
 test("a server that hangs with its connections open makes the source stale, and what was applied is served", async () => {
@@ -343,6 +385,7 @@ test("a server that is killed and comes back: one line each, and what was applie
   await seen.shows(`10.9.0.1 ${ALL}`);
   await until("four watches", () => rig.api.watches.length === 4);
   await rig.api.stop();
+  await seen.says("warn: The connection to the API is lost: the server has closed it");
   await seen.says("warn: Cannot reach the API at http://127.0.0.1:", "ECONNREFUSED");
   await until("stale", () => seen.freshness.at(-1) === false);
   assert.equal(seen.vips, [`10.9.0.1 ${ALL}`]);
@@ -533,6 +576,106 @@ test("a text of more than one byte a letter may be cut anywhere", async () => {
   rig.put(service("big", ["10.9.0.2"], { labels }));
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
   assert.equal(seen.lines, []);
+});
+
+const keys = mkdtempSync(join(tmpdir(), "isat-identities-"));
+const identities = makeIdentities(keys);
+test.after(() => rmSync(keys, { recursive: true, force: true }));
+const base64 = (text: string) => Buffer.from(text).toString("base64");
+
+/** A user with a certificate and a token in a file, as it stands in a kubeconfig. */
+const userOf = ({ key, cert }: Identity, tokenFile: string) => ({
+  "client-key-data": base64(key),
+  "client-certificate-data": base64(cert),
+  tokenFile,
+});
+
+const secure = "over TLS, with a certificate and a token that is replaced while it runs";
+if (typeof identities === "string") skip(test, secure, identities);
+else {
+  test(secure, async () => {
+    await using rig = await Rig.start(...WEB);
+    const { server, client } = identities;
+    await rig.api.stop();
+    await rig.api.start(server);
+    const tokenFile = join(rig.folder, "token");
+    writeFileSync(tokenFile, "first");
+    rig.api.token = "first";
+    const user = userOf(client, tokenFile);
+    const kubeconfig = rig.writeKubeconfig(undefined, user, { "certificate-authority-data": base64(server.ca) });
+    const seen = rig.watch({ kubeconfig });
+    await seen.shows(`10.9.0.1 ${ALL}`);
+    rig.api.token = "second";
+    rig.api.cut();
+    await seen.says("warn: The API takes isat's credentials for nobody's (401)");
+    writeFileSync(tokenFile, "second\n");
+    rig.put(service("mail", ["10.9.0.2"]));
+    await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
+
+    const stranger = rig.watch({ kubeconfig: rig.writeKubeconfig(join(rig.folder, "stranger"), user, {}) });
+    await stranger.says("warn: Cannot reach the API at https://127.0.0.1", "certificate");
+    assert.equal(stranger.demands, [], "an authority that is not known is not trusted");
+  });
+}
+
+const onDenoToo = "on Deno, over TLS";
+const noStage = noDeno ?? (typeof identities === "string" ? identities : undefined);
+if (noStage) skip(test, onDenoToo, noStage);
+else {
+  test(onDenoToo, async () => {
+    await using rig = await Rig.start(...WEB);
+    const { server, client } = identities as Exclude<typeof identities, string>;
+    await rig.api.stop();
+    await rig.api.start(server);
+    const tokenFile = join(rig.folder, "token");
+    writeFileSync(tokenFile, "t");
+    rig.api.token = "t";
+    const trust = { "certificate-authority-data": base64(server.ca) };
+    const kubeconfig = rig.writeKubeconfig(undefined, userOf(client, tokenFile), trust);
+    const { command, args, env } = onDeno("test/source/watcher.ts", join(rig.folder, "cache"));
+    const child = spawn(command, [...args, kubeconfig, rig.folder], { env, stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
+    try {
+      const saw = (line: string) =>
+        until(
+          line,
+          () => output.includes(`${line}\n`),
+          () => output,
+        );
+      await saw("10.9.0.1");
+      rig.put(service("mail", ["10.9.0.2"]));
+      await saw("10.9.0.1 10.9.0.2");
+      rig.api.cut();
+      rig.api.remove("services", "web");
+      await saw("10.9.0.2");
+      await rig.api.stop();
+      await until(
+        "it says so",
+        () => /ECONNREFUSED|refused/.test(output),
+        () => output,
+      );
+      rig.put(service("web", ["10.9.0.3"]));
+      await rig.api.start(server);
+      await saw("10.9.0.2 10.9.0.3");
+    } finally {
+      child.kill();
+    }
+  });
+}
+
+test("10,000 Services over HTTP", async () => {
+  await using rig = await Rig.start();
+  const count = 10_000;
+  for (let index = 0; index < count; index++) {
+    rig.put(service(`s${index}`, [formatAddress(0x0a090000 + index)]), slice(`s${index}`, READY));
+  }
+  const started = performance.now();
+  const seen = rig.watch();
+  await until("all of them", () => seen.vips.length === count);
+  console.log(
+    `MEASURED ${count} Services and EndpointSlices from the start to a demand, the server in the same process: ${Math.round(performance.now() - started)} ms`,
+  );
 });
 
 test.run();

@@ -1,7 +1,10 @@
+import { readFileSync } from "node:fs";
 import { type IncomingMessage, Agent as PlainAgent, request as requestPlain } from "node:http";
 import { Agent, type RequestOptions, request } from "node:https";
+import { dirname, resolve } from "node:path";
 import process from "node:process";
 import { KubeConfig } from "@kubernetes/client-node/dist/config.js"; // the package as a whole brings every API's client
+import { parse } from "yaml";
 
 /** What the API refuses, with the status of its answer. */
 export class ApiError extends Error {
@@ -17,9 +20,13 @@ export class ApiError extends Error {
   }
 }
 
-/** How long the API may take to begin an answer, ms. */
+/** How long a connection may take to come about, and then the API to begin an answer, ms. */
+const CONNECT = 4_000;
 const ANSWER = 15_000;
-/** A connection that is silent for so long, ms, is probed by TCP each second, ten times: a dead one is noticed in 13 s. */
+/**
+ * A connection that is silent for so long, ms, is probed by TCP each second, ten times, and so a dead one is noticed in
+ * 13 s. That is Node's; Deno leaves the pause between two probes to the system, and notices by the stall of a watch.
+ */
 const KEEP_ALIVE = 3_000;
 /** The longest body of an error that is read. */
 const MAX_ERROR = 100_000;
@@ -90,13 +97,24 @@ export class Connection {
       },
     };
     await config.applyToHTTPSOptions(options);
+    const headers = options.headers as Record<string, string>;
+    if (headers.Authorization) headers.Authorization = headers.Authorization.trim(); // a token's file may end in a newline
     const isPlain = url.protocol === "http:";
     if (!proxyUrl) options.agent = this.#agentOf(options, isPlain) as Agent;
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const sent = (isPlain ? requestPlain : request)(options, resolve);
-    const timer = setTimeout(() => sent.destroy(new Error(`no answer within ${ANSWER / 1000} s`)), ANSWER);
+    let timer: NodeJS.Timeout | undefined;
+    const allow = (time: number) => {
+      clearTimeout(timer);
+      timer = setTimeout(() => sent.destroy(new Error(`no answer within ${time / 1000} s`)), time);
+    };
+    allow(CONNECT);
     sent.on("error", reject);
-    sent.on("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE));
+    sent.on("socket", (socket) => {
+      socket.setKeepAlive(true, KEEP_ALIVE);
+      if (socket.connecting) socket.once("connect", () => allow(ANSWER));
+      else allow(ANSWER);
+    });
     sent.end(text);
     try {
       return await promise;
@@ -109,7 +127,7 @@ export class Connection {
   #agentOf({ ca, cert, key, rejectUnauthorized, servername }: RequestOptions, isPlain: boolean): Agent | PlainAgent {
     const made = JSON.stringify([isPlain, String(ca), String(cert), String(key), rejectUnauthorized, servername]);
     if (this.#agent?.made !== made) {
-      this.#agent?.agent.destroy();
+      // The one before is let go, not destroyed: watches that run on it have done nothing wrong.
       const tls = Object.entries({ ca, cert, key, rejectUnauthorized, servername }).filter(([, value]) => value);
       const security = { ...Object.fromEntries(tls), ...(rejectUnauthorized === false && { rejectUnauthorized }) };
       const agent = isPlain ? new PlainAgent({ keepAlive: true }) : new Agent({ keepAlive: true, ...security });
@@ -141,11 +159,23 @@ function readKubeConfig(path: string | undefined): KubeConfig {
   }
   try {
     config.loadFromFile(file);
+    takeTokenFiles(config, file);
     if (!URL.canParse(config.getCurrentCluster()?.server ?? "")) throw new Error("its context names no server");
   } catch (error) {
     throw new ConfigurationError(`Cannot use the kubeconfig ${file}: ${(error as Error).message}`);
   }
   return config;
+}
+
+/** The key `tokenFile` of a user, as kubectl takes it: client-node knows one of another name, and reads it only once. */
+function takeTokenFiles(config: KubeConfig, file: string): void {
+  const { users } = parse(readFileSync(file, "utf8")) as { users?: { name: string; user?: { tokenFile?: string } }[] };
+  const tokenFileOf = (name: string) => users?.find((its) => its.name === name)?.user?.tokenFile;
+  config.users = config.users.map((user) => {
+    const tokenFile = tokenFileOf(user.name);
+    if (!tokenFile) return user;
+    return { ...user, authProvider: { name: "tokenFile", config: { tokenFile: resolve(dirname(file), tokenFile) } } };
+  });
 }
 
 async function refusalOf(response: IncomingMessage, status: number): Promise<ApiError> {

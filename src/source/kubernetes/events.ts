@@ -6,6 +6,8 @@ import type { ApiError, Connection } from "./connection.ts";
 
 /** At least so far apart are two Events of one node, ms: a cluster full of poison is no reason to flood the API. */
 const PAUSE = 1_000;
+/** More than so many wait for their turn at no time; the log has them all. */
+const MOST = 100;
 /** The API forgets an Event after an hour (--event-ttl): what holds on is told no oftener than that. */
 const TTL = 3_600_000;
 
@@ -49,7 +51,7 @@ export class Events {
     const news = reports.filter((report) => !this.#told.has(idOf(report)));
     for (const report of news) {
       this.#told.set(idOf(report), now);
-      this.#waiting.set(idOf(report), report);
+      if (this.#waiting.size < MOST) this.#waiting.set(idOf(report), report);
     }
     // What does not hold any more before its turn came is not worth telling.
     const current = new Set(reports.map(idOf));

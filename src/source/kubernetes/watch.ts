@@ -28,7 +28,10 @@ export interface Handler {
 
 /** All in ms. */
 export interface Timing {
-  /** A watch in which nothing is heard for so long is taken for dead: bookmarks come once a minute. */
+  /**
+   * A watch in which nothing is heard for so long is begun anew from where it was. Bookmarks come once a minute, but not
+   * of a resource that has not changed since the API server started: so that is no news.
+   */
   stall: number;
   /** The same while a watch sends what there is. */
   stallListing: number;
@@ -38,7 +41,7 @@ export interface Timing {
   steady: number;
 }
 
-export const TIMING: Timing = { stall: 150_000, stallListing: 30_000, retry: [100, 10_000], steady: 10_000 };
+export const TIMING: Timing = { stall: 90_000, stallListing: 30_000, retry: [100, 10_000], steady: 10_000 };
 
 export interface FollowOptions {
   connection: Connection;
@@ -56,6 +59,8 @@ const MAX_LINE = 32 * 2 ** 20;
 /** HTTP statuses of which the version is to blame: gone, malformed, later than any (an etcd put back from a backup). */
 const GONE = 410;
 const BAD_VERSION = [GONE, 400, 504];
+/** For how long TCP has probed a connection in vain when it gives up, ms: it does so ten times, once a second. */
+const UNANSWERED = 10_000;
 /** Those that say nothing about whether the server has WatchList. */
 const NOT_WATCH_LIST = [GONE, 401, 403, 404, 429, 503];
 
@@ -131,8 +136,11 @@ class Follower {
       await this.#watch();
       this.#handler.onConnection(this.#options.now());
     } catch (error) {
-      this.#handler.onConnection(isTimeout(error as Error) ? this.#lastHeard : this.#options.now());
       const wasListing = this.#version === undefined;
+      const now = this.#options.now();
+      const isDead = (error as NodeJS.ErrnoException).code === "ETIMEDOUT";
+      this.#handler.onConnection(isDead ? Math.max(this.#lastHeard, now - UNANSWERED) : now);
+      if (error instanceof StallError && !wasListing) return;
       if (isOfVersion(error as Error)) this.#version = undefined;
       if (!wasListing || !this.#hasWatchList || !isOfWatchList(error as Error)) throw error;
       this.#hasWatchList = false;
@@ -243,6 +251,12 @@ class Follower {
         yield chunk;
         wait(); // after what was heard has been taken, for that may change how long to wait
       }
+    } catch (error) {
+      if (error instanceof BreakError) throw error;
+      // What Node says of the answer is "aborted"; why stands with the socket.
+      const { message, code } = (response.socket?.errored ?? error) as NodeJS.ErrnoException;
+      const why = message === "aborted" ? "the server has closed it" : message;
+      throw Object.assign(new Error(`The connection to the API is lost: ${why}`), { code });
     } finally {
       clearTimeout(timer);
       response.destroy(); // a watch that is left is not to be read to its end
@@ -257,9 +271,6 @@ const isOfVersion = (error: Error) =>
 
 const isOfWatchList = (error: Error) =>
   error instanceof StallError || (error instanceof ApiError && !NOT_WATCH_LIST.includes(error.status));
-
-const isTimeout = (error: Error) =>
-  error instanceof StallError || (error as NodeJS.ErrnoException).code === "ETIMEDOUT";
 
 function parse<T>(bytes: Buffer): T {
   try {
