@@ -4,16 +4,19 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Display } from "../test/lab/display.ts";
+import { comeback, death, upgrade } from "../test/lab/hand-over.ts";
 import { Lab, LEADER } from "../test/lab/lab.ts";
 import { Namespaces } from "../test/lab/namespaces.ts";
 import { replay } from "../test/lab/replay.ts";
 import { render, renderRow, type Scene, tableHeading } from "../test/lab/screen.ts";
 import { BEHAVIOURS, H3C, OUTAGE } from "../test/lab/settings.ts";
-import { VIPS } from "../test/lab/topology.ts";
+import { VIP_RANGES, VIPS } from "../test/lab/topology.ts";
+import { Trio } from "../test/lab/trio.ts";
 import { brokenPromises, type Row } from "../test/lab/verdict.ts";
 
 const HELP = `npm start: brings up three nodes, a client and a simulated gateway switch in network namespaces, twice;
-one with isat, one with OpenELB v0.4.4's way of answering. Replays the outage, then every behaviour of the switch.
+one with isat, one with OpenELB v0.4.4's way of answering. Replays the outage, then every behaviour of the switch; then a
+node dies, comes back, and a speaker is upgraded, under a client that asks for every VIP each 10 ms.
 Needs root. Ends by itself in less than 90 s, with status 0 only if all went as promised.
 
   npm start                 plays, and removes everything
@@ -52,7 +55,8 @@ async function play(keep: boolean): Promise<number> {
   const outage = await showOutage(labs);
   const broken = await askFromClient(isat);
   const rows = await fillTable(labs, outage);
-  broken.push(...brokenPromises(rows), ...isat.witness.broken, ...troubles);
+  broken.push(...brokenPromises(rows), ...isat.witness.broken);
+  broken.push(...(await showHandOver(namespaces)), ...troubles);
 
   display.print();
   const { claims, answers } = isat.witness;
@@ -102,6 +106,23 @@ async function fillTable(labs: Labs, outage: Row): Promise<Row[]> {
     rows.push(row);
   }
   return rows;
+}
+
+/** Three more nodes, on a bridge of the kernel: what happens when one dies, and when one is upgraded. */
+async function showHandOver(namespaces: Namespaces): Promise<string[]> {
+  display.print();
+  display.draw([" Three more nodes, on a bridge of the kernel ..."]);
+  await using trio = new Trio(namespaces, "c", { vips: VIP_RANGES });
+  await trio.start();
+  const broken: string[] = [];
+  for (const play of [death, comeback, upgrade]) {
+    stop.signal.throwIfAborted();
+    display.draw([` ${play.name} ...`]);
+    const act = await play(trio);
+    display.settle(act.lines);
+    broken.push(...act.broken);
+  }
+  return broken;
 }
 
 function wireVerdict({ witness }: Lab): string {

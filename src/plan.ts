@@ -2,7 +2,14 @@ import type { Config } from "./config.ts";
 import { MAX_INTERFACES } from "./core/abi.ts";
 import { formatAddress } from "./core/address.ts";
 import type { Demand, VipRange } from "./core/demand.ts";
-import { type AnnouncingInterface, type Entries, entriesOf, matches, type View } from "./core/ownership.ts";
+import {
+  type AnnouncingInterface,
+  type Entries,
+  type EntryKey,
+  electAll,
+  matches,
+  type View,
+} from "./core/ownership.ts";
 import { type Link, type Links, refusal } from "./link/links.ts";
 
 /** A configuration that says where to announce. */
@@ -24,6 +31,8 @@ export interface Plan {
   links: Link[];
   view: View;
   entries: Entries;
+  /** The entries that may differ from those of the plan before; undefined: all. */
+  changed: ReadonlySet<EntryKey> | undefined;
   /** What is allowed, and probably not meant. */
   warnings: string[];
 }
@@ -121,5 +130,5 @@ export function makePlan(
     interfaces: chosen.map((link) => ({ ifindex: link.ifindex, name: link.name, ...candidates(link) })),
   };
   const warnings = [...problems, ...own, ...outside(demand, chosen)];
-  return { config, demand, links: chosen, view, entries: entriesOf(view, before), warnings };
+  return { config, demand, links: chosen, view, ...electAll(view, before), warnings };
 }

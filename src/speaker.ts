@@ -5,7 +5,7 @@ import type { Demand } from "./core/demand.ts";
 import { difference, type Held, LEAVE, NOT_HELD } from "./core/difference.ts";
 import { bid, bidNumber } from "./core/election.ts";
 import { formatMac } from "./core/frame.ts";
-import { addressOf, bidText, type EntryKey, entryKey, ifindexOf, matches } from "./core/ownership.ts";
+import { addressOf, type EntryKey, entryKey, ifindexOf, matches } from "./core/ownership.ts";
 import { nodeId } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
@@ -105,7 +105,8 @@ export class Speaker implements Disposable {
     this.#plan = { ...this.#plan, links: [] };
     if (config.membership.kind === "wire") this.#company = this.#meet(config, keys, stack);
     try {
-      this.#commit(this.#draft(resolved, demand, "strict"), "strict");
+      // All of it: what an earlier speaker left may be wanted no more.
+      this.#commit({ ...this.#draft(resolved, demand, "strict"), changed: undefined }, "strict");
       this.#kernel.settle(
         this.#plan.links.map(({ ifindex }) => ifindex),
         this.#points,
@@ -225,7 +226,7 @@ export class Speaker implements Disposable {
     try {
       this.#commit(this.#draft({ ...next, interfaces }, demand, "strict"), "strict");
     } catch (error) {
-      this.#commit(before, "lenient"); // undoes what was done of it until it failed
+      this.#commit({ ...before, changed: undefined }, "lenient"); // undoes what was done of it until it failed
       throw error;
     }
   }
@@ -396,17 +397,13 @@ export class Speaker implements Disposable {
   /** The bid with which this node owns an entry. Without peers nobody asks for it. */
   #bid(key: EntryKey): bigint {
     if (!this.#company) return 0n;
+    const { config, demand } = this.#plan;
+    if (this.#bidTexts?.demand !== demand) this.#bidTexts = { demand, of: bidTexts(demand) };
     const address = addressOf(key);
-    const range = this.#rangeOf(address);
-    return bidNumber(bid(this.#plan.config.node, range ? bidText(range, address) : formatAddress(address)));
+    return bidNumber(bid(config.node, this.#bidTexts.of.get(address) ?? formatAddress(address)));
   }
 
-  /** Only ranges that bid as something else than their addresses matter, and they are single addresses. */
-  #rangeOf(address: Address) {
-    return this.#plan.demand.vips.find(
-      ({ first, last, bidAs }) => bidAs !== undefined && first <= address && address <= last,
-    );
-  }
+  #bidTexts: { demand: Demand; of: ReadonlyMap<Address, string> } | undefined;
 
   /** One round of the loop: what fails is said, and tried again by the next. */
   #round(body: () => void): void {
@@ -450,7 +447,9 @@ export class Speaker implements Disposable {
     const actual = this.#table.entries;
     this.#table.rename(namesOf(plan.links));
     this.#plan = { ...this.#plan, config: plan.config, demand: plan.demand };
+    const unsettled = this.#table.takeUnsettled();
     const { set, claim, remove } = difference(plan.entries, actual, {
+      only: plan.changed && new Set([...plan.changed, ...unsettled]),
       now: bootTime(),
       mustAsk: (ifindex) => (this.#company?.wire.alive(ifindex).length ?? 0) > 0,
       bid: (key) => this.#bid(key),
@@ -494,7 +493,10 @@ export class Speaker implements Disposable {
     this.#company?.claims.want(claim);
     this.#announcer.run();
     clearTimeout(this.#leaving);
-    const isLeaving = [...actual.values()].some(({ state }) => state === vipState.LEAVING);
+    const isPassing = (state: number | undefined) => state === vipState.LEAVING || state === vipState.CLAIMING;
+    const touched = [...unsettled, ...set.map(([key]) => key)];
+    this.#table.keepUnsettled([...claim, ...touched.filter((key) => isPassing(actual.get(key)?.state))]);
+    const isLeaving = touched.some((key) => actual.get(key)?.state === vipState.LEAVING);
     if (isLeaving) this.#leaving = setTimeout(() => this.#round(() => this.#replan()), Number(LEAVE) / NANOSECONDS);
   }
 
@@ -685,6 +687,16 @@ export class Speaker implements Disposable {
     this.#links[Symbol.dispose]();
     this.#kernel[Symbol.dispose]();
   }
+}
+
+/** What is hashed for the addresses that do not bid as themselves. */
+function bidTexts({ vips }: Demand): Map<Address, string> {
+  const texts = new Map<Address, string>();
+  for (const { first, last, bidAs } of vips) {
+    if (bidAs === undefined) continue;
+    for (let address = first; address <= last; address++) texts.set(address, bidAs);
+  }
+  return texts;
 }
 
 /** The first of the VIPs, and how many others. */

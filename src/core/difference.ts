@@ -32,16 +32,25 @@ export interface DifferenceOptions {
   mustAsk(ifindex: number): boolean;
   /** The bid that an entry is owned by. */
   bid(key: EntryKey): bigint;
+  /** The entries that are looked at; undefined: all. */
+  only?: Iterable<EntryKey> | undefined;
 }
 
 export function difference(
   wanted: Entries,
   actual: ReadonlyMap<EntryKey, Held>,
-  { now, mustAsk, bid }: DifferenceOptions,
+  { now, mustAsk, bid, only }: DifferenceOptions,
 ): Difference {
   const set: [EntryKey, Held][] = [];
   const claim: EntryKey[] = [];
-  for (const [key, wish] of wanted) {
+  const remove: EntryKey[] = [];
+  if (!only) for (const key of actual.keys()) if (!wanted.has(key)) remove.push(key);
+  for (const key of only ?? wanted.keys()) {
+    const wish = wanted.get(key);
+    if (wish === undefined) {
+      if (actual.has(key)) remove.push(key);
+      continue;
+    }
     const before = actual.get(key);
     let next = before ?? NOT_HELD;
     const { state } = next;
@@ -68,5 +77,5 @@ export function difference(
     }
     if (next !== before) set.push([key, next]);
   }
-  return { set, claim, remove: [...actual.keys()].filter((key) => !wanted.has(key)) };
+  return { set, claim, remove };
 }

@@ -268,7 +268,7 @@ const lists = new Map<string, readonly string[]>();
 
 /** One list for all that are alike: a cluster of three nodes has eight of them, and endpoints by the ten thousand. */
 function shared(names: readonly string[]): readonly string[] {
-  const id = names.join();
+  const id = JSON.stringify(names);
   const known = lists.get(id);
   if (known) return known;
   if (lists.size > 1000) lists.clear(); // so many come of big clusters only, where few are alike

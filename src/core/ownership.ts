@@ -61,32 +61,91 @@ const announces = ({ interfaces }: VipRange, name: string) => !interfaces || mat
 /** The text that is hashed with each node's name for the VIP. */
 export const bidText = (range: VipRange, address: Address): string => range.bidAs ?? formatAddress(address);
 
+/** Who owns what, and what of it is not as it was. */
+export interface Election {
+  entries: Entries;
+  /** The entries that came, went or are another's now; undefined: all may be. */
+  changed: ReadonlySet<EntryKey> | undefined;
+}
+
 /**
  * The entries of this node: every VIP on every interface that announces it, and whose it is to be.
  * @param before the view and its entries of the last time: what has not changed since is not elected anew
  * @throws Error where they are more than the kernel's map holds.
  */
 export function entriesOf(view: View, before?: { view: View; entries: Entries }): Entries {
+  return electAll(view, before).entries;
+}
+
+/** {@link entriesOf}, and what changed: at 10,000 VIPs of which one changes, what is done for the others is what costs. */
+export function electAll(view: View, before?: { view: View; entries: Entries }): Election {
+  const election = before && areAlike(before.view, view) ? electChanged(view, before) : electAnew(view);
+  if (election.entries.size <= MAX_VIPS) return election;
+  throw tooMany(election.entries.size);
+}
+
+function tooMany(size: number): Error {
+  return new Error(
+    `Cannot hold ${size} or more entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`,
+  );
+}
+
+function electAnew(view: View): Election {
   const entries = new Map<EntryKey, Wish>();
-  const known = before && knownRanges(before.view, view);
-  for (const range of view.vips) {
-    for (const { ifindex, name, candidates, held } of view.interfaces) {
-      if (!announces(range, name)) continue;
-      const size = entries.size + range.last - range.first + 1;
-      if (size > MAX_VIPS) {
-        throw new Error(
-          `Cannot hold ${size} or more entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`,
-        );
-      }
-      const old = known?.has(`${ifindex} ${describe(range)}`) ? before!.entries : undefined;
-      const standing = candidates && eligible(candidates, range);
-      for (let address = range.first; address <= range.last; address++) {
+  for (const range of view.vips) elect1(view, range, entries);
+  return { entries, changed: undefined };
+}
+
+/** Puts the range's entries in. */
+function elect1({ self, interfaces }: View, range: VipRange, entries: Map<EntryKey, Wish>): void {
+  for (const { ifindex, name, candidates, held } of interfaces) {
+    if (!announces(range, name)) continue;
+    const size = entries.size + range.last - range.first + 1;
+    if (size > MAX_VIPS) throw tooMany(size);
+    const standing = candidates && eligible(candidates, range);
+    for (let address = range.first; address <= range.last; address++) {
+      entries.set(entryKey(ifindex, address), wish(standing, held, range, address, self));
+    }
+  }
+}
+
+/** Whether the same nodes stand on the same interfaces. */
+function areAlike(before: View, now: View): boolean {
+  const describe = ({ ifindex, name, candidates, held }: AnnouncingInterface) =>
+    `${ifindex} ${name} ${candidates?.join() ?? "?"} ${held.join()}`;
+  return before.self === now.self && before.interfaces.map(describe).join() === now.interfaces.map(describe).join();
+}
+
+/** Of the ranges only those that are not as before: a source gives those that are as the same objects, or a file anew. */
+function electChanged(view: View, before: { view: View; entries: Entries }): Election {
+  const old = new Set(before.view.vips);
+  const now = new Set(view.vips);
+  let added = view.vips.filter((range) => !old.has(range));
+  let gone = before.view.vips.filter((range) => !now.has(range));
+  const known = new Set(gone.map(describe));
+  const same = new Set(added.map(describe).filter((text) => known.has(text)));
+  [added, gone] = [added, gone].map((ranges) => ranges.filter((range) => !same.has(describe(range)))) as [
+    VipRange[],
+    VipRange[],
+  ];
+  if (added.length + gone.length === 0) return { entries: before.entries, changed: new Set() };
+  const entries = new Map(before.entries);
+  const changed = new Set<EntryKey>();
+  for (const { first, last } of gone) {
+    for (const { ifindex } of view.interfaces) {
+      for (let address = first; address <= last; address++) {
         const key = entryKey(ifindex, address);
-        entries.set(key, old?.get(key) ?? wish(standing, held, range, address, view.self));
+        if (entries.delete(key)) changed.add(key);
       }
     }
   }
-  return entries;
+  const fresh = new Map<EntryKey, Wish>();
+  for (const range of added) elect1(view, range, fresh);
+  for (const [key, its] of fresh) {
+    entries.set(key, its);
+    changed.add(key);
+  }
+  return { entries, changed };
 }
 
 function wish(
@@ -105,18 +164,6 @@ function wish(
 
 const describe = ({ first, last, nodes, bidAs, interfaces }: VipRange) =>
   `${first}-${last} ${nodes?.join() ?? "*"} ${bidAs ?? ""} ${interfaces?.join() ?? "*"}`;
-
-/** The ranges that were elected among the same candidates before, by interface. */
-function knownRanges(before: View, now: View): Set<string> {
-  const known = new Set<string>();
-  if (before.self !== now.self) return known;
-  for (const { ifindex, name, candidates, held } of now.interfaces) {
-    const old = before.interfaces.find((each) => each.ifindex === ifindex && each.name === name);
-    if (!old || old.candidates?.join() !== candidates?.join() || old.held.join() !== held.join()) continue;
-    for (const range of before.vips) if (announces(range, name)) known.add(`${ifindex} ${describe(range)}`);
-  }
-  return known;
-}
 
 /** One node's standing for one VIP on one interface. */
 export interface Standing {

@@ -74,9 +74,21 @@ export class KernelMap<K, V> implements Disposable {
 
   /** Deletes many entries; one that is not there is no error. */
   deleteMany(keys: readonly K[]): void {
-    for (const key of keys) {
-      const result = libbpf.bpf_map_delete_elem(this.fd.number, this.#key.encode(key));
-      if (result !== -errno.ENOENT) check(`Cannot delete from map ${this.#name}`, result);
+    for (let from = 0; from < keys.length; ) {
+      const part = keys.slice(from, from + BATCH);
+      const bytes = new Uint8Array(part.length * this.#key.size);
+      part.forEach((key, i) => {
+        bytes.set(this.#key.encode(key), i * this.#key.size);
+      });
+      const count = Uint32Array.of(part.length);
+      const { number } = this.fd;
+      const result = libbpf.bpf_map_delete_batch(number, bytes, new Uint8Array(count.buffer), batchOptions);
+      // It ends at the first that is not there, and says how many it had deleted by then.
+      if (result === -errno.ENOENT) from += count[0]! + 1;
+      else {
+        check(`Cannot delete from map ${this.#name}`, result);
+        from += part.length;
+      }
     }
   }
 

@@ -87,6 +87,8 @@ export class VipTable {
   readonly #actual: Map<EntryKey, Held>;
   /** The interfaces' names as they stand in the entries. */
   #names: ReadonlyMap<number, string>;
+  /** Entries that were written since, or are on their way to something else: to be looked at again. */
+  #unsettled = new Set<EntryKey>();
   #parts: Iterator<Batch> | undefined;
   #seen = 0;
 
@@ -100,6 +102,18 @@ export class VipTable {
 
   get entries(): ReadonlyMap<EntryKey, Held> {
     return this.#actual;
+  }
+
+  /** Entries that were written since the last call, and those that were kept. */
+  takeUnsettled(): ReadonlySet<EntryKey> {
+    const taken = this.#unsettled;
+    this.#unsettled = new Set();
+    return taken;
+  }
+
+  /** These are not as they are to be: they are among the next {@link takeUnsettled}. */
+  keepUnsettled(keys: Iterable<EntryKey>): void {
+    for (const key of keys) this.#unsettled.add(key);
   }
 
   /** Those that the kernel has given away since they were claimed. Reads all of a map: call it when there is reason to. */
@@ -136,7 +150,10 @@ export class VipTable {
       values.setBigUint64(valueAt + UNTIL, untilNs, true);
       values.setBigUint64(valueAt + BID, bid, true);
     });
-    for (const [key, held] of set) this.#actual.set(key, held);
+    for (const [key, held] of set) {
+      this.#actual.set(key, held);
+      this.#unsettled.add(key);
+    }
     this.#parts = undefined;
   }
 
@@ -147,7 +164,10 @@ export class VipTable {
   remove(keys: readonly EntryKey[]): void {
     this.#maps.vips.deleteMany(keys.map(mapKey));
     this.#maps.answers.deleteMany(keys.map(mapKey));
-    for (const key of keys) this.#actual.delete(key);
+    for (const key of keys) {
+      this.#actual.delete(key);
+      this.#unsettled.delete(key);
+    }
     this.#parts = undefined;
   }
 

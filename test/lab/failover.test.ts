@@ -502,7 +502,7 @@ class Stranger implements Disposable {
   }
 
   /** Probes; with a version and a highest version of its own. */
-  probe({ version = 1, speaks = 1, destination = BROADCAST, to = 0n, stamp = 0n, nonce = 1n }): void {
+  probe({ version = 1, speaks = 1, destination = BROADCAST as Uint8Array, to = 0n, stamp = 0n, nonce = 1n }): void {
     const header = { type: wireType.WIRE_PROBE, version, speaks, destination, to, stamp, nonce, state: nodeState.LIVE };
     const who = { source: parseMac(CLIENT.mac), node: this.#node, instance: this.#instance, name: "n9" };
     this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));

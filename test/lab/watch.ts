@@ -23,7 +23,12 @@ export interface Seen {
   answerers: { mac: string; at: number }[];
   /** The first announcement by each MAC. */
   announced: { mac: string; at: number }[];
+  /** Who answered in each {@link BUCKET} ms from the beginning: the last digit of the MAC; `.` nobody; `X` two. */
+  timeline: string;
 }
+
+/** ms */
+export const BUCKET = 50;
 
 export interface Report {
   vips: Seen[];

@@ -19,7 +19,7 @@ import {
 } from "../../src/core/frame.ts";
 import { PacketPort } from "./packet-port.ts";
 import { CLIENT } from "./topology.ts";
-import type { Seen } from "./watch.ts";
+import { BUCKET, type Seen } from "./watch.ts";
 
 const [interval, ...vips] = process.argv.slice(2);
 /** The senders' addresses, one a request, over and over: nobody's, and outside of what is announced. */
@@ -46,11 +46,13 @@ const seen: Seen[] = vips.map((vip) => ({
   back: undefined,
   answerers: [],
   announced: [],
+  timeline: "",
 }));
 /** When each was last answered, ms, and whether a request since was not. */
 const last = vips.map(() => ({ answered: undefined as number | undefined, isMute: false }));
 const open = new Map<number, Request>();
 let next = 0;
+const began = performance.now();
 const now = () => performance.timeOrigin + performance.now();
 
 function ask(vip: number): void {
@@ -81,6 +83,17 @@ function hear(): void {
   }
 }
 
+/** Of the requests in one bucket the one that went worst shows. */
+function mark(its: Seen, at: number, macs: readonly string[]): void {
+  const bucket = Math.floor((at - performance.timeOrigin - began) / BUCKET);
+  const [mac] = macs;
+  const sign = mac === undefined ? "." : new Set(macs).size > 1 ? "X" : mac.at(-1)!;
+  const before = its.timeline[bucket];
+  const rank = (text: string | undefined) => ["X", "."].indexOf(text ?? "") >>> 0;
+  const worse = before !== undefined && rank(before) <= rank(sign) ? before : sign;
+  its.timeline = its.timeline.slice(0, bucket).padEnd(bucket, " ") + worse;
+}
+
 /** Judges the requests whose time is over, in the order in which they were sent. */
 function judge(until: number): void {
   for (const [sender, { vip, at, macs }] of open) {
@@ -89,6 +102,7 @@ function judge(until: number): void {
     const its = seen[vip]!;
     const before = last[vip]!;
     its.asked += 1;
+    mark(its, at, macs);
     if (new Set(macs).size > 1) {
       its.doubled += 1;
       its.doubledAt = at;
@@ -108,7 +122,6 @@ function judge(until: number): void {
 }
 
 /** Asks spread over the interval, so that no burst of requests makes the answers late. */
-const began = performance.now();
 let asked = 0;
 const timer = setInterval(() => {
   const due = Math.min(((performance.now() - began) / Number(interval)) * vips.length, asked + vips.length);

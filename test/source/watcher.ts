@@ -15,8 +15,6 @@ watchKubernetes(
     nodeSelector: undefined,
     serviceSelector: undefined,
     ignoreExcludeLabel: false,
-    nodes: [],
-    vips: [],
   },
   {
     node: "n1",
