@@ -1,14 +1,15 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { answers, interfaceEntry, verdicts, vip, vipState } from "../src/core/abi.ts";
+import { answers, interfaceEntry, nodeState, verdicts, vip, vipState, wireType } from "../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
 import { announcement, parseMac } from "../src/core/frame.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { bootTime, errno } from "../src/ffi/libc.ts";
 import { check, type Fd, libbpf } from "../src/kernel/libbpf.ts";
 import { type LoadedObject, loadObject } from "../src/kernel/object.ts";
-import { NODE_INTERFACE, NODE_IP, NODE_MAC, otherBytes, vipBytes, whoHas } from "./addresses.ts";
+import { speak } from "../test/bpf/speech.ts";
+import { CLIENT_MAC, NODE_INTERFACE, NODE_IP, NODE_MAC, otherBytes, vipBytes, whoHas } from "./addresses.ts";
 import type { Figure } from "./figure.ts";
 import { interleave, type Section } from "./section.ts";
 import { differences } from "./statistics.ts";
@@ -18,6 +19,10 @@ const BUILD = fileURLToPath(new URL("../scripts/build-bpf", import.meta.url));
 /** Without a context, a test run happens on `lo`, which has this number everywhere. */
 const IFINDEX = 1;
 const VIPS = 1000;
+/** Of the wire between nodes: a key, and what an echo has to give back. */
+const KEY = { k0: 1n, k1: 2n, id: 1 };
+const INSTANCE = 3n;
+const NONCE = 4n;
 const HOUR = 3_600_000_000_000n;
 
 interface Job {
@@ -69,6 +74,8 @@ function fillMaps({ maps }: LoadedObject): void {
       mac_text: NODE_MAC,
       mac: parseMac(NODE_MAC),
       address: addressBytes(parseAddress(NODE_IP)),
+      instance: INSTANCE,
+      hello_nonce: NONCE,
       tick_ns: bootTime(),
       live_ns: HOUR,
       hold_ns: HOUR,
@@ -77,6 +84,7 @@ function fillMaps({ maps }: LoadedObject): void {
     }),
   );
   maps.verdicts.set(IFINDEX, verdicts.of({ interface: NODE_INTERFACE }));
+  maps.keys.set(0, KEY);
   const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: vipBytes(place), ifindex: IFINDEX }));
   for (const key of keys) {
     maps.answers.set(key, answers.of({}));
@@ -85,9 +93,24 @@ function fillMaps({ maps }: LoadedObject): void {
 }
 
 function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench_xdp_pass: Fd }): Job[] {
-  const counter = (name: "answered" | "not_managed" | "egress_claimed") => () => maps.verdicts.get(IFINDEX)![name];
+  const counter = (name: "answered" | "not_managed" | "egress_claimed" | "wire_refused" | "wire_taken") => () =>
+    maps.verdicts.get(IFINDEX)![name];
   const ip = whoHas(vipBytes(0));
   ip.set([0x08, 0x00], 12); // IPv4's EtherType; no program of isat's looks further
+  const echo = speak(
+    {
+      destination: parseMac(NODE_MAC),
+      source: parseMac(CLIENT_MAC),
+      type: wireType.WIRE_ECHO,
+      state: nodeState.LIVE,
+      node: 5n,
+      to: INSTANCE,
+      nonce: NONCE,
+      name: "peer",
+    },
+    KEY,
+  );
+  const forged = echo.with(-1, echo.at(-1)! ^ 1);
   const claim = announcement(parseMac(NODE_MAC), vipBytes(0));
   const hooks = [
     ["tc, tcx", programs.isat_ingress, bench.bench_pass],
@@ -109,6 +132,8 @@ function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench
         values: [],
       },
       { ...ours, what: "an answer", frame: whoHas(vipBytes(0)), limit: 150, counted: counter("answered"), values: [] },
+      { ...ours, what: "between nodes: a forged frame", frame: forged, counted: counter("wire_refused"), values: [] },
+      { ...ours, what: "between nodes: an echo", frame: echo, counted: counter("wire_taken"), values: [] },
     );
   }
   const guard = { subject: "tc, tcx", program: programs.isat_egress, empty: jobs[0]! };

@@ -21,7 +21,9 @@
 #include <linux/types.h>
 
 /* The pin folder is v<ISAT_LAYOUT>. Raise it with every change of what is below:
- * the kernel accepts a map whose fields were reordered if the size is the same. */
+ * the kernel accepts a map whose fields were reordered if the size is the same.
+ * What tells who owns what stays where it is in every layout, so that the next one
+ * can take it over: vip_key, vip.state, vip.claim_ns and answers.yielded_ns. */
 #define ISAT_LAYOUT 2
 
 #define ISAT_MAX_VIPS 65536 /* entries: VIPs x announcing interfaces */

@@ -11,7 +11,6 @@
 #include "wire.h"
 
 #define PAIR 16
-#define MOST_PAIRS ((WIRE_MOST - WIRE_TAG) / PAIR)
 
 struct siphash {
 	__u64 v0, v1, v2, v3;
@@ -44,21 +43,26 @@ static __always_inline void sip_word(struct siphash *s, __u64 word)
 	s->v0 ^= word;
 }
 
-/* Apart, so that what calls it 70 times stays small. */
-static __noinline void sip_pair(struct siphash *s, __u64 first, __u64 second)
+static __always_inline void sip_pair(struct siphash *s, const __u64 pair[2])
+{
+	sip_word(s, pair[0]);
+	sip_word(s, pair[1]);
+}
+
+/* Apart, so that what calls it 64 times stays small. */
+static __noinline void sip_claim(struct siphash *s, __u64 first, __u64 second)
 {
 	struct siphash now = *s;
 
-	sip_word(&now, first);
-	sip_word(&now, second);
+	sip_pair(&now, (__u64[]){ first, second });
 	*s = now;
 }
 
 /*
- * Of `pairs` pairs of words from `at` on; the caller has made sure that they are there.
- * Unrolled: without CAP_PERFMON the verifier follows a loop that moves a packet pointer to where it would never come.
+ * Of a frame's header, which the caller has made sure is there, and of its claims. Unrolled: without CAP_PERFMON the
+ * verifier follows a loop that moves a packet pointer to where it would never come.
  */
-static __always_inline __u64 siphash(const void *at, const void *end, __u64 k0, __u64 k1, __u32 pairs)
+static __always_inline __u64 siphash(const struct wire *frame, const void *end, __u64 k0, __u64 k1, __u32 count)
 {
 	struct siphash s = {
 		k0 ^ 0x736f6d6570736575,
@@ -66,19 +70,32 @@ static __always_inline __u64 siphash(const void *at, const void *end, __u64 k0, 
 		k0 ^ 0x6c7967656e657261,
 		k1 ^ 0x7465646279746573,
 	};
+	const void *at = frame;
 	__u32 i;
 
+	if (at + sizeof(*frame) > end)
+		return 0;
 #pragma unroll
-	for (i = 0; i < MOST_PAIRS; i++) {
-		if (i >= pairs || at + PAIR > end) {
-			barrier(); /* without it, the compiler makes the two ends one, and cannot unroll */
-			break;
-		}
-		sip_pair(&s, *(const __u64 *)at, *(const __u64 *)(at + 8));
+	for (i = 0; i < sizeof(*frame) / PAIR; i++) {
+		sip_pair(&s, at);
 		at += PAIR;
 	}
+	if (count > 0) {
+		struct siphash more = s;
+
+#pragma unroll
+		for (i = 0; i < WIRE_MAX_CLAIMS; i++) {
+			if (i >= count || at + PAIR > end) {
+				barrier(); /* without it, the compiler makes the two ends one, and cannot unroll */
+				break;
+			}
+			sip_claim(&more, *(const __u64 *)at, *(const __u64 *)(at + 8));
+			at += PAIR;
+		}
+		s = more;
+	}
 	/* The last word ends in the length's lowest byte; before that there is nothing left over. */
-	sip_word(&s, (__u64)(PAIR * pairs & 255) << 56);
+	sip_word(&s, (__u64)((sizeof(*frame) + PAIR * count) & 255) << 56);
 	s.v2 ^= 255;
 	sip_round(&s);
 	sip_round(&s);

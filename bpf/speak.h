@@ -24,12 +24,6 @@ enum action {
 	TURN, /* turned round and sent back */
 };
 
-/* The pairs of words before the tag. */
-static __always_inline __u32 pairs_of(const struct wire *frame)
-{
-	return sizeof(struct wire) / PAIR + frame->count;
-}
-
 /* The key that signs; without it this node does not speak, and passes every frame unread. */
 static __always_inline const struct wire_key *signing_key(void)
 {

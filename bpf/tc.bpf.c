@@ -7,9 +7,9 @@
 #define NEXT (-1)
 #define DROP 2
 
-__weak __noinline __u64 hash_tc(struct __sk_buff *skb, __u64 k0, __u64 k1, __u32 pairs)
+__weak __noinline __u64 hash_tc(struct __sk_buff *skb, __u64 k0, __u64 k1, __u32 count)
 {
-	return siphash((void *)(long)skb->data, (void *)(long)skb->data_end, k0, k1, pairs);
+	return siphash((void *)(long)skb->data, (void *)(long)skb->data_end, k0, k1, count);
 }
 
 /* Decides a claim's VIPs, and writes the verdicts beside them. */
@@ -41,7 +41,7 @@ __weak __noinline int is_authentic_tc(struct __sk_buff *skb)
 	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
 		return false;
 	key = key_of(frame->key_id);
-	return key && hash_tc(skb, key->k0, key->k1, pairs_of(frame)) == tag;
+	return key && hash_tc(skb, key->k0, key->k1, frame->count) == tag;
 }
 
 /* Turns a probe or a claim round, with what this node says to it. */
@@ -49,7 +49,7 @@ __weak __noinline int turn_tc(struct __sk_buff *skb, __u64 now)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	const struct wire_key *key = signing_key();
-	__u32 ifindex = skb->ifindex, pairs;
+	__u32 ifindex = skb->ifindex;
 	struct wire *frame = data, answer;
 	struct interface *interface;
 	__u64 tag;
@@ -57,7 +57,6 @@ __weak __noinline int turn_tc(struct __sk_buff *skb, __u64 now)
 	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
 	if ((void *)(frame + 1) > end || !interface || !key)
 		return -1;
-	pairs = pairs_of(frame);
 	introduce(&answer, frame, interface, frame->type == WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY, now);
 	answer.key_id = key->id;
 	if (is_known(frame, ifindex))
@@ -66,8 +65,8 @@ __weak __noinline int turn_tc(struct __sk_buff *skb, __u64 now)
 		return -1;
 	if (bpf_skb_store_bytes(skb, 0, &answer, sizeof(answer), 0))
 		return -1;
-	tag = hash_tc(skb, key->k0, key->k1, pairs);
-	return bpf_skb_store_bytes(skb, PAIR * pairs, &tag, WIRE_TAG, 0);
+	tag = hash_tc(skb, key->k0, key->k1, answer.count);
+	return bpf_skb_store_bytes(skb, sizeof(answer) + PAIR * answer.count, &tag, WIRE_TAG, 0);
 }
 
 /* A frame of the wire protocol. The parts are global functions: each is verified once, and other frames pay no stack. */

@@ -20,9 +20,9 @@ static __always_inline int trim(struct xdp_md *ctx)
 	return 0;
 }
 
-__weak __noinline __u64 hash_xdp(struct xdp_md *ctx, __u64 k0, __u64 k1, __u32 pairs)
+__weak __noinline __u64 hash_xdp(struct xdp_md *ctx, __u64 k0, __u64 k1, __u32 count)
 {
-	return siphash((void *)(long)ctx->data, (void *)(long)ctx->data_end, k0, k1, pairs);
+	return siphash((void *)(long)ctx->data, (void *)(long)ctx->data_end, k0, k1, count);
 }
 
 /* Decides a claim's VIPs, and writes the verdicts beside them. */
@@ -58,7 +58,7 @@ __weak __noinline int is_authentic_xdp(struct xdp_md *ctx)
 	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
 		return false;
 	key = key_of(frame->key_id);
-	return key && hash_xdp(ctx, key->k0, key->k1, pairs_of(frame)) == tag;
+	return key && hash_xdp(ctx, key->k0, key->k1, frame->count) == tag;
 }
 
 __weak __noinline int write_tag_xdp(struct xdp_md *ctx, __u32 count, __u64 tag)
@@ -91,7 +91,7 @@ __weak __noinline int turn_xdp(struct xdp_md *ctx, __u64 now)
 	if (answer.count > 0 && decide_claims_xdp(ctx, answer.count, now, is_defending(interface, now)))
 		return -1;
 	*frame = answer;
-	return write_tag_xdp(ctx, answer.count, hash_xdp(ctx, key->k0, key->k1, pairs_of(&answer)));
+	return write_tag_xdp(ctx, answer.count, hash_xdp(ctx, key->k0, key->k1, answer.count));
 }
 
 /* A frame of the wire protocol. The parts are global functions: each is verified once, and other frames pay no stack. */

@@ -104,6 +104,8 @@ export class Speaker implements Disposable {
     this.#plan = makePlan(resolved, nothing, this.#devices, UNKNOWN, "lenient");
     this.#plan = { ...this.#plan, links: [] };
     if (config.membership.kind === "wire") this.#company = this.#meet(config, keys, stack);
+    // Another layout's programs answer till the hooks are swapped, and this one's must know by then what they answered.
+    this.#table.takeOver(this.#kernel.formerlyOwned(), bootTime(), (key) => this.#bid(key));
     try {
       // All of it: what an earlier speaker left may be wanted no more.
       this.#commit({ ...this.#draft(resolved, demand, "strict"), changed: undefined }, "strict");
@@ -517,8 +519,8 @@ export class Speaker implements Disposable {
     const pinned = interfaces.get(link.ifindex);
     const known = this.#entries.get(link.ifindex);
     // Till it has joined its peers, this speaker leaves the last one's word and tick as they are: nothing has changed yet.
-    if (!known && this.#company && pinned?.state === nodeState.LIVE && pinned.tick_ns > 0n)
-      this.#adopted.add(link.ifindex);
+    const isServed = pinned ? pinned.state === nodeState.LIVE && pinned.tick_ns > 0n : this.#owns(link.ifindex);
+    if (!known && this.#company && isServed) this.#adopted.add(link.ifindex);
     // The guard gives a request this sender address: one that is a VIP itself would be a claim.
     const own = link.addresses.find(({ address }) => !entries.has(entryKey(link.ifindex, address)));
     const entry: InterfaceEntry = interfaceEntry.of({
@@ -546,6 +548,13 @@ export class Speaker implements Disposable {
     this.#entries.set(link.ifindex, entry);
     interfaces.set(link.ifindex, entry);
     verdicts.add(link.ifindex, { ...NO_VERDICTS, interface: link.name });
+  }
+
+  #owns(ifindex: number): boolean {
+    for (const [key, { state }] of this.#table.entries) {
+      if (state === vipState.OWNED && ifindexOf(key) === ifindex) return true;
+    }
+    return false;
   }
 
   /** What this node says of itself with its next tick. */

@@ -108,6 +108,16 @@ export const ifindexKey: Layout<number> = {
   decode: (raw) => new DataView(raw.buffer, raw.byteOffset).getUint32(0, true),
 };
 
+/** Bytes as they are. */
+export const rawLayout = (size: number): Layout<Uint8Array> => ({
+  name: "bytes",
+  size,
+  fields: new Map(),
+  of: (value) => value as Uint8Array,
+  encode: (value) => value,
+  decode: (raw) => raw.slice(),
+});
+
 export const vipState = { NOT_OWNED: 0, OWNED: 1, CLAIMING: 2, LEAVING: 3 } as const;
 export const nodeState = { UNKNOWN: 0, JOINING: 1, LIVE: 2, HELD: 3, PAST_HOLD: 4, DRAINED: 5 } as const;
 export const wireType = { WIRE_PROBE: 1, WIRE_ECHO: 2, WIRE_CLAIM: 3, WIRE_REPLY: 4, WIRE_NOTICE: 5 } as const;

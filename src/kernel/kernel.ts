@@ -1,10 +1,27 @@
 import { existsSync, readdirSync, readlinkSync, renameSync } from "node:fs";
-import { type InterfaceEntry, LAYOUT, nodeState } from "../core/abi.ts";
+import {
+  answers as answersLayout,
+  type InterfaceEntry,
+  LAYOUT,
+  nodeState,
+  rawLayout,
+  vip,
+  vipState,
+} from "../core/abi.ts";
 import { requireCapabilities } from "./capabilities.ts";
 import { type HookKind, Hooks, hasTcx, type Point, programInfo } from "./hooks.ts";
 import { check, type Fd, getPinned, libbpf } from "./libbpf.ts";
 import { FolderLock } from "./lock.ts";
-import { findObject, type LoadedObject, loadObject, type Maps, type ProgramName, readPinnedMaps } from "./object.ts";
+import { KernelMap } from "./map.ts";
+import {
+  findObject,
+  type LoadedObject,
+  loadObject,
+  type Maps,
+  mapSizes,
+  type ProgramName,
+  readPinnedMaps,
+} from "./object.ts";
 import { makeFolder, removeFolder, removeIfEmpty, requireBpffs, unpin } from "./pins.ts";
 
 /** Inode of this process's network namespace: ifindexes mean something only beside it. */
@@ -127,6 +144,27 @@ export class Kernel implements Disposable {
     }
   }
 
+  /**
+   * What another layout's maps have as owned, by key, and not given away since. Of a layout that knew no claims all counts.
+   * To be asked at the start, before the other layout goes.
+   */
+  formerlyOwned(): Uint8Array[] {
+    return otherLayouts(this.#pinDir).flatMap((folder) => {
+      using vips = getPinned(`${folder}/vips`);
+      using answers = getPinned(`${folder}/answers`);
+      if (!vips || !answers) return [];
+      const CLAIM = vip.fields.get("claim_ns")!.offset;
+      const YIELDED = answersLayout.fields.get("yielded_ns")!.offset;
+      const yields = new Map([...rawMap(answers).entries()].map(([key, value]) => [key.join(), word(value, YIELDED)]));
+      const owned = [...rawMap(vips).entries()].filter(([key, value]) => {
+        const state = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
+        const claim = word(value, CLAIM);
+        return state === vipState.OWNED && (claim === undefined || claim > (yields.get(key.join()) ?? 0n));
+      });
+      return owned.map(([key]) => key);
+    });
+  }
+
   get #programsFolder(): string {
     return `${layoutFolder(this.#pinDir)}/programs`;
   }
@@ -183,6 +221,18 @@ export class Kernel implements Disposable {
     this.#object[Symbol.dispose]();
     this.#lock[Symbol.dispose]();
   }
+}
+
+/** 8 bytes of a value; undefined where it is too short to have them. */
+function word(value: Uint8Array, at: number): bigint | undefined {
+  if (value.length < at + 8) return undefined;
+  return new DataView(value.buffer, value.byteOffset).getBigUint64(at, true);
+}
+
+/** A map of whatever layout, as bytes. */
+function rawMap(fd: Fd): KernelMap<Uint8Array, Uint8Array> {
+  const { keySize, valueSize } = mapSizes(fd);
+  return new KernelMap("of another layout", fd, rawLayout(keySize), rawLayout(valueSize));
 }
 
 function pin(fd: Fd, path: string): void {

@@ -32,15 +32,21 @@ function openMap<Name extends MapName>(name: Name, fd: Fd): Maps[Name] {
   return new KernelMap(name, fd, key as never, value as never) as unknown as Maps[Name];
 }
 
-/** Whether the kernel's map has the sizes that this isat reads and writes: else a read would overrun its buffer. */
-function hasLayout(name: MapName, fd: Fd): boolean {
+/** Bytes of a map's keys and values. */
+export function mapSizes(fd: Fd): { keySize: number; valueSize: number } {
   const info = new Uint32Array(22); // struct bpf_map_info: type, id, key_size, value_size, max_entries, ...
   const size = Uint32Array.of(info.byteLength);
   check(
-    `Cannot read the info of map ${name}`,
+    "Cannot read a map's info",
     libbpf.bpf_obj_get_info_by_fd(fd.number, new Uint8Array(info.buffer), new Uint8Array(size.buffer)),
   );
-  return info[2] === maps[name].key.size && info[3] === maps[name].value.size;
+  return { keySize: info[2]!, valueSize: info[3]! };
+}
+
+/** Whether the kernel's map has the sizes that this isat reads and writes: else a read would overrun its buffer. */
+function hasLayout(name: MapName, fd: Fd): boolean {
+  const { keySize, valueSize } = mapSizes(fd);
+  return keySize === maps[name].key.size && valueSize === maps[name].value.size;
 }
 
 /**

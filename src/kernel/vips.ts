@@ -121,6 +121,15 @@ export class VipTable {
     return yielded(this.#maps, this.#actual);
   }
 
+  /** Takes over what another layout's map had as owned: it is owned from now on, and answered by no other program. */
+  takeOver(keys: readonly Uint8Array[], now: bigint, bid: (key: EntryKey) => bigint): void {
+    const set = keys.map((raw) => {
+      const key = keyOf(vipKey.decode(raw));
+      return [key, { state: vipState.OWNED, claimNs: now, untilNs: 0n, bid: bid(key) }] as const;
+    });
+    this.write(set.filter(([key]) => !this.#actual.has(key)));
+  }
+
   /** Names the interfaces as they are called now: in the entries that say otherwise too. */
   rename(names: ReadonlyMap<number, string>): void {
     const renamed = new Set(

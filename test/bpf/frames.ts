@@ -17,7 +17,7 @@ export interface Pools {
   ips: readonly Uint8Array[];
 }
 
-const pick = <T>(random: () => number, values: readonly T[]): T => values[Math.floor(random() * values.length)]!;
+export const pick = <T>(random: () => number, values: readonly T[]): T => values[Math.floor(random() * values.length)]!;
 
 /** BPF_PROG_TEST_RUN refuses frames that say IP and are too short for its header. */
 export const isRunnable = (frame: Uint8Array): boolean =>
@@ -67,15 +67,20 @@ export function makeFrame(random: () => number, { macs, ips }: Pools): Uint8Arra
   if (chance(0.15))
     frame = resize(frame, pick(random, [14, 17, 18, 20, 41, 42, 43, 59, 60, 61, 64, 128, 1514]), random);
   if (chance(0.1)) frame = resize(frame, 14 + Math.floor(random() * 100), random);
-  for (let flips = chance(0.25) ? 1 + Math.floor(random() * 3) : 0; flips > 0; flips--) {
-    const at = Math.floor(random() * Math.min(frame.length, 64));
-    frame[at] = chance(0.5) ? frame[at]! ^ (1 << Math.floor(random() * 8)) : Math.floor(random() * 256);
-  }
+  if (chance(0.25)) flip(frame, 64, random);
   if (!isRunnable(frame)) frame.set([0x88, 0xb5], 12);
   return frame;
 }
 
-function resize(frame: Uint8Array, length: number, random: () => number): Uint8Array {
+/** Changes one to three of the first bytes: a bit, or all. */
+export function flip(frame: Uint8Array, within: number, random: () => number): void {
+  for (let flips = 1 + Math.floor(random() * 3); flips > 0; flips--) {
+    const at = Math.floor(random() * Math.min(frame.length, within));
+    frame[at] = random() < 0.5 ? frame[at]! ^ (1 << Math.floor(random() * 8)) : Math.floor(random() * 256);
+  }
+}
+
+export function resize(frame: Uint8Array, length: number, random: () => number): Uint8Array {
   const resized = Uint8Array.from({ length }, () => Math.floor(random() * 256));
   resized.set(frame.subarray(0, length));
   return resized;

@@ -1,15 +1,38 @@
 /**
- * The verdict table in TypeScript, written from docs/verdicts.md and not from the C: what the compiled programs are
- * compared with on frames that nobody thought of. Times are not modelled: the clock is a state, as `Clock` of run.ts.
+ * The programs in TypeScript, written from docs/verdicts.md and docs/wire.md and not from the C: what the compiled ones
+ * are compared with on frames that nobody thought of.
  */
-import type { Action, Clock, Counters } from "./run.ts";
+import {
+  claimVerdict,
+  type InterfaceEntry,
+  nodeState,
+  type Peer,
+  type Probe,
+  peer as peerLayout,
+  type Vip,
+  vipState,
+  type WireClaim,
+  type WireHeader,
+  type WireKey,
+  wireHeader,
+  wireType,
+} from "../../src/core/abi.ts";
+import type { Action, Counters } from "./run.ts";
+import { ETH_P_ISAT, isSigned, speak, understand } from "./speech.ts";
 
-/** What the kernel's maps hold. Addresses are dotted text, MACs hex pairs joined by blanks. */
+/** What the kernel's maps hold of the interface on which the frames come. Addresses are dotted text. */
 export interface World {
-  /** undefined: the interface has no entry. */
-  interface: { mac: string; address: string; clock: Clock } | undefined;
-  /** The managed VIPs of the interface, and whether they are owned here. */
-  vips: ReadonlyMap<string, boolean>;
+  interface: InterfaceEntry | undefined;
+  vips: ReadonlyMap<string, Vip>;
+  /** By the entries of `answers`, when each was given away last. */
+  yields: ReadonlyMap<string, bigint>;
+  /** By node. */
+  peers: ReadonlyMap<bigint, Peer>;
+  probes: ReadonlyMap<bigint, Probe>;
+  keys: readonly WireKey[];
+  /** Of `verdicts`. */
+  heard_ns: bigint;
+  own_ns: bigint;
 }
 
 export interface Expected {
@@ -17,22 +40,40 @@ export interface Expected {
   frame: Uint8Array;
   counters: Counters;
   answers: Record<string, number>;
+  /** What of the world is another than before. */
+  changes: Partial<Pick<World, "yields" | "peers" | "heard_ns" | "own_ns">>;
 }
 
 const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-const unhex = (text: string) => Uint8Array.from(text.split(" "), (pair) => Number.parseInt(pair, 16));
 const dotted = (bytes: Uint8Array) => bytes.join(".");
 const word = (frame: Uint8Array, at: number) => (frame[at]! << 8) | frame[at + 1]!;
 
 const ARP = 0x0806;
+const ISAT = (ETH_P_ISAT[0]! << 8) | ETH_P_ISAT[1]!;
 const TAGS = [0x8100, 0x88a8];
 /** Ethernet header and ARP for Ethernet and IPv4. */
 const ARP_FRAME = 42;
 const SHORTEST = 60;
 const BROADCAST = "ff ff ff ff ff ff";
+const SECOND = 1_000_000_000n;
 
-const isSilent = (clock: Clock) => clock === "fenced" || isGone(clock);
-const isGone = (clock: Clock) => clock.startsWith("gone") || clock.startsWith("never");
+const since = (then: bigint, now: bigint) => (now > then ? now - then : 0n);
+
+function isGone({ interface: here, heard_ns }: World, now: bigint): boolean {
+  const { tick_ns, gone_ns } = here!;
+  if (tick_ns === 0n) return true;
+  return since(tick_ns, now) > gone_ns && (heard_ns === 0n || since(heard_ns, now) > gone_ns);
+}
+
+const isFenced = ({ interface: here }: World, now: bigint) => since(here!.tick_ns, now) > here!.fence_ns;
+
+/** Whether the entry counts: whether nothing was given away since it was claimed. */
+const counts = (address: string, { vips, yields }: World) => vips.get(address)!.claim_ns > (yields.get(address) ?? 0n);
+
+function isAnswered(address: string, world: World, now: bigint): boolean {
+  const { state, until_ns } = world.vips.get(address)!;
+  return counts(address, world) && (state === vipState.OWNED || (state === vipState.LEAVING && now < until_ns));
+}
 
 const isIPv4Arp = (frame: Uint8Array) =>
   frame.length >= ARP_FRAME &&
@@ -41,62 +82,222 @@ const isIPv4Arp = (frame: Uint8Array) =>
   frame[18] === 6 &&
   frame[19] === 4;
 
-/** Rows 1 to 10. */
-export function ingress(frame: Uint8Array, world: World): Expected {
-  const leave = (action: Action, counter?: keyof Counters): Expected => ({
-    action,
-    frame,
-    counters: counter ? { [counter]: 1 } : {},
-    answers: {},
-  });
+function leave(frame: Uint8Array, action: Action, counter?: keyof Counters): Expected {
+  return { action, frame, counters: counter ? { [counter]: 1 } : {}, answers: {}, changes: {} };
+}
+
+/** What comes in. */
+export function ingress(frame: Uint8Array, world: World, now: bigint): Expected {
   const type = word(frame, 12);
-  if (TAGS.includes(type)) return leave("pass", frame.length >= 18 && word(frame, 16) === ARP ? "tagged" : undefined);
-  if (type !== ARP) return leave("pass");
-  if (!isIPv4Arp(frame) || word(frame, 20) !== 1) return leave("pass", "not_request");
+  if (TAGS.includes(type))
+    return leave(frame, "pass", frame.length >= 18 && word(frame, 16) === ARP ? "tagged" : undefined);
+  if (type === ISAT) return speech(frame, world, now);
+  if (type !== ARP) return leave(frame, "pass");
+  if (!isIPv4Arp(frame) || word(frame, 20) !== 1) return leave(frame, "pass", "not_request");
 
   const [destination, source] = [hex(frame.subarray(0, 6)), hex(frame.subarray(6, 12))];
   const [sha, spa, tpa] = [frame.subarray(22, 28), frame.subarray(28, 32), frame.subarray(38, 42)];
-  const isOwned = world.vips.get(dotted(tpa));
-  if (isOwned === undefined) return leave("pass", "not_managed");
-  if (hex(spa) === hex(tpa)) return leave("pass", "announcement");
+  if (!world.vips.has(dotted(tpa))) return leave(frame, "pass", "not_managed");
+  if (hex(spa) === hex(tpa)) return leave(frame, "pass", "announcement");
   const here = world.interface;
-  if (!here) return leave("pass", "gone");
-  if (destination !== BROADCAST && destination !== here.mac) return leave("pass", "not_for_us");
-  if (isGone(here.clock)) return leave("pass", "gone");
-  if (sha[0]! % 2 === 1 || hex(sha) === "00 00 00 00 00 00" || hex(sha) === here.mac)
-    return leave("drop", "bad_sender");
-  if (!isOwned) return leave("drop", "not_owned");
-  if (isSilent(here.clock)) return leave("drop", "fenced");
+  if (!here) return leave(frame, "pass", "gone");
+  const ourMac = hex(here.mac);
+  if (destination !== BROADCAST && destination !== ourMac) return leave(frame, "pass", "not_for_us");
+  if (isGone(world, now)) return leave(frame, "pass", "gone");
+  if (sha[0]! % 2 === 1 || hex(sha) === "00 00 00 00 00 00" || hex(sha) === ourMac)
+    return leave(frame, "drop", "bad_sender");
+  if (!isAnswered(dotted(tpa), world, now)) return leave(frame, "drop", "not_owned");
+  if (isFenced(world, now)) return leave(frame, "drop", "fenced");
 
-  const ours = unhex(here.mac);
   const answer = Uint8Array.of(
-    ...[...sha, ...ours, 0x08, 0x06],
+    ...[...sha, ...here.mac, 0x08, 0x06],
     ...[0, 1, 8, 0, 6, 4, 0, 2],
-    ...[...ours, ...tpa, ...sha, ...spa],
+    ...[...here.mac, ...tpa, ...sha, ...spa],
     ...new Uint8Array(Math.min(frame.length, SHORTEST) - ARP_FRAME),
   );
   return {
-    action: "answer",
-    frame: answer,
+    ...leave(answer, "answer", "answered"),
     counters: source === hex(sha) ? { answered: 1 } : { answered: 1, answered_other_source: 1 },
-    answers: { [dotted(tpa)]: 1 },
+    answers: world.yields.has(dotted(tpa)) ? { [dotted(tpa)]: 1 } : {},
   };
 }
 
 /** The guard at TC egress. */
-export function egress(frame: Uint8Array, world: World): Expected {
-  const pass: Expected = { action: "pass", frame, counters: {}, answers: {} };
+export function egress(frame: Uint8Array, world: World, now: bigint): Expected {
   const here = world.interface;
-  if (word(frame, 12) !== ARP || !isIPv4Arp(frame)) return pass;
+  if (word(frame, 12) !== ARP || !isIPv4Arp(frame)) return leave(frame, "pass");
   const [sha, spa, tpa] = [frame.subarray(22, 28), frame.subarray(28, 32), frame.subarray(38, 42)];
-  const isOwned = world.vips.get(dotted(spa));
-  if (isOwned === undefined || !here || isGone(here.clock)) return pass;
-  const isFromUs = hex(sha) === here.mac && hex(frame.subarray(6, 12)) === here.mac;
-  if (isOwned && !isSilent(here.clock) && isFromUs) return { ...pass, counters: { egress_claimed: 1 } };
+  if (!world.vips.has(dotted(spa)) || !here || isGone(world, now)) return leave(frame, "pass");
+  const isFromUs = hex(sha) === hex(here.mac) && hex(frame.subarray(6, 12)) === hex(here.mac);
+  if (isAnswered(dotted(spa), world, now) && !isFenced(world, now) && isFromUs)
+    return leave(frame, "pass", "egress_claimed");
   if (word(frame, 20) === 1 && hex(spa) !== hex(tpa)) {
     const rewritten = frame.slice();
-    rewritten.set(here.address.split(".").map(Number), 28);
-    return { ...pass, frame: rewritten, counters: { egress_rewritten: 1 } };
+    rewritten.set(here.address, 28);
+    return leave(rewritten, "pass", "egress_rewritten");
   }
-  return { ...pass, action: "drop", counters: { egress_dropped: 1 } };
+  return leave(frame, "drop", "egress_dropped");
+}
+
+const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
+const VERSION = 1;
+const SOURCE_STALE = 1;
+const KNOWN = 2;
+const TAG = 8;
+const CLAIM = 16;
+const MOST_CLAIMS = 64;
+const isKey = ({ k0, k1 }: WireKey) => k0 !== 0n || k1 !== 0n;
+
+/** Whether it is a frame that this node reads, signed by a key of its. */
+function isAccepted(frame: Uint8Array, { interface: here, keys }: World): boolean {
+  if (frame.length < wireHeader.size + TAG) return false;
+  const { destination, version, type, key_id, count } = wireHeader.decode(frame);
+  const most = type === WIRE_PROBE || type === WIRE_ECHO ? 0 : MOST_CLAIMS;
+  const key = keys.find((key) => isKey(key) && key.id === key_id);
+  return (
+    (hex(destination) === BROADCAST || hex(destination) === hex(here!.mac)) &&
+    version === VERSION &&
+    [WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE].some((known) => known === type) &&
+    count <= most &&
+    frame.length === wireHeader.size + count * CLAIM + TAG &&
+    key !== undefined &&
+    isSigned(frame, key)
+  );
+}
+
+/** What this node is to its peers. */
+function stateOf({ tick_ns, live_ns, hold_ns, state }: InterfaceEntry, now: bigint): number {
+  const age = since(tick_ns, now);
+  if (tick_ns === 0n) return nodeState.JOINING;
+  if (age >= hold_ns) return nodeState.PAST_HOLD;
+  return state === nodeState.LIVE && age >= live_ns ? nodeState.HELD : state;
+}
+
+const isFresh = (stamp: bigint, now: bigint) => stamp !== 0n && stamp <= now && now - stamp < 5n * SECOND;
+
+/** An echo or a reply. */
+function turn(asked: WireHeader, claims: readonly WireClaim[], world: World, now: bigint): Uint8Array {
+  const here = world.interface!;
+  const age = since(here.tick_ns, now) / (SECOND / 10n);
+  const isKnown = world.probes.get(asked.node)?.instance === asked.instance;
+  const header = {
+    destination: asked.source,
+    source: here.mac,
+    type: asked.type === WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY,
+    state: stateOf(here, now),
+    flags: (here.source_stale ? SOURCE_STALE : 0) | (isKnown ? KNOWN : 0),
+    speaks: VERSION,
+    tick_age: here.tick_ns === 0n || age > 65_535n ? 65_535 : Number(age),
+    node: here.node,
+    instance: here.instance,
+    to: asked.instance,
+    nonce: asked.nonce,
+    stamp: now,
+    name: here.node_name,
+  };
+  return speak(header, world.keys[0]!, claims);
+}
+
+/** What a peer says of itself. */
+const portrait = ({ name, source, state, flags, speaks, instance }: WireHeader): Partial<Peer> => ({
+  node: name,
+  mac: source,
+  state,
+  source_stale: (flags & SOURCE_STALE) !== 0,
+  speaks,
+  instance,
+});
+
+/** A frame of EtherType 0x88B5. */
+function speech(frame: Uint8Array, world: World, now: bigint): Expected {
+  const { interface: here, peers } = world;
+  if (!here || !isKey(world.keys[0]!)) return leave(frame, "pass");
+  if (!isAccepted(frame, world)) return leave(frame, "drop", "wire_refused");
+  const { header, claims } = understand(frame);
+  const { type, node, instance, to, nonce, stamp } = header;
+
+  if (node === here.node) {
+    if (type === WIRE_PROBE && instance !== here.instance)
+      return leave(turn(header, [], world, now), "answer", "wire_own");
+    if (since(world.own_ns, now) < SECOND / 100n) return leave(frame, "drop", "wire_own");
+    return { ...leave(frame, "pass", "wire_own"), changes: { own_ns: now } };
+  }
+
+  const peer = peers.get(node);
+  /** With the peer heard, and with what else of its entry is another now. */
+  const hearing = (expected: Expected, changes: Partial<Peer>): Expected => {
+    const entry = { ...(peer ?? peerLayout.of({})), ...changes, heard_ns: now };
+    return {
+      ...expected,
+      changes: { ...expected.changes, heard_ns: now, peers: new Map([...peers, [node, entry]]) },
+    };
+  };
+  const stale = leave(frame, "drop", "wire_stale");
+
+  if (type === WIRE_PROBE) {
+    const echo = leave(turn(header, [], world, now), "answer", "wire_echoed");
+    if (to !== here.instance || !isFresh(stamp, now)) return echo;
+    return hearing(echo, (peer?.echoed_ns ?? 0n) === 0n ? portrait(header) : {});
+  }
+  if (to !== here.instance) return stale;
+
+  if (type === WIRE_ECHO) {
+    const probe = world.probes.get(node);
+    const nonces = [here.hello_nonce, here.last_hello_nonce, ...(probe ? [probe.nonce, probe.last_nonce] : [])];
+    if (nonce === 0n || !nonces.includes(nonce)) return stale;
+    const told = { ...portrait(header), knows_us: (header.flags & KNOWN) !== 0 };
+    const isSilent = since(peer?.echoed_ns ?? 0n, now) > SECOND;
+    if (peer && !isSilent && stamp < peer.stamp_ns) return stale;
+    const { node: _name, ...compared } = told;
+    const isNews =
+      !peer ||
+      peer.echoed_ns === 0n ||
+      isSilent ||
+      Object.entries(compared).some(([name, value]) => String(value) !== String(peer[name as keyof Peer]));
+    return hearing(leave(frame, isNews ? "pass" : "drop", "wire_taken"), {
+      ...told,
+      stamp_ns: stamp,
+      tick_age_ms: BigInt(header.tick_age) * 100n,
+      echoed_ns: now,
+      echoes: (peer?.echoes ?? 0n) + 1n,
+    });
+  }
+  if (!peer) return stale;
+  if (type === WIRE_REPLY) return isFresh(nonce, now) ? hearing(leave(frame, "pass", "wire_taken"), {}) : stale;
+
+  const isLater = stamp > peer.taken_stamp_ns || (stamp === peer.taken_stamp_ns && nonce > peer.taken_nonce);
+  if (instance !== peer.instance || !isFresh(stamp, now) || !isLater) return stale;
+  const taken = { taken_stamp_ns: stamp, taken_nonce: nonce };
+  if (type === WIRE_NOTICE) return hearing(leave(frame, "pass", "wire_taken"), taken);
+
+  const yields = new Map(world.yields);
+  let yielded = 0;
+  const decided = claims.map((claim): WireClaim => {
+    const verdict = decide(claim, { ...world, yields }, now);
+    const address = dotted(claim.ip);
+    const vip = world.vips.get(address);
+    if (verdict === claimVerdict.MINE || !vip || !yields.has(address)) return { ...claim, verdict };
+    if (isHeld(address, { ...world, yields }, now)) yielded++;
+    yields.set(address, now > vip.claim_ns ? now : vip.claim_ns);
+    return { ...claim, verdict };
+  });
+  const reply = leave(turn(header, decided, world, now), "answer", "wire_taken");
+  const counters = { ...reply.counters, ...(yielded > 0 ? { yielded } : {}) };
+  return hearing({ ...reply, counters, changes: { yields } }, taken);
+}
+
+/** Whether this node answers for it, or is about to. */
+function isHeld(address: string, world: World, now: bigint): boolean {
+  const isClaiming = world.vips.get(address)!.state === vipState.CLAIMING && counts(address, world);
+  return isClaiming || isAnswered(address, world, now);
+}
+
+function decide({ ip, bid }: WireClaim, world: World, now: bigint): number {
+  const here = world.interface!;
+  const address = dotted(ip);
+  const vip = world.vips.get(address);
+  if (!vip || !isHeld(address, world, now)) return claimVerdict.FREE;
+  const isDefending = stateOf(here, now) === nodeState.LIVE && !here.source_stale && vip.state !== vipState.LEAVING;
+  if ((isDefending && bid >= vip.bid) || !world.yields.has(address)) return claimVerdict.MINE;
+  return isAnswered(address, world, now) ? claimVerdict.FREED : claimVerdict.FREE;
 }

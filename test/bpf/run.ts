@@ -130,6 +130,7 @@ export const HOLDINGS = {
     entry: { state: LEAVING, claim_ns: now - 1n, until_ns: now + HOUR },
     yielded: now,
   }),
+  "owned, by a claim of a moment to come": (now) => ({ entry: { state: OWNED, claim_ns: now + HOUR }, yielded: 0n }),
   left: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now }, yielded: 0n }),
 } as const satisfies Record<string, At>;
 export type Holding = keyof typeof HOLDINGS;
@@ -206,15 +207,21 @@ export class Bench implements Disposable {
   run(program: ProgramName, frame: Uint8Array, context?: Context): Outcome {
     const countersBefore = this.#counters();
     const answersBefore = this.#answers();
-    const { returned, out } = this.#testRun(program, frame, context);
+    const { action, out } = this.execute(program, frame, context);
     const counters = this.#counters();
     const answers = this.#answers();
     return {
-      action: ACTIONS[program][returned] ?? `action ${returned}`,
+      action,
       frame: hex(out),
       counters: risen(countersBefore, counters),
       answers: risen(answersBefore, answers),
     };
+  }
+
+  /** The same, without a look at the maps. */
+  execute(program: ProgramName, frame: Uint8Array, context?: Context): { action: Outcome["action"]; out: Uint8Array } {
+    const { returned, out } = this.#testRun(program, frame, context);
+    return { action: ACTIONS[program][returned] ?? `action ${returned}`, out };
   }
 
   #testRun(program: ProgramName, frame: Uint8Array, context?: Context): { returned: number; out: Uint8Array } {
@@ -257,7 +264,7 @@ export class Bench implements Disposable {
   }
 }
 
-function risen(before: Record<string, bigint>, after: Record<string, bigint>): Record<string, number> {
+export function risen(before: Record<string, bigint>, after: Record<string, bigint>): Record<string, number> {
   const changes = Object.entries(after).map(([name, count]) => [name, Number(count - (before[name] ?? 0n))] as const);
   return Object.fromEntries(changes.filter(([, change]) => change !== 0));
 }

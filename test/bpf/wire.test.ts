@@ -7,7 +7,19 @@
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { answers, interfaceEntry, type Verdicts, verdicts, vip as vipEntry, vipState } from "../../src/core/abi.ts";
+import {
+  answers,
+  claimVerdict,
+  interfaceEntry,
+  nodeState,
+  type Verdicts,
+  verdicts,
+  vip as vipEntry,
+  vipState,
+  type WireClaim,
+  type WireHeader,
+  wireType,
+} from "../../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import {
   ARP_REPLY,
@@ -31,6 +43,7 @@ import { PacketSocket } from "../../src/link/packet.ts";
 import { inNamespace, Namespaces } from "../lab/namespaces.ts";
 import { PacketPort } from "../lab/packet-port.ts";
 import { skip } from "../skip.ts";
+import { ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
 
 const OBJECT = process.argv[2] ?? findObject();
 const NODE_MAC = parseMac("02:15:a7:00:00:01");
@@ -47,6 +60,12 @@ const NOT_OWNED = "10.9.0.2";
 const OWNED_ON_LO = "10.9.0.3";
 /** Owned here: a request for it follows each frame whose silence is to be shown. */
 const MARKER = "10.9.0.4";
+/** Owned here until the peer claims it. */
+const CLAIMED = "10.9.0.5";
+
+const KEY = { k0: 11n, k1: 12n, id: 1 };
+const OUR = { node: 1n, instance: 101n, hello: 1001n };
+const THEIR = { node: 2n, instance: 102n, nonce: 1002n };
 
 const HOUR = 3_600_000_000_000n;
 
@@ -90,6 +109,7 @@ const tagged = (frame: Uint8Array, ...tags: [protocol: number, vlan: number][]):
 
 /** A frame in words, as an assertion shows it. */
 function inWords(frame: Uint8Array): string {
+  if (frame[12] === ETH_P_ISAT[0] && frame[13] === ETH_P_ISAT[1]) return speechInWords(frame);
   const found = decodeArp(frame);
   if (!found) return Buffer.from(frame).toString("hex");
   const { op, sha, spa, tha, tpa, source, destination } = found;
@@ -99,6 +119,44 @@ function inWords(frame: Uint8Array): string {
       : `${spa.join(".")} is-at to ${tpa.join(".")} at ${formatMac(tha)}`;
   return `${formatMac(source)} > ${formatMac(destination)}: ${what}, SHA ${formatMac(sha)}`;
 }
+
+const nameIn = (names: Record<string, number>, value: number) =>
+  Object.entries(names).find(([, number]) => number === value)?.[0] ?? String(value);
+
+function speechInWords(frame: Uint8Array): string {
+  const { header, claims } = understand(frame);
+  const verdicts = claims.map(({ ip, verdict }) => `${ip.join(".")} ${nameIn(claimVerdict, verdict)}`);
+  return [
+    `${formatMac(header.source)} > ${formatMac(header.destination)}: ${nameIn(wireType, header.type)} of ${header.name}`,
+    nameIn(nodeState, header.state),
+    `nonce ${header.nonce}`,
+    ...verdicts,
+    isSigned(frame, KEY) ? "signed" : "forged",
+  ].join(", ");
+}
+
+/** A frame of the peer's; its clock is the node's, as both are this machine. */
+function say(type: number, said: Partial<WireHeader> = {}, claims: readonly Partial<WireClaim>[] = []): Uint8Array {
+  const header = {
+    destination: NODE_MAC,
+    source: PEER_MAC,
+    type,
+    state: nodeState.LIVE,
+    node: THEIR.node,
+    instance: THEIR.instance,
+    to: OUR.instance,
+    nonce: THEIR.nonce,
+    stamp: bootTime(),
+    name: "n2",
+  };
+  return speak({ ...header, ...said }, KEY, claims);
+}
+
+/** What the node's kernel says to the peer. */
+const said = (type: keyof typeof wireType, nonce: bigint, ...verdicts: string[]) =>
+  [`${formatMac(NODE_MAC)} > ${formatMac(PEER_MAC)}: ${type} of n1, LIVE, nonce ${nonce}`, ...verdicts, "signed"].join(
+    ", ",
+  );
 
 const sleep = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
@@ -154,6 +212,11 @@ class Wire implements Disposable {
         mac: NODE_MAC,
         address: ip(NODE),
         tick_ns: bootTime(),
+        state: nodeState.LIVE,
+        node_name: "n1",
+        node: OUR.node,
+        instance: OUR.instance,
+        hello_nonce: OUR.hello,
         live_ns: HOUR,
         hold_ns: HOUR,
         fence_ns: HOUR,
@@ -161,10 +224,10 @@ class Wire implements Disposable {
       }),
     );
     maps.verdicts.set(ifindex, verdicts.of({ interface: "eth0" }));
-    for (const vip of [OWNED, NOT_OWNED, OWNED_ON_LO, MARKER]) {
-      const state = vip === NOT_OWNED ? vipState.NOT_OWNED : vipState.OWNED;
-      maps.vips.set({ ip: ip(vip), ifindex }, vipEntry.of({ state, interface: "eth0", claim_ns: bootTime() }));
+    maps.keys.set(0, KEY);
+    for (const vip of [OWNED, NOT_OWNED, OWNED_ON_LO, MARKER, CLAIMED]) {
       maps.answers.set({ ip: ip(vip), ifindex }, answers.of({}));
+      this.claim(vip, vip === NOT_OWNED ? vipState.NOT_OWNED : vipState.OWNED);
     }
     inNamespace(this.#namespaces.full("node"), () => {
       const hooks = new Hooks(`${folder}/links`);
@@ -246,12 +309,51 @@ class Wire implements Disposable {
     return this.#receive((frame) => frame === last).filter((frame) => frame !== last);
   }
 
+  /** The control plane's word on a VIP, from now on. */
+  claim(vip: string, state: number): void {
+    const entry = vipEntry.of({ state, interface: "eth0", claim_ns: bootTime(), bid: 5n });
+    this.#maps!.vips.set({ ip: ip(vip), ifindex: this.#ifindex }, entry);
+  }
+
+  /** What of the maps is not to change, whatever is played to the node again. */
+  state(): unknown {
+    const { peers, vips, answers } = this.#maps!;
+    return {
+      peers: [...peers.entries()].map(([key, { heard_ns, ...peer }]) => [key, peer]),
+      vips: [...vips.entries()],
+      yields: [...answers.entries()].map(([key, { yielded_ns }]) => [key, yielded_ns]),
+    };
+  }
+
+  /** Sends frames, and expects nothing. */
+  flood(frames: Iterable<Uint8Array>): void {
+    for (const frame of frames) this.#peer.send(frame);
+  }
+
+  /** The frames of the wire protocol that a packet socket on the node is given in `body`, in words. */
+  passedUp(body: () => void): string[] {
+    const socket = inNamespace(this.#namespaces.full("node"), listen);
+    try {
+      body();
+      const buffer = new Uint8Array(2048);
+      const seen: string[] = [];
+      for (;;) {
+        const length = Number(libc.recv(socket, buffer, buffer.length, MSG_DONTWAIT));
+        if (length < 0) return seen;
+        seen.push(inWords(buffer.slice(0, length)));
+      }
+    } finally {
+      libc.close(socket);
+    }
+  }
+
   /** By how much the verdicts rose in `body`. */
   counting<T>(body: () => T): [T, Counts] {
     const before = this.#maps!.verdicts.get(this.#ifindex)!;
     const result = body();
     const after = this.#maps!.verdicts.get(this.#ifindex)!;
-    const names = (Object.keys(after) as (keyof Verdicts)[]).filter((name) => name !== "interface");
+    const others = ["interface", "heard_ns", "own_ns"];
+    const names = (Object.keys(after) as (keyof Verdicts)[]).filter((name) => !others.includes(name));
     const rises = names.map((name) => [name, Number((after[name] as bigint) - (before[name] as bigint))] as const);
     return [result, Object.fromEntries(rises.filter(([, rise]) => rise !== 0))];
   }
@@ -261,6 +363,17 @@ class Wire implements Disposable {
     for (const object of this.#objects) object[Symbol.dispose]();
     this.#namespaces[Symbol.dispose]();
   }
+}
+
+const MSG_DONTWAIT = 0x40;
+
+/** A packet socket that is given frames of the wire protocol, after the programs at the hooks. */
+function listen(): number {
+  const AF_PACKET = 17;
+  const SOCK_RAW = 3;
+  const fd = libc.socket(AF_PACKET, SOCK_RAW, 0xb588); // the EtherType in the wire's order
+  if (fd < 0) throw new Error(`Cannot open a packet socket: ${errnoName(ffi.errno())}`);
+  return fd;
 }
 
 /** One UDP datagram, from and to a port that plays no part. */
@@ -415,6 +528,68 @@ for (const hook of ["tcx", "tc", "xdp"] as const) {
       wire.ask(...frames),
       frames.map(() => inWords(answer(OWNED))),
     );
+  });
+
+  test(`${hook}: a broadcast probe is echoed by the kernel`, () => {
+    const hello = say(wireType.WIRE_PROBE, { destination: BROADCAST, to: 0n, stamp: 0n });
+    const [seen, counted] = wire.counting(() => wire.ask(hello));
+    assert.equal(seen, [said("WIRE_ECHO", THEIR.nonce)]);
+    assert.equal(counted, withMarker({ wire_echoed: 1 }));
+  });
+
+  test(`${hook}: 1,000 probes are echoed, and none is passed up`, () => {
+    const up = wire.passedUp(() => {
+      const probes = Array.from({ length: 1000 }, () => say(wireType.WIRE_PROBE));
+      assert.equal(
+        wire.ask(...probes),
+        probes.map(() => said("WIRE_ECHO", THEIR.nonce)),
+      );
+    });
+    assert.equal(up, []);
+  });
+
+  test(`${hook}: an echo and a notice are passed up to a packet socket`, () => {
+    const echo = say(wireType.WIRE_ECHO, { nonce: OUR.hello });
+    const notice = say(wireType.WIRE_NOTICE, { nonce: 1n }, [{ ip: ip(OWNED) }]);
+    assert.equal(
+      wire.passedUp(() => wire.ask(echo, echo, notice)),
+      [inWords(echo), inWords(notice)],
+    );
+  });
+
+  test(`${hook}: a claim frees a VIP, and from then on the kernel answers for it no more`, () => {
+    assert.equal(wire.ask(request(CLAIMED)), [inWords(answer(CLAIMED))]);
+    const claims = [CLAIMED, "10.9.7.7", MARKER].map((vip) => ({ ip: ip(vip), bid: vip === MARKER ? 9n : 1n }));
+    const [seen, counted] = wire.counting(() => wire.ask(say(wireType.WIRE_CLAIM, { nonce: 2n }, claims)));
+    assert.equal(seen, [said("WIRE_REPLY", 2n, `${CLAIMED} FREED`, "10.9.7.7 FREE", `${MARKER} MINE`)]);
+    assert.equal(counted, withMarker({ wire_taken: 1, yielded: 1 }));
+    assert.equal(
+      wire.counting(() => wire.ask(request(CLAIMED))),
+      [[], withMarker({ not_owned: 1 })],
+    );
+  });
+
+  test(`${hook}: 64 VIPs are claimed in one frame`, () => {
+    const vips = Array.from({ length: 64 }, (_, i) => `10.9.7.${i}`);
+    const claims = vips.map((vip) => ({ ip: ip(vip) }));
+    assert.equal(wire.ask(say(wireType.WIRE_CLAIM, { nonce: 3n }, claims)), [
+      said("WIRE_REPLY", 3n, ...vips.map((vip) => `${vip} FREE`)),
+    ]);
+  });
+
+  test(`${hook}: 20,000 frames that are forged, or played again, change nothing`, () => {
+    const claim = say(wireType.WIRE_CLAIM, { nonce: 4n }, [{ ip: ip(CLAIMED) }]);
+    const echo = say(wireType.WIRE_ECHO, { nonce: OUR.hello, stamp: 1n, state: nodeState.DRAINED });
+    assert.is(wire.ask(claim).length, 1);
+    wire.claim(CLAIMED, vipState.OWNED); // it has come back since
+    const forged = sign(claim, { ...KEY, k0: 7n });
+    const before = wire.state();
+    const [, counted] = wire.counting(() =>
+      wire.flood(Array.from({ length: 20_000 }, (_, i) => [claim, forged, echo, forged][i % 4]!)),
+    );
+    assert.equal(counted, { wire_stale: 10_000, wire_refused: 10_000 });
+    assert.equal(wire.state(), before);
+    assert.equal(wire.ask(request(CLAIMED)), [inWords(answer(CLAIMED))]);
   });
 
   test(`${hook}: the kernel's own question in the name of a VIP not owned here leaves under the node's address`, () => {

@@ -165,7 +165,7 @@ for (const hook of ["tcx", "tc", "xdp"] as const) {
 /** Leaves a flood, and a kernel that answers it, whose pins look like an older layout's. */
 async function age(hook: Hook): Promise<Flood> {
   await (await rig.serve({ hook })).end();
-  renameSync(join(rig.pinDir, "v1"), join(rig.pinDir, "v0"));
+  renameSync(join(rig.pinDir, `v${LAYOUT}`), join(rig.pinDir, "v0"));
   return Flood.start(rig, programs);
 }
 
@@ -195,14 +195,14 @@ for (const hook of ["tcx", "tc", "xdp"] as const) {
 
 test("a pinned map of another value size is refused in one line that says isat clean, and that removes it", async () => {
   rig.configure();
-  const folder = join(rig.pinDir, "v1");
+  const folder = join(rig.pinDir, `v${LAYOUT}`);
   mkdirSync(folder, { recursive: true });
   const shape = ["type", "hash", "key", "8", "value", "12", "entries", "65536", "name", "vips", "flags", "1"];
   await must("bpftool", "map", "create", join(folder, "vips"), ...shape);
   const speaker = rig.start();
   assert.is((await speaker.ended()).code, 1);
   assert.is(speaker.stderr.trim().split("\n").length, 1, speaker.stderr);
-  assert.match(speaker.stderr, /map pinned at .*\/v1\/vips has another layout.*isat clean/);
+  assert.match(speaker.stderr, /map pinned at .*\/v\d+\/vips has another layout.*isat clean/);
   await becomes(() => rig.attached(), {});
   assert.is((await rig.clean()).status, 0);
   assert.equal(rig.pins(), []);

@@ -2,7 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { LAYOUT } from "../../src/core/abi.ts";
+import { LAYOUT, vip } from "../../src/core/abi.ts";
 import { libbpf } from "../../src/kernel/libbpf.ts";
 import { stripsVlanTags } from "../../src/link/ethtool.ts";
 import { inNamespace } from "../lab/namespaces.ts";
@@ -239,7 +239,7 @@ interface Tampering {
 }
 
 /** struct vip: state NOT_OWNED, no name. */
-const NOT_OWNED: string[] = new Array(20).fill("0");
+const NOT_OWNED: string[] = new Array(vip.size).fill("0");
 const tamperings: Tampering[] = [
   {
     name: "an owned VIP set to not owned",
@@ -281,7 +281,7 @@ for (const { name, map, act, said } of tamperings) {
       }));
     const before = snapshot();
     const from = speaker.log.length;
-    await act(key, join(rig.pinDir, "v1", map));
+    await act(key, join(rig.pinDir, `v${LAYOUT}`, map));
     const began = performance.now();
     await until("the map is mended", () => JSON.stringify(snapshot()) === JSON.stringify(before), 4000);
     measured(`${name}: mended after`, `${Math.round(performance.now() - began)} ms`);

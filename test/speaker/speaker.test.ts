@@ -307,7 +307,7 @@ test("status tells of the running speaker, for a person and as JSON", async () =
   assert.is(all.pid, speaker.pid);
   assert.equal(
     all.members,
-    ["n1", "n2"].map((node) => ({ node, isAlive: true })),
+    ["n1", "n2"].map((node) => ({ isAlive: true, state: "listed", node })),
   );
   const [each] = all.interfaces;
   assert.equal([each.name, each.mac, each.address, each.isUp, each.state], ["eth0", NODE_MAC, NODE_IP, true, "live"]);
@@ -320,7 +320,8 @@ test("status tells of the running speaker, for a person and as JSON", async () =
 
   const { stdout } = await rig.isat(["status", "--run-dir", rig.runDir]);
   assert.match(stdout, new RegExp(`^node n1: pid ${speaker.pid}, pins ${rig.pinDir}$`, "m"));
-  assert.match(stdout, /^members: n1 \(alive\), n2 \(alive\)$/m);
+  assert.match(stdout, /^n1 +- +alive +listed +- +-$/m);
+  assert.match(stdout, /^n2 +- +alive +listed +- +-$/m);
   assert.match(stdout, /^interface eth0: 02:00:00:00:00:01, 10.9.255.1, up, live, tick /m);
   assert.match(stdout, /^ {2}hook tcx ingress: attached$/m);
   assert.match(stdout, /^10\.9\.0\.1 +n1 +owned +eth0 +02:00:00:00:00:01 +1 +\d/m);
@@ -338,9 +339,9 @@ test("status of one VIP tells why this node and not the others", async () => {
   assert.is(one.standings[0].node, "n2");
   assert.ok(one.standings[0].isOwner);
   const two = await rig.isat(["status", "--config", rig.config, "10.9.0.2"]);
-  assert.match(two.stdout, /^ {2}n1 +[0-9a-f]{16}… +owner$/m);
-  assert.match(two.stdout, /^ {2}n3 .*allowed, but its hash is higher$/m);
-  assert.match(two.stdout, /^ {2}n2 .*not among the VIP's nodes$/m);
+  assert.match(two.stdout, /^n1 +yes +[0-9a-f]{16}… +owner$/m);
+  assert.match(two.stdout, /^n3 .*allowed, but its hash is higher$/m);
+  assert.match(two.stdout, /^n2 .*not among the VIP's nodes$/m);
   const none = await rig.isat(["status", "--config", rig.config, "10.9.7.7"]);
   assert.equal([none.status, none.stderr], [1, "isat: 10.9.7.7 is no VIP on this node. See: isat status\n"]);
   const bad = await rig.isat(["status", "--config", rig.config, "vip"]);

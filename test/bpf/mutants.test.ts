@@ -1,0 +1,136 @@
+// limit: 900 s
+/** Programs that are wrong on purpose: the comparison with the model, on random frames, must find each. */
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { Namespaces } from "../lab/namespaces.ts";
+import { build, copySources } from "./build.ts";
+import { Bench } from "./run.ts";
+import { search } from "./search.ts";
+
+/** Most are found in the first hundred. */
+const FRAMES = 20_000;
+
+const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
+console.log(`MEASURED SEED=${seed}, up to ${FRAMES} frames`);
+
+const mutants: [what: string, file: string, from: string, to: string][] = [
+  ["announcements are answered", "decide.h", "if (same_ip(arp->spa, arp->tpa))\n\t\treturn ANNOUNCEMENT;", ""],
+  [
+    "the last two bytes of a unicast destination do not matter",
+    "parse.h",
+    "x[1] == y[1] && x[2] == y[2]",
+    "x[1] == y[1]",
+  ],
+  ["a node that is fenced answers", "decide.h", "if (age > interface->fence_ns)\n\t\treturn FENCED;", ""],
+  ["a sender of zeroes is answered", "decide.h", "is_zero(arp->sha) || ", ""],
+  ["a VIP of another node is passed on", "decide.h", "verdict == NOT_OWNED_HERE || ", ""],
+  [
+    "the answer goes to the Ethernet source",
+    "decide.h",
+    "out->eth.h_dest, request->arp.sha",
+    "out->eth.h_dest, request->eth.h_source",
+  ],
+  [
+    "rows 7 and 8 change places",
+    "decide.h",
+    "if (is_gone(interface, ifindex, age, now))\n\t\treturn GONE;",
+    "if (is_gone(interface, ifindex, age, now) && !is_zero(arp->sha))\n\t\treturn GONE;",
+  ],
+  ["the protocol's length does not matter", "parse.h", " && arp->protocol_length == 4", ""],
+  [
+    "the guard does not look at the Ethernet source",
+    "egress.bpf.c",
+    " && same_mac(frame->eth.h_source, interface->mac)",
+    "",
+  ],
+  ["the guard lets announcements be rewritten", "egress.bpf.c", " && !same_ip(frame->arp.spa, frame->arp.tpa)", ""],
+  ["what was yielded is still answered", "decide.h", "is_current(vip, answers) &&\n\t       (vip", "(vip"],
+  ["a VIP is answered after it was to be left", "decide.h", " && now < vip->until_ns", ""],
+  [
+    "a node that has never ticked is not gone while a peer is heard",
+    "decide.h",
+    "if (interface->tick_ns == 0)\n\t\treturn true;",
+    "",
+  ],
+  ["a wrong tag does not matter at TC", "tc.bpf.c", "pairs_of(frame)) == tag", "pairs_of(frame)) != tag + 1"],
+  ["a frame may be longer than it says", "speak.h", " || at + WIRE_TAG + 1 <= end", ""],
+  ["a probe may carry claims", "speak.h", "frame->type < WIRE_CLAIM ? 0 : WIRE_MAX_CLAIMS", "WIRE_MAX_CLAIMS"],
+  ["a stamp does not have to be fresh", "speak.h", " && now - stamp < FRESH", ""],
+  [
+    "any nonce is one of ours",
+    "speak.h",
+    "return probe && (nonce == probe->nonce || nonce",
+    "return probe && (true || nonce",
+  ],
+  ["an echo to no nonce is taken", "speak.h", "if (nonce == 0)\n\t\treturn false;", ""],
+  ["an echo that is older than the last is taken", "speak.h", " && frame->stamp < peer->stamp_ns", " && false"],
+  ["every echo is news", "speak.h", "if (silent > ECHO_PAUSE ||", "if (true || silent > ECHO_PAUSE ||"],
+  ["a later version of the peer is no news", "speak.h", "peer->speaks != frame->speaks || ", ""],
+  ["a probe says what an echo has said otherwise", "speak.h", "if (peer->echoed_ns == 0)\n\t\tdescribe", "describe"],
+  ["a claim may come twice", "speak.h", "&& nonce > peer->taken_nonce", "&& nonce >= peer->taken_nonce"],
+  ["a claim's stamp is not remembered", "speak.h", "peer->taken_stamp_ns = stamp;", ""],
+  ["another speaker of a peer may claim", "speak.h", "peer->instance != frame->instance || !take_turn", "!take_turn"],
+  [
+    "a claim may be meant for an earlier speaker",
+    "speak.h",
+    "frame->to != interface->instance || !is_fresh(stamp",
+    "!is_fresh(stamp",
+  ],
+  ["a reply is taken whenever it comes", "speak.h", "|| !is_fresh(frame->nonce, now)", ""],
+  ["a claim is refused by the same bid only if it is better", "speak.h", "bid >= vip->bid", "bid > vip->bid"],
+  ["a node that is held defends", "speak.h", "state_of(interface, now) == LIVE && ", ""],
+  ["a node without its source defends", "speak.h", " && !interface->source_stale;", ";"],
+  ["a VIP that is leaving is defended", "speak.h", "holds && vip->state != LEAVING && defends", "holds && defends"],
+  ["a yield is not recorded", "speak.h", "answered->yielded_ns = now > vip->claim_ns ? now : vip->claim_ns;", ""],
+  [
+    "a yield is not recorded where nothing is held",
+    "speak.h",
+    "answered->yielded_ns = now",
+    "if (holds)\n\t\tanswered->yielded_ns = now",
+  ],
+  [
+    "a yield is recorded earlier than the claim that it ends",
+    "speak.h",
+    "now > vip->claim_ns ? now : vip->claim_ns",
+    "now",
+  ],
+  ["what is only being claimed is said to be freed", "speak.h", "vip->state == CLAIMING ? FREE : FREED", "FREED"],
+  ["what cannot be recorded is given away", "speak.h", "return holds ? MINE : FREE;", "return FREE;"],
+  ["every asker is known", "speak.h", "probe && probe->instance == asked->instance", "!probe || probe->instance"],
+  ["a drained node stays drained past hold", "speak.h", "if (age >= interface->hold_ns)\n\t\treturn PAST_HOLD;", ""],
+  ["an answer is signed by the key of the question", "tc.bpf.c", "*key = signing_key()", "*key = key_of(2)"],
+  [
+    "frames of our own name are passed on without a limit",
+    "speak.h",
+    "since(counters->own_ns, now) >= OWN_PAUSE",
+    "true",
+  ],
+  ["our own probes that come back are echoed", "speak.h", " && frame->instance != interface->instance) {", ") {"],
+  ["a frame to another node is read", "speak.h", "is_broadcast(frame->destination) || same_mac", "true || same_mac"],
+  [
+    "a peer is known on every interface by what it said on one",
+    "speak.h",
+    "struct peer_key key = { .node = frame->node, .ifindex = ifindex };\n\t__u8",
+    "struct peer_key key = { .node = frame->node, .ifindex = 2 };\n\t__u8",
+  ],
+  ["a tag's hash ends without the length", "siphash.h", "(__u64)((sizeof(*frame) + PAIR * count) & 255) << 56", "0"],
+  ["a probe's padding comes back at XDP", "xdp.bpf.c", "*(__u8 *)(data + i) = 0;", ""],
+];
+for (const [what, file, from, to] of mutants) {
+  test(`found: ${what}`, () => {
+    using scratch = new Namespaces("isat-t-bpf-mutant-");
+    let isEdited = false;
+    const folder = copySources(scratch.folder(), (text, name) => {
+      if (name !== file) return text;
+      isEdited = text.includes(from);
+      return text.replace(from, to);
+    });
+    assert.ok(isEdited, `bpf/${file} does not say: ${from}`);
+    using bench = new Bench("isat-t-bpf-model-", build(folder));
+    const difference = search(bench, seed, FRAMES, file === "speak.h" ? 0.8 : 0.4);
+    assert.ok(difference, "nothing differs");
+  });
+}
+
+test.run();

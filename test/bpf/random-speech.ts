@@ -1,0 +1,71 @@
+/** Frames of the wire protocol that nobody thought of: mostly such as a peer sends, often changed, cut, grown or played again. */
+import { nodeState, type WireHeader, type WireKey, wireType } from "../../src/core/abi.ts";
+import { flip, pick, resize } from "./frames.ts";
+import { sign, speak } from "./speech.ts";
+
+/** What a field may hold: values that matter. The first ones are those that belong together. */
+export interface SpeechPools {
+  macs: readonly Uint8Array[];
+  ips: readonly Uint8Array[];
+  keys: readonly WireKey[];
+  ourMac: Uint8Array;
+  nodes: readonly { node: bigint; instance: bigint; mac: Uint8Array; name: string }[];
+  instances: readonly bigint[];
+  nonces: readonly bigint[];
+  bids: readonly bigint[];
+}
+
+const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
+/** The first of a peer's claims is taken, of many that follow few are. */
+const TYPES = [WIRE_PROBE, WIRE_ECHO, WIRE_ECHO, WIRE_CLAIM, WIRE_CLAIM, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE];
+/** How many of the last frames, some of which are played again. */
+const REMEMBERED = 20;
+
+const SECOND = 1_000_000_000n;
+/** Of stamps, far from the age at which they are stale. */
+const AGES = [0n, SECOND / 1000n, SECOND / 10n, SECOND, 3n * SECOND];
+const STALE = [8n * SECOND, 20n * SECOND, -3600n * SECOND];
+
+/** @param earlier frames that were made before, of which some are played again */
+export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint, earlier: Uint8Array[]): Uint8Array {
+  const chance = (of: number) => random() < of;
+  const byte = () => Math.floor(random() * 256);
+  if (earlier.length > 0 && chance(0.1)) return pick(random, earlier).slice();
+
+  const time = () => now - (chance(0.5) ? 0n : pick(random, chance(0.75) ? AGES : STALE));
+  const sender = pick(random, pools.nodes);
+  const type = chance(0.97) ? pick(random, TYPES) : pick(random, [0, 6, 255]);
+  const isLong = type >= WIRE_CLAIM ? chance(0.95) : chance(0.03);
+  const count = isLong ? pick(random, [0, 1, 1, 2, 2, 3, 5, chance(0.1) ? 64 : 4, chance(0.05) ? 65 : 1]) : 0;
+  const claims = Array.from({ length: count }, () => ({
+    ip: pick(random, pools.ips),
+    verdict: chance(0.9) ? 0 : byte(),
+    bid: pick(random, pools.bids),
+  }));
+  const header: Partial<WireHeader> = {
+    destination: chance(0.8) ? pools.ourMac : pick(random, pools.macs),
+    source: chance(0.9) ? sender.mac : pick(random, pools.macs),
+    version: chance(0.97) ? 1 : pick(random, [0, 2, 255]),
+    type,
+    state: chance(0.5) ? nodeState.LIVE : chance(0.9) ? pick(random, Object.values(nodeState)) : byte(),
+    flags: chance(0.5) ? 0 : chance(0.9) ? Math.floor(random() * 4) : byte(),
+    speaks: chance(0.85) ? 1 : pick(random, [0, 2, 255]),
+    count: chance(0.97) ? count : pick(random, [0, 1, 2, 64, 65, 128, 65_535]),
+    tick_age: chance(0.9) ? 3 : pick(random, [0, 65_535]),
+    node: sender.node,
+    instance: chance(0.9) ? sender.instance : pick(random, pools.instances),
+    to: chance(0.85) ? pools.nodes[0]!.instance : pick(random, pools.instances),
+    nonce: chance(0.6) ? pick(random, pools.nonces) : chance(0.9) ? time() : 0n,
+    stamp: chance(0.05) ? 0n : time(),
+    name: chance(0.95) ? sender.name : "n".repeat(Math.floor(random() * 40)),
+  };
+  const key = chance(0.95) ? pools.keys[0]! : pick(random, pools.keys);
+  let frame = speak(header, key, claims);
+  if (chance(0.05))
+    frame = resize(frame, pick(random, [14, 95, 96, 103, 104, 105, 112, 119, 120, 121, 1128, 1129]), random);
+  if (chance(0.1)) flip(frame, chance(0.5) ? 64 : frame.length, random);
+  // Most that was changed is refused for its tag alone: some of it is signed again.
+  if (chance(0.5) && frame.length >= 8) frame = sign(frame, key);
+  earlier[earlier.length < REMEMBERED ? earlier.length : Math.floor(random() * REMEMBERED)] = frame.slice();
+  return frame;
+}

@@ -1,0 +1,271 @@
+/** Random frames in random worlds through the programs and the model, until something differs. */
+import { execFileSync } from "node:child_process";
+import { inspect } from "node:util";
+import {
+  answers as answersLayout,
+  type InterfaceEntry,
+  nodeState,
+  peer as peerLayout,
+  probe as probeLayout,
+  verdicts as verdictsLayout,
+  type WireKey,
+  wireHeader,
+} from "../../src/core/abi.ts";
+import { bootTime } from "../../src/ffi/libc.ts";
+import type { ProgramName } from "../../src/kernel/object.ts";
+import { makeFrame, pcap, pick, randomOf, shrink } from "./frames.ts";
+import { type Expected, egress, ingress, type World } from "./model.ts";
+import { makeSpeech, type SpeechPools } from "./random-speech.ts";
+import { type Bench, bytes, CLOCKS, type Clock, HOLDINGS, type Holding, hex, IFINDEX, risen } from "./run.ts";
+import { ETH_P_ISAT, isSigned, sign } from "./speech.ts";
+
+/** Frames in one world before the maps are written anew. */
+const STAY = 50;
+
+const MACS = {
+  ours: "02 15 a7 00 00 01",
+  others: [
+    "02 00 5e 10 00 fe",
+    "ff ff ff ff ff ff",
+    "00 00 00 00 00 00",
+    "01 00 5e 00 00 fb",
+    "02 15 a7 00 00 00",
+    "00 15 a7 00 00 01",
+    "02 15 a7 00 01 01",
+    "fe ff ff ff ff ff",
+  ],
+};
+const ADDRESSES = ["10.9.0.1", "10.9.0.2", "10.9.0.3", "10.9.1.1", "0.0.0.0", "10.9.255.254", "255.255.255.255"];
+const POOLS = {
+  macs: [MACS.ours, "ff ff ff ff ff ff", "ff ff ff ff ff ff", ...MACS.others].map(bytes),
+  ips: ADDRESSES.map((address) => Uint8Array.from(address.split("."), Number)),
+};
+const KEYS: WireKey[] = [
+  { k0: 0x0123_4567_89ab_cdefn, k1: 0xfedc_ba98_7654_3210n, id: 1 },
+  { k0: 5n, k1: 0n, id: 2 },
+  { k0: 0n, k1: 6n, id: 3 },
+];
+const NO_KEY: WireKey = { k0: 0n, k1: 0n, id: 0 };
+const OUR_BID = 2n ** 63n;
+const SPEECH_POOLS: SpeechPools = {
+  ...POOLS,
+  ourMac: bytes(MACS.ours),
+  keys: [...KEYS, { k0: 8n, k1: 9n, id: 1 }, NO_KEY],
+  nodes: [
+    { node: 0x11n, instance: 0xa1n, mac: bytes(MACS.ours), name: "n1" },
+    { node: 0x12n, instance: 0xa2n, mac: bytes("02 15 a7 00 00 02"), name: "n2" },
+    { node: 0x12n, instance: 0xa2n, mac: bytes("02 15 a7 00 00 02"), name: "n2" },
+    { node: 0x13n, instance: 0xa3n, mac: bytes("02 15 a7 00 00 03"), name: "n3" },
+    { node: 0x12n + (1n << 32n), instance: 0xa2n, mac: bytes("02 15 a7 00 00 04"), name: "n4" },
+  ],
+  instances: [0n, 0xa1n, 0xa2n, 0xa3n, 0xa1n + (1n << 32n), 2n ** 64n - 1n],
+  nonces: [1n, 2n, 3n, 4n, 5n, 1n + (1n << 32n)],
+  bids: [0n, 1n, OUR_BID - 1n, OUR_BID, OUR_BID + 1n, 2n ** 64n - 1n],
+};
+
+export const PROGRAMS: [ProgramName, (frame: Uint8Array, world: World, now: bigint) => Expected][] = [
+  ["isat_ingress", ingress],
+  ["isat_xdp", ingress],
+  ["isat_egress", egress],
+];
+
+/** Fills the maps with a random world. */
+function settle(bench: Bench, random: () => number): void {
+  const chance = (of: number) => random() < of;
+  const { maps } = bench;
+  const now = bootTime();
+  const [, peer] = SPEECH_POOLS.nodes;
+  const nonce = () => pick(random, [0n, ...SPEECH_POOLS.nonces]);
+  const clock = chance(0.6) ? "live" : pick(random, Object.keys(CLOCKS) as Clock[]);
+  const entry: Partial<InterfaceEntry> = {
+    node: 0x11n,
+    instance: 0xa1n,
+    node_name: "n1",
+    state: chance(0.7) ? nodeState.LIVE : pick(random, [nodeState.JOINING, nodeState.DRAINED]),
+    source_stale: chance(0.15),
+    hello_nonce: nonce(),
+    last_hello_nonce: nonce(),
+  };
+  maps.verdicts.set(IFINDEX, verdictsLayout.of({ own_ns: chance(0.3) ? now + 3_600_000_000_000n : 0n }));
+  const address = chance(0.8) ? "10.9.255.1" : "0.0.0.0";
+  bench.setInterface(chance(0.95) ? clock : undefined, bytes(MACS.ours), address, entry);
+
+  bench.clearVips();
+  const holdings = Object.keys(HOLDINGS) as Holding[];
+  for (const vip of ADDRESSES.slice(0, 4)) {
+    if (chance(0.2)) continue;
+    bench.addVip(vip, chance(0.5) ? "owned" : pick(random, holdings), IFINDEX, OUR_BID);
+    const key = { ip: Uint8Array.from(vip.split("."), Number), ifindex: IFINDEX };
+    if (chance(0.05)) maps.answers.deleteMany([key]);
+  }
+  bench.addVip("10.9.255.254", "owned", IFINDEX + 1, OUR_BID);
+
+  for (const map of [maps.peers, maps.probes]) map.deleteMany([...map.entries()].map(([key]) => key));
+  for (const { node, instance, mac, name } of [peer!, SPEECH_POOLS.nodes[3]!]) {
+    const key = { node, ifindex: chance(0.9) ? IFINDEX : IFINDEX + 1, zero: 0 };
+    const instances = { instance: chance(0.85) ? instance : pick(random, SPEECH_POOLS.instances) };
+    if (chance(0.6)) maps.probes.set(key, probeLayout.of({ ...instances, nonce: nonce(), last_nonce: nonce() }));
+    if (chance(0.3)) continue;
+    const age = pick(random, [undefined, 0n, 100_000_000n, 10_000_000_000n]);
+    const entry = peerLayout.of({
+      ...{ node: name, mac, ...instances },
+      state: pick(random, [nodeState.LIVE, nodeState.LIVE, nodeState.JOINING]),
+      speaks: 1,
+      source_stale: chance(0.2),
+      knows_us: chance(0.5),
+      stamp_ns: now - pick(random, [0n, 1_000_000_000n]),
+      echoed_ns: age === undefined ? 0n : now - age,
+      taken_stamp_ns: chance(0.5) ? 0n : now - pick(random, [100_000_000n, 1_000_000_000n]),
+      taken_nonce: pick(random, SPEECH_POOLS.nonces),
+    });
+    maps.peers.set(key, entry);
+  }
+  const keys = chance(0.9) ? KEYS : pick(random, [[], [NO_KEY, ...KEYS], [KEYS[1]!, KEYS[0]!]]);
+  for (let place = 0; place < 4; place++) maps.keys.set(place, keys[place] ?? NO_KEY);
+}
+
+/** What the programs count, beside what the world holds. */
+interface Seen {
+  world: World;
+  counters: Record<string, bigint>;
+  answered: Record<string, bigint>;
+}
+
+const keyOf = (address: string) => ({ ip: Uint8Array.from(address.split("."), Number), ifindex: IFINDEX });
+const peerKeyOf = (node: bigint) => ({ node, ifindex: IFINDEX, zero: 0 });
+const present = <K, V>(keys: Iterable<K>, get: (key: K) => V | undefined): Map<K, V> =>
+  new Map(
+    [...keys].flatMap((key) => {
+      const value = get(key);
+      return value === undefined ? [] : [[key, value] as const];
+    }),
+  );
+
+/** What the maps hold now of all that a frame may touch; after a first look, only what the programs write is read. */
+function look({ maps }: Bench, nodes: ReadonlySet<bigint>, before?: World): Seen {
+  const { interface: _name, heard_ns, own_ns, ...counters } = maps.verdicts.get(IFINDEX)!;
+  const answers = present(ADDRESSES, (address) => maps.answers.get(keyOf(address)));
+  const written = {
+    yields: new Map([...answers].map(([address, { yielded_ns }]) => [address, yielded_ns])),
+    peers: present(new Set([...nodes, ...(before?.peers.keys() ?? [])]), (node) => maps.peers.get(peerKeyOf(node))),
+    heard_ns,
+    own_ns,
+  };
+  const read = (): Omit<World, keyof typeof written> => ({
+    interface: maps.interfaces.get(IFINDEX),
+    vips: present(ADDRESSES, (address) => maps.vips.get(keyOf(address))),
+    probes: present(nodes, (node) => maps.probes.get(peerKeyOf(node))),
+    keys: [0, 1, 2, 3].map((place) => maps.keys.get(place)!),
+  });
+  return {
+    world: { ...(before ?? read()), ...written },
+    counters,
+    answered: Object.fromEntries([...answers].map(([address, { answered }]) => [address, answered])),
+  };
+}
+
+/** Puts what the programs write back to what it was. */
+function restore({ maps }: Bench, { yields, peers, heard_ns, own_ns }: World): void {
+  maps.verdicts.set(IFINDEX, verdictsLayout.of({ heard_ns, own_ns }));
+  maps.peers.deleteMany([...maps.peers.entries()].map(([key]) => key));
+  for (const [node, peer] of peers) maps.peers.set(peerKeyOf(node), peer);
+  for (const [address, yielded_ns] of yields) maps.answers.set(keyOf(address), answersLayout.of({ yielded_ns }));
+}
+
+const isSpeech = (frame: Uint8Array) => frame[12] === ETH_P_ISAT[0] && frame[13] === ETH_P_ISAT[1];
+
+/** What differs between a program and the model on one frame, in a world that the maps hold, and what they hold then. */
+function compare(
+  bench: Bench,
+  [program, model]: (typeof PROGRAMS)[number],
+  frame: Uint8Array,
+  before: Seen,
+): { difference: string | undefined; after: Seen } {
+  const nodes = nodesOf(frame);
+  const started = bootTime();
+  const { action, out } = bench.execute(program, frame);
+  const ended = bootTime();
+  const after = look(bench, nodes, before.world);
+  const isAnswer = action === "answer" && isSpeech(out);
+  // The program's own time, as far as it tells.
+  const stamp = isAnswer ? wireHeader.decode(out).stamp : undefined;
+  const [earliest, latest] = [stamp ?? started, stamp ?? ended];
+
+  /** As text, with the time of the frame as a word, for the model's is another. */
+  const inWords = (action: string, bytes: Uint8Array, ...rest: unknown[]) =>
+    JSON.stringify(
+      // A frame that is dropped goes nowhere: its bytes do not matter.
+      [action, action === "drop" ? "" : hex(bytes), ...rest],
+      (_, value) => {
+        if (typeof value === "bigint") return started <= value && value <= ended ? "now" : `${value}`;
+        if (value instanceof Map) return [...value].map(([key, entry]) => [`${key}`, entry]).sort();
+        return value instanceof Uint8Array ? hex(value) : value;
+      },
+    );
+  const stateOf = ({ yields, peers, heard_ns, own_ns }: World) => ({ yields, peers, heard_ns, own_ns });
+  const counted = [risen(before.counters, after.counters), risen(before.answered, after.answered)];
+  const is = inWords(action, out, ...counted, stateOf(after.world));
+  const should = (now: bigint) => {
+    const { action, frame: left, counters, answers, changes } = model(frame, before.world, now);
+    // In the order of the counters in their map.
+    const ordered = Object.keys(after.counters).flatMap((name) => {
+      const rise = counters[name as keyof typeof counters];
+      return rise ? [[name, rise]] : [];
+    });
+    return inWords(action, left, Object.fromEntries(ordered), answers, stateOf({ ...before.world, ...changes }));
+  };
+  if (earliest < started || latest > ended)
+    return { difference: `the program's stamp is ${earliest}, and it ran at ${started}`, after };
+  if (should(earliest) === is || should(latest) === is) return { difference: undefined, after };
+  return { difference: `the program: ${is}\n  the model:   ${should(earliest)}`, after };
+}
+
+const NODES = SPEECH_POOLS.nodes.map(({ node }) => node);
+/** Of the frame's sender too, whoever it may be. */
+const nodesOf = (frame: Uint8Array): Set<bigint> =>
+  new Set(frame.length >= 96 && isSpeech(frame) ? [...NODES, wireHeader.decode(frame).node] : NODES);
+
+function describe(frame: Uint8Array): string {
+  try {
+    return execFileSync("tcpdump", ["-entr", "-"], { input: pcap(frame), encoding: "utf8", stdio: "pipe" }).trim();
+  } catch (error) {
+    return `tcpdump cannot read it: ${(error as Error).message}`;
+  }
+}
+
+/**
+ * Runs random frames through all programs; what differed first, its frame made small; undefined where nothing did.
+ * @param spoken how many of the frames are of the wire protocol: 0 to 1
+ */
+export function search(bench: Bench, seed: number, frames: number, spoken: number): string | undefined {
+  const random = randomOf(seed);
+  const earlier: Uint8Array[] = [];
+  let seen!: Seen;
+  bench.countVerdicts();
+  for (let number = 0; number < frames; number++) {
+    if (number % STAY === 0) {
+      settle(bench, random);
+      seen = look(bench, new Set(NODES));
+    }
+    const frame = random() < spoken ? makeSpeech(random, SPEECH_POOLS, bootTime(), earlier) : makeFrame(random, POOLS);
+    if (frame.length >= 96 && isSpeech(frame)) seen = look(bench, nodesOf(frame), seen.world);
+    // What is played twice is taken once: each hook is to be the first as often.
+    for (const program of random() < 0.5 ? PROGRAMS : PROGRAMS.toReversed()) {
+      const { difference, after } = compare(bench, program, frame, seen);
+      const before = seen;
+      seen = after;
+      if (difference === undefined) continue;
+      const key = isSpeech(frame) && frame.length >= 16 && before.world.keys.find((key) => isSigned(frame, key));
+      const signed = (tried: Uint8Array) => (key && tried.length >= 16 ? sign(tried, key) : tried);
+      const differs = (tried: Uint8Array) => {
+        restore(bench, before.world);
+        return compare(bench, program, signed(tried), look(bench, nodesOf(tried), before.world)).difference;
+      };
+      const small = signed(shrink(frame, (tried) => differs(tried) !== undefined));
+      const world = inspect(before.world, { depth: 4, breakLength: 120 });
+      const now = differs(small) ?? `not seen again; at first ${difference}`;
+      return `${program[0]}, frame ${number}:\n  ${hex(small)}\n  ${describe(small)}\n  in ${world}\n  ${now}`;
+    }
+  }
+  return undefined;
+}
