@@ -90,6 +90,7 @@ export async function run(options: RunOptions): Promise<void> {
   }
   const serving = stack.use(new Speaker(config, demand, log, isDrained(config.runDir)));
   serving.sourceTroubles = () => cluster?.troubles ?? [];
+  serving.sourceCounts = () => cluster?.counts;
   serving.setSourceStale(cluster !== undefined && !cluster.isFresh());
   speaker = serving;
   writeRunFile({

@@ -21,7 +21,7 @@ import { readWireKeys } from "./membership/keys.ts";
 import { Members } from "./membership/members.ts";
 import { type SelfStanding, WireMembership } from "./membership/wire.ts";
 import type { Log } from "./observe/log.ts";
-import { LIVE } from "./observe/status.ts";
+import { LIVE, type SourceStatus } from "./observe/status.ts";
 import { everybody, makePlan, type Plan, type ResolvedConfig, resolveInterfaces, UNKNOWN } from "./plan.ts";
 
 /** How often the kernel's state is verified and the tick stamped, ms. */
@@ -251,6 +251,9 @@ export class Speaker implements Disposable {
 
   /** What stands between the source and the VIPs, a line each, for status. */
   sourceTroubles: () => string[] = () => [];
+
+  /** What the source gave, for status and metrics. */
+  sourceCounts: () => SourceStatus | undefined = () => undefined;
 
   get isSourceStale(): boolean {
     return this.#isSourceStale;

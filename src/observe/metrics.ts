@@ -48,6 +48,20 @@ export function makeRegistry(
     "VIPs that are wanted here and that a peer has refused for more than a second",
     (status) => status.contested,
   );
+  flag(
+    "isat_source_unreadable",
+    "Objects of the cluster that cannot be read, and are taken as absent",
+    ({ source }) => source?.unreadable ?? 0,
+  );
+  new Gauge({
+    name: "isat_source_skipped_vips",
+    help: "VIPs of the cluster that are not announced, by the reason why",
+    labelNames: ["reason"],
+    registers,
+    collect() {
+      for (const [reason, count] of Object.entries(read().source?.skipped ?? {})) this.set({ reason }, count);
+    },
+  });
   flag("isat_warnings", "Lines that status shows as warnings", ({ warnings }) => warnings.length);
   new Gauge({
     name: "isat_member",

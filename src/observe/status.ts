@@ -1,4 +1,5 @@
 import type { Verdicts } from "../core/abi.ts";
+import type { Skipped } from "../core/cluster.ts";
 import type { Standing } from "../core/ownership.ts";
 
 /** How far isat's control plane is from the kernel's program, by the age of the last tick. */
@@ -56,6 +57,16 @@ export interface MemberStatus {
   echoedMs: number | undefined;
 }
 
+/** What a cluster's API gave. */
+export interface SourceStatus {
+  services: number;
+  endpointSlices: number;
+  /** Objects that cannot be read. */
+  unreadable: number;
+  /** VIPs that are not announced, by the reason why. */
+  skipped: Readonly<Skipped>;
+}
+
 /** What `isat status --json` prints. */
 export interface Status {
   node: string;
@@ -70,6 +81,8 @@ export interface Status {
   isDrained: boolean;
   /** The source of the VIPs has been out of reach: what it said last is served. */
   isSourceStale: boolean;
+  /** undefined where the source is a file, or no speaker runs. */
+  source: SourceStatus | undefined;
   /** What a person should know, and may mend. */
   warnings: string[];
   /** VIPs that a peer has refused for more than a second. */
@@ -105,6 +118,17 @@ function table(rows: readonly (readonly string[])[]): string[] {
 
 const ago = (ms: number | undefined) => (ms === undefined ? "never" : `${formatDuration(ms)} ago`);
 
+/** 12 Services, 12 EndpointSlices; not announced: ipv6 2. */
+function formatSource({ services, endpointSlices, unreadable, skipped }: SourceStatus): string {
+  const left = Object.entries(skipped).filter(([, count]) => count > 0);
+  const parts = [
+    `${services} Services with an address, ${endpointSlices} EndpointSlices`,
+    ...(unreadable > 0 ? [`${unreadable} objects that cannot be read`] : []),
+    ...(left.length > 0 ? [`not announced: ${left.map(([why, count]) => `${why} ${count}`).join(", ")}`] : []),
+  ];
+  return parts.join("; ");
+}
+
 /** What `isat status` prints. */
 export function formatStatus(status: Status): string {
   const lines: string[] = [];
@@ -114,6 +138,7 @@ export function formatStatus(status: Status): string {
   if (status.lastError) lines.push(`last error, ${status.lastError.at}: ${status.lastError.message}`);
   for (const warning of status.warnings) lines.push(`WARNING: ${warning}`);
   if (status.isSourceStale) lines.push("SOURCE STALE: what it said last is served");
+  if (status.source) lines.push(`source: ${formatSource(status.source)}`);
   if (status.isDrained) lines.push("DRAINED: this node owns nothing until isat undrain");
   if (status.contested > 0) lines.push(`${status.contested} VIPs are wanted here, and a peer does not give them`);
   if (status.members.length > 0) {

@@ -292,6 +292,11 @@ export class Cluster implements AsyncDisposable {
     return { node, seenFrom, error: status === 0 ? undefined : stderr.trim() };
   }
 
+  /** Whether the wire is the simulated switch. */
+  get hasSwitch(): boolean {
+    return this.#wire !== undefined;
+  }
+
   /** The switch pings each address once. */
   ping(ips: readonly string[]): void {
     if (!this.#wire) throw new Error("Cannot ping from the switch as the wire is a bridge");

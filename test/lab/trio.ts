@@ -33,6 +33,13 @@ export interface Line {
   [key: string]: unknown;
 }
 
+/** Where speakers stand. */
+export interface Site {
+  namespaces: Namespaces;
+  /** A host's namespace, by its short name. */
+  place(host: string): string;
+}
+
 /** A node's speaker: the bundle, in the node's namespace. */
 export class Speaker {
   readonly node: LabNode;
@@ -40,13 +47,15 @@ export class Speaker {
   readonly pinDir: string;
   readonly runDir: string;
   readonly log: Line[] = [];
-  readonly #trio: Trio;
+  /** What its environment has besides the machine's; NODE_NAME must not come from there. */
+  env: NodeJS.ProcessEnv = { NODE_NAME: "" };
+  readonly #site: Site;
   #child: ChildProcess | undefined;
   #ready: Promise<void> = Promise.resolve();
   #closed: Promise<number | null> = Promise.resolve(0);
 
-  constructor(trio: Trio, node: LabNode, places: { folder: string; bpffs: string }) {
-    this.#trio = trio;
+  constructor(site: Site, node: LabNode, places: { folder: string; bpffs: string }) {
+    this.#site = site;
     this.node = node;
     this.config = join(places.folder, `${node.name}.yaml`);
     this.pinDir = join(places.bpffs, node.name);
@@ -57,29 +66,34 @@ export class Speaker {
     return this.#child!.pid!; // nsenter becomes the program that it runs
   }
 
-  /** Writes the file and renames it into place, as a configuration is replaced. */
+  /** With a source that is a file. */
   configure({ vips, more = "", moreOf = {}, nodes = NODES.map(({ name }) => name) }: TrioSettings): void {
     const known = (name: string) => NODES.find((node) => node.name === name);
     const listed = nodes.map((name) => (known(name) ? `{ name: ${name}, address: ${known(name)!.ip} }` : name));
-    const text = `node: ${this.node.name}
-interfaces: [eth0]
-pinDir: ${this.pinDir}
-runDir: ${this.runDir}
+    this.write(`node: ${this.node.name}
 ${moreOf[this.node.name] ?? more}
 source:
   kind: file
   nodes: [${listed.join(", ")}]
   vips: [${vips.map((vip) => (vip.startsWith("{") ? vip : `{ address: ${vip} }`)).join(", ")}]
-`;
+`);
+  }
+
+  /** Writes the file and renames it into place, as a configuration is replaced. @param rest all keys but those of its place */
+  write(rest: string): void {
+    const text = `interfaces: [eth0]
+pinDir: ${this.pinDir}
+runDir: ${this.runDir}
+${rest}`;
     writeFileSync(`${this.config}.new`, text);
     renameSync(`${this.config}.new`, this.config);
   }
 
-  start(command: readonly string[] = [process.execPath, "--no-warnings", BUNDLE], env = process.env): void {
+  start(command: readonly string[] = [process.execPath, "--no-warnings", BUNDLE]): void {
     const [program, ...args] = [...command, "run", "--config", this.config];
-    const child = this.#trio.namespaces.spawn(this.#trio.place(this.node.name), program!, args, {
+    const child = this.#site.namespaces.spawn(this.#site.place(this.node.name), program!, args, {
       stdio: ["ignore", "ignore", "pipe"],
-      env: { ...env, NODE_NAME: "" },
+      env: { ...process.env, ...this.env },
     });
     this.#child = child;
     const from = this.log.length;
@@ -116,9 +130,10 @@ source:
 
   /** Runs another command of `isat` for this speaker; its standard output. @throws Error where it fails */
   isat(...args: string[]): string {
-    const place = `--net=/run/netns/${this.#trio.namespaces.full(this.#trio.place(this.node.name))}`;
+    const place = `--net=/run/netns/${this.#site.namespaces.full(this.#site.place(this.node.name))}`;
     const command = [place, process.execPath, "--no-warnings", BUNDLE, ...args, "--config", this.config];
-    return execFileSync("nsenter", command, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+    const env = { ...process.env, ...this.env };
+    return execFileSync("nsenter", command, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], env });
   }
 
   status(...args: string[]): Status {
