@@ -20,6 +20,7 @@ import { Claims } from "./membership/claims.ts";
 import { readWireKeys } from "./membership/keys.ts";
 import { Members } from "./membership/members.ts";
 import { type SelfStanding, WireMembership } from "./membership/wire.ts";
+import { UNSIGNED } from "./observe/doctor.ts";
 import type { Log } from "./observe/log.ts";
 import { LIVE, type SourceStatus } from "./observe/status.ts";
 import { everybody, makePlan, type Plan, type ResolvedConfig, resolveInterfaces, UNKNOWN } from "./plan.ts";
@@ -286,7 +287,8 @@ export class Speaker implements Disposable {
     }
     const candidates = members ? (link: Link) => members.candidates(link) : everybody(demand);
     const plan = makePlan(config, demand, devices, candidates, mode, this.#plan);
-    return members ? { ...plan, warnings: [...plan.warnings, ...members.warnings] } : plan;
+    const unsigned = config.membership.kind === "wire" && config.membership.keys === "none" ? [UNSIGNED] : [];
+    return members ? { ...plan, warnings: [...plan.warnings, ...unsigned, ...members.warnings] } : plan;
   }
 
   /** Who is alive, or may own, is different from before. */

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
@@ -25,8 +26,10 @@ export class Isat {
     if (!existsSync(BUNDLE)) throw new Error(`Cannot find ${BUNDLE}: build it with npm run build`);
     const pins = namespaces.bpffs();
     const folder = namespaces.folder();
+    const key = join(folder, "wire.key");
+    writeFileSync(key, randomBytes(32).toString("base64"), { mode: 0o600 });
     this.#nodes = NODES.map((node) => {
-      const speaker = new Speaker(node, pins, folder, trouble);
+      const speaker = new Speaker(node, { pins, folder, key }, trouble);
       speaker.configure(this.#garp, this.#moved);
       speaker.start(namespaces, `${lab}-${node.name}`);
       return speaker;
@@ -66,11 +69,13 @@ class Speaker {
   readonly pinDir: string;
   readonly runDir: string;
   readonly config: string;
+  readonly #key: string;
   readonly #trouble: Trouble;
   #isReady: Promise<void> | undefined;
 
-  constructor(node: LabNode, pins: string, folder: string, trouble: Trouble) {
+  constructor(node: LabNode, { pins, folder, key }: { pins: string; folder: string; key: string }, trouble: Trouble) {
     this.node = node;
+    this.#key = key;
     this.pinDir = join(pins, node.name);
     this.runDir = join(folder, node.name);
     this.config = join(folder, `${node.name}.yaml`);
@@ -88,6 +93,7 @@ interfaces: [eth0]
 pinDir: ${this.pinDir}
 runDir: ${this.runDir}
 garp: ${garp}
+membership: { keys: [${this.#key}] }
 source:
   kind: file
   nodes: [${NODES.map(({ name }) => name).join(", ")}]
