@@ -4,6 +4,9 @@ import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { LAYOUT, vipState } from "../../src/core/abi.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { readPinnedMaps } from "../../src/kernel/object.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { type LabNode, NODES, VIP_RANGES, VIPS } from "./topology.ts";
 
@@ -39,6 +42,16 @@ export class Isat {
   /** Waits until all three answer. */
   async ready(signal: AbortSignal): Promise<void> {
     await Promise.all(this.#nodes.map((speaker) => speaker.ready(signal)));
+  }
+
+  /** Whether the node's kernel has the VIP as owned. */
+  owns(vip: string, node: LabNode): boolean {
+    const { pinDir } = this.#nodes.find((speaker) => speaker.node === node)!;
+    const ip = addressBytes(parseAddress(vip)).join();
+    const owned = readPinnedMaps(`${pinDir}/v${LAYOUT}`, ({ vips }) =>
+      [...vips.entries(64)].some(([key, { state }]) => key.ip.join() === ip && state === vipState.OWNED),
+    );
+    return owned ?? false;
   }
 
   /** Sets the `garp` key on all three; without one, what the scaled time needs. */
