@@ -64,9 +64,9 @@ const QUICK: Times = {
   hold: 4,
   pauses: [1],
   frozen: 2,
-  away: 6,
-  busy: 4,
-  steady: 5,
+  away: 5,
+  busy: 3,
+  steady: 4,
   flood: 2,
   deaths: 2,
   moves: 1,
@@ -226,7 +226,8 @@ function eventsOf(site: Site, times: Times): (Event | "noise")[] {
     ...restarts.slice(0, restarts.length / 2),
     frozenFor(`frozen for ${times.frozen} s`, still, times.frozen * 1_000, true),
     ...(isIsat ? (["noise"] as const) : []),
-    frozenFor("frozen for good", { silence: 50, moves: 1, doubled: 0 }, afterHold, false),
+    // With a short hold it shows no more than "killed for good".
+    ...(times === QUICK ? [] : [frozenFor("frozen for good", { silence: 50, moves: 1, doubled: 0 }, afterHold, false)]),
     ...restarts.slice(restarts.length / 2),
     {
       name: `all three killed, back after ${times.away} s`,
@@ -376,8 +377,6 @@ async function recordNoise(site: Site, victim: LabNode): Promise<string[]> {
     await tellDrain(site.speaker(victim).runDir, isDrained);
     await sleep(1_500);
   }
-  await site.settle();
-  await sleep(6_000); // no frame is fresh any more
   const other = { ...wireKeyOf("another"), id: PUBLIC_KEY.id };
   const everyone = "ff:ff:ff:ff:ff:ff";
   return tap.frames.slice(0, 1024).flatMap(({ from, frame }, i) => {
