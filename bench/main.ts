@@ -37,11 +37,11 @@ ${SECTIONS.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
   --peer NAME=COMMAND   measures another responder too (flood, latency), or other speakers (failover). The command is run
                         by sh in the node's network namespace, and answers for the addresses from $ISAT_BENCH_FIRST to
                         $ISAT_BENCH_LAST on $ISAT_BENCH_INTERFACE until it is killed. May be given more than once.
-                        In failover it is run on each of three nodes, which are to share the addresses, in a process
-                        group of its own that is sent SIGKILL, SIGTERM, SIGSTOP and SIGCONT. There are also
-                        $ISAT_BENCH_NODE (n1, n2, n3), $ISAT_BENCH_ADDRESS (the node's), $ISAT_BENCH_PEERS (those of the
-                        others) and $ISAT_BENCH_FOLDER (its own, for what it writes). What only isat has (drain, its own
-                        frames) is left out. Ready to use: --peer keepalived=bench/peers/keepalived
+                        In failover it is run on each of three nodes, which are to share the addresses; all that runs
+                        there is sent SIGKILL, SIGTERM, SIGSTOP and SIGCONT. There are also $ISAT_BENCH_NODE (n1, n2,
+                        n3), $ISAT_BENCH_ADDRESS (the node's), $ISAT_BENCH_PEERS (those of the others) and
+                        $ISAT_BENCH_FOLDER (its own, for what it writes). What only isat has (drain, its own frames) is
+                        left out. Ready to use: --peer keepalived=bench/peers/keepalived
   --quick               fewer and shorter rounds, in about a minute: for a look, not for comparisons
   --help                this
 

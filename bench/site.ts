@@ -1,5 +1,5 @@
 import type { ChildProcess } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -154,7 +154,7 @@ class IsatMember implements Member {
 /** USER_HZ is 100 on Linux; pages have 4096 bytes on what this is measured on. */
 const TICK_MS = 10;
 const PAGE = 4096;
-/** For how long the processes of a group may take to end, ms. */
+/** How long they may take to end, ms. */
 const END = 10_000;
 
 class PeerMember implements Member {
@@ -187,10 +187,8 @@ class PeerMember implements Member {
       ISAT_BENCH_LAST: vips.at(-1),
       ISAT_BENCH_FOLDER: this.#folder,
     };
-    // A group of its own, for such speakers are often several processes.
     const child = trio.namespaces.spawn(trio.place(this.node.name), "sh", ["-c", this.#command], {
       stdio: ["ignore", "pipe", "pipe"],
-      detached: true,
       env,
     });
     for (const stream of [child.stdout!, child.stderr!]) {
@@ -206,13 +204,15 @@ class PeerMember implements Member {
   }
 
   async signal(name: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): Promise<void> {
-    try {
-      process.kill(-this.#child!.pid!, name);
-    } catch {
-      // all of it has ended
+    for (const pid of this.#pids()) {
+      try {
+        process.kill(pid, name);
+      } catch {
+        // it has ended by itself
+      }
     }
     if (name !== "SIGKILL" && name !== "SIGTERM") return;
-    for (const end = performance.now() + END; this.#processes().length > 0 && performance.now() < end; ) await sleep(5);
+    for (const end = performance.now() + END; this.#pids().length > 0 && performance.now() < end; ) await sleep(5);
   }
 
   reboot(): void {
@@ -221,13 +221,17 @@ class PeerMember implements Member {
     trio.namespaces.ip(trio.place(this.node.name), ["addr flush dev eth0", `addr add ${address} dev eth0`]);
   }
 
-  /** The fields of proc_pid_stat(5) behind the name, of each process of the group that lives. */
+  /** All that runs on the node: such speakers are often several processes, each in a group of its own. */
+  #pids(): number[] {
+    const { trio } = this.#site;
+    return trio.namespaces.pids(trio.place(this.node.name));
+  }
+
+  /** The fields of proc_pid_stat(5) behind the name, of each of them. */
   #processes(): string[][] {
-    return readdirSync("/proc").flatMap((name) => {
-      if (!/^\d+$/.test(name)) return [];
+    return this.#pids().flatMap((pid) => {
       try {
-        const fields = readFileSync(`/proc/${name}/stat`, "utf8").split(") ").at(-1)!.split(" ");
-        return Number(fields[2]) === this.#child!.pid && fields[0] !== "Z" ? [fields] : [];
+        return [readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)!.split(" ")];
       } catch {
         return []; // it has ended
       }
