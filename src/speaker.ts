@@ -498,7 +498,8 @@ export class Speaker implements Disposable {
       this.#log.info({ ...change, ...this.counts }, "entries applied");
     }
     this.#tick();
-    this.#company?.claims.want(claim);
+    // Who knows less than a peer keeps what it has until it is asked for it, and asks for nothing.
+    this.#company?.claims.want(claim.filter((key) => !this.#company!.wire.knowsLess(ifindexOf(key))));
     this.#announcer.run();
     clearTimeout(this.#leaving);
     const isPassing = (state: number | undefined) => state === vipState.LEAVING || state === vipState.CLAIMING;

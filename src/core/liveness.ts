@@ -181,6 +181,36 @@ export interface Standing {
 }
 
 /**
+ * For so long a source may be stale while another node's is fresh, ns. Where the API was away for all, some hear of its
+ * return seconds before others: that is no reason to move anything.
+ */
+const BEHIND = 8n * SECOND;
+
+/** Which nodes' sources have been stale for too long beside a fresh one: these nodes know less than others. */
+export class Freshness<N> {
+  readonly #since = new Map<N, bigint>();
+  #behind: ReadonlySet<N> = new Set();
+
+  /** Notes what holds now. @returns whether others than before are behind */
+  observe(nodes: readonly (readonly [N, Standing])[], now: bigint): boolean {
+    const mayOwn = (state: number) => state === nodeState.LIVE || state === nodeState.HELD;
+    const isAnyFresh = nodes.some(([, { state, sourceStale }]) => mayOwn(state) && !sourceStale);
+    const stale = nodes.filter(([, { sourceStale }]) => isAnyFresh && sourceStale).map(([node]) => node);
+    const isStale = new Set(stale);
+    for (const node of this.#since.keys()) if (!isStale.has(node)) this.#since.delete(node);
+    for (const node of stale) if (!this.#since.has(node)) this.#since.set(node, now);
+    const behind = new Set(stale.filter((node) => now - this.#since.get(node)! >= BEHIND));
+    const isChanged = behind.size !== this.#behind.size || [...behind].some((node) => !this.#behind.has(node));
+    this.#behind = behind;
+    return isChanged;
+  }
+
+  isBehind(node: N): boolean {
+    return this.#behind.has(node);
+  }
+}
+
+/**
  * The nodes that may own: those that are live or held, and of these, where anybody's source is fresh, those whose source
  * is. Where all are stale, all go on.
  * @param countsAge whether a tick that is too old counts against a node: only for somebody who has been there for as long

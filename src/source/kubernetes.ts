@@ -34,7 +34,10 @@ export interface WatchOptions {
 }
 
 export interface SourceTiming extends Timing {
-  /** For how long, in ms, the API may be away before the source is stale. */
+  /**
+   * For how long, in ms, the API may be away before the source is stale. Peers whose sources are fresh leave this node out
+   * some seconds later (BEHIND in core/liveness.ts): both make the ten seconds.
+   */
   stale: number;
   /** How long a start waits for the API before it takes what was saved. */
   patience: number;
@@ -44,7 +47,7 @@ export interface SourceTiming extends Timing {
   deliver: number;
 }
 
-const SOURCE_TIMING: SourceTiming = { ...TIMING, stale: 10_000, patience: 3_000, save: 10_000, deliver: 20 };
+const SOURCE_TIMING: SourceTiming = { ...TIMING, stale: 2_000, patience: 3_000, save: 10_000, deliver: 20 };
 
 const METALLB = { group: "metallb.io", version: "v1beta1" };
 const RESOURCES: Record<Kind, Resource> = {
@@ -109,7 +112,7 @@ export class KubernetesWatch {
     this.#events = new Events({ connection: this.#connection, node, signal, report, now });
     this.#readSaved();
     const patience = setTimeout(() => this.#adopt(), this.#timing.patience);
-    const freshness = setInterval(() => this.#checkFreshness(), Math.min(1000, this.#timing.stale / 4));
+    const freshness = setInterval(() => this.#checkFreshness(), Math.min(500, this.#timing.stale / 4));
     signal.addEventListener(
       "abort",
       () => {
@@ -130,7 +133,7 @@ export class KubernetesWatch {
     return this.#required().every((resource) => this.#listed.has(resource));
   }
 
-  /** What is served is what the API has, as far as can be known: false once it has been away for 10 s. */
+  /** What is served is what the API has, as far as can be known: false once it has been away for 2 s. */
   isFresh(): boolean {
     const oldest = Math.min(
       ...this.#required().map((resource) => this.#lost.get(resource) ?? Number.POSITIVE_INFINITY),

@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { nodeState } from "../../src/core/abi.ts";
-import { candidates, type Heard, Liveness, MOST } from "../../src/core/liveness.ts";
+import { candidates, Freshness, type Heard, Liveness, MOST } from "../../src/core/liveness.ts";
 
 const MS = 1_000_000n;
 const SECOND = 1000n * MS;
@@ -406,6 +406,73 @@ for (const [what, nodes, chosen, countsAge = true] of rules) {
     assert.equal(
       candidates(standing, countsAge).map(({ node }) => node),
       chosen,
+    );
+  });
+}
+
+/** What each node's source is at each second; who is behind at the end. */
+const histories: [
+  what: string,
+  seconds: [from: number, stale: string[], state?: number][],
+  end: number,
+  behind: string[],
+][] = [
+  ["a stale source beside fresh ones for 8 s is behind", [[0, ["a"]]], 8, ["a"]],
+  ["for less it is not", [[0, ["a"]]], 7, []],
+  ["where all are stale nobody is", [[0, ["a", "b", "c"]]], 60, []],
+  [
+    "all were stale for long, and two have been fresh for a moment",
+    [
+      [0, ["a", "b", "c"]],
+      [30, ["a"]],
+    ],
+    37,
+    [],
+  ],
+  [
+    "all were stale for long, and two have been fresh for 8 s",
+    [
+      [0, ["a", "b", "c"]],
+      [30, ["a"]],
+    ],
+    38,
+    ["a"],
+  ],
+  [
+    "one that was fresh in between begins anew",
+    [
+      [0, ["a"]],
+      [5, []],
+      [6, ["a"]],
+    ],
+    13,
+    [],
+  ],
+  ["a fresh node that may not own makes nobody behind", [[0, ["a", "b"], DRAINED]], 60, []],
+  [
+    "one that is fresh again is not behind any more",
+    [
+      [0, ["a"]],
+      [20, []],
+    ],
+    20,
+    [],
+  ],
+];
+for (const [what, seconds, end, behind] of histories) {
+  test(`of sources: ${what}`, () => {
+    const freshness = new Freshness<string>();
+    for (let second = 0; second <= end; second++) {
+      const [, stale, stateOfC = LIVE] = seconds.findLast(([from]) => from <= second)!;
+      const nodes = ["a", "b", "c"].map((node) => {
+        const standing = { state: node === "c" ? stateOfC : LIVE, sourceStale: stale.includes(node) };
+        return [node, standing] as const;
+      });
+      freshness.observe(nodes, START + BigInt(second) * SECOND);
+    }
+    assert.equal(
+      ["a", "b", "c"].filter((node) => freshness.isBehind(node)),
+      behind,
     );
   });
 }

@@ -41,7 +41,7 @@ export interface Timing {
   steady: number;
 }
 
-export const TIMING: Timing = { stall: 90_000, stallListing: 30_000, retry: [100, 10_000], steady: 10_000 };
+export const TIMING: Timing = { stall: 90_000, stallListing: 30_000, retry: [100, 5_000], steady: 10_000 };
 
 export interface FollowOptions {
   connection: Connection;
@@ -96,18 +96,23 @@ export async function follow(resource: Resource, handler: Handler, options: Foll
   const { signal, timing, now, random } = options;
   const follower = new Follower(resource, handler, options);
   let failures = 0;
+  let wasGone = false;
   while (!signal.aborted) {
     const started = now();
     let pause = 0;
+    let isGone = false;
     try {
       await follower.run();
     } catch (error) {
       if (signal.aborted) return;
+      isGone = (error as ApiError).status === GONE;
       handler.onTrouble(explain(resource, error as Error));
       pause = error instanceof ApiError ? error.retryAfter : 0;
     }
     // Also a watch that ends in good order, for a server that ends each at once.
-    failures = now() - started > timing.steady ? 0 : failures + 1;
+    const isFirstGone = isGone && !wasGone; // the API is there: it is a list that is wanted, not patience
+    failures = isFirstGone || now() - started > timing.steady ? 0 : failures + 1;
+    wasGone = isGone;
     const [first, longest] = timing.retry;
     const backoff = Math.min(longest, first * 2 ** Math.min(failures, 20)) * (0.5 + random() / 2);
     await sleep(Math.max(pause, backoff), undefined, { signal }).catch(() => undefined);
