@@ -218,7 +218,8 @@ export class Claims implements Disposable {
     // Whoever appeared since is asked too: read anew, right before anything is owned.
     if (![...batch.asked.values()].some((asked) => asked)) this.#host.refresh();
     const alive = new Map(this.#host.alive(batch.ifindex).map((peer) => [peer.id, peer]));
-    for (const [node, asked] of batch.asked) if (asked && !alive.has(node)) batch.asked.delete(node);
+    // Who has granted and died as well: to a peer to which this node was dead, its grant was none.
+    for (const node of batch.asked.keys()) if (!alive.has(node)) batch.asked.delete(node);
     for (const [node, peer] of alive) {
       const asked = batch.asked.get(node);
       if (batch.isDefence ? !asked : batch.asked.has(node) && !asked) continue;
