@@ -77,6 +77,7 @@ interface Pause {
  */
 export class Claims implements Disposable {
   readonly #host: ClaimsHost;
+  #wanted: ReadonlySet<EntryKey> = new Set();
   readonly #queue = new Set<EntryKey>();
   readonly #batches = new Set<Batch>();
   readonly #busy = new Set<EntryKey>();
@@ -104,10 +105,10 @@ export class Claims implements Disposable {
   /** Asks for these, and for no others any more. What is asked for already goes on. */
   want(keys: readonly EntryKey[]): void {
     this.#queue.clear();
-    const wanted = new Set(keys);
+    this.#wanted = new Set(keys);
     for (const key of this.#pauses.keys()) {
       const isOwned = this.#host.entries.get(key)?.state === vipState.OWNED;
-      if (!wanted.has(key) && !isOwned) this.#pauses.delete(key);
+      if (!this.#wanted.has(key) && !isOwned) this.#pauses.delete(key);
     }
     for (const key of keys) if (!this.#busy.has(key)) this.#queue.add(key);
     this.#run();
@@ -239,6 +240,7 @@ export class Claims implements Disposable {
       if (batch.isDefence) return held?.state === vipState.OWNED;
       return held?.state === vipState.CLAIMING && held.claimNs === batch.claimNs; // else it was given up meanwhile
     };
+    for (const key of batch.keys) if (!wasAsked(key) && this.#wanted.has(key)) this.#queue.add(key);
     const refused = batch.keys.filter((key) => batch.refused.has(key) && wasAsked(key));
     const granted = batch.keys.filter((key) => !batch.refused.has(key) && wasAsked(key));
     if (refused.length > 0) {
