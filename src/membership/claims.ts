@@ -80,6 +80,7 @@ export class Claims implements Disposable {
   #wanted: ReadonlySet<EntryKey> = new Set();
   readonly #queue = new Set<EntryKey>();
   readonly #batches = new Set<Batch>();
+  /** What is being asked for; what is only defended may be in several batches, one for each peer that came. */
   readonly #busy = new Set<EntryKey>();
   readonly #pauses = new Map<EntryKey, Pause>();
   readonly #clock: Clock;
@@ -117,7 +118,7 @@ export class Claims implements Disposable {
   /** A peer came, or came back: what is owned here on the interface is asked of it, lest it owns the same. */
   defend(ifindex: number, peer: Neighbour): void {
     const owned = [...this.#host.entries].filter(
-      ([key, { state }]) => ifindexOf(key) === ifindex && state === vipState.OWNED && !this.#busy.has(key),
+      ([key, { state }]) => ifindexOf(key) === ifindex && state === vipState.OWNED,
     );
     for (let at = 0; at < owned.length; at += MAX_CLAIMS) {
       const keys = owned.slice(at, at + MAX_CLAIMS).map(([key]) => key);
@@ -197,7 +198,7 @@ export class Claims implements Disposable {
       freed: new Map(),
     };
     this.#batches.add(batch);
-    for (const key of keys) this.#busy.add(key);
+    if (!isDefence) for (const key of keys) this.#busy.add(key);
     return batch;
   }
 
@@ -233,11 +234,11 @@ export class Claims implements Disposable {
 
   #end(batch: Batch, alive: ReadonlyMap<bigint, Neighbour>): void {
     this.#batches.delete(batch);
-    for (const key of batch.keys) this.#busy.delete(key);
+    if (!batch.isDefence) for (const key of batch.keys) this.#busy.delete(key);
     const { entries } = this.#host;
     const wasAsked = (key: EntryKey) => {
       const held = entries.get(key);
-      if (batch.isDefence) return held?.state === vipState.OWNED;
+      if (batch.isDefence) return held?.state === vipState.OWNED && held.claimNs <= batch.claimNs; // else claimed anew
       return held?.state === vipState.CLAIMING && held.claimNs === batch.claimNs; // else it was given up meanwhile
     };
     for (const key of batch.keys) if (!wasAsked(key) && this.#wanted.has(key)) this.#queue.add(key);
