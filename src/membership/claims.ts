@@ -31,12 +31,11 @@ const RETRY = 20n * MS;
 const RETRY_MOST = 200n * MS;
 /** How often it is looked whether something is to be sent again, ms. */
 const LOOK = 10;
-/** What a peer has refused is asked again after this, doubling. */
-const REFUSED = 50n * MS;
-const REFUSED_MOST = 1_000n * MS;
-/** What was lost to a better claim is asked again after this, doubling. */
-const LOST = 1_000n * MS;
-const LOST_MOST = 60_000n * MS;
+/** When what a peer has refused, or what was lost to a better claim, is asked for again: doubling, from and up to this. */
+const PAUSES = {
+  refused: { first: 50n * MS, most: 1_000n * MS },
+  lost: { first: 1_000n * MS, most: 60_000n * MS },
+};
 /** For so long a peer's refusal is nothing to speak of. */
 const CONTESTED = 1_000n * MS;
 /** Frames that may be unanswered at a time: more would only fill queues. */
@@ -64,6 +63,7 @@ interface Batch {
 }
 
 interface Pause {
+  reason: keyof typeof PAUSES;
   until: bigint;
   length: bigint;
   /** When it was first refused. */
@@ -100,7 +100,8 @@ export class Claims implements Disposable {
   get contested(): number {
     const now = this.#clock.now();
     const isWanted = (key: EntryKey) => this.#queue.has(key) || this.#busy.has(key);
-    return [...this.#pauses].filter(([key, { since }]) => isWanted(key) && now - since >= CONTESTED).length;
+    const isLong = ({ reason, since }: Pause) => reason === "refused" && now - since >= CONTESTED;
+    return [...this.#pauses].filter(([key, pause]) => isWanted(key) && isLong(pause)).length;
   }
 
   /** Asks for these, and for no others any more. What is asked for already goes on. */
@@ -130,7 +131,7 @@ export class Claims implements Disposable {
 
   /** These were yielded by the kernel: they are not asked for again at once. */
   pause(keys: readonly EntryKey[]): void {
-    for (const key of keys) this.#pause(key, LOST, LOST_MOST);
+    for (const key of keys) this.#pause(key, "lost");
   }
 
   /** A peer's answer to a claim. */
@@ -246,13 +247,13 @@ export class Claims implements Disposable {
     const granted = batch.keys.filter((key) => !batch.refused.has(key) && wasAsked(key));
     if (refused.length > 0) {
       this.#host.write(refused.map((key) => [key, NOT_HELD]));
-      for (const key of refused) this.#pause(key, REFUSED, REFUSED_MOST);
+      for (const key of refused) this.#pause(key, "refused");
       this.#tell(refused, batch);
       if (batch.isDefence) this.#host.lost(refused);
       for (const key of refused) this.#queue.add(key);
     }
     if (!batch.isDefence && granted.length > 0) {
-      for (const key of granted) if ((this.#pauses.get(key)?.length ?? 0n) < LOST) this.#pauses.delete(key);
+      for (const key of granted) if (this.#pauses.get(key)?.reason === "refused") this.#pauses.delete(key);
       this.#host.write(granted.map((key) => [key, { ...entries.get(key)!, state: vipState.OWNED }]));
       this.#host.won(granted);
     }
@@ -264,20 +265,16 @@ export class Claims implements Disposable {
     }
   }
 
-  #pause(key: EntryKey, first: bigint, most: bigint): void {
+  #pause(key: EntryKey, reason: Pause["reason"]): void {
+    const { first, most } = PAUSES[reason];
     const now = this.#clock.now();
     const last = this.#pauses.get(key);
     // What has been quiet for long enough begins anew.
-    const before = last && now - last.until < LOST_MOST && last.length >= first ? last : undefined;
+    const before = last?.reason === reason && now - last.until < PAUSES.lost.most ? last : undefined;
     const doubled = before ? before.length * 2n : first;
     const length = doubled < most ? doubled : most;
-    const isRefused = before && first === REFUSED;
-    this.#pauses.set(key, {
-      until: now + length,
-      length,
-      since: isRefused ? before.since : now,
-      isTold: isRefused ? before.isTold : false,
-    });
+    const { since = now, isTold = false } = before ?? {};
+    this.#pauses.set(key, { reason, until: now + length, length, since, isTold });
   }
 
   /** Says once of each entry that two views differ, when they have for a second. */
