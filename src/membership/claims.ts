@@ -165,16 +165,19 @@ export class Claims implements Disposable {
 
   /** Begins with what waits, as far as the window lets it. */
   #start(now: bigint): void {
+    let open = [...this.#batches].reduce((sum, { asked }) => sum + asked.size, 0);
+    let room = (WINDOW - open) * MAX_CLAIMS; // with one peer; to look at all that waits after each answer takes long
     const ready = new Map<number, EntryKey[]>();
     for (const key of this.#queue) {
+      if (room <= 0) break;
       const pause = this.#pauses.get(key);
       if (pause && pause.until > now) continue;
       const ifindex = ifindexOf(key);
       const keys = ready.get(ifindex) ?? [];
       ready.set(ifindex, keys);
       keys.push(key);
+      room -= 1;
     }
-    let open = [...this.#batches].reduce((sum, { asked }) => sum + asked.size, 0);
     for (const [ifindex, keys] of ready) {
       for (let at = 0; at < keys.length && open < WINDOW; at += MAX_CLAIMS) {
         const part = keys.slice(at, at + MAX_CLAIMS);
