@@ -176,8 +176,9 @@ export interface Standing {
 }
 
 /**
- * The nodes that may own: those that are live or held, and of these, where anybody's source is fresh, those whose source
- * is. Where all are stale, all go on.
+ * The nodes that may own: those that are live or held, and of these, where any live one's source is fresh, those whose
+ * source is. Where all are stale, all go on. What a held node said last of its source is no reason to stop a live one: it
+ * could take over nothing.
  * @param countsAge whether a tick that is too old counts against a node: only for somebody who has been there for as long
  */
 export function candidates<N>(nodes: Iterable<readonly [N, Standing]>, countsAge: boolean): N[] {
@@ -186,5 +187,6 @@ export function candidates<N>(nodes: Iterable<readonly [N, Standing]>, countsAge
       state === nodeState.LIVE || state === nodeState.HELD || (state === nodeState.PAST_HOLD && !countsAge),
   );
   const fresh = standing.filter(([, { sourceStale }]) => !sourceStale);
-  return (fresh.length > 0 ? fresh : standing).map(([node]) => node);
+  const isAnybodyFresh = fresh.some(([, { state }]) => state === nodeState.LIVE);
+  return (isAnybodyFresh ? fresh : standing).map(([node]) => node);
 }
