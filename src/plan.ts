@@ -92,6 +92,7 @@ function outside({ vips }: Demand, links: readonly Link[]): string[] {
  * @param before the plan of the last time: what has not changed since is not worked out anew
  * @param mode strict: for a configuration, which is refused where it does not fit this machine; lenient: for links that
  * changed under a configuration that stands
+ * @param held the candidates whose speakers do not run
  * @throws Error in one line where the configuration is refused
  */
 export function makePlan(
@@ -101,6 +102,7 @@ export function makePlan(
   candidates: (link: Link) => readonly string[] | undefined,
   mode: "strict" | "lenient",
   before?: Plan,
+  held: (link: Link) => readonly string[] = () => [],
 ): Plan {
   const { chosen, problems } = choose(config, links);
   problems.push(...ownAddresses(demand, chosen));
@@ -108,7 +110,10 @@ export function makePlan(
   const view: View = {
     self: config.node,
     vips: demand.vips,
-    interfaces: chosen.map((link) => ({ ifindex: link.ifindex, name: link.name, candidates: candidates(link) })),
+    interfaces: chosen.map((link) => {
+      const { ifindex, name } = link;
+      return { ifindex, name, candidates: candidates(link), held: held(link) };
+    }),
   };
   const warnings = [...problems, ...outside(demand, chosen)];
   return { config, demand, links: chosen, view, entries: entriesOf(view, before), warnings };

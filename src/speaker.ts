@@ -150,6 +150,7 @@ export class Speaker implements Disposable {
       nextNonce: () => wire.nextNonce(),
       bid: (key: EntryKey) => this.#bid(key),
       entries: table.entries,
+      yielded: (keys: readonly EntryKey[]) => table.yieldedOf(keys),
       write: (set: readonly (readonly [EntryKey, Held])[]) => table.write(set),
       won: (keys: readonly EntryKey[]) => this.#won(keys),
       lost: (keys: readonly EntryKey[]) => this.#lost(keys),
@@ -263,7 +264,8 @@ export class Speaker implements Disposable {
       // Once without: peers are looked for on the links that are chosen, and only then is it known who they are.
       members.links = makePlan(config, { ...demand, vips: [] }, devices, () => undefined, "lenient").links;
     }
-    const plan = makePlan(config, demand, devices, candidates, mode, this.#plan);
+    const held = (link: Link) => members?.held(link) ?? [];
+    const plan = makePlan(config, demand, devices, candidates, mode, this.#plan, held);
     return members ? { ...plan, warnings: [...plan.warnings, ...members.warnings] } : plan;
   }
 
@@ -297,14 +299,9 @@ export class Speaker implements Disposable {
     if (hasJoined && (claims?.isIdle ?? true)) this.#ready.resolve();
   }
 
-  /** What this node is on the interface, as its kernel would say it. */
+  /** What this node is on the interface: what it says with its next tick, which ends each commit. */
   #standing(ifindex: number): SelfStanding {
-    const entry = this.#entries.get(ifindex);
-    const sourceStale = this.#isSourceStale;
-    if (!entry) return { state: nodeState.JOINING, sourceStale };
-    const age = bootTime() - entry.tick_ns;
-    if (entry.state !== nodeState.LIVE || age < entry.live_ns) return { state: entry.state, sourceStale };
-    return { state: age < entry.hold_ns ? nodeState.HELD : nodeState.PAST_HOLD, sourceStale };
+    return { state: this.#stateOf(ifindex), sourceStale: this.#isSourceStale };
   }
 
   #hello(ifindex: number, nonce: bigint): void {
@@ -432,9 +429,13 @@ export class Speaker implements Disposable {
     const actual = this.#table.entries;
     this.#table.rename(namesOf(plan.links));
     this.#plan = { ...this.#plan, config: plan.config, demand: plan.demand };
-    const { set, claim, remove } = difference(plan.entries, actual, {
+    const { wire, claims } = this.#company ?? {};
+    const accompanied = new Set(
+      plan.links.map(({ ifindex }) => ifindex).filter((ifindex) => wire?.alive(ifindex).length),
+    );
+    const { set, claim, stead, remove } = difference(plan.entries, actual, {
       now: bootTime(),
-      mustAsk: (ifindex) => (this.#company?.wire.alive(ifindex).length ?? 0) > 0,
+      mustAsk: (key) => accompanied.has(ifindexOf(key)) || (claims?.isPausing(key) ?? false),
       bid: (key) => this.#bid(key),
     });
     const isOwned = (held: Held | undefined) => held?.state === vipState.OWNED;
@@ -473,7 +474,7 @@ export class Speaker implements Disposable {
       this.#log.info({ ...change, ...this.counts }, "entries applied");
     }
     this.#tick();
-    this.#company?.claims.want(claim);
+    claims?.want(claim, stead);
     this.#announcer.run();
     clearTimeout(this.#leaving);
     const isLeaving = [...actual.values()].some(({ state }) => state === vipState.LEAVING);

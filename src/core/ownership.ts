@@ -9,6 +9,8 @@ export interface AnnouncingInterface {
   name: string;
   /** The nodes that may own what is announced there; undefined: not known yet, and all stays as it is. */
   candidates: readonly string[] | undefined;
+  /** Those of them whose speakers do not run: they keep what they have, and can ask for nothing. None where not given. */
+  held?: readonly string[];
 }
 
 /** One VIP on one interface, in one number: ifindex x 2^32 + address. */
@@ -19,8 +21,12 @@ export const entryKey = (ifindex: number, address: Address): EntryKey => ifindex
 export const ifindexOf = (key: EntryKey): number => Math.floor(key / SHIFT);
 export const addressOf = (key: EntryKey): Address => key % SHIFT;
 
-/** Whose a VIP is to be. `unknown`: it stays as it is, for this node does not know its peers there yet. */
-export const Wish = { unknown: 0, nobody: 1, other: 2, ours: 3 } as const;
+/**
+ * Whose a VIP is to be. `unknown`: it stays as it is, for this node does not know its peers there yet. `stead`: it would be
+ * a held node's, which cannot ask for it; this one, the next best, takes it if that one does not have it already, and keeps
+ * it until that one asks.
+ */
+export const Wish = { unknown: 0, nobody: 1, other: 2, ours: 3, stead: 4 } as const;
 export type Wish = (typeof Wish)[keyof typeof Wish];
 
 /** Each managed VIP on each interface, and whose it is to be. */
@@ -65,7 +71,7 @@ export function entriesOf(view: View, before?: { view: View; entries: Entries })
   const entries = new Map<EntryKey, Wish>();
   const known = before && knownRanges(before.view, view);
   for (const range of view.vips) {
-    for (const { ifindex, name, candidates } of view.interfaces) {
+    for (const { ifindex, name, candidates, held = [] } of view.interfaces) {
       if (!announces(range, name)) continue;
       const size = entries.size + range.last - range.first + 1;
       if (size > MAX_VIPS) {
@@ -77,18 +83,28 @@ export function entriesOf(view: View, before?: { view: View; entries: Entries })
       const standing = candidates && eligible(candidates, range);
       for (let address = range.first; address <= range.last; address++) {
         const key = entryKey(ifindex, address);
-        entries.set(key, old?.get(key) ?? wish(standing, range, address, view.self));
+        entries.set(key, old?.get(key) ?? wish(standing, held, range, address, view.self));
       }
     }
   }
   return entries;
 }
 
-function wish(standing: readonly string[] | undefined, range: VipRange, address: Address, self: string): Wish {
+function wish(
+  standing: readonly string[] | undefined,
+  held: readonly string[],
+  range: VipRange,
+  address: Address,
+  self: string,
+): Wish {
   if (!standing) return Wish.unknown;
   if (standing.length === 0) return Wish.nobody;
-  const winner = standing.length === 1 ? standing[0] : elect(standing, bidText(range, address));
-  return winner === self ? Wish.ours : Wish.other;
+  const winnerOf = (nodes: readonly string[]) =>
+    nodes.length === 1 ? nodes[0] : elect(nodes, bidText(range, address));
+  const winner = winnerOf(standing);
+  if (winner === self) return Wish.ours;
+  if (!held.includes(winner!)) return Wish.other;
+  return winnerOf(standing.filter((node) => !held.includes(node))) === self ? Wish.stead : Wish.other;
 }
 
 const describe = ({ first, last, nodes, bidAs, interfaces }: VipRange) =>
@@ -98,9 +114,9 @@ const describe = ({ first, last, nodes, bidAs, interfaces }: VipRange) =>
 function knownRanges(before: View, now: View): Set<string> {
   const known = new Set<string>();
   if (before.self !== now.self) return known;
-  for (const { ifindex, name, candidates } of now.interfaces) {
+  for (const { ifindex, name, candidates, held } of now.interfaces) {
     const old = before.interfaces.find((each) => each.ifindex === ifindex && each.name === name);
-    if (!old || old.candidates?.join() !== candidates?.join()) continue;
+    if (!old || old.candidates?.join() !== candidates?.join() || old.held?.join() !== held?.join()) continue;
     for (const range of before.vips) if (announces(range, name)) known.add(`${ifindex} ${describe(range)}`);
   }
   return known;

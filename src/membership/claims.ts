@@ -16,6 +16,8 @@ export interface ClaimsHost {
   nextNonce(): bigint;
   bid(key: EntryKey): bigint;
   entries: ReadonlyMap<EntryKey, Held>;
+  /** Those of the entries that this node's kernel has given away since they were claimed. */
+  yielded(keys: readonly EntryKey[]): readonly EntryKey[];
   write(set: readonly (readonly [EntryKey, Held])[]): void;
   /** These are owned here now, and are to be announced. */
   won(keys: readonly EntryKey[]): void;
@@ -31,10 +33,15 @@ const RETRY = 20n * MS;
 const RETRY_MOST = 200n * MS;
 /** How often it is looked whether something is to be sent again, ms. */
 const LOOK = 10;
-/** When what a peer has refused, or what was lost to a better claim, is asked for again: doubling, from and up to this. */
+/**
+ * When what a peer has refused, what was lost to a better claim, and what a held node keeps is asked for again: doubling,
+ * from and up to this.
+ */
 const PAUSES = {
   refused: { first: 50n * MS, most: 1_000n * MS },
   lost: { first: 1_000n * MS, most: 60_000n * MS },
+  // A held node that has it keeps it: until the view changes, with which these pauses end.
+  kept: { first: 1_000n * MS, most: 60_000n * MS },
 };
 /** For so long a peer's refusal is nothing to speak of. */
 const CONTESTED = 1_000n * MS;
@@ -78,6 +85,8 @@ interface Pause {
 export class Claims implements Disposable {
   readonly #host: ClaimsHost;
   #wanted: ReadonlySet<EntryKey> = new Set();
+  /** Those of them that are wanted in a held node's stead. */
+  #stead: ReadonlySet<EntryKey> = new Set();
   readonly #queue = new Set<EntryKey>();
   readonly #batches = new Set<Batch>();
   /** What is being asked for; what is only defended may be in several batches, one for each peer that came. */
@@ -96,6 +105,12 @@ export class Claims implements Disposable {
     return this.#queue.size === 0 && this.#batches.size === 0;
   }
 
+  /** Whether the entry went to a better claim, or was refused, a while ago, and is not to be asked for yet. */
+  isPausing(key: EntryKey): boolean {
+    const pause = this.#pauses.get(key);
+    return pause !== undefined && pause.until > this.#clock.now();
+  }
+
   /** Entries that peers refuse, and have refused for more than a second. */
   get contested(): number {
     const now = this.#clock.now();
@@ -104,22 +119,26 @@ export class Claims implements Disposable {
     return [...this.#pauses].filter(([key, pause]) => isWanted(key) && isLong(pause)).length;
   }
 
-  /** Asks for these, and for no others any more. What is asked for already goes on. */
-  want(keys: readonly EntryKey[]): void {
+  /**
+   * Asks for these, and for no others any more. What is asked for already goes on.
+   * @param stead what is wanted only if held nodes do not have it
+   */
+  want(keys: readonly EntryKey[], stead: readonly EntryKey[] = []): void {
     this.#queue.clear();
-    this.#wanted = new Set(keys);
-    for (const key of this.#pauses.keys()) {
+    this.#wanted = new Set([...keys, ...stead]);
+    this.#stead = new Set(stead);
+    for (const [key, { reason }] of this.#pauses) {
       const isOwned = this.#host.entries.get(key)?.state === vipState.OWNED;
-      if (!this.#wanted.has(key) && !isOwned) this.#pauses.delete(key);
+      if (reason === "kept" || (!this.#wanted.has(key) && !isOwned)) this.#pauses.delete(key);
     }
-    for (const key of keys) if (!this.#busy.has(key)) this.#queue.add(key);
+    for (const key of this.#wanted) if (!this.#busy.has(key)) this.#queue.add(key);
     this.#run();
   }
 
   /** A peer came, or came back: what is owned here on the interface is asked of it, lest it owns the same. */
   defend(ifindex: number, peer: Neighbour): void {
     const owned = [...this.#host.entries].filter(
-      ([key, { state }]) => ifindexOf(key) === ifindex && state === vipState.OWNED,
+      ([key, { state }]) => ifindexOf(key) === ifindex && (state === vipState.OWNED || this.#isLeaving(key)),
     );
     for (let at = 0; at < owned.length; at += MAX_CLAIMS) {
       const keys = owned.slice(at, at + MAX_CLAIMS).map(([key]) => key);
@@ -184,7 +203,8 @@ export class Claims implements Disposable {
         for (const key of part) this.#queue.delete(key);
         const batch = this.#begin(ifindex, part, false);
         const held = { state: vipState.CLAIMING, claimNs: batch.claimNs, untilNs: 0n };
-        this.#host.write(part.map((key) => [key, { ...held, bid: this.#host.bid(key) }]));
+        const silent = part.filter((key) => !this.#isLeaving(key));
+        this.#host.write(silent.map((key) => [key, { ...held, bid: this.#host.bid(key) }]));
         this.#settle(batch, now);
         open += batch.asked.size;
       }
@@ -206,12 +226,14 @@ export class Claims implements Disposable {
     return batch;
   }
 
-  #ask({ ifindex, keys, asked }: Batch, peer: Neighbour, now: bigint): void {
+  #ask({ ifindex, keys, asked, isDefence }: Batch, peer: Neighbour, now: bigint): void {
     const id = peer.id;
     const nonce = this.#host.nextNonce();
+    // What is leaving is not to be taken from anybody: it only ends at once where a peer has it already.
+    const isSoft = (key: EntryKey) => (isDefence ? this.#isLeaving(key) : this.#stead.has(key));
     const claims = keys.map((key) => ({
       ip: addressBytes(addressOf(key)),
-      verdict: claimVerdict.CLAIMED,
+      verdict: isSoft(key) ? claimVerdict.FREE : claimVerdict.CLAIMED,
       bid: this.#host.entries.get(key)?.bid || this.#host.bid(key),
     }));
     this.#host.send(ifindex, peer, { type: wireType.WIRE_CLAIM, nonce, claims });
@@ -236,28 +258,40 @@ export class Claims implements Disposable {
     if (![...batch.asked.values()].some((asked) => asked)) this.#end(batch, alive);
   }
 
+  /** Still answered here while it is asked for again: nothing is silent that need not be. */
+  #isLeaving(key: EntryKey): boolean {
+    const held = this.#host.entries.get(key);
+    return held?.state === vipState.LEAVING && held.untilNs > this.#clock.now();
+  }
+
   #end(batch: Batch, alive: ReadonlyMap<bigint, Neighbour>): void {
     this.#batches.delete(batch);
     if (!batch.isDefence) for (const key of batch.keys) this.#busy.delete(key);
     const { entries } = this.#host;
     const wasAsked = (key: EntryKey) => {
       const held = entries.get(key);
-      if (batch.isDefence) return held?.state === vipState.OWNED && held.claimNs <= batch.claimNs; // else claimed anew
+      const isHeld = held?.state === vipState.OWNED || this.#isLeaving(key);
+      if (batch.isDefence) return isHeld && held!.claimNs <= batch.claimNs; // else claimed anew
+      if (this.#isLeaving(key)) return true;
       return held?.state === vipState.CLAIMING && held.claimNs === batch.claimNs; // else it was given up meanwhile
     };
     for (const key of batch.keys) if (!wasAsked(key) && this.#wanted.has(key)) this.#queue.add(key);
-    const refused = batch.keys.filter((key) => batch.refused.has(key) && wasAsked(key));
-    const granted = batch.keys.filter((key) => !batch.refused.has(key) && wasAsked(key));
+    const asked = batch.keys.filter(wasAsked);
+    // A claim that began before another one was granted here, and was written after that, counts for nothing.
+    const yielded = new Set(batch.isDefence ? [] : this.#host.yielded(asked));
+    const refused = asked.filter((key) => batch.refused.has(key) || yielded.has(key));
+    const granted = asked.filter((key) => !batch.refused.has(key) && !yielded.has(key));
     if (refused.length > 0) {
+      const lost = refused.filter((key) => entries.get(key)!.state === vipState.OWNED);
       this.#host.write(refused.map((key) => [key, NOT_HELD]));
-      for (const key of refused) this.#pause(key, "refused");
+      for (const key of refused) this.#pause(key, !batch.isDefence && this.#stead.has(key) ? "kept" : "refused");
       this.#tell(refused, batch);
-      if (batch.isDefence) this.#host.lost(refused);
-      for (const key of refused) this.#queue.add(key);
+      if (lost.length > 0) this.#host.lost(lost);
+      for (const key of refused) if (this.#wanted.has(key) || lost.includes(key)) this.#queue.add(key);
     }
     if (!batch.isDefence && granted.length > 0) {
-      for (const key of granted) if (this.#pauses.get(key)?.reason === "refused") this.#pauses.delete(key);
-      this.#host.write(granted.map((key) => [key, { ...entries.get(key)!, state: vipState.OWNED }]));
+      for (const key of granted) if (this.#pauses.get(key)?.reason !== "lost") this.#pauses.delete(key);
+      this.#host.write(granted.map((key) => [key, { ...entries.get(key)!, state: vipState.OWNED, untilNs: 0n }]));
       this.#host.won(granted);
     }
     for (const [node, claims] of batch.freed) {
@@ -286,9 +320,10 @@ export class Claims implements Disposable {
     const byPeer = new Map<string, EntryKey[]>();
     for (const key of keys) {
       const pause = this.#pauses.get(key)!;
-      if (pause.isTold || now - pause.since < CONTESTED) continue;
+      if (pause.reason !== "refused" || pause.isTold || now - pause.since < CONTESTED) continue;
+      const peer = refused.get(key);
+      if (peer === undefined) continue;
       pause.isTold = true;
-      const peer = refused.get(key)!;
       byPeer.set(peer, [...(byPeer.get(peer) ?? []), key]);
     }
     for (const [peer, its] of byPeer) this.#host.contested(its, peer);

@@ -90,6 +90,11 @@ export class Members implements Disposable {
     return isOut ? all.filter((name) => name !== this.#node) : all;
   }
 
+  /** Those of them whose speakers do not run. */
+  held({ ifindex }: Link): readonly string[] {
+    return this.#wire.held(ifindex).flatMap((id) => this.#names.get(id) ?? []);
+  }
+
   #isAlone(ifindex: number): boolean {
     return this.#nodes.length <= 1 || (this.#lonely.get(ifindex)?.isAlone ?? false);
   }

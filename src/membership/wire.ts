@@ -178,6 +178,13 @@ export class WireMembership implements Disposable {
     return candidates([[this.#id, this.#events.self(ifindex)], ...others], this.#countsAge);
   }
 
+  /** Ids of the nodes that answer, and whose speakers do not run. */
+  held(ifindex: number): bigint[] {
+    const isHeld = (state: number) => state === nodeState.HELD || state === nodeState.PAST_HOLD;
+    const alive = this.#wires.get(ifindex)?.liveness.alive ?? [];
+    return alive.filter(({ state }) => isHeld(state)).map(({ node }) => node);
+  }
+
   /**
    * Whoever has been here for less than `hold` cannot hold a peer's old tick against it: after all speakers were away,
    * the first to come back would take everything.

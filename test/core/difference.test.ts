@@ -32,7 +32,7 @@ const table: [wish: keyof typeof Wish, actual: Held | undefined, amongPeers: Bec
   ["ours", none, "asked for", taken],
   ["ours", own, "as it was", "as it was"],
   ["ours", claiming, "asked for", taken],
-  ["ours", leaving, own, own],
+  ["ours", leaving, "asked for", own],
   ["ours", left, "asked for", taken],
   ["other", undefined, none, none],
   ["other", none, "as it was", "as it was"],
@@ -84,18 +84,16 @@ for (const [wish, actual, amongPeers, byItself] of table) {
 test("what nobody wants any more is removed, whatever it is", () => {
   const actual = new Map([none, own, claiming, leaving].map((entry, i) => [entryKey(2, i), entry]));
   const found = difference(new Map(), actual, among);
-  assert.equal(found, { set: [], claim: [], remove: [...actual.keys()] });
+  assert.equal(found, { set: [], claim: [], stead: [], remove: [...actual.keys()] });
 });
 
-test("whether peers are asked is each interface's own matter", () => {
+test("whether peers are asked is each entry's own matter", () => {
   const [asked, unasked] = [entryKey(2, 0x0a090001), entryKey(3, 0x0a090001)];
   const wanted = new Map([asked, unasked].map((key) => [key, Wish.ours]));
-  const found = difference(wanted, new Map(), { ...alone, mustAsk: (ifindex) => ifindex === 2 });
+  const found = difference(wanted, new Map(), { ...alone, mustAsk: (key) => key === asked });
   assert.equal(found.claim, [asked]);
-  assert.equal(
-    found.set.filter(([, { state }]) => state === OWNED).map(([key]) => key),
-    [unasked],
-  );
+  const owned = found.set.filter(([, { state }]) => state === OWNED).map(([key]) => key);
+  assert.equal(owned, [unasked]);
 });
 
 test("an entry that is asked for is managed meanwhile, so that nothing else here answers", () => {

@@ -2,6 +2,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Machine, MS, type Settings, Simulation } from "./simulation.ts";
+import { storm } from "./storm.ts";
 
 /** Nodes that have found each other, and hold their share. */
 function started(settings: Partial<Settings> = {}): Simulation {
@@ -166,43 +167,15 @@ for (const { what, settings, play, silence, moves } of rows) {
   });
 }
 
-/** Things happen to nodes at random, some at once. */
-function storm(simulation: Simulation, seconds: number): void {
-  const { machines } = simulation;
-  const deeds: ((machine: Machine) => void)[] = [
-    (machine) => machine.kill(),
-    (machine) => machine.start(),
-    (machine) => machine.start(),
-    (machine) => machine.freeze(),
-    (machine) => machine.thaw(),
-    (machine) => machine.thaw(),
-    (machine) => machine.die(),
-    (machine) => machine.boot(),
-    (machine) => machine.boot(),
-    (machine) => machine.drain(true),
-    (machine) => machine.drain(false),
-    (machine) => machine.moveTo(1),
-    (machine) => machine.moveTo(0),
-    (machine) => machine.moveTo(0),
-    (machine) => machine.setSourceStale(true),
-    (machine) => machine.setSourceStale(false),
-  ];
-  for (const end = simulation.now + seconds * 1000 * MS; simulation.now < end; ) {
-    simulation.pick(deeds)(simulation.pick(machines));
-    const pause = simulation.pick([0, 0.1, 1, 30, 150, 400, 1_000, 3_000, 10_000, 40_000]);
-    simulation.run(pause * simulation.random());
-  }
-}
-
 const storms: [what: string, settings: Partial<Settings>][] = [
   ["three nodes", {}],
   [
     "three nodes on a slow wire that loses a tenth of the claims",
-    { latency: [0.1, 20], loss: 0.1, heal: 2_000, silence: 3_000 },
+    { latency: [0.1, 20], loss: 0.1, heal: 3_000, silence: 3_000 },
   ],
   [
     "five nodes whose speakers are put aside in the middle of what they do",
-    { nodes: 5, stalls: { chance: 0.02, most: 150 }, heal: 2_000, silence: 3_000 },
+    { nodes: 5, stalls: { chance: 0.02, most: 150 }, heal: 3_000, silence: 3_000 },
   ],
 ];
 const FIRST = Number(process.env.SEED ?? 1);

@@ -60,7 +60,10 @@ export interface Settings {
   dead: number;
   /** For so long after the last thing that happened, a VIP may be silent where a node is there to answer, ms. */
   silence: number;
-  /** For so long after two nodes hear each other again, both may answer, ms. */
+  /**
+   * For so long after two nodes hear each other again, both may answer, ms: where they have never met, until one sends its
+   * next broadcast probe.
+   */
   heal: number;
   /** Nodes from this one on are only kernels that look alive. */
   speakers: number;
@@ -77,7 +80,7 @@ export const DEFAULTS: Settings = {
   interval: 100,
   dead: 3,
   silence: 1_000,
-  heal: 500,
+  heal: 1_500,
   speakers: Number.POSITIVE_INFINITY,
 };
 
@@ -110,6 +113,9 @@ export class Simulation {
   /** Since when each VIP is answered by nobody on a side where a node is there to, and the longest silence there was. */
   readonly #silent = new Map<string, number>();
   longestSilence = 0;
+  /** Since when each VIP is answered twice on one side, and the longest that one was. */
+  readonly #double = new Map<EntryKey, number>();
+  longestDouble = 0;
   /** How often another node came to answer a VIP. */
   moves = 0;
   readonly #lastOwner = new Map<EntryKey, Machine>();
@@ -167,10 +173,13 @@ export class Simulation {
     this.now = Math.max(this.now, end);
   }
 
-  /** Something is done to the nodes. */
-  note(what: string): void {
+  /**
+   * Something is done to the nodes.
+   * @param more for so long they cannot know of it, ns
+   */
+  note(what: string, more = 0): void {
     this.diary.push(`${((this.now - START) / SECOND).toFixed(4)} s: ${what}`);
-    this.#disturbed = this.now;
+    this.#disturbed = Math.max(this.#disturbed, this.now + more);
     this.isDirty = true;
   }
 
@@ -196,22 +205,27 @@ export class Simulation {
     const up = this.machines.filter(({ isUp }) => isUp);
     for (const key of this.keys) {
       const answering = up.filter(({ kernel }) => kernel.isAnswered(key, now));
+      let isDouble = false;
       for (const [i, one] of answering.entries()) {
-        for (const other of answering.slice(i + 1)) this.#checkPair(key, one, other);
+        for (const other of answering.slice(i + 1)) if (this.#isPair(key, one, other)) isDouble = true;
       }
+      const since = this.#double.get(key) ?? this.now;
+      if (isDouble) this.#double.set(key, since);
+      else this.#double.delete(key);
+      this.longestDouble = Math.max(this.longestDouble, this.now - since);
       for (const side of able) {
         const name = `${side} ${key}`;
         const owner = answering.find((machine) => machine.side === side);
-        const since = this.#silent.get(name);
+        const silentSince = this.#silent.get(name);
         if (owner) {
           this.#silent.delete(name);
-          if (since !== undefined) this.longestSilence = Math.max(this.longestSilence, this.now - since);
+          if (silentSince !== undefined) this.longestSilence = Math.max(this.longestSilence, this.now - silentSince);
           if (this.#lastOwner.get(key) !== owner) this.moves += 1;
           this.#lastOwner.set(key, owner);
-        } else if (since === undefined) this.#silent.set(name, this.now);
-        else if (this.now - Math.max(since, this.#disturbed) > silence * MS) {
+        } else if (silentSince === undefined) this.#silent.set(name, this.now);
+        else if (this.now - Math.max(silentSince, this.#disturbed) > silence * MS) {
           this.fail(
-            `${formatAddress(addressOf(key))} is silent on side ${side} since ${((since - START) / SECOND).toFixed(4)} s\n${this.describe(key)}`,
+            `${formatAddress(addressOf(key))} is silent on side ${side} since ${((silentSince - START) / SECOND).toFixed(4)} s\n${this.describe(key)}`,
           );
         }
       }
@@ -219,10 +233,10 @@ export class Simulation {
     for (const name of this.#silent.keys()) if (!able.has(Number(name.split(" ")[0]))) this.#silent.delete(name);
   }
 
-  #checkPair(key: EntryKey, one: Machine, other: Machine): void {
-    if (one.side !== other.side) return;
+  #isPair(key: EntryKey, one: Machine, other: Machine): boolean {
+    if (one.side !== other.side) return false;
     const since = Math.max(one.since, other.since, Math.min(one.idleUntil, other.idleUntil));
-    if (this.now - since <= this.settings.heal * MS) return;
+    if (this.now - since <= this.settings.heal * MS) return true;
     this.fail(`${formatAddress(addressOf(key))} is answered by ${one.name} and ${other.name}\n${this.describe(key)}`);
   }
 
@@ -339,14 +353,14 @@ export class Machine {
   /** kill -9; a SIGTERM leaves the kernel as it is, too. */
   kill(): void {
     if (!this.speaker) return;
-    this.simulation.note(`${this.name}'s speaker is killed`);
+    this.simulation.note(`${this.name}'s speaker is killed`, BOOT.live);
     this.speaker.isDead = true;
     this.speaker = undefined;
   }
 
   freeze(): void {
     if (!this.speaker || this.speaker.isFrozen) return;
-    this.simulation.note(`${this.name}'s speaker is frozen`);
+    this.simulation.note(`${this.name}'s speaker is frozen`, BOOT.live);
     this.speaker.isFrozen = true;
   }
 
@@ -421,7 +435,7 @@ export class Machine {
       frame.to === entry.instance && frame.stamp !== 0n && frame.stamp <= now && now - frame.stamp < 5n * 10n ** 9n;
     switch (frame.type) {
       case wireType.WIRE_PROBE: {
-        if (isFresh && known) known.heard_ns = now;
+        if (isFresh) this.#hearProbe(frame, now);
         const knows = this.probes.get(frame.node)?.instance === frame.instance;
         this.#answer(frame, { type: wireType.WIRE_ECHO, claims: [] }, knows ? KNOWN : 0);
         return;
@@ -433,7 +447,8 @@ export class Machine {
         if (frame.to === entry.instance && known) this.#pass(frame);
         return;
       default: {
-        if (!isFresh || known?.instance !== frame.instance) return;
+        // Whatever speaker of the peer's it is: where none runs here, nothing tells this kernel that it is a new one.
+        if (!isFresh || !known) return;
         const { taken_stamp_ns: stamp, taken_nonce: nonce } = known;
         if (frame.stamp < stamp || (frame.stamp === stamp && frame.nonce <= nonce)) return;
         known.taken_stamp_ns = frame.stamp;
@@ -442,12 +457,21 @@ export class Machine {
           this.#pass(frame);
           return;
         }
-        this.kernel.isDefending = this.nodeState === nodeState.LIVE && !entry.source_stale;
+        const isHeld = this.nodeState === nodeState.HELD || this.nodeState === nodeState.PAST_HOLD;
+        const isDefending = this.nodeState === nodeState.LIVE && !entry.source_stale;
+        this.kernel.stance = isDefending ? "defends" : isHeld ? "holds" : "yields";
         const claims = this.kernel.claim(frame.claims, now);
         simulation.isDirty = true;
         this.#answer(frame, { type: wireType.WIRE_REPLY, claims }, 0);
       }
     }
+  }
+
+  /** A probe that gives back a late stamp of this clock proves that its sender lives: its claims are taken from then on. */
+  #hearProbe(frame: WireFrame, now: bigint): void {
+    const { name, state, source, instance } = frame;
+    const unknown = peerLayout.of({ node: name, state, mac: source, instance });
+    this.peers.set(frame.node, { ...(this.peers.get(frame.node) ?? unknown), heard_ns: now });
   }
 
   #takeEcho(frame: WireFrame, entry: InterfaceEntry, now: bigint): void {
@@ -570,6 +594,7 @@ class Speaker {
         nextNonce: () => this.wire.nextNonce(),
         bid: (key) => this.#bid(key),
         entries: this.entries,
+        yielded: (keys) => machine.kernel.yieldedOf(new Map(keys.map((key) => [key, this.entries.get(key)!]))),
         write: (set) => this.write(set),
         won: () => undefined,
         lost: () => undefined,
@@ -699,6 +724,11 @@ class Speaker {
     return this.machine.isDrained ? all.filter((name) => name !== this.machine.name) : all;
   }
 
+  #held(): string[] {
+    const ids = this.wire.held(IFINDEX);
+    return this.simulation.machines.filter(({ id }) => ids.includes(id)).map(({ name }) => name);
+  }
+
   replan(): void {
     this.#commit();
     this.#greet();
@@ -709,19 +739,19 @@ class Speaker {
     const view: View = {
       self: machine.name,
       vips: [simulation.range],
-      interfaces: [{ ifindex: IFINDEX, name: "eth0", candidates: this.#candidates() }],
+      interfaces: [{ ifindex: IFINDEX, name: "eth0", candidates: this.#candidates(), held: this.#held() }],
     };
     const entries = entriesOf(view, this.#plan);
     this.#writeInterface();
-    const { set, claim } = difference(entries, this.entries, {
+    const { set, claim, stead } = difference(entries, this.entries, {
       now: BigInt(simulation.now),
-      mustAsk: (ifindex) => this.wire.alive(ifindex).length > 0,
+      mustAsk: (key) => this.wire.alive(IFINDEX).length > 0 || this.claims.isPausing(key),
       bid: (key) => this.#bid(key),
     });
     this.#plan = { view, entries };
     this.write(set);
     this.#tick();
-    this.claims.want(claim);
+    this.claims.want(claim, stead);
     this.#cancelLeaving?.();
     if ([...this.entries.values()].some(({ state }) => state === vipState.LEAVING)) {
       simulation.at(Number(LEAVE), () => (simulation.isDirty = true)); // when a kernel stops by itself

@@ -127,6 +127,7 @@ class Node {
         nextNonce: () => ++this.#nonce,
         bid: () => this.bid,
         entries: this.entries,
+        yielded: (keys) => this.kernel.yieldedOf(new Map(keys.map((key) => [key, this.entries.get(key)!]))),
         write: (set) => this.write(set),
         won: note("won"),
         lost: note("lost"),
@@ -250,7 +251,7 @@ test("a live owner of a better bid keeps it; it is asked again after 50 ms, doub
 });
 
 for (const [what, change] of [
-  ["whose tick is old", (owner: Node) => (owner.kernel.isDefending = false)],
+  ["whose tick is old", (owner: Node) => (owner.kernel.stance = "holds")],
   [
     "that is leaving it",
     (owner: Node) =>

@@ -9,8 +9,11 @@ export class ModelKernel {
   readonly vips = new Map<EntryKey, Held>();
   readonly yielded = new Map<EntryKey, bigint>();
   readonly #ifindex: number;
-  /** Whether it keeps what is claimed by a worse bid: while it lives and knows what is wanted. */
-  isDefending = true;
+  /**
+   * What it keeps from a peer that claims it: `defends`: from a worse bid, while it is live and knows what is wanted;
+   * `holds`: from who claims it in its stead, while its speaker is away; `yields`: nothing.
+   */
+  stance: "defends" | "holds" | "yields" = "defends";
   /** VIPs that were held and given away. */
   yields = 0n;
 
@@ -37,14 +40,16 @@ export class ModelKernel {
     return claims.map((claim) => ({ ...claim, verdict: this.#claimOne(claim, now) }));
   }
 
-  #claimOne({ ip, bid }: WireClaim, now: bigint): WireClaim["verdict"] {
+  #claimOne({ ip, bid, verdict }: WireClaim, now: bigint): WireClaim["verdict"] {
     const key = entryKey(this.#ifindex, new DataView(ip.buffer, ip.byteOffset).getUint32(0));
     const held = this.vips.get(key);
     if (!held) return claimVerdict.FREE;
     const { state, claimNs, untilNs } = held;
     const holds =
       this.#isCurrent(key, held) && (state === OWNED || state === CLAIMING || (state === LEAVING && now < untilNs));
-    if (holds && state !== LEAVING && this.isDefending && bid >= held.bid) return claimVerdict.MINE;
+    const { stance } = this;
+    const keeps = stance === "defends" ? bid >= held.bid : stance === "holds" && verdict === claimVerdict.FREE;
+    if (holds && state !== LEAVING && keeps) return claimVerdict.MINE;
     this.yielded.set(key, now > claimNs ? now : claimNs);
     if (!holds) return claimVerdict.FREE;
     this.yields += 1n;
