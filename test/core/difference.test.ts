@@ -34,6 +34,12 @@ const table: [wish: keyof typeof Wish, actual: Held | undefined, amongPeers: Bec
   ["ours", claiming, "asked for", taken],
   ["ours", leaving, "asked for", own],
   ["ours", left, "asked for", taken],
+  ["stead", undefined, "asked for", taken],
+  ["stead", none, "asked for", taken],
+  ["stead", own, "as it was", "as it was"],
+  ["stead", claiming, "asked for", taken],
+  ["stead", leaving, "asked for", own],
+  ["stead", left, "asked for", taken],
   ["other", undefined, none, none],
   ["other", none, "as it was", "as it was"],
   ["other", own, goes, goes],
@@ -74,7 +80,8 @@ for (const [wish, actual, amongPeers, byItself] of table) {
     test(`${where}, what is to be ${wish} and ${NAMES.get(actual)} becomes: ${say(became)}`, () => {
       const found = difference(new Map([[A, Wish[wish]]]), new Map(actual ? [[A, actual] as const] : []), options);
       assert.equal(found.remove, []);
-      assert.equal(found.claim, became === "asked for" ? [A] : []);
+      assert.equal(found.claim, became === "asked for" && wish === "ours" ? [A] : []);
+      assert.equal(found.stead, became === "asked for" && wish === "stead" ? [A] : []);
       if (typeof became === "object") assert.equal(found.set, [[A, became]]);
       else for (const [, next] of found.set) assert.is(next.state, vipState.NOT_OWNED); // what has left is written so
     });

@@ -462,6 +462,99 @@ test("what is yielded between the last grant and the entry is not answered", () 
   assert.equal([town.who(A), a.kernel.yieldedOf(a.entries), b.state()], ["nobody", [A], NOT_OWNED]);
 });
 
+test("what is yielded between the claim's beginning and its entry is not owned, and asked for again", () => {
+  const { town, a, b } = three();
+  const { write } = a;
+  let isFirst = true;
+  a.write = (set) => {
+    // The control plane is put aside before it writes, and meanwhile a peer is granted the VIP, and gives it up again.
+    if (isFirst) a.kernel.claim([{ ip: Uint8Array.of(10, 9, 0, 1), verdict: 0, bid: b.bid }], town.now);
+    isFirst = false;
+    write.call(a, set);
+  };
+  a.claims.want([A]);
+  town.run(1);
+  assert.equal([town.who(A), a.state(), a.events], ["nobody", NOT_OWNED, []]);
+  town.run(100);
+  assert.equal([town.who(A), a.events], ["a", ["won 1"]]);
+});
+
+const steads: [what: string, holder: (node: Node) => void, who: string][] = [
+  ["a held node has is left to it", (holder) => (holder.kernel.stance = "holds"), "b"],
+  [
+    "a held node is leaving is taken",
+    (holder) => {
+      holder.kernel.stance = "holds";
+      holder.write([
+        [A, { ...holder.entries.get(A)!, state: vipState.LEAVING, untilNs: holder.town.now + 1000n * MS }],
+      ]);
+    },
+    "a",
+  ],
+  ["a live node of a worse bid has is taken", () => undefined, "a"],
+  ["a node with a stale source has is taken", (holder) => (holder.kernel.stance = "yields"), "a"],
+  ["nobody has is taken", (holder) => holder.manage([A]), "a"],
+];
+for (const [what, change, who] of steads) {
+  test(`of what is wanted in a held node's stead, what ${what}`, () => {
+    const { town, a, b } = three();
+    b.own([A]);
+    change(b);
+    a.claims.want([], [A]);
+    town.run(1);
+    assert.is(town.who(A), who);
+    town.run(5000);
+    assert.is(town.who(A), who);
+    assert.equal(
+      a.events.filter((event) => event.startsWith("contested")),
+      [],
+      "that is no quarrel",
+    );
+    assert.is(a.claims.contested, 0);
+  });
+}
+
+test("what a held node keeps is asked for each second, doubling, and at once when the view changes", () => {
+  const { town, a, b } = three();
+  b.own([A]);
+  b.kernel.stance = "holds";
+  a.claims.want([], [A]);
+  town.run(30_000);
+  const asked = town.said.filter((line) => line === "a claims of b").length;
+  assert.ok(asked >= 4 && asked <= 6, `asked ${asked} times`);
+  b.isUp = false;
+  a.peers.delete(b);
+  a.claims.want([A]);
+  town.run(1);
+  assert.is(town.who(A), "a");
+});
+
+test("what is leaving is answered while it is asked for again, and owned when it is granted", () => {
+  const { town, a } = three();
+  a.own([A]);
+  a.write([[A, { ...a.entries.get(A)!, state: vipState.LEAVING, untilNs: town.now + 1000n * MS }]]);
+  a.claims.want([A]);
+  for (let at = 0; at < 5; at++) {
+    assert.is(town.who(A), "a");
+    town.run(0.05);
+  }
+  assert.equal([a.state(), a.entries.get(A)!.untilNs], [OWNED, 0n]);
+});
+
+test("what is leaving ends at once where a peer that came has it, and takes it from nobody", () => {
+  const { town, a, b } = three();
+  town.mayBeTwo = true;
+  a.own([A]);
+  b.own([A]);
+  b.kernel.stance = "holds";
+  a.write([[A, { ...a.entries.get(A)!, state: vipState.LEAVING, untilNs: town.now + 1000n * MS }]]);
+  a.claims.defend(IFINDEX, b.neighbour);
+  town.run(0.3);
+  assert.equal([town.who(A), a.state(), a.events], ["b", NOT_OWNED, []]);
+  town.run(3000);
+  assert.is(town.said.filter((line) => line === "a claims of b").length, 1, "nobody wants it here");
+});
+
 test("what was lost is not asked for at once: after a second, then two, doubling up to a minute", () => {
   const { town, a } = three();
   const pauses: number[] = [];
