@@ -161,8 +161,8 @@ export class Claims implements Disposable {
       for (const claim of claims) if (isMine(claim)) batch.refused.set(keyOf(ifindex, claim), name);
       const freed = claims.filter(({ verdict }) => verdict === claimVerdict.FREED);
       if (freed.length > 0) batch.freed.set(node, freed);
-      this.#settle(batch, this.#clock.now());
-      this.#run();
+      // Not after each of a thousand answers: it goes through all peers. Who is late is seen to by the timer.
+      if (!isPending(batch)) this.#run();
       return;
     }
   }
@@ -244,7 +244,7 @@ export class Claims implements Disposable {
   #settle(batch: Batch, now: bigint): void {
     if (!this.#batches.has(batch)) return;
     // Whoever appeared since is asked too: read anew, right before anything is owned.
-    if (![...batch.asked.values()].some((asked) => asked)) this.#host.refresh();
+    if (!isPending(batch)) this.#host.refresh();
     const alive = new Map(this.#host.alive(batch.ifindex).map((peer) => [peer.id, peer]));
     // Who has granted and died as well: to a peer to which this node was dead, its grant was none.
     for (const node of batch.asked.keys()) if (!alive.has(node)) batch.asked.delete(node);
@@ -255,7 +255,7 @@ export class Claims implements Disposable {
       const isLate = asked && now - asked.sent >= (patience! < RETRY_MOST ? patience! : RETRY_MOST);
       if (!asked || isLate) this.#ask(batch, peer, now);
     }
-    if (![...batch.asked.values()].some((asked) => asked)) this.#end(batch, alive);
+    if (!isPending(batch)) this.#end(batch, alive);
   }
 
   /** Still answered here while it is asked for again: nothing is silent that need not be. */
@@ -332,6 +332,12 @@ export class Claims implements Disposable {
   [Symbol.dispose](): void {
     this.#cancel?.();
   }
+}
+
+/** Whether any peer has yet to answer. */
+function isPending({ asked }: Batch): boolean {
+  for (const question of asked.values()) if (question) return true;
+  return false;
 }
 
 const keyOf = (ifindex: number, { ip }: WireClaim) =>
