@@ -305,11 +305,14 @@ static __always_inline enum verdict hear(const struct wire *frame, const struct 
 	return verdict;
 }
 
+enum stance { YIELDS, DEFENDS, HOLDS };
+enum keeps { KEEPS_NONE, KEEPS_BETTER, KEEPS_ALL };
+
 /*
  * One VIP of a claim. A yield is recorded even where nothing was held: a claim that was granted to somebody else must
  * beat one of ours that began earlier, and whose control plane was asleep. A global function, verified once.
  */
-__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bid, __u64 now, __u32 defends)
+__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bid, __u64 now, __u32 keeps)
 {
 	struct vip_key key = { .ifindex = ifindex };
 	struct verdicts *counters;
@@ -324,7 +327,7 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bi
 	answered = bpf_map_lookup_elem(&answers, &key);
 	holds = is_current(vip, answered) && (vip->state == OWNED || vip->state == CLAIMING ||
 					      (vip->state == LEAVING && now < vip->until_ns));
-	if (holds && vip->state != LEAVING && defends && bid >= vip->bid)
+	if (holds && vip->state != LEAVING && (keeps == KEEPS_ALL || (keeps == KEEPS_BETTER && bid >= vip->bid)))
 		return MINE;
 	/* What cannot be recorded cannot be given away. */
 	if (!answered)
@@ -339,10 +342,22 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bi
 	return vip->state == CLAIMING ? FREE : FREED;
 }
 
-/* Whether this node keeps what is claimed by a worse bid: only while it lives and knows what is wanted. */
-static __always_inline bool is_defending(const struct interface *interface, __u64 now)
+/* How this node takes claims: a live one that knows what is wanted, one whose speaker is away, and one that gives away. */
+static __always_inline enum stance stance_of(const struct interface *interface, __u64 now)
 {
-	return state_of(interface, now) == LIVE && !interface->source_stale;
+	enum node_state state = state_of(interface, now);
+
+	if (state == LIVE && !interface->source_stale)
+		return DEFENDS;
+	return state == HELD || state == PAST_HOLD ? HOLDS : YIELDS;
+}
+
+/* What it keeps of one claim. */
+static __always_inline enum keeps keeps_of(enum stance stance, enum claim_verdict asked)
+{
+	if (stance == DEFENDS)
+		return KEEPS_BETTER;
+	return stance == HOLDS && asked == FREE ? KEEPS_ALL : KEEPS_NONE;
 }
 
 /* The header of the answer to a probe or a claim. Not inlined, for BTF's sake, as read_tag(). */

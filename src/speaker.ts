@@ -158,6 +158,7 @@ export class Speaker implements Disposable {
       nextNonce: () => wire.nextNonce(),
       bid: (key: EntryKey) => this.#bid(key),
       entries: table.entries,
+      yielded: (keys: readonly EntryKey[]) => table.yieldedOf(keys),
       write: (set: readonly (readonly [EntryKey, Held])[]) => table.write(set),
       won: (keys: readonly EntryKey[]) => this.#won(keys),
       lost: (keys: readonly EntryKey[]) => {
@@ -321,7 +322,7 @@ export class Speaker implements Disposable {
     if (hasSettled && (claims?.isIdle ?? true)) this.#ready.resolve();
   }
 
-  /** What this node is on the interface, as its kernel would say it. */
+  /** What this node is on the interface: what it says with its next tick, which ends each commit. */
   #standing(ifindex: number): SelfStanding {
     const entry = this.#entries.get(ifindex);
     const sourceStale = this.#isSourceStale;
@@ -455,11 +456,15 @@ export class Speaker implements Disposable {
     const actual = this.#table.entries;
     this.#table.rename(namesOf(plan.links));
     this.#plan = { ...this.#plan, config: plan.config, demand: plan.demand };
+    const { wire, claims } = this.#company ?? {};
+    const accompanied = new Set(
+      plan.links.map(({ ifindex }) => ifindex).filter((ifindex) => wire?.alive(ifindex).length),
+    );
     const unsettled = this.#table.takeUnsettled();
-    const { set, claim, remove } = difference(plan.entries, actual, {
+    const { set, claim, stead, remove } = difference(plan.entries, actual, {
       only: plan.changed && new Set([...plan.changed, ...unsettled]),
       now: bootTime(),
-      mustAsk: (ifindex) => (this.#company?.wire.alive(ifindex).length ?? 0) > 0,
+      mustAsk: (key) => accompanied.has(ifindexOf(key)) || (claims?.isPausing(key) ?? false),
       bid: (key) => this.#bid(key),
     });
     const isOwned = (held: Held | undefined) => held?.state === vipState.OWNED;
@@ -499,12 +504,13 @@ export class Speaker implements Disposable {
     }
     this.#tick();
     // Who knows less than a peer keeps what it has until it is asked for it, and asks for nothing.
-    this.#company?.claims.want(claim.filter((key) => !this.#company!.wire.knowsLess(ifindexOf(key))));
+    const mayAsk = (key: EntryKey) => !wire!.knowsLess(ifindexOf(key));
+    claims?.want(claim.filter(mayAsk), stead.filter(mayAsk));
     this.#announcer.run();
     clearTimeout(this.#leaving);
     const isPassing = (state: number | undefined) => state === vipState.LEAVING || state === vipState.CLAIMING;
     const touched = [...unsettled, ...set.map(([key]) => key)];
-    this.#table.keepUnsettled([...claim, ...touched.filter((key) => isPassing(actual.get(key)?.state))]);
+    this.#table.keepUnsettled([...claim, ...stead, ...touched.filter((key) => isPassing(actual.get(key)?.state))]);
     const isLeaving = touched.some((key) => actual.get(key)?.state === vipState.LEAVING);
     if (isLeaving) this.#leaving = setTimeout(() => this.#round(() => this.#replan()), Number(LEAVE) / NANOSECONDS);
   }

@@ -193,8 +193,7 @@ export class Freshness<N> {
 
   /** Notes what holds now. @returns whether others than before are behind */
   observe(nodes: readonly (readonly [N, Standing])[], now: bigint): boolean {
-    const mayOwn = (state: number) => state === nodeState.LIVE || state === nodeState.HELD;
-    const isAnyFresh = nodes.some(([, { state, sourceStale }]) => mayOwn(state) && !sourceStale);
+    const isAnyFresh = nodes.some(([, { state, sourceStale }]) => state === nodeState.LIVE && !sourceStale);
     const stale = nodes.filter(([, { sourceStale }]) => isAnyFresh && sourceStale).map(([node]) => node);
     const isStale = new Set(stale);
     for (const node of this.#since.keys()) if (!isStale.has(node)) this.#since.delete(node);
@@ -211,8 +210,9 @@ export class Freshness<N> {
 }
 
 /**
- * The nodes that may own: those that are live or held, and of these, where anybody's source is fresh, those whose source
- * is. Where all are stale, all go on.
+ * The nodes that may own: those that are live or held, and of these, where any live one's source is fresh, those whose
+ * source is. Where all are stale, all go on. What a held node said last of its source is no reason to stop a live one: it
+ * could take over nothing.
  * @param countsAge whether a tick that is too old counts against a node: only for somebody who has been there for as long
  */
 export function candidates<N>(
@@ -224,8 +224,6 @@ export function candidates<N>(
       state === nodeState.LIVE || state === nodeState.HELD || (state === nodeState.PAST_HOLD && !countsAge),
   );
   const fresh = standing.filter(([, { sourceStale }]) => !sourceStale);
-  return (fresh.length > 0 ? fresh : standing).map(([node, { state }]) => ({
-    node,
-    isHeld: state !== nodeState.LIVE,
-  }));
+  const isAnybodyFresh = fresh.some(([, { state }]) => state === nodeState.LIVE);
+  return (isAnybodyFresh ? fresh : standing).map(([node, { state }]) => ({ node, isHeld: state !== nodeState.LIVE }));
 }

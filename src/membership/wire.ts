@@ -235,10 +235,12 @@ export class WireMembership implements Disposable {
     return [...wire.liveness.members].map(([id, { isAlive }]) => ({ peer: wire.peers.get(id)!, isAlive }));
   }
 
-  /** Reads the kernel's map now: what it knows counts from now on. */
+  /** Reads the kernel's map now: what it knows counts from now on. What changed by that is told with the next round. */
   refresh(): void {
-    this.#observe(this.#clock.now());
+    if (this.#observe(this.#clock.now())) this.#isChanged = true;
   }
+
+  #isChanged = false;
 
   /**
    * Sends to a peer, or where `to` is undefined to all.
@@ -290,15 +292,21 @@ export class WireMembership implements Disposable {
 
   #round(): void {
     this.#events.round();
-    const isChanged = this.#observe(this.#clock.now());
+    this.refresh();
     for (const [ifindex, wire] of this.#wires) this.#probe(ifindex, wire);
-    if (isChanged) this.#events.changed();
+    this.#tellChanges();
     // Each wake costs more than what is done in it, so one a round; more only where somebody's last chance is open.
     const pauses = [...this.#wires.values()].map(({ liveness, joined }) => {
       const isUrgent = joined === undefined || liveness.isCloseToDeath;
       return Number((isUrgent ? liveness.patience : liveness.interval) / MS);
     });
     this.#schedule(Math.max(5, Math.min(...pauses, this.#options.interval)));
+  }
+
+  #tellChanges(): void {
+    if (!this.#isChanged) return;
+    this.#isChanged = false;
+    this.#events.changed();
   }
 
   #observe(now: bigint): boolean {
@@ -397,7 +405,8 @@ export class WireMembership implements Disposable {
     if (!message) return;
     if (message.node === this.#id) this.#receiveOwn(ifindex, message);
     else if (message.type === wireType.WIRE_ECHO) {
-      if (this.#observe(this.#clock.now())) this.#events.changed();
+      this.refresh();
+      this.#tellChanges();
     } else if (message.type === wireType.WIRE_REPLY || message.type === wireType.WIRE_NOTICE) {
       this.#events.frame(ifindex, message);
     }

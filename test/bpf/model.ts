@@ -292,12 +292,14 @@ function isHeld(address: string, world: World, now: bigint): boolean {
   return isClaiming || isAnswered(address, world, now);
 }
 
-function decide({ ip, bid }: WireClaim, world: World, now: bigint): number {
+function decide({ ip, bid, verdict }: WireClaim, world: World, now: bigint): number {
   const here = world.interface!;
   const address = dotted(ip);
   const vip = world.vips.get(address);
   if (!vip || !isHeld(address, world, now)) return claimVerdict.FREE;
   const isDefending = stateOf(here, now) === nodeState.LIVE && !here.source_stale && vip.state !== vipState.LEAVING;
-  if ((isDefending && bid >= vip.bid) || !world.yields.has(address)) return claimVerdict.MINE;
+  const isHeldNode = [nodeState.HELD, nodeState.PAST_HOLD].some((state) => state === stateOf(here, now));
+  const isKept = isHeldNode && verdict === claimVerdict.FREE && vip.state !== vipState.LEAVING;
+  if ((isDefending && bid >= vip.bid) || isKept || !world.yields.has(address)) return claimVerdict.MINE;
   return isAnswered(address, world, now) ? claimVerdict.FREED : claimVerdict.FREE;
 }

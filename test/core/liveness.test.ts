@@ -375,10 +375,18 @@ const rules: [what: string, nodes: Node[], chosen: string[], countsAge?: boolean
     ["b"],
   ],
   [
-    "a held node with a fresh source comes before a live one with a stale one",
+    "a held node whose source was fresh makes no live one stale",
     [
       ["a", LIVE, true],
       ["b", HELD],
+    ],
+    ["a", "b"],
+  ],
+  [
+    "a live node with a fresh source comes before a held one whose source was stale",
+    [
+      ["a", HELD, true],
+      ["b", LIVE],
     ],
     ["b"],
   ],
