@@ -36,7 +36,7 @@ __weak __noinline int is_authentic_tc(struct __sk_buff *skb)
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	const struct wire *frame = data;
 	const struct wire_key *key;
-	__u64 tag;
+	__u64 tag = 0; /* for where the verifier speculates that it was read */
 
 	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
 		return false;
@@ -73,9 +73,8 @@ __weak __noinline int turn_tc(struct __sk_buff *skb, __u64 now)
 __weak __noinline int speak_tc(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex, length = skb->len;
-	enum verdict verdict = WIRE_REFUSED;
+	word verdict = WIRE_REFUSED, action = STOP;
 	struct interface *interface;
-	enum action action = STOP;
 	struct wire *frame;
 	__u64 now;
 

@@ -53,7 +53,7 @@ __weak __noinline int is_authentic_xdp(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	const struct wire *frame = data;
 	const struct wire_key *key;
-	__u64 tag;
+	__u64 tag = 0; /* for where the verifier speculates that it was read */
 
 	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
 		return false;
@@ -99,9 +99,8 @@ __weak __noinline int speak_xdp(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 ifindex = ctx->ingress_ifindex;
-	enum verdict verdict = WIRE_REFUSED;
+	word verdict = WIRE_REFUSED, action = STOP;
 	struct interface *interface;
-	enum action action = STOP;
 	struct wire *frame = data;
 	__u64 now;
 

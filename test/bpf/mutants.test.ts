@@ -54,7 +54,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "",
   ],
   ["a wrong tag does not matter at TC", "tc.bpf.c", "frame->count) == tag", "frame->count) != tag + 1"],
-  ["a frame may be longer than it says", "speak.h", " || at + WIRE_TAG + 1 <= end", ""],
+  ["a frame may be longer than it says", "speak.h", "return at + WIRE_TAG + 1 > end;", "return true;"],
   ["a probe may carry claims", "speak.h", "frame->type < WIRE_CLAIM ? 0 : WIRE_MAX_CLAIMS", "WIRE_MAX_CLAIMS"],
   ["a stamp does not have to be fresh", "speak.h", " && now - stamp < FRESH", ""],
   [
