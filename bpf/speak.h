@@ -226,7 +226,11 @@ static __always_inline enum verdict take_word(const struct wire *frame, const st
 	if (frame->to != interface->instance || !is_fresh(stamp, now))
 		return WIRE_STALE;
 	peer = bpf_map_lookup_elem(&peers, key);
-	if (!peer || peer->instance != frame->instance || !take_turn(peer, stamp, nonce))
+	/*
+	 * Of whatever speaker of that node: where none runs here nothing asks it, so nothing tells that a new one is there.
+	 * Its stamp is as good as the last one's was.
+	 */
+	if (!peer || !take_turn(peer, stamp, nonce))
 		return WIRE_STALE;
 	peer->heard_ns = now;
 	*action = frame->type == WIRE_CLAIM ? TURN : PASS;
@@ -354,6 +358,9 @@ static __always_inline enum stance stance_of(const struct interface *interface, 
 
 	if (state == LIVE && !interface->source_stale)
 		return DEFENDS;
+	/* What is silent keeps nothing from anybody. */
+	if (since(interface->tick_ns, now) > interface->fence_ns)
+		return YIELDS;
 	return state == HELD || state == PAST_HOLD ? HOLDS : YIELDS;
 }
 

@@ -70,7 +70,8 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ["a probe says what an echo has said otherwise", "speak.h", "if (peer->echoed_ns == 0)\n\t\tdescribe", "describe"],
   ["a claim may come twice", "speak.h", "&& nonce > peer->taken_nonce", "&& nonce >= peer->taken_nonce"],
   ["a claim's stamp is not remembered", "speak.h", "peer->taken_stamp_ns = stamp;", ""],
-  ["another speaker of a peer may claim", "speak.h", "peer->instance != frame->instance || !take_turn", "!take_turn"],
+  ["a held node gives away what is claimed in its stead", "speak.h", "asked == FREE ? KEEPS_ALL", "false ? KEEPS_ALL"],
+  ["a held node gives nothing away", "speak.h", "stance == HOLDS && asked == FREE ?", "stance == HOLDS ?"],
   [
     "a claim may be meant for an earlier speaker",
     "speak.h",
