@@ -48,6 +48,8 @@ const CONTESTED = 1_000n * MS;
 /** Frames that may be unanswered at a time: more would only fill queues. */
 const WINDOW = 256;
 
+type Peers = ReadonlyMap<bigint, Neighbour>;
+
 interface Asked {
   instance: bigint;
   nonce: bigint;
@@ -145,7 +147,7 @@ export class Claims implements Disposable {
       const batch = this.#begin(ifindex, keys, true);
       this.#ask(batch, peer, this.#clock.now());
     }
-    this.#run();
+    this.#arm();
   }
 
   /** These were yielded by the kernel: they are not asked for again at once. */
@@ -168,10 +170,17 @@ export class Claims implements Disposable {
   }
 
   #run(): void {
-    this.#cancel?.();
     const now = this.#clock.now();
-    for (const batch of [...this.#batches]) this.#settle(batch, now);
+    const known = new Map<number, Peers>();
+    for (const batch of [...this.#batches]) this.#settle(batch, now, known);
     this.#start(now);
+    this.#arm();
+  }
+
+  /** Sees to it that it is looked again when there is something to see. */
+  #arm(): void {
+    const now = this.#clock.now();
+    this.#cancel?.();
     if (this.#batches.size > 0) {
       this.#cancel = this.#clock.after(LOOK, () => this.#run());
       return;
@@ -205,7 +214,7 @@ export class Claims implements Disposable {
         const held = { state: vipState.CLAIMING, claimNs: batch.claimNs, untilNs: 0n };
         const silent = part.filter((key) => !this.#isLeaving(key));
         this.#host.write(silent.map((key) => [key, { ...held, bid: this.#host.bid(key) }]));
-        this.#settle(batch, now);
+        this.#settle(batch, now, new Map());
         open += batch.asked.size;
       }
     }
@@ -241,11 +250,16 @@ export class Claims implements Disposable {
   }
 
   /** Asks whom it has not asked yet, again who is late, and ends where nobody is left. */
-  #settle(batch: Batch, now: bigint): void {
+  #settle(batch: Batch, now: bigint, known: Map<number, Peers>): void {
     if (!this.#batches.has(batch)) return;
     // Whoever appeared since is asked too: read anew, right before anything is owned.
-    if (!isPending(batch)) this.#host.refresh();
-    const alive = new Map(this.#host.alive(batch.ifindex).map((peer) => [peer.id, peer]));
+    if (!isPending(batch)) {
+      this.#host.refresh();
+      known.clear();
+    }
+    const { ifindex } = batch;
+    const alive = known.get(ifindex) ?? new Map(this.#host.alive(ifindex).map((peer) => [peer.id, peer]));
+    known.set(ifindex, alive);
     // Who has granted and died as well: to a peer to which this node was dead, its grant was none.
     for (const node of batch.asked.keys()) if (!alive.has(node)) batch.asked.delete(node);
     for (const [node, peer] of alive) {
@@ -264,7 +278,7 @@ export class Claims implements Disposable {
     return held?.state === vipState.LEAVING && held.untilNs > this.#clock.now();
   }
 
-  #end(batch: Batch, alive: ReadonlyMap<bigint, Neighbour>): void {
+  #end(batch: Batch, alive: Peers): void {
     this.#batches.delete(batch);
     if (!batch.isDefence) for (const key of batch.keys) this.#busy.delete(key);
     const { entries } = this.#host;

@@ -60,6 +60,9 @@ const FORGET = 600_000n * MS;
 /** For so long a joining node waits at most for its peers to count with it, ns. */
 const PATIENCE = 5_000n * MS;
 
+/** Between two looks at the peers for the sake of their news, ms. */
+const REST = 5;
+
 const random64 = () => randomBytes(8).readBigUInt64LE(0) || 1n;
 
 /** Where frames come in that kernels pass on. */
@@ -405,12 +408,26 @@ export class WireMembership implements Disposable {
     if (!message) return;
     if (message.node === this.#id) this.#receiveOwn(ifindex, message);
     else if (message.type === wireType.WIRE_ECHO) {
-      this.refresh();
-      this.#tellChanges();
+      this.#hasNews = true;
+      if (!this.#cancelRest) this.#takeNews();
     } else if (message.type === wireType.WIRE_REPLY || message.type === wireType.WIRE_NOTICE) {
       this.#events.frame(ifindex, message);
     }
   }
+
+  /** At once; and what comes within the next milliseconds together, for each look is at all peers, and a thousand may come. */
+  #takeNews(): void {
+    this.#hasNews = false;
+    this.refresh();
+    this.#tellChanges();
+    this.#cancelRest = this.#clock.after(REST, () => {
+      this.#cancelRest = undefined;
+      if (this.#hasNews) this.#takeNews();
+    });
+  }
+
+  #hasNews = false;
+  #cancelRest: (() => void) | undefined;
 
   #receiveOwn(ifindex: number, message: Frame): void {
     if (message.instance !== this.instance) {
@@ -424,6 +441,7 @@ export class WireMembership implements Disposable {
 
   [Symbol.dispose](): void {
     this.#cancel?.();
+    this.#cancelRest?.();
     this.#wires.clear();
     this.#listening[Symbol.dispose]();
   }

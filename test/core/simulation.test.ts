@@ -1,7 +1,8 @@
+// limit: 300 s
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Machine, MS, type Settings, Simulation } from "./simulation.ts";
+import { IFINDEX, type Machine, MS, type Settings, SIZE, Simulation } from "./simulation.ts";
 import { storm } from "./storm.ts";
 
 /** Nodes that have found each other, and hold their share. */
@@ -167,6 +168,19 @@ for (const { what, settings, play, silence, moves } of rows) {
   });
 }
 
+const HEALED = 300;
+test(`two sides that hear each other again: each VIP is answered by one node within ${HEALED} ms`, () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const simulation = started({ seed, nodes: 5, heal: HEALED });
+    const apart = simulation.machines.slice(0, 2);
+    for (const machine of apart) machine.moveTo(1);
+    simulation.run(20_000);
+    for (const machine of apart) machine.moveTo(0);
+    simulation.run(10_000);
+    for (const key of simulation.keys) assert.is(simulation.owners(key).length, 1);
+  }
+});
+
 const storms: [what: string, settings: Partial<Settings>][] = [
   ["three nodes", {}],
   [
@@ -179,7 +193,7 @@ const storms: [what: string, settings: Partial<Settings>][] = [
   ],
 ];
 const FIRST = Number(process.env.SEED ?? 1);
-const SEEDS = Number(process.env.SEEDS ?? 20);
+const SEEDS = Number(process.env.SEEDS ?? 6);
 for (const [what, settings] of storms) {
   test(`whatever happens to ${what}, no VIP is answered twice and none is left`, () => {
     for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
@@ -188,4 +202,60 @@ for (const [what, settings] of storms) {
     }
   });
 }
+/**
+ * What a node costs its wire, and how soon a death is noticed and mended, at three sizes. Three nodes run speakers and own
+ * the VIPs; the others are kernels that answer. Each speaks as each other would.
+ */
+const sizes: [nodes: number, seeds: number, seconds: number][] = [
+  [3, 40, 20],
+  [100, 5, 20],
+  [1000, 2, 60],
+];
+for (const [nodes, seeds, seconds] of sizes) {
+  test(`${nodes} nodes: what is sent, and how long a death takes`, () => {
+    const noticed: number[] = [];
+    const silences: number[] = [];
+    let [probes, hellos] = [0, 0];
+    for (let seed = 1; seed <= seeds; seed++) {
+      const simulation = new Simulation({ nodes, seed, speakers: 3, silence: 6_000 });
+      const [one, two, three] = simulation.machines as [Machine, Machine, Machine];
+      for (const machine of [one, two, three]) machine.start();
+      simulation.run(nodes === 1000 ? 20_000 : 8_000);
+      if (seed === 1) {
+        const before = { ...simulation.frames };
+        simulation.run(seconds * 1000);
+        const each = (now: number, then: number) => (now - then) / 3 / seconds;
+        probes = each(simulation.frames.probes, before.probes);
+        hellos = each(simulation.frames.hellos, before.hellos);
+      }
+      simulation.run(1000 * simulation.random());
+      simulation.longestSilence = 0;
+      const died = simulation.now;
+      two.die();
+      const knows = () => !one.speaker!.wire.alive(IFINDEX).some(({ id }) => id === two.id);
+      while (!knows()) simulation.run(1);
+      noticed.push(inMs(simulation.now - died));
+      simulation.run(5_000);
+      silences.push(inMs(simulation.longestSilence));
+    }
+    const onTheWire = nodes * (2 * probes + hellos * nodes);
+    const range = (values: number[]) => `${Math.min(...values)} to ${Math.max(...values)} ms`;
+    const sent = onTheWire / nodes;
+    const figures = [
+      `each sends ${probes.toFixed(0)} probes/s`,
+      `${sent.toFixed(0)} frames/s and ${((sent * SIZE) / 1000).toFixed(0)} kB/s in all`,
+      `on the wire ${(nodes * hellos).toFixed(0)} broadcast probes/s`,
+      `${(onTheWire / 1000).toFixed(1)}k frames/s and ${((onTheWire * SIZE) / 1e6).toFixed(2)} MB/s in all`,
+      `a death is noticed after ${range(noticed)}`,
+      `every VIP answered again after ${range(silences)} (${seeds} deaths)`,
+    ];
+    console.log(`\nMEASURED ${nodes} nodes: ${figures.join(", ")}`);
+    assert.ok(probes <= 1_120, `${probes} probes/s`);
+    assert.ok(nodes * hellos <= 25, `${nodes * hellos} broadcast probes/s`);
+    const interval = Math.max(100, nodes);
+    assert.ok(Math.max(...noticed) <= 4 * interval + 50, range(noticed));
+    assert.ok(Math.max(...silences) <= 4 * interval + 100, range(silences));
+  });
+}
+
 test.run();

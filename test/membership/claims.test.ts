@@ -491,6 +491,14 @@ const steads: [what: string, holder: (node: Node) => void, who: string][] = [
     },
     "a",
   ],
+  [
+    "a held node was only asking for is taken",
+    (holder) => {
+      holder.kernel.stance = "holds";
+      holder.write([[A, { ...holder.entries.get(A)!, state: CLAIMING }]]);
+    },
+    "a",
+  ],
   ["a live node of a worse bid has is taken", () => undefined, "a"],
   ["a node with a stale source has is taken", (holder) => (holder.kernel.stance = "yields"), "a"],
   ["nobody has is taken", (holder) => holder.manage([A]), "a"],

@@ -11,7 +11,7 @@ export class ModelKernel {
   readonly #ifindex: number;
   /**
    * What it keeps from a peer that claims it: `defends`: from a worse bid, while it is live and knows what is wanted;
-   * `holds`: from who claims it in its stead, while its speaker is away; `yields`: nothing.
+   * `holds`: what it answers, from who claims it in its stead, while its speaker is away; `yields`: nothing.
    */
   stance: "defends" | "holds" | "yields" = "defends";
   /** VIPs that were held and given away. */
@@ -48,7 +48,8 @@ export class ModelKernel {
     const holds =
       this.#isCurrent(key, held) && (state === OWNED || state === CLAIMING || (state === LEAVING && now < untilNs));
     const { stance } = this;
-    const keeps = stance === "defends" ? bid >= held.bid : stance === "holds" && verdict === claimVerdict.FREE;
+    const isAnswered = stance === "holds" && state === OWNED;
+    const keeps = stance === "defends" ? bid >= held.bid : isAnswered && verdict === claimVerdict.FREE;
     if (holds && state !== LEAVING && keeps) return claimVerdict.MINE;
     this.yielded.set(key, now > claimNs ? now : claimNs);
     if (!holds) return claimVerdict.FREE;
