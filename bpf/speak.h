@@ -336,7 +336,8 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bi
 	answered = bpf_map_lookup_elem(&answers, &key);
 	holds = is_current(vip, answered) && (vip->state == OWNED || vip->state == CLAIMING ||
 					      (vip->state == LEAVING && now < vip->until_ns));
-	if (holds && vip->state != LEAVING && (keeps == KEEPS_ALL || (keeps == KEEPS_BETTER && bid >= vip->bid)))
+	if (holds && vip->state != LEAVING && ((keeps == KEEPS_ALL && vip->state == OWNED) ||
+							 (keeps == KEEPS_BETTER && bid >= vip->bid)))
 		return MINE;
 	/* What cannot be recorded cannot be given away. */
 	if (!answered)
@@ -356,7 +357,7 @@ static __always_inline enum stance stance_of(const struct interface *interface, 
 {
 	enum node_state state = state_of(interface, now);
 
-	if (state == LIVE && !interface->source_stale)
+	if (state == LIVE)
 		return DEFENDS;
 	/* What is silent keeps nothing from anybody. */
 	if (since(interface->tick_ns, now) > interface->fence_ns)

@@ -503,9 +503,7 @@ export class Speaker implements Disposable {
       this.#log.info({ ...change, ...this.counts }, "entries applied");
     }
     this.#tick();
-    // Who knows less than a peer keeps what it has until it is asked for it, and asks for nothing.
-    const mayAsk = (key: EntryKey) => !wire!.knowsLess(ifindexOf(key));
-    claims?.want(claim.filter(mayAsk), stead.filter(mayAsk));
+    claims?.want(claim, stead);
     this.#announcer.run();
     clearTimeout(this.#leaving);
     const isPassing = (state: number | undefined) => state === vipState.LEAVING || state === vipState.CLAIMING;
@@ -573,6 +571,7 @@ export class Speaker implements Disposable {
   /** What this node says of itself with its next tick. */
   #stateOf(ifindex: number): InterfaceEntry["state"] {
     if (this.#isDrained) return nodeState.DRAINED;
+    if (this.#company?.wire.isBehind(ifindex)) return nodeState.BEHIND;
     if (!this.#company || this.#company.wire.isJoined(ifindex) || this.#adopted.has(ifindex)) return nodeState.LIVE;
     return nodeState.JOINING;
   }

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { nodeState, type Peer, wireType } from "../core/abi.ts";
 import { formatMac, parseMac } from "../core/frame.ts";
-import { candidates, Freshness, type Heard, Liveness, type Standing } from "../core/liveness.ts";
+import { candidates, Freshness, type Heard, Liveness } from "../core/liveness.ts";
 import { decodeWire, ETH_P_ISAT, encodeWire, type Message, nodeId, SOURCE_STALE, type WireKey } from "../core/wire.ts";
 import type { Maps } from "../kernel/object.ts";
 import type { Link } from "../link/links.ts";
@@ -80,7 +80,7 @@ interface Wire {
   /** Somebody was heard since the interface came up. */
   hasHeard: boolean;
   peers: Map<bigint, Neighbour>;
-  freshness: Freshness<bigint>;
+  freshness: Freshness;
 }
 
 /**
@@ -200,21 +200,13 @@ export class WireMembership implements Disposable {
   candidates(ifindex: number): { node: bigint; isHeld: boolean }[] {
     const wire = this.#wires.get(ifindex);
     if (!wire) return [];
-    const nodes = this.#standings(ifindex, wire).map(([node, { state }]) => {
-      return [node, { state, sourceStale: wire.freshness.isBehind(node) }] as const;
-    });
-    return candidates(nodes, this.#countsAge);
+    const others = wire.liveness.alive.map((heard) => [heard.node, heard] as const);
+    return candidates([[this.#id, this.#events.self(ifindex)], ...others], this.#countsAge);
   }
 
-  #standings(ifindex: number, { liveness }: Wire): (readonly [bigint, Standing])[] {
-    return [[this.#id, this.#events.self(ifindex)], ...liveness.alive.map((heard) => [heard.node, heard] as const)];
-  }
-
-  /** Whether this node's source is stale and a peer's is fresh: what it would ask for now may be out of date. */
-  knowsLess(ifindex: number): boolean {
-    const wire = this.#wires.get(ifindex);
-    if (!wire || !this.#events.self(ifindex).sourceStale) return false;
-    return wire.liveness.alive.some(({ state, sourceStale }) => state === nodeState.LIVE && !sourceStale);
+  /** Whether this node's source is stale, and has been for some time beside a peer's that is fresh. */
+  isBehind(ifindex: number): boolean {
+    return this.#wires.get(ifindex)?.freshness.isBehind ?? false;
   }
 
   /**
@@ -336,7 +328,8 @@ export class WireMembership implements Disposable {
     this.#countedAge = countsAge;
     for (const [ifindex, wire] of this.#wires) {
       if (wire.liveness.observe(heard.get(ifindex) ?? [], now)) isChanged = true;
-      if (wire.freshness.observe(this.#standings(ifindex, wire), now)) isChanged = true;
+      const { sourceStale } = this.#events.self(ifindex);
+      if (wire.freshness.observe(sourceStale, wire.liveness.alive, now)) isChanged = true;
       if (!wire.hasHeard && wire.liveness.alive.length > 0) {
         wire.hasHeard = true;
         isChanged = true;

@@ -300,9 +300,9 @@ function decide({ ip, bid, verdict }: WireClaim, world: World, now: bigint): num
   const address = dotted(ip);
   const vip = world.vips.get(address);
   if (!vip || !isHeld(address, world, now)) return claimVerdict.FREE;
-  const isDefending = stateOf(here, now) === nodeState.LIVE && !here.source_stale && vip.state !== vipState.LEAVING;
+  const isDefending = stateOf(here, now) === nodeState.LIVE && vip.state !== vipState.LEAVING;
   const isHeldNode = [nodeState.HELD, nodeState.PAST_HOLD].some((state) => state === stateOf(here, now));
-  const isKept = isHeldNode && !isFenced(world, now) && verdict === claimVerdict.FREE && vip.state !== vipState.LEAVING;
+  const isKept = isHeldNode && !isFenced(world, now) && verdict === claimVerdict.FREE && vip.state === vipState.OWNED;
   if ((isDefending && bid >= vip.bid) || isKept || !world.yields.has(address)) return claimVerdict.MINE;
   return isAnswered(address, world, now) ? claimVerdict.FREED : claimVerdict.FREE;
 }

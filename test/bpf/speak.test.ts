@@ -29,7 +29,7 @@ import { ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
 
 const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
 const { CLAIMED, FREE, FREED, MINE } = claimVerdict;
-const { JOINING, LIVE, HELD, PAST_HOLD, DRAINED } = nodeState;
+const { JOINING, LIVE, HELD, PAST_HOLD, DRAINED, BEHIND } = nodeState;
 const SOURCE_STALE = 1;
 const KNOWN = 2;
 
@@ -526,7 +526,8 @@ const rows: Row[] = [
   ...(
     [
       ["live", {}, MINE],
-      ["live", { source_stale: true }, FREED],
+      ["live", { source_stale: true }, MINE],
+      ["live", { state: BEHIND }, FREED],
       ["live", { state: JOINING }, FREED],
       ["live", { state: DRAINED }, FREED],
       ["held", {}, FREED],

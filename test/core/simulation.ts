@@ -479,7 +479,7 @@ export class Machine {
           return;
         }
         const isHeld = this.nodeState === nodeState.HELD || this.nodeState === nodeState.PAST_HOLD;
-        const isDefending = this.nodeState === nodeState.LIVE && !entry.source_stale;
+        const isDefending = this.nodeState === nodeState.LIVE;
         this.kernel.stance = isDefending ? "defends" : isHeld ? "holds" : "yields";
         const claims = this.kernel.claim(frame.claims, now);
         simulation.isDirty = true;
@@ -804,6 +804,7 @@ class Speaker {
 
   #stateOf(): number {
     if (this.machine.isDrained) return nodeState.DRAINED;
+    if (this.wire.isBehind(IFINDEX)) return nodeState.BEHIND;
     return this.wire.isJoined(IFINDEX) || this.#isAdopted ? nodeState.LIVE : nodeState.JOINING;
   }
 
