@@ -192,7 +192,7 @@ class PeerMember implements Member {
       env,
     });
     for (const stream of [child.stdout!, child.stderr!]) {
-      stream.on("data", (chunk) => (this.#said = `${this.#said}${chunk}`.slice(-500)));
+      stream.on("data", (chunk) => (this.#said = `${this.#said}${chunk}`.slice(-1000)));
     }
     this.#child = child;
   }
