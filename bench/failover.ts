@@ -149,7 +149,7 @@ async function rounds(context: Context, site: Site, event: Event): Promise<{ out
 }
 
 /** How long a speaker may take to notice and to be calm again, ms. Others than isat are given the time that VRRP takes. */
-const calmOf = (site: Site) => (site.subject.kind === "isat" ? 1_500 : 6_000);
+const calmOf = (site: Site) => (site.subject.kind === "isat" ? 1_200 : 6_000);
 
 async function die(site: Site, node: LabNode): Promise<void> {
   site.trio.link(node, "down");

@@ -21,9 +21,10 @@ import { type Speaker, Trio } from "../test/lab/trio.ts";
 
 /** How long VIPs may take until each is answered by one node, ms. */
 const PATIENCE = 90_000;
-/** How often it is asked who answers, ms; and how often in turn it must be the same. */
+/** How often it is asked who answers, ms. */
 const SWEEP = 80;
-const SWEEPS = 10;
+/** For so long it must be the same, ms: longer than isat's hand-over may take, and than VRRP's dead interval. */
+const CALM = { isat: 1_200, peer: 5_000 };
 
 /** What speaks on one node. */
 export interface Member {
@@ -84,13 +85,14 @@ export class Site implements AsyncDisposable {
     using port = new PacketPort(this.trio.namespaces.full(this.trio.place(CLIENT.name)), "eth0");
     let before = "";
     let unsettled: string[] = [];
-    for (let calm = 0, end = performance.now() + PATIENCE; performance.now() < end; ) {
+    let changed = performance.now();
+    for (const end = changed + PATIENCE; performance.now() < end; ) {
       const answerers = await this.#sweep(port);
       const found = JSON.stringify([...answerers.values()].map((macs) => [...macs].sort()));
       unsettled = [...answerers].filter(([, macs]) => macs.size !== 1).map(([vip]) => vip);
-      calm = unsettled.length === 0 && found === before ? calm + 1 : 0;
+      if (unsettled.length > 0 || found !== before) changed = performance.now();
       before = found;
-      if (calm < SWEEPS) continue;
+      if (performance.now() - changed < CALM[this.subject.kind]) continue;
       const macs = new Set([...answerers.values()].flatMap((macs) => [...macs]));
       return [...macs].sort().flatMap((mac) => nodeByMac(mac) ?? []);
     }
@@ -192,7 +194,7 @@ class PeerMember implements Member {
       env,
     });
     for (const stream of [child.stdout!, child.stderr!]) {
-      stream.on("data", (chunk) => (this.#said = `${this.#said}${chunk}`.slice(-500)));
+      stream.on("data", (chunk) => (this.#said = `${this.#said}${chunk}`.slice(-1000)));
     }
     this.#child = child;
   }
@@ -204,13 +206,10 @@ class PeerMember implements Member {
   }
 
   async signal(name: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): Promise<void> {
-    for (const pid of this.#pids()) {
-      try {
-        process.kill(pid, name);
-      } catch {
-        // it has ended by itself
-      }
-    }
+    // A SIGTERM is for the first process, as an init system would send it; a death befalls all at once, so that none of
+    // them sees another die and tidies up.
+    if (name === "SIGKILL") this.#send("SIGSTOP", this.#pids());
+    this.#send(name, name === "SIGTERM" ? [this.#child!.pid!] : this.#pids());
     if (name !== "SIGKILL" && name !== "SIGTERM") return;
     for (const end = performance.now() + END; this.#pids().length > 0 && performance.now() < end; ) await sleep(5);
   }
@@ -219,6 +218,16 @@ class PeerMember implements Member {
     const { trio } = this.#site;
     const address = `${this.node.ip}/${PREFIX_LENGTH}`;
     trio.namespaces.ip(trio.place(this.node.name), ["addr flush dev eth0", `addr add ${address} dev eth0`]);
+  }
+
+  #send(name: NodeJS.Signals, pids: readonly number[]): void {
+    for (const pid of pids) {
+      try {
+        process.kill(pid, name);
+      } catch {
+        // it has ended by itself
+      }
+    }
   }
 
   /** All that runs on the node: such speakers are often several processes, each in a group of its own. */
