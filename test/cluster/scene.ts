@@ -52,6 +52,23 @@ export class Scene implements AsyncDisposable {
     return new Scene(cluster, speakers, stack.move());
   }
 
+  /** The node's plug is pulled, and its speaker is no more. */
+  async die(node: string): Promise<void> {
+    this.cluster.unplug(node);
+    this.speakers.unreachable.add(node);
+    await this.speakers.of(node).signal("SIGKILL");
+  }
+
+  /** It has booted: its kernel remembers nothing. */
+  async revive(node: string): Promise<void> {
+    const speaker = this.speakers.of(node);
+    speaker.isat("clean");
+    this.cluster.plug(node);
+    this.speakers.unreachable.delete(node);
+    speaker.start();
+    await speaker.ready(PATIENCE);
+  }
+
   /** The node to which the client sends what is for the VIP. */
   clientSends(vip: string): string | undefined {
     const namespace = this.cluster.namespaces.full(this.cluster.client.name);
