@@ -89,6 +89,13 @@ export class Speakers implements AsyncDisposable {
     await until(`${node} has saved ${vip}`, isIn, 60_000);
   }
 
+  /** A file with a wire key, which nobody else may read. */
+  keyFile(text: string): string {
+    const file = join(this.namespaces.folder(), "wire.key");
+    writeFileSync(file, text, { mode: 0o400 });
+    return file;
+  }
+
   /** A kubeconfig with a server at which nothing listens. */
   nowhere(): string {
     const text = readFileSync(this.#cluster.speakerEnv("n1").KUBECONFIG, "utf8");
