@@ -43,13 +43,34 @@ export class Scene implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  static async start(prefix: string, options: ClusterOptions = {}): Promise<Scene> {
+  /** @param grants what the speakers may do from the start: what they need, or nothing */
+  static async start(
+    prefix: string,
+    { grants = "all", ...options }: ClusterOptions & { grants?: "all" | "none" } = {},
+  ): Promise<Scene> {
     await using stack = new AsyncDisposableStack();
     const namespaces = stack.use(new Namespaces(prefix));
     const cluster = stack.use(await Cluster.start(namespaces, options));
-    await cluster.grant(RULES);
+    if (grants === "all") await cluster.grant(RULES);
     const speakers = stack.use(new Speakers(cluster));
     return new Scene(cluster, speakers, stack.move());
+  }
+
+  /** The node's plug is pulled, and its speaker is no more. */
+  async die(node: string): Promise<void> {
+    this.cluster.unplug(node);
+    this.speakers.unreachable.add(node);
+    await this.speakers.of(node).signal("SIGKILL");
+  }
+
+  /** It has booted: its kernel remembers nothing. */
+  async revive(node: string): Promise<void> {
+    const speaker = this.speakers.of(node);
+    speaker.isat("clean");
+    this.cluster.plug(node);
+    this.speakers.unreachable.delete(node);
+    speaker.start();
+    await speaker.ready(PATIENCE);
   }
 
   /** The node to which the client sends what is for the VIP. */
@@ -122,6 +143,13 @@ export class Scene implements AsyncDisposable {
         );
       },
     );
+  }
+
+  /** Waits until what is read is as expected. */
+  async becomes<T>(read: () => T, expected: T): Promise<void> {
+    const isSo = () => JSON.stringify(read()) === JSON.stringify(expected);
+    await until("as expected", isSo, PATIENCE).catch(() => {});
+    assert.equal(read(), expected);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -30,6 +30,8 @@ export const RULES: readonly Rule[] = [
 export class Speakers implements AsyncDisposable {
   readonly namespaces: Namespaces;
   readonly all: readonly Speaker[];
+  /** Nodes without a plug: what their kernels hold nobody can ask for. */
+  readonly unreachable = new Set<string>();
   readonly #cluster: Cluster;
 
   constructor(cluster: Cluster) {
@@ -87,6 +89,13 @@ export class Speakers implements AsyncDisposable {
     await until(`${node} has saved ${vip}`, isIn, 60_000);
   }
 
+  /** A file with a wire key, which nobody else may read. */
+  keyFile(text: string): string {
+    const file = join(this.namespaces.folder(), "wire.key");
+    writeFileSync(file, text, { mode: 0o400 });
+    return file;
+  }
+
   /** A kubeconfig with a server at which nothing listens. */
   nowhere(): string {
     const text = readFileSync(this.#cluster.speakerEnv("n1").KUBECONFIG, "utf8");
@@ -97,7 +106,8 @@ export class Speakers implements AsyncDisposable {
 
   /** The nodes whose kernels answer for the VIP. */
   owners(vip: string): string[] {
-    return this.all.flatMap((speaker) => (this.vips(speaker).get(vip) === "owned" ? [speaker.node.name] : []));
+    const reachable = this.all.filter(({ node }) => !this.unreachable.has(node.name));
+    return reachable.flatMap((speaker) => (this.vips(speaker).get(vip) === "owned" ? [speaker.node.name] : []));
   }
 
   /** What a node's kernel holds: each managed VIP, and whether it is owned. No process is asked. */
