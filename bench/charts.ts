@@ -37,6 +37,7 @@ export function drawCharts(figures: readonly Figure[], where: string): Map<strin
       }),
     ],
     ["programs.svg", programsChart(figures, where)],
+    ["failover.svg", failoverChart(figures, where)],
   ];
   return new Map(charts.flatMap(([name, chart]) => (chart ? [[name, renderChart(chart)]] : [])));
 }
@@ -88,5 +89,29 @@ function programsChart(figures: readonly Figure[], where: string): Chart | undef
     axis: "ns a run (BPF_PROG_TEST_RUN), the test run's own time included",
     ...(empty ? { reference: { value: spread(empty.values).median, label: "an empty program" } } : {}),
     groups: subjects.map((label) => ({ label, bars: ours.filter(({ subject }) => subject === label).map(bar) })),
+  };
+}
+
+/** What follows an event's name where its silence is told. */
+const SILENCE = ": silence";
+
+/** How long the longest silence of any VIP was, event by event. */
+function failoverChart(figures: readonly Figure[], where: string): Chart | undefined {
+  const ours = figures.filter(({ section, what }) => section === "failover" && what.endsWith(SILENCE));
+  if (ours.length === 0) return undefined;
+  const bar = ({ subject, values }: Figure): Bar => {
+    const { median, min, max } = spread(values.map((value) => value / 1e6));
+    const text = median === 0 && max === 0 ? "none" : formatValue(median * 1e6, "ns");
+    return { label: subject, value: median, min, max, text };
+  };
+  const events = [...new Set(ours.map(({ what }) => what))];
+  return {
+    title: "For how long a VIP is silent",
+    subtitle: where,
+    axis: "ms without an answer, the longest of any VIP; lines from the least round to the greatest",
+    groups: events.map((what) => ({
+      label: what.slice(0, -SILENCE.length),
+      bars: ours.filter((figure) => figure.what === what).map(bar),
+    })),
   };
 }

@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { Namespaces } from "../test/lab/namespaces.ts";
 import { drawCharts } from "./charts.ts";
 import { controlPlane } from "./control-plane.ts";
+import { failover } from "./failover.ts";
 import { type Failure, type Figure, isReached } from "./figure.ts";
 import { flood } from "./flood.ts";
 import { latency } from "./latency.ts";
@@ -23,7 +24,7 @@ import { throughput } from "./throughput.ts";
 
 const PREFIX = "isat-bench-";
 const TOP = fileURLToPath(new URL("..", import.meta.url));
-const SECTIONS: readonly Section[] = [flood, latency, programs, throughput, controlPlane, memory];
+const SECTIONS: readonly Section[] = [flood, latency, programs, throughput, controlPlane, memory, failover];
 
 const HELP = `npm run bench: measures isat, as built in dist/, beside the kernel's own ARP responder: over veth pairs between
 network namespaces, in interleaved rounds, each figure beside the one that it is compared with. Needs root, and a machine
@@ -33,9 +34,14 @@ that does nothing else meanwhile. Ends by itself: with status 0 if everything wa
 
 ${SECTIONS.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
 
-  --peer NAME=COMMAND   measures another responder too (flood, latency). The command is run by sh in the node's network
-                        namespace, and answers for the addresses from $ISAT_BENCH_FIRST to $ISAT_BENCH_LAST on
-                        $ISAT_BENCH_INTERFACE until it is killed. May be given more than once
+  --peer NAME=COMMAND   measures another responder too (flood, latency), or other speakers (failover). The command is run
+                        by sh in the node's network namespace, and answers for the addresses from $ISAT_BENCH_FIRST to
+                        $ISAT_BENCH_LAST on $ISAT_BENCH_INTERFACE until it is killed. May be given more than once.
+                        In failover it is run on each of three nodes, which are to share the addresses; all that runs
+                        there is sent SIGKILL, SIGTERM, SIGSTOP and SIGCONT. There are also $ISAT_BENCH_NODE (n1, n2,
+                        n3), $ISAT_BENCH_ADDRESS (the node's), $ISAT_BENCH_PEERS (those of the others) and
+                        $ISAT_BENCH_FOLDER (its own, for what it writes). What only isat has (drain, its own frames) is
+                        left out. Ready to use: --peer keepalived=bench/peers/keepalived
   --quick               fewer and shorter rounds, in about a minute: for a look, not for comparisons
   --help                this
 

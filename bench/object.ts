@@ -11,6 +11,7 @@ const PROGRAMS = [
   "bench_drop",
   "bench_sink",
   "bench_answer",
+  "bench_tag",
   "bench_xdp_pass",
   "bench_xdp_sink",
 ] as const;

@@ -4,15 +4,16 @@ import { fileURLToPath } from "node:url";
 import { answers, interfaceEntry, nodeState, verdicts, vip, vipState, wireType } from "../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
 import { announcement, parseMac } from "../src/core/frame.ts";
+import { encodeWire, PUBLIC_KEY } from "../src/core/wire.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { bootTime, errno } from "../src/ffi/libc.ts";
 import { check, type Fd, libbpf } from "../src/kernel/libbpf.ts";
-import { type LoadedObject, loadObject } from "../src/kernel/object.ts";
+import { findObject, type LoadedObject, loadObject } from "../src/kernel/object.ts";
 import { speak } from "../test/bpf/speech.ts";
 import { CLIENT_MAC, NODE_INTERFACE, NODE_IP, NODE_MAC, otherBytes, vipBytes, whoHas } from "./addresses.ts";
 import type { Figure } from "./figure.ts";
-import { interleave, type Section } from "./section.ts";
-import { differences } from "./statistics.ts";
+import { type Context, interleave, type Section } from "./section.ts";
+import { differences, ratios } from "./statistics.ts";
 import { pin, processorTime, SENDER_CPU } from "./system.ts";
 
 const BUILD = fileURLToPath(new URL("../scripts/build-bpf", import.meta.url));
@@ -52,19 +53,67 @@ export const programs: Section = {
     execFileSync("sh", [BUILD, output, "-DISAT_BENCH"], { stdio: ["ignore", "ignore", "inherit"] });
     using object = loadObject(output, `${bpffs}/programs`);
     fillMaps(object);
-    const [rounds, repeat] = context.isQuick ? [5, 200_000] : [15, 500_000];
     const jobs = jobsOf(object, bench.programs);
-    using _pinned = pin(SENDER_CPU);
-    await interleave(context, "programs", rounds, jobs, async (job) => {
-      const before = job.counted?.();
-      job.values.push(run(job, repeat));
-      if (before !== undefined && job.counted!() - before < BigInt(repeat)) {
-        throw new Error(`${job.what} by ${job.subject}: the program took the frame for something else`);
-      }
-    });
+    await measure(context, "programs", jobs);
     return jobs.map(figureOf);
   },
 };
+
+async function measure(context: Context, what: string, jobs: readonly Job[]): Promise<void> {
+  const [rounds, repeat] = context.isQuick ? [5, 200_000] : [15, 500_000];
+  using _pinned = pin(SENDER_CPU);
+  await interleave(context, what, rounds, jobs, async (job) => {
+    const before = job.counted?.();
+    job.values.push(run(job, repeat));
+    if (before !== undefined && job.counted!() - before < BigInt(repeat)) {
+      throw new Error(`${job.what} by ${job.subject}: the program took the frame for something else`);
+    }
+  });
+}
+
+/**
+ * What a frame of isat's EtherType that means nothing costs at TC: to be no more than ARP for someone else and the
+ * computation of a tag, which a program that does only that shows.
+ */
+export async function wireCost(context: Context): Promise<Figure[]> {
+  const { bpffs, bench } = context.ground;
+  using object = loadObject(findObject(), `${bpffs}/wire-cost`);
+  fillMaps(object);
+  const { maps, programs } = object;
+  maps.keys.set(0, PUBLIC_KEY);
+  const subject = "tc, tcx";
+  const counter = (name: "not_managed" | "wire_refused" | "wire_stale") => () => maps.verdicts.get(IFINDEX)![name];
+  const replayed = encodeWire(
+    { type: wireType.WIRE_ECHO, destination: parseMac(NODE_MAC), node: 2n, to: 3n },
+    PUBLIC_KEY,
+  );
+  const forged = replayed.slice();
+  forged[forged.length - 1]! ^= 1;
+  const ours = { subject, program: programs.isat_ingress };
+  const job = (what: string, frame: Uint8Array, name: Parameters<typeof counter>[0]): Job => ({
+    ...ours,
+    what,
+    frame,
+    counted: counter(name),
+    values: [],
+  });
+  const empty: Job = { what: "empty", subject, program: bench.programs.bench_pass, frame: replayed, values: [] };
+  const tag: Job = { what: "tag", subject, program: bench.programs.bench_tag, frame: replayed, values: [] };
+  const arp = job("ARP for someone else", whoHas(otherBytes(0)), "not_managed");
+  const meaningless = [job("forged or mutated", forged, "wire_refused"), job("replayed", replayed, "wire_stale")];
+  await measure(context, "cost of a frame", [empty, tag, arp, ...meaningless]);
+  const to = "ARP for someone else + a tag";
+  const references = differences(tag.values, empty.values).map((value, round) => value + arp.values[round]!);
+  return meaningless.map(({ what, values }) => ({
+    section: "programs",
+    what: `one run for a frame that is ${what}`,
+    subject,
+    unit: "ns",
+    values,
+    ratios: [{ to, values: ratios(values, references) }],
+    target: { is: "at most", limit: 1, ratioTo: to },
+  }));
+}
 
 function fillMaps({ maps }: LoadedObject): void {
   maps.interfaces.set(

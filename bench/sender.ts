@@ -54,21 +54,21 @@ export class Sender implements Disposable {
   readonly #count: number;
   #next = 0;
 
-  /** @param frames of one length */
   constructor(namespace: string, name: string, frames: readonly Uint8Array[]) {
-    const length = frames[0]!.length;
     this.#count = frames.length;
-    this.#frames = new Uint8Array(frames.length * length);
+    this.#frames = new Uint8Array(frames.reduce((sum, { length }) => sum + length, 0));
     this.#vectors = new Uint8Array(frames.length * IOVEC);
     this.#messages = new Uint8Array(frames.length * MESSAGE);
     const start = ffi.address(this.#frames);
     const vectors = ffi.address(this.#vectors);
     const vectorView = new DataView(this.#vectors.buffer);
     const messageView = new DataView(this.#messages.buffer);
+    let place = 0;
     frames.forEach((frame, i) => {
-      this.#frames.set(frame, i * length);
-      vectorView.setBigUint64(i * IOVEC, start + BigInt(i * length), true);
-      vectorView.setBigUint64(i * IOVEC + 8, BigInt(length), true);
+      this.#frames.set(frame, place);
+      vectorView.setBigUint64(i * IOVEC, start + BigInt(place), true);
+      vectorView.setBigUint64(i * IOVEC + 8, BigInt(frame.length), true);
+      place += frame.length;
       messageView.setBigUint64(i * MESSAGE + 16, vectors + BigInt(i * IOVEC), true);
       messageView.setBigUint64(i * MESSAGE + 24, 1n, true);
     });

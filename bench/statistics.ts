@@ -33,3 +33,12 @@ export function ratios(values: readonly number[], references: readonly number[])
 export function differences(values: readonly number[], references: readonly number[]): number[] {
   return values.map((value, round) => value - references[round]!);
 }
+
+/** By how much `y` rises with each `x`: the line of least squares. NaN of fewer than two points. */
+export function slope(points: readonly (readonly [x: number, y: number])[]): number {
+  const mean = (of: (point: readonly [number, number]) => number) =>
+    points.reduce((sum, point) => sum + of(point), 0) / points.length;
+  const [meanX, meanY] = [mean(([x]) => x), mean(([, y]) => y)];
+  const over = points.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0);
+  return over / points.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0);
+}

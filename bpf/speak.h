@@ -24,6 +24,12 @@ enum action {
 	TURN, /* turned round and sent back */
 };
 
+/*
+ * A local variable that lives long is a whole word here: a smaller one, which the compiler puts by in half of a slot of
+ * the stack where a pointer was, is refused without CAP_PERFMON, by Linux 6.1 at least.
+ */
+typedef __u64 word;
+
 /* The key that signs; without it this node does not speak, and passes every frame unread. */
 static __always_inline const struct wire_key *signing_key(void)
 {
@@ -84,10 +90,11 @@ static __noinline bool read_tag(struct wire_claim *claims, const void *end, __u3
 {
 	void *at = behind_claims(claims, count);
 
-	if (at + WIRE_TAG > end || at + WIRE_TAG + 1 <= end)
+	if (at + WIRE_TAG > end)
 		return false;
 	*tag = *(const __u64 *)at;
-	return true;
+	barrier(); /* a second look at the first comparison is one that the verifier knows, and speculates on */
+	return at + WIRE_TAG + 1 > end;
 }
 
 /* What this node is to its peers: what its control plane said last, and how long ago. */
@@ -154,9 +161,9 @@ static __always_inline bool is_nonce(const struct interface *interface, const st
 
 /* An answer to a probe of ours: the one word on what a peer is. */
 static __always_inline enum verdict take_echo(const struct wire *frame, const struct interface *interface,
-					      const struct peer_key *key, __u64 now, enum action *action)
+					      const struct peer_key *key, __u64 now, word *action)
 {
-	bool stale = frame->flags & WIRE_SOURCE_STALE, knows_us = frame->flags & WIRE_KNOWN;
+	word stale = !!(frame->flags & WIRE_SOURCE_STALE), knows_us = !!(frame->flags & WIRE_KNOWN);
 	struct peer *peer;
 	__u64 silent;
 
@@ -211,7 +218,7 @@ static __always_inline bool take_turn(struct peer *peer, __u64 stamp, __u64 nonc
 
 /* A claim, or a notice. */
 static __always_inline enum verdict take_word(const struct wire *frame, const struct interface *interface,
-					      const struct peer_key *key, __u64 now, enum action *action)
+					      const struct peer_key *key, __u64 now, word *action)
 {
 	__u64 stamp = frame->stamp, nonce = frame->nonce;
 	struct peer *peer;
@@ -219,7 +226,11 @@ static __always_inline enum verdict take_word(const struct wire *frame, const st
 	if (frame->to != interface->instance || !is_fresh(stamp, now))
 		return WIRE_STALE;
 	peer = bpf_map_lookup_elem(&peers, key);
-	if (!peer || peer->instance != frame->instance || !take_turn(peer, stamp, nonce))
+	/*
+	 * Of whatever speaker of that node: where none runs here nothing asks it, so nothing tells that a new one is there.
+	 * Its stamp is as good as the last one's was.
+	 */
+	if (!peer || !take_turn(peer, stamp, nonce))
 		return WIRE_STALE;
 	peer->heard_ns = now;
 	*action = frame->type == WIRE_CLAIM ? TURN : PASS;
@@ -231,7 +242,7 @@ static __always_inline enum verdict take_word(const struct wire *frame, const st
  * claims are readings of our own clock.
  */
 static __always_inline enum verdict take_reply(const struct wire *frame, const struct interface *interface,
-					       const struct peer_key *key, __u64 now, enum action *action)
+					       const struct peer_key *key, __u64 now, word *action)
 {
 	struct peer *peer;
 
@@ -267,13 +278,11 @@ static __always_inline bool is_heard_by_probe(const struct wire *frame, const st
 
 /* What an authentic frame says, and what becomes of it. */
 static __always_inline enum verdict hear(const struct wire *frame, const struct interface *interface, __u32 ifindex,
-					 __u64 now, enum action *action)
+					 __u64 now, word *action)
 {
 	struct verdicts *counters = bpf_map_lookup_elem(&verdicts, &ifindex);
 	struct peer_key key = { .node = frame->node, .ifindex = ifindex };
-	__u8 type = frame->type;
-	enum verdict verdict;
-	bool is_heard;
+	word type = frame->type, verdict, is_heard;
 
 	*action = STOP;
 	if (frame->node == interface->node) {
@@ -305,11 +314,14 @@ static __always_inline enum verdict hear(const struct wire *frame, const struct 
 	return verdict;
 }
 
+enum stance { YIELDS, DEFENDS, HOLDS };
+enum keeps { KEEPS_NONE, KEEPS_BETTER, KEEPS_ALL };
+
 /*
  * One VIP of a claim. A yield is recorded even where nothing was held: a claim that was granted to somebody else must
  * beat one of ours that began earlier, and whose control plane was asleep. A global function, verified once.
  */
-__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bid, __u64 now, __u32 defends)
+__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bid, __u64 now, __u32 keeps)
 {
 	struct vip_key key = { .ifindex = ifindex };
 	struct verdicts *counters;
@@ -324,7 +336,8 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bi
 	answered = bpf_map_lookup_elem(&answers, &key);
 	holds = is_current(vip, answered) && (vip->state == OWNED || vip->state == CLAIMING ||
 					      (vip->state == LEAVING && now < vip->until_ns));
-	if (holds && vip->state != LEAVING && defends && bid >= vip->bid)
+	if (holds && vip->state != LEAVING && ((keeps == KEEPS_ALL && vip->state == OWNED) ||
+							 (keeps == KEEPS_BETTER && bid >= vip->bid)))
 		return MINE;
 	/* What cannot be recorded cannot be given away. */
 	if (!answered)
@@ -339,10 +352,25 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bi
 	return vip->state == CLAIMING ? FREE : FREED;
 }
 
-/* Whether this node keeps what is claimed by a worse bid: only while it lives and knows what is wanted. */
-static __always_inline bool is_defending(const struct interface *interface, __u64 now)
+/* How this node takes claims: a live one that knows what is wanted, one whose speaker is away, and one that gives away. */
+static __always_inline enum stance stance_of(const struct interface *interface, __u64 now)
 {
-	return state_of(interface, now) == LIVE && !interface->source_stale;
+	enum node_state state = state_of(interface, now);
+
+	if (state == LIVE)
+		return DEFENDS;
+	/* What is silent keeps nothing from anybody. */
+	if (since(interface->tick_ns, now) > interface->fence_ns)
+		return YIELDS;
+	return state == HELD || state == PAST_HOLD ? HOLDS : YIELDS;
+}
+
+/* What it keeps of one claim. */
+static __always_inline enum keeps keeps_of(enum stance stance, enum claim_verdict asked)
+{
+	if (stance == DEFENDS)
+		return KEEPS_BETTER;
+	return stance == HOLDS && asked == FREE ? KEEPS_ALL : KEEPS_NONE;
 }
 
 /* The header of the answer to a probe or a claim. Not inlined, for BTF's sake, as read_tag(). */

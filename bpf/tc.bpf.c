@@ -13,7 +13,7 @@ __weak __noinline __u64 hash_tc(struct __sk_buff *skb, __u64 k0, __u64 k1, __u32
 }
 
 /* Decides a claim's VIPs, and writes the verdicts beside them. */
-__weak __noinline int decide_claims_tc(struct __sk_buff *skb, __u32 count, __u64 now, __u32 defends)
+__weak __noinline int decide_claims_tc(struct __sk_buff *skb, __u32 count, __u64 now, __u32 stance)
 {
 	__u32 offset = sizeof(struct wire), ifindex = skb->ifindex, i, ip;
 	struct wire_claim claim;
@@ -22,7 +22,7 @@ __weak __noinline int decide_claims_tc(struct __sk_buff *skb, __u32 count, __u64
 		if (bpf_skb_load_bytes(skb, offset, &claim, sizeof(claim)))
 			return -1;
 		__builtin_memcpy(&ip, claim.ip, 4);
-		claim.verdict = claim_one(ip, ifindex, claim.bid, now, defends);
+		claim.verdict = claim_one(ip, ifindex, claim.bid, now, keeps_of(stance, claim.verdict));
 		if (bpf_skb_store_bytes(skb, offset, &claim, sizeof(claim), 0))
 			return -1;
 		offset += sizeof(claim);
@@ -36,7 +36,7 @@ __weak __noinline int is_authentic_tc(struct __sk_buff *skb)
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	const struct wire *frame = data;
 	const struct wire_key *key;
-	__u64 tag;
+	__u64 tag = 0; /* for where the verifier speculates that it was read */
 
 	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
 		return false;
@@ -61,7 +61,7 @@ __weak __noinline int turn_tc(struct __sk_buff *skb, __u64 now)
 	answer.key_id = key->id;
 	if (is_known(frame, ifindex))
 		answer.flags |= WIRE_KNOWN;
-	if (answer.count > 0 && decide_claims_tc(skb, answer.count, now, is_defending(interface, now)))
+	if (answer.count > 0 && decide_claims_tc(skb, answer.count, now, stance_of(interface, now)))
 		return -1;
 	if (bpf_skb_store_bytes(skb, 0, &answer, sizeof(answer), 0))
 		return -1;
@@ -73,9 +73,8 @@ __weak __noinline int turn_tc(struct __sk_buff *skb, __u64 now)
 __weak __noinline int speak_tc(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex, length = skb->len;
-	enum verdict verdict = WIRE_REFUSED;
+	word verdict = WIRE_REFUSED, action = STOP;
 	struct interface *interface;
-	enum action action = STOP;
 	struct wire *frame;
 	__u64 now;
 

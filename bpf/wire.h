@@ -25,7 +25,7 @@ enum wire_type {
 
 enum claim_verdict {
 	CLAIMED = 0, /* in a claim */
-	FREE = 1,    /* not held here */
+	FREE = 1,    /* not held here; in a claim: wanted only if whoever is held does not have it */
 	FREED = 2,   /* held here until this instant */
 	MINE = 3,    /* held here, by a live node with a better bid */
 };

@@ -26,7 +26,7 @@ __weak __noinline __u64 hash_xdp(struct xdp_md *ctx, __u64 k0, __u64 k1, __u32 c
 }
 
 /* Decides a claim's VIPs, and writes the verdicts beside them. */
-__weak __noinline int decide_claims_xdp(struct xdp_md *ctx, __u32 count, __u64 now, __u32 defends)
+__weak __noinline int decide_claims_xdp(struct xdp_md *ctx, __u32 count, __u64 now, __u32 stance)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct wire_claim *claim = data + sizeof(struct wire);
@@ -41,7 +41,7 @@ __weak __noinline int decide_claims_xdp(struct xdp_md *ctx, __u32 count, __u64 n
 		if ((void *)(claim + 1) > end)
 			return -1;
 		__builtin_memcpy(&ip, claim->ip, 4);
-		claim->verdict = claim_one(ip, ifindex, claim->bid, now, defends);
+		claim->verdict = claim_one(ip, ifindex, claim->bid, now, keeps_of(stance, claim->verdict));
 		claim++;
 	}
 	return 0;
@@ -53,7 +53,7 @@ __weak __noinline int is_authentic_xdp(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	const struct wire *frame = data;
 	const struct wire_key *key;
-	__u64 tag;
+	__u64 tag = 0; /* for where the verifier speculates that it was read */
 
 	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
 		return false;
@@ -88,7 +88,7 @@ __weak __noinline int turn_xdp(struct xdp_md *ctx, __u64 now)
 	answer.key_id = key->id;
 	if (is_known(frame, ifindex))
 		answer.flags |= WIRE_KNOWN;
-	if (answer.count > 0 && decide_claims_xdp(ctx, answer.count, now, is_defending(interface, now)))
+	if (answer.count > 0 && decide_claims_xdp(ctx, answer.count, now, stance_of(interface, now)))
 		return -1;
 	*frame = answer;
 	return write_tag_xdp(ctx, answer.count, hash_xdp(ctx, key->k0, key->k1, answer.count));
@@ -99,9 +99,8 @@ __weak __noinline int speak_xdp(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 ifindex = ctx->ingress_ifindex;
-	enum verdict verdict = WIRE_REFUSED;
+	word verdict = WIRE_REFUSED, action = STOP;
 	struct interface *interface;
-	enum action action = STOP;
 	struct wire *frame = data;
 	__u64 now;
 

@@ -5,14 +5,17 @@ import { type Config, readConfig } from "./config.ts";
 import type { Demand } from "./core/demand.ts";
 import { ifindexOf, Wish } from "./core/ownership.ts";
 import { ffi } from "./ffi/ffi.ts";
+import { bootTime } from "./ffi/libc.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { describeProgram, hasTcx, type Point, programIds } from "./kernel/hooks.ts";
-import { ALL_POINTS, pinnedProgramIds } from "./kernel/kernel.ts";
+import { ALL_POINTS, layoutFolder, pinnedProgramIds } from "./kernel/kernel.ts";
 import { libbpf } from "./kernel/libbpf.ts";
+import { readPinnedMaps } from "./kernel/object.ts";
 import { requireBpffs } from "./kernel/pins.ts";
 import { driverOf, stripsVlanTags } from "./link/ethtool.ts";
 import { type Filter, readFilters, readXdpFeatures } from "./link/hooked.ts";
 import { type Link, Links } from "./link/links.ts";
+import { readWireKeys } from "./membership/keys.ts";
 import { type Facts, type Finding, type InterfaceFacts, judge } from "./observe/doctor.ts";
 import { everybody, makePlan, type Plan, resolveInterfaces } from "./plan.ts";
 import { fileDemand } from "./source/file.ts";
@@ -46,6 +49,21 @@ function otherPrograms(ifindex: number, ownIds: ReadonlySet<number>): string[] {
   const filters = readFilters(ifindex).filter(({ programId }) => programId === undefined || !ownIds.has(programId));
   return [...attached, ...filters.map(describeFilter)];
 }
+
+/** The peers that the kernel has heard echo a moment ago, whether the speaker that probes them can be asked or not. */
+function heardPeers(pinDir: string): string[] | undefined {
+  let heard: string[] | undefined;
+  refusalOf(() => {
+    heard = readPinnedMaps(layoutFolder(pinDir), ({ peers }) => {
+      const RECENT = 5_000_000_000n;
+      const recent = [...peers.entries()].filter(([, { echoed_ns }]) => bootTime() - echoed_ns < RECENT);
+      return [...new Set(recent.map(([, { node }]) => node))].sort();
+    });
+  });
+  return heard;
+}
+
+const keyFiles = ({ membership }: Config) => (membership.kind === "wire" ? membership.keys : "none");
 
 function examine(link: Link, ownIds: ReadonlySet<number>, plan: Plan): InterfaceFacts {
   const sysctl = (name: string) => Number(readText(`/proc/sys/net/ipv4/conf/${link.name}/${name}`) ?? 0);
@@ -89,6 +107,9 @@ export function examineMachine(path: string): Finding[] {
     runtime: "Deno" in globalThis ? "Deno" : `Node ${process.versions.node}`,
     hook: config.hook,
     garp: config.garp,
+    membership: config.membership,
+    keys: config.membership.kind === "wire" ? refusalOf(() => readWireKeys(keyFiles(config))) : undefined,
+    heard: heardPeers(config.pinDir),
     plan: refused,
     warnings: plan?.warnings ?? [],
     interfaces: plan ? plan.links.map((link) => examine(link, ownIds, plan!)) : [],

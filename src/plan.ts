@@ -109,6 +109,7 @@ function outside({ vips }: Demand, links: readonly Link[]): string[] {
  * @param before the plan of the last time: what has not changed since is not worked out anew
  * @param mode strict: for a configuration, which is refused where it does not fit this machine; lenient: for links that
  * changed under a configuration that stands
+ * @param held the candidates whose speakers do not run
  * @throws Error in one line where the configuration is refused
  */
 export function makePlan(

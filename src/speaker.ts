@@ -20,6 +20,7 @@ import { Claims } from "./membership/claims.ts";
 import { readWireKeys } from "./membership/keys.ts";
 import { Members } from "./membership/members.ts";
 import { type SelfStanding, WireMembership } from "./membership/wire.ts";
+import { UNSIGNED } from "./observe/doctor.ts";
 import type { Log } from "./observe/log.ts";
 import { LIVE, type SourceStatus } from "./observe/status.ts";
 import { everybody, makePlan, type Plan, type ResolvedConfig, resolveInterfaces, UNKNOWN } from "./plan.ts";
@@ -32,6 +33,8 @@ const WATCH = 100;
 const GONE = 5 * 60_000;
 
 const NANOSECONDS = 1_000_000;
+/** For so long after waking, what the kernel has given away was given away in the sleep, ns. */
+const AWAKE = 1_000n * BigInt(NANOSECONDS);
 
 const goneAfter = (fence: number) => Math.max(fence, GONE);
 
@@ -122,7 +125,7 @@ export class Speaker implements Disposable {
       throw error;
     }
     this.#timers = [
-      setInterval(() => this.#round(() => this.#tick()), TICK),
+      setInterval(() => this.#round(() => this.#beat()), TICK),
       // With peers, each round of probes is the occasion.
       ...(this.#company ? [] : [setInterval(() => this.#round(() => this.#watch()), WATCH)]),
     ];
@@ -155,6 +158,7 @@ export class Speaker implements Disposable {
       nextNonce: () => wire.nextNonce(),
       bid: (key: EntryKey) => this.#bid(key),
       entries: table.entries,
+      yielded: (keys: readonly EntryKey[]) => table.yieldedOf(keys),
       write: (set: readonly (readonly [EntryKey, Held])[]) => table.write(set),
       won: (keys: readonly EntryKey[]) => this.#won(keys),
       lost: (keys: readonly EntryKey[]) => {
@@ -276,6 +280,7 @@ export class Speaker implements Disposable {
   #draft(config: ResolvedConfig, demand: Demand, mode: "strict" | "lenient"): Plan {
     const devices = this.#devices.filter(({ ifindex }) => !this.#doubled.has(ifindex));
     const { members } = this.#company ?? {};
+    this.#drafted = this.#standings;
     if (members) {
       members.nodes = demand.nodes;
       // Once without: peers are looked for on the links that are chosen, and only then is it known who they are.
@@ -283,7 +288,8 @@ export class Speaker implements Disposable {
     }
     const candidates = members ? (link: Link) => members.candidates(link) : everybody(demand);
     const plan = makePlan(config, demand, devices, candidates, mode, this.#plan);
-    return members ? { ...plan, warnings: [...plan.warnings, ...members.warnings] } : plan;
+    const unsigned = config.membership.kind === "wire" && config.membership.keys === "none" ? [UNSIGNED] : [];
+    return members ? { ...plan, warnings: [...plan.warnings, ...unsigned, ...members.warnings] } : plan;
   }
 
   /** Who is alive, or may own, is different from before. */
@@ -316,7 +322,7 @@ export class Speaker implements Disposable {
     if (hasSettled && (claims?.isIdle ?? true)) this.#ready.resolve();
   }
 
-  /** What this node is on the interface, as its kernel would say it. */
+  /** What this node is on the interface: what it says with its next tick, which ends each commit. */
   #standing(ifindex: number): SelfStanding {
     const entry = this.#entries.get(ifindex);
     const sourceStale = this.#isSourceStale;
@@ -348,7 +354,8 @@ export class Speaker implements Disposable {
     const keys = this.#table.yielded();
     if (keys.length === 0) return;
     this.#table.write(keys.map((key) => [key, NOT_HELD]));
-    this.#company?.claims.pause(keys);
+    // What peers took while this node was asleep is no quarrel: by the time a pause were over, they might have let go.
+    if (bootTime() - this.#wake() >= AWAKE) this.#company?.claims.pause(keys);
     this.#lost(keys);
     this.#replan();
   }
@@ -449,11 +456,15 @@ export class Speaker implements Disposable {
     const actual = this.#table.entries;
     this.#table.rename(namesOf(plan.links));
     this.#plan = { ...this.#plan, config: plan.config, demand: plan.demand };
+    const { wire, claims } = this.#company ?? {};
+    const accompanied = new Set(
+      plan.links.map(({ ifindex }) => ifindex).filter((ifindex) => wire?.alive(ifindex).length),
+    );
     const unsettled = this.#table.takeUnsettled();
-    const { set, claim, remove } = difference(plan.entries, actual, {
+    const { set, claim, stead, remove } = difference(plan.entries, actual, {
       only: plan.changed && new Set([...plan.changed, ...unsettled]),
       now: bootTime(),
-      mustAsk: (ifindex) => (this.#company?.wire.alive(ifindex).length ?? 0) > 0,
+      mustAsk: (key) => accompanied.has(ifindexOf(key)) || (claims?.isPausing(key) ?? false),
       bid: (key) => this.#bid(key),
     });
     const isOwned = (held: Held | undefined) => held?.state === vipState.OWNED;
@@ -492,13 +503,12 @@ export class Speaker implements Disposable {
       this.#log.info({ ...change, ...this.counts }, "entries applied");
     }
     this.#tick();
-    // Who knows less than a peer keeps what it has until it is asked for it, and asks for nothing.
-    this.#company?.claims.want(claim.filter((key) => !this.#company!.wire.knowsLess(ifindexOf(key))));
+    claims?.want(claim, stead);
     this.#announcer.run();
     clearTimeout(this.#leaving);
     const isPassing = (state: number | undefined) => state === vipState.LEAVING || state === vipState.CLAIMING;
     const touched = [...unsettled, ...set.map(([key]) => key)];
-    this.#table.keepUnsettled([...claim, ...touched.filter((key) => isPassing(actual.get(key)?.state))]);
+    this.#table.keepUnsettled([...claim, ...stead, ...touched.filter((key) => isPassing(actual.get(key)?.state))]);
     const isLeaving = touched.some((key) => actual.get(key)?.state === vipState.LEAVING);
     if (isLeaving) this.#leaving = setTimeout(() => this.#round(() => this.#replan()), Number(LEAVE) / NANOSECONDS);
   }
@@ -561,6 +571,7 @@ export class Speaker implements Disposable {
   /** What this node says of itself with its next tick. */
   #stateOf(ifindex: number): InterfaceEntry["state"] {
     if (this.#isDrained) return nodeState.DRAINED;
+    if (this.#company?.wire.isBehind(ifindex)) return nodeState.BEHIND;
     if (!this.#company || this.#company.wire.isJoined(ifindex) || this.#adopted.has(ifindex)) return nodeState.LIVE;
     return nodeState.JOINING;
   }
@@ -623,11 +634,38 @@ export class Speaker implements Disposable {
     }
   }
 
+  /** A tick; and where it makes this node another one than the plan was made for, as after a sleep, a new plan. */
+  #beat(): void {
+    this.#tick();
+    if (this.#company && this.#standings !== this.#drafted) this.#replan();
+  }
+
+  /** What this node is, on each of its links. */
+  get #standings(): string {
+    return this.#plan.links.map(({ ifindex }) => `${ifindex} ${this.#standing(ifindex).state}`).join();
+  }
+
+  /** That, when the plan was made. */
+  #drafted = "";
+
+  /** When this process ran last, and when it last woke from a sleep so long that its node was held meanwhile, ns. */
+  #ran = bootTime();
+  #woke = 0n;
+
+  /** @returns when this process woke last */
+  #wake(): bigint {
+    const now = bootTime();
+    if (now - this.#ran >= BigInt(LIVE * NANOSECONDS)) this.#woke = now;
+    this.#ran = now;
+    return this.#woke;
+  }
+
   /**
    * Verifies what the kernel holds, mends it, and stamps the tick where all was well, with the clock as read at the
    * start: the kernel then knows that all was well at that moment, at least.
    */
   #tick(): void {
+    this.#wake();
     const started = bootTime();
     if (!this.#table.verify()) {
       this.#log.error("the kernel's map does not hold what was written (changed by another program?): writing it anew");

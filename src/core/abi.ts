@@ -119,8 +119,9 @@ export const rawLayout = (size: number): Layout<Uint8Array> => ({
 });
 
 export const vipState = { NOT_OWNED: 0, OWNED: 1, CLAIMING: 2, LEAVING: 3 } as const;
-export const nodeState = { UNKNOWN: 0, JOINING: 1, LIVE: 2, HELD: 3, PAST_HOLD: 4, DRAINED: 5 } as const;
+export const nodeState = { UNKNOWN: 0, JOINING: 1, LIVE: 2, HELD: 3, PAST_HOLD: 4, DRAINED: 5, BEHIND: 6 } as const;
 export const wireType = { WIRE_PROBE: 1, WIRE_ECHO: 2, WIRE_CLAIM: 3, WIRE_REPLY: 4, WIRE_NOTICE: 5 } as const;
+/** In a claim, FREE means: only if whoever does not defend it does not have it either. */
 export const claimVerdict = { CLAIMED: 0, FREE: 1, FREED: 2, MINE: 3 } as const;
 
 export const vipKey = layout("vip_key", { ip: bytes(4), ifindex: u32 });

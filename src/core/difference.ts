@@ -1,5 +1,5 @@
 import { vipState } from "./abi.ts";
-import { type Entries, type EntryKey, ifindexOf, Wish } from "./ownership.ts";
+import { type Entries, type EntryKey, Wish } from "./ownership.ts";
 
 /** What an entry of the kernel's map holds. Times are ns of CLOCK_BOOTTIME. */
 export interface Held {
@@ -23,13 +23,15 @@ export interface Difference {
   set: [EntryKey, Held][];
   /** Entries that are to be owned, and of which peers must be asked first, or are being asked. */
   claim: EntryKey[];
+  /** The same in a held node's stead: to be owned only if that one does not have it. */
+  stead: EntryKey[];
   remove: EntryKey[];
 }
 
 export interface DifferenceOptions {
   now: bigint;
-  /** Whether there are peers on the interface who must be asked before anything is owned there. */
-  mustAsk(ifindex: number): boolean;
+  /** Whether there are peers who must be asked before the entry is owned, or one of them has taken it a moment ago. */
+  mustAsk(key: EntryKey): boolean;
   /** The bid that an entry is owned by. */
   bid(key: EntryKey): bigint;
   /** The entries that are looked at; undefined: all. */
@@ -43,6 +45,7 @@ export function difference(
 ): Difference {
   const set: [EntryKey, Held][] = [];
   const claim: EntryKey[] = [];
+  const stead: EntryKey[] = [];
   const remove: EntryKey[] = [];
   if (!only) for (const key of actual.keys()) if (!wanted.has(key)) remove.push(key);
   for (const key of only ?? wanted.keys()) {
@@ -56,26 +59,24 @@ export function difference(
     const { state } = next;
     const isOver = state === vipState.LEAVING && next.untilNs <= now;
     if (isOver) next = NOT_HELD;
-    if (wish === Wish.held) {
-      if (state === vipState.LEAVING && !isOver) next = { ...next, state: vipState.OWNED, untilNs: 0n };
-      else if (state === vipState.CLAIMING) next = NOT_HELD;
-    } else if (wish === Wish.nobody) next = state === vipState.NOT_OWNED ? next : NOT_HELD;
+    if (wish === Wish.nobody) next = state === vipState.NOT_OWNED ? next : NOT_HELD;
     else if (wish === Wish.other) {
       if (state === vipState.OWNED) {
         // Without peers nobody would take it over from here: who owns it now answers already.
-        next = mustAsk(ifindexOf(key)) ? { ...next, state: vipState.LEAVING, untilNs: now + LEAVE } : NOT_HELD;
+        next = mustAsk(key) ? { ...next, state: vipState.LEAVING, untilNs: now + LEAVE } : NOT_HELD;
       }
       if (state === vipState.CLAIMING) next = NOT_HELD;
-    } else if (wish === Wish.ours) {
-      // Nobody was granted it meanwhile, or it would not count as leaving any more: it is owned as before.
-      if (state === vipState.LEAVING && !isOver) next = { ...next, state: vipState.OWNED, untilNs: 0n };
+    } else if (wish === Wish.ours || wish === Wish.stead) {
+      // Alone, it is owned as before. A peer, when it came, may have had it too, and was not asked for what is leaving.
+      if (state === vipState.LEAVING && !isOver && !mustAsk(key))
+        next = { ...next, state: vipState.OWNED, untilNs: 0n };
       else if (state !== vipState.OWNED) {
         // Being asked for already, too: it may have been by a speaker that is no more.
-        if (mustAsk(ifindexOf(key))) claim.push(key);
+        if (mustAsk(key)) (wish === Wish.ours ? claim : stead).push(key);
         else next = { state: vipState.OWNED, claimNs: now, untilNs: 0n, bid: bid(key) };
       }
     }
     if (next !== before) set.push([key, next]);
   }
-  return { set, claim, remove };
+  return { set, claim, stead, remove };
 }

@@ -186,46 +186,41 @@ export interface Standing {
  */
 const BEHIND = 8n * SECOND;
 
-/** Which nodes' sources have been stale for too long beside a fresh one: these nodes know less than others. */
-export class Freshness<N> {
-  readonly #since = new Map<N, bigint>();
-  #behind: ReadonlySet<N> = new Set();
+/**
+ * Whether this node's source has been stale for too long beside a live peer's fresh one: then it knows less than others,
+ * says so (BEHIND), and is left out. Each node judges itself alone: were it judged by each of its peers, by clocks of their
+ * own, one could leave a VIP to it while it leaves that to the other.
+ */
+export class Freshness {
+  #since: bigint | undefined;
+  #isBehind = false;
 
-  /** Notes what holds now. @returns whether others than before are behind */
-  observe(nodes: readonly (readonly [N, Standing])[], now: bigint): boolean {
-    const mayOwn = (state: number) => state === nodeState.LIVE || state === nodeState.HELD;
-    const isAnyFresh = nodes.some(([, { state, sourceStale }]) => mayOwn(state) && !sourceStale);
-    const stale = nodes.filter(([, { sourceStale }]) => isAnyFresh && sourceStale).map(([node]) => node);
-    const isStale = new Set(stale);
-    for (const node of this.#since.keys()) if (!isStale.has(node)) this.#since.delete(node);
-    for (const node of stale) if (!this.#since.has(node)) this.#since.set(node, now);
-    const behind = new Set(stale.filter((node) => now - this.#since.get(node)! >= BEHIND));
-    const isChanged = behind.size !== this.#behind.size || [...behind].some((node) => !this.#behind.has(node));
-    this.#behind = behind;
+  /** Notes what holds now. @returns whether it became behind, or is no longer */
+  observe(isStale: boolean, peers: readonly Standing[], now: bigint): boolean {
+    const isBeaten = isStale && peers.some(({ state, sourceStale }) => state === nodeState.LIVE && !sourceStale);
+    this.#since = isBeaten ? (this.#since ?? now) : undefined;
+    const isBehind = this.#since !== undefined && now - this.#since >= BEHIND;
+    const isChanged = isBehind !== this.#isBehind;
+    this.#isBehind = isBehind;
     return isChanged;
   }
 
-  isBehind(node: N): boolean {
-    return this.#behind.has(node);
+  get isBehind(): boolean {
+    return this.#isBehind;
   }
 }
 
 /**
- * The nodes that may own: those that are live or held, and of these, where anybody's source is fresh, those whose source
- * is. Where all are stale, all go on.
+ * The nodes that may own: those that are live or held. One whose source is stale beside a fresh one says itself that it is
+ * behind; where all are stale nobody is, and all go on.
  * @param countsAge whether a tick that is too old counts against a node: only for somebody who has been there for as long
  */
 export function candidates<N>(
-  nodes: Iterable<readonly [N, Standing]>,
+  nodes: Iterable<readonly [N, Pick<Standing, "state">]>,
   countsAge: boolean,
 ): { node: N; isHeld: boolean }[] {
-  const standing = [...nodes].filter(
-    ([, { state }]) =>
-      state === nodeState.LIVE || state === nodeState.HELD || (state === nodeState.PAST_HOLD && !countsAge),
-  );
-  const fresh = standing.filter(([, { sourceStale }]) => !sourceStale);
-  return (fresh.length > 0 ? fresh : standing).map(([node, { state }]) => ({
-    node,
-    isHeld: state !== nodeState.LIVE,
-  }));
+  const { LIVE, HELD, PAST_HOLD } = nodeState;
+  return [...nodes]
+    .filter(([, { state }]) => state === LIVE || state === HELD || (state === PAST_HOLD && !countsAge))
+    .map(([node, { state }]) => ({ node, isHeld: state !== LIVE }));
 }

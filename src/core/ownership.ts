@@ -9,8 +9,8 @@ export interface AnnouncingInterface {
   name: string;
   /** The nodes that may own what is announced there; undefined: not known yet, and all stays as it is. */
   candidates: readonly string[] | undefined;
-  /** Those of them that are held: they answer for what they own, and cannot take anything. */
-  held: readonly string[];
+  /** Those of them whose speakers do not run: they keep what they have, and can ask for nothing. None where not given. */
+  held?: readonly string[];
 }
 
 /** One VIP on one interface, in one number: ifindex x 2^32 + address. */
@@ -22,10 +22,11 @@ export const ifindexOf = (key: EntryKey): number => Math.floor(key / SHIFT);
 export const addressOf = (key: EntryKey): Address => key % SHIFT;
 
 /**
- * Whose a VIP is to be. `unknown`: it stays as it is, for this node does not know its peers there yet. `held`: it goes to
- * a node that is held, and cannot take it: whoever has it keeps it.
+ * Whose a VIP is to be. `unknown`: it stays as it is, for this node does not know its peers there yet. `stead`: it would be
+ * a held node's, which cannot ask for it; this one, the next best, takes it if that one does not have it already, and keeps
+ * it until that one asks.
  */
-export const Wish = { unknown: 0, nobody: 1, other: 2, ours: 3, held: 4 } as const;
+export const Wish = { unknown: 0, nobody: 1, other: 2, ours: 3, stead: 4 } as const;
 export type Wish = (typeof Wish)[keyof typeof Wish];
 
 /** Each managed VIP on each interface, and whose it is to be. */
@@ -98,7 +99,7 @@ function electAnew(view: View): Election {
 
 /** Puts the range's entries in. */
 function elect1({ self, interfaces }: View, range: VipRange, entries: Map<EntryKey, Wish>): void {
-  for (const { ifindex, name, candidates, held } of interfaces) {
+  for (const { ifindex, name, candidates, held = [] } of interfaces) {
     if (!announces(range, name)) continue;
     const size = entries.size + range.last - range.first + 1;
     if (size > MAX_VIPS) throw tooMany(size);
@@ -111,7 +112,7 @@ function elect1({ self, interfaces }: View, range: VipRange, entries: Map<EntryK
 
 /** Whether the same nodes stand on the same interfaces. */
 function areAlike(before: View, now: View): boolean {
-  const describe = ({ ifindex, name, candidates, held }: AnnouncingInterface) =>
+  const describe = ({ ifindex, name, candidates, held = [] }: AnnouncingInterface) =>
     `${ifindex} ${name} ${candidates?.join() ?? "?"} ${held.join()}`;
   return before.self === now.self && before.interfaces.map(describe).join() === now.interfaces.map(describe).join();
 }
@@ -157,9 +158,12 @@ function wish(
 ): Wish {
   if (!standing) return Wish.unknown;
   if (standing.length === 0) return Wish.nobody;
-  const winner = standing.length === 1 ? standing[0] : elect(standing, bidText(range, address));
+  const winnerOf = (nodes: readonly string[]) =>
+    nodes.length === 1 ? nodes[0] : elect(nodes, bidText(range, address));
+  const winner = winnerOf(standing);
   if (winner === self) return Wish.ours;
-  return held.includes(winner!) ? Wish.held : Wish.other;
+  if (!held.includes(winner!)) return Wish.other;
+  return winnerOf(standing.filter((node) => !held.includes(node))) === self ? Wish.stead : Wish.other;
 }
 
 const describe = ({ first, last, nodes, bidAs, interfaces }: VipRange) =>

@@ -130,6 +130,15 @@ export class VipTable {
     this.write(set.filter(([key]) => !this.#actual.has(key)));
   }
 
+  /** The same of these entries only. */
+  yieldedOf(keys: readonly EntryKey[]): EntryKey[] {
+    return keys.filter((key) => {
+      const held = this.#actual.get(key);
+      const yieldedNs = this.#maps.answers.get(mapKey(key))?.yielded_ns ?? 0n;
+      return held && held.state !== vipState.NOT_OWNED && yieldedNs >= held.claimNs;
+    });
+  }
+
   /** Names the interfaces as they are called now: in the entries that say otherwise too. */
   rename(names: ReadonlyMap<number, string>): void {
     const renamed = new Set(

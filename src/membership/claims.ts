@@ -16,6 +16,8 @@ export interface ClaimsHost {
   nextNonce(): bigint;
   bid(key: EntryKey): bigint;
   entries: ReadonlyMap<EntryKey, Held>;
+  /** Those of the entries that this node's kernel has given away since they were claimed. */
+  yielded(keys: readonly EntryKey[]): readonly EntryKey[];
   write(set: readonly (readonly [EntryKey, Held])[]): void;
   /** These are owned here now, and are to be announced. */
   won(keys: readonly EntryKey[]): void;
@@ -31,16 +33,22 @@ const RETRY = 20n * MS;
 const RETRY_MOST = 200n * MS;
 /** How often it is looked whether something is to be sent again, ms. */
 const LOOK = 10;
-/** What a peer has refused is asked again after this, doubling. */
-const REFUSED = 50n * MS;
-const REFUSED_MOST = 1_000n * MS;
-/** What was lost to a better claim is asked again after this, doubling. */
-const LOST = 1_000n * MS;
-const LOST_MOST = 60_000n * MS;
+/**
+ * When what a peer has refused, what was lost to a better claim, and what a held node keeps is asked for again: doubling,
+ * from and up to this.
+ */
+const PAUSES = {
+  refused: { first: 50n * MS, most: 1_000n * MS },
+  lost: { first: 1_000n * MS, most: 60_000n * MS },
+  // A held node that has it keeps it: until the view changes, with which these pauses end.
+  kept: { first: 1_000n * MS, most: 60_000n * MS },
+};
 /** For so long a peer's refusal is nothing to speak of. */
 const CONTESTED = 1_000n * MS;
 /** Frames that may be unanswered at a time: more would only fill queues. */
 const WINDOW = 256;
+
+type Peers = ReadonlyMap<bigint, Neighbour>;
 
 interface Asked {
   instance: bigint;
@@ -64,6 +72,7 @@ interface Batch {
 }
 
 interface Pause {
+  reason: keyof typeof PAUSES;
   until: bigint;
   length: bigint;
   /** When it was first refused. */
@@ -77,8 +86,12 @@ interface Pause {
  */
 export class Claims implements Disposable {
   readonly #host: ClaimsHost;
+  #wanted: ReadonlySet<EntryKey> = new Set();
+  /** Those of them that are wanted in a held node's stead. */
+  #stead: ReadonlySet<EntryKey> = new Set();
   readonly #queue = new Set<EntryKey>();
   readonly #batches = new Set<Batch>();
+  /** What is being asked for; what is only defended may be in several batches, one for each peer that came. */
   readonly #busy = new Set<EntryKey>();
   readonly #pauses = new Map<EntryKey, Pause>();
   readonly #clock: Clock;
@@ -94,42 +107,52 @@ export class Claims implements Disposable {
     return this.#queue.size === 0 && this.#batches.size === 0;
   }
 
+  /** Whether the entry went to a better claim, or was refused, a while ago, and is not to be asked for yet. */
+  isPausing(key: EntryKey): boolean {
+    const pause = this.#pauses.get(key);
+    return pause !== undefined && pause.until > this.#clock.now();
+  }
+
   /** Entries that peers refuse, and have refused for more than a second. */
   get contested(): number {
     const now = this.#clock.now();
     const isWanted = (key: EntryKey) => this.#queue.has(key) || this.#busy.has(key);
-    return [...this.#pauses].filter(([key, { since }]) => isWanted(key) && now - since >= CONTESTED).length;
+    const isLong = ({ reason, since }: Pause) => reason === "refused" && now - since >= CONTESTED;
+    return [...this.#pauses].filter(([key, pause]) => isWanted(key) && isLong(pause)).length;
   }
 
-  /** Asks for these, and for no others any more. What is asked for already goes on. */
-  want(keys: readonly EntryKey[]): void {
+  /**
+   * Asks for these, and for no others any more. What is asked for already goes on.
+   * @param stead what is wanted only if held nodes do not have it
+   */
+  want(keys: readonly EntryKey[], stead: readonly EntryKey[] = []): void {
     this.#queue.clear();
-    const wanted = new Set(keys);
-    for (const key of this.#pauses.keys()) {
+    this.#wanted = new Set([...keys, ...stead]);
+    this.#stead = new Set(stead);
+    for (const [key, { reason }] of this.#pauses) {
       const isOwned = this.#host.entries.get(key)?.state === vipState.OWNED;
-      if (!wanted.has(key) && !isOwned) this.#pauses.delete(key);
+      if (reason === "kept" || (!this.#wanted.has(key) && !isOwned)) this.#pauses.delete(key);
     }
-    for (const key of keys) if (!this.#busy.has(key)) this.#queue.add(key);
+    for (const key of this.#wanted) if (!this.#busy.has(key)) this.#queue.add(key);
     this.#run();
   }
 
   /** A peer came, or came back: what is owned here on the interface is asked of it, lest it owns the same. */
   defend(ifindex: number, peer: Neighbour): void {
-    const answers: number[] = [vipState.OWNED, vipState.LEAVING];
     const owned = [...this.#host.entries].filter(
-      ([key, { state }]) => ifindexOf(key) === ifindex && answers.includes(state) && !this.#busy.has(key),
+      ([key, { state }]) => ifindexOf(key) === ifindex && (state === vipState.OWNED || this.#isLeaving(key)),
     );
     for (let at = 0; at < owned.length; at += MAX_CLAIMS) {
       const keys = owned.slice(at, at + MAX_CLAIMS).map(([key]) => key);
       const batch = this.#begin(ifindex, keys, true);
       this.#ask(batch, peer, this.#clock.now());
     }
-    this.#run();
+    this.#arm();
   }
 
   /** These were yielded by the kernel: they are not asked for again at once. */
   pause(keys: readonly EntryKey[]): void {
-    for (const key of keys) this.#pause(key, LOST, LOST_MOST);
+    for (const key of keys) this.#pause(key, "lost");
   }
 
   /** A peer's answer to a claim. */
@@ -140,17 +163,24 @@ export class Claims implements Disposable {
       for (const claim of claims) if (isMine(claim)) batch.refused.set(keyOf(ifindex, claim), name);
       const freed = claims.filter(({ verdict }) => verdict === claimVerdict.FREED);
       if (freed.length > 0) batch.freed.set(node, freed);
-      this.#settle(batch, this.#clock.now());
-      this.#run();
+      // Not after each of a thousand answers: it goes through all peers. Who is late is seen to by the timer.
+      if (!isPending(batch)) this.#run();
       return;
     }
   }
 
   #run(): void {
-    this.#cancel?.();
     const now = this.#clock.now();
-    for (const batch of [...this.#batches]) this.#settle(batch, now);
+    const known = new Map<number, Peers>();
+    for (const batch of [...this.#batches]) this.#settle(batch, now, known);
     this.#start(now);
+    this.#arm();
+  }
+
+  /** Sees to it that it is looked again when there is something to see. */
+  #arm(): void {
+    const now = this.#clock.now();
+    this.#cancel?.();
     if (this.#batches.size > 0) {
       this.#cancel = this.#clock.after(LOOK, () => this.#run());
       return;
@@ -163,24 +193,28 @@ export class Claims implements Disposable {
 
   /** Begins with what waits, as far as the window lets it. */
   #start(now: bigint): void {
+    let open = [...this.#batches].reduce((sum, { asked }) => sum + asked.size, 0);
+    let room = (WINDOW - open) * MAX_CLAIMS; // with one peer; to look at all that waits after each answer takes long
     const ready = new Map<number, EntryKey[]>();
     for (const key of this.#queue) {
+      if (room <= 0) break;
       const pause = this.#pauses.get(key);
       if (pause && pause.until > now) continue;
       const ifindex = ifindexOf(key);
       const keys = ready.get(ifindex) ?? [];
       ready.set(ifindex, keys);
       keys.push(key);
+      room -= 1;
     }
-    let open = [...this.#batches].reduce((sum, { asked }) => sum + asked.size, 0);
     for (const [ifindex, keys] of ready) {
       for (let at = 0; at < keys.length && open < WINDOW; at += MAX_CLAIMS) {
         const part = keys.slice(at, at + MAX_CLAIMS);
         for (const key of part) this.#queue.delete(key);
         const batch = this.#begin(ifindex, part, false);
         const held = { state: vipState.CLAIMING, claimNs: batch.claimNs, untilNs: 0n };
-        this.#host.write(part.map((key) => [key, { ...held, bid: this.#host.bid(key) }]));
-        this.#settle(batch, now);
+        const silent = part.filter((key) => !this.#isLeaving(key));
+        this.#host.write(silent.map((key) => [key, { ...held, bid: this.#host.bid(key) }]));
+        this.#settle(batch, now, new Map());
         open += batch.asked.size;
       }
     }
@@ -197,16 +231,18 @@ export class Claims implements Disposable {
       freed: new Map(),
     };
     this.#batches.add(batch);
-    for (const key of keys) this.#busy.add(key);
+    if (!isDefence) for (const key of keys) this.#busy.add(key);
     return batch;
   }
 
-  #ask({ ifindex, keys, asked }: Batch, peer: Neighbour, now: bigint): void {
+  #ask({ ifindex, keys, asked, isDefence }: Batch, peer: Neighbour, now: bigint): void {
     const id = peer.id;
     const nonce = this.#host.nextNonce();
+    // What is leaving is not to be taken from anybody: it only ends at once where a peer has it already.
+    const isSoft = (key: EntryKey) => (isDefence ? this.#isLeaving(key) : this.#stead.has(key));
     const claims = keys.map((key) => ({
       ip: addressBytes(addressOf(key)),
-      verdict: claimVerdict.CLAIMED,
+      verdict: isSoft(key) ? claimVerdict.FREE : claimVerdict.CLAIMED,
       bid: this.#host.entries.get(key)?.bid || this.#host.bid(key),
     }));
     this.#host.send(ifindex, peer, { type: wireType.WIRE_CLAIM, nonce, claims });
@@ -214,12 +250,18 @@ export class Claims implements Disposable {
   }
 
   /** Asks whom it has not asked yet, again who is late, and ends where nobody is left. */
-  #settle(batch: Batch, now: bigint): void {
+  #settle(batch: Batch, now: bigint, known: Map<number, Peers>): void {
     if (!this.#batches.has(batch)) return;
     // Whoever appeared since is asked too: read anew, right before anything is owned.
-    if (![...batch.asked.values()].some((asked) => asked)) this.#host.refresh();
-    const alive = new Map(this.#host.alive(batch.ifindex).map((peer) => [peer.id, peer]));
-    for (const [node, asked] of batch.asked) if (asked && !alive.has(node)) batch.asked.delete(node);
+    if (!isPending(batch)) {
+      this.#host.refresh();
+      known.clear();
+    }
+    const { ifindex } = batch;
+    const alive = known.get(ifindex) ?? new Map(this.#host.alive(ifindex).map((peer) => [peer.id, peer]));
+    known.set(ifindex, alive);
+    // Who has granted and died as well: to a peer to which this node was dead, its grant was none.
+    for (const node of batch.asked.keys()) if (!alive.has(node)) batch.asked.delete(node);
     for (const [node, peer] of alive) {
       const asked = batch.asked.get(node);
       if (batch.isDefence ? !asked : batch.asked.has(node) && !asked) continue;
@@ -227,30 +269,43 @@ export class Claims implements Disposable {
       const isLate = asked && now - asked.sent >= (patience! < RETRY_MOST ? patience! : RETRY_MOST);
       if (!asked || isLate) this.#ask(batch, peer, now);
     }
-    if (![...batch.asked.values()].some((asked) => asked)) this.#end(batch, alive);
+    if (!isPending(batch)) this.#end(batch, alive);
   }
 
-  #end(batch: Batch, alive: ReadonlyMap<bigint, Neighbour>): void {
+  /** Still answered here while it is asked for again: nothing is silent that need not be. */
+  #isLeaving(key: EntryKey): boolean {
+    const held = this.#host.entries.get(key);
+    return held?.state === vipState.LEAVING && held.untilNs > this.#clock.now();
+  }
+
+  #end(batch: Batch, alive: Peers): void {
     this.#batches.delete(batch);
-    for (const key of batch.keys) this.#busy.delete(key);
+    if (!batch.isDefence) for (const key of batch.keys) this.#busy.delete(key);
     const { entries } = this.#host;
     const wasAsked = (key: EntryKey) => {
       const held = entries.get(key);
-      if (batch.isDefence) return held?.state === vipState.OWNED || held?.state === vipState.LEAVING;
+      const isHeld = held?.state === vipState.OWNED || this.#isLeaving(key);
+      if (batch.isDefence) return isHeld && held!.claimNs <= batch.claimNs; // else claimed anew
+      if (this.#isLeaving(key)) return true;
       return held?.state === vipState.CLAIMING && held.claimNs === batch.claimNs; // else it was given up meanwhile
     };
-    const refused = batch.keys.filter((key) => batch.refused.has(key) && wasAsked(key));
-    const granted = batch.keys.filter((key) => !batch.refused.has(key) && wasAsked(key));
+    for (const key of batch.keys) if (!wasAsked(key) && this.#wanted.has(key)) this.#queue.add(key);
+    const asked = batch.keys.filter(wasAsked);
+    // A claim that began before another one was granted here, and was written after that, counts for nothing.
+    const yielded = new Set(batch.isDefence ? [] : this.#host.yielded(asked));
+    const refused = asked.filter((key) => batch.refused.has(key) || yielded.has(key));
+    const granted = asked.filter((key) => !batch.refused.has(key) && !yielded.has(key));
     if (refused.length > 0) {
+      const lost = refused.filter((key) => entries.get(key)!.state === vipState.OWNED);
       this.#host.write(refused.map((key) => [key, NOT_HELD]));
-      for (const key of refused) this.#pause(key, REFUSED, REFUSED_MOST);
+      for (const key of refused) this.#pause(key, !batch.isDefence && this.#stead.has(key) ? "kept" : "refused");
       this.#tell(refused, batch);
-      if (batch.isDefence) this.#host.lost(refused);
-      else for (const key of refused) this.#queue.add(key);
+      if (lost.length > 0) this.#host.lost(lost);
+      for (const key of refused) if (this.#wanted.has(key) || lost.includes(key)) this.#queue.add(key);
     }
     if (!batch.isDefence && granted.length > 0) {
-      for (const key of granted) if ((this.#pauses.get(key)?.length ?? 0n) < LOST) this.#pauses.delete(key);
-      this.#host.write(granted.map((key) => [key, { ...entries.get(key)!, state: vipState.OWNED }]));
+      for (const key of granted) if (this.#pauses.get(key)?.reason !== "lost") this.#pauses.delete(key);
+      this.#host.write(granted.map((key) => [key, { ...entries.get(key)!, state: vipState.OWNED, untilNs: 0n }]));
       this.#host.won(granted);
     }
     for (const [node, claims] of batch.freed) {
@@ -261,20 +316,16 @@ export class Claims implements Disposable {
     }
   }
 
-  #pause(key: EntryKey, first: bigint, most: bigint): void {
+  #pause(key: EntryKey, reason: Pause["reason"]): void {
+    const { first, most } = PAUSES[reason];
     const now = this.#clock.now();
     const last = this.#pauses.get(key);
     // What has been quiet for long enough begins anew.
-    const before = last && now - last.until < LOST_MOST && last.length >= first ? last : undefined;
+    const before = last?.reason === reason && now - last.until < PAUSES.lost.most ? last : undefined;
     const doubled = before ? before.length * 2n : first;
     const length = doubled < most ? doubled : most;
-    const isRefused = before && first === REFUSED;
-    this.#pauses.set(key, {
-      until: now + length,
-      length,
-      since: isRefused ? before.since : now,
-      isTold: isRefused ? before.isTold : false,
-    });
+    const { since = now, isTold = false } = before ?? {};
+    this.#pauses.set(key, { reason, until: now + length, length, since, isTold });
   }
 
   /** Says once of each entry that two views differ, when they have for a second. */
@@ -283,9 +334,10 @@ export class Claims implements Disposable {
     const byPeer = new Map<string, EntryKey[]>();
     for (const key of keys) {
       const pause = this.#pauses.get(key)!;
-      if (pause.isTold || now - pause.since < CONTESTED) continue;
+      if (pause.reason !== "refused" || pause.isTold || now - pause.since < CONTESTED) continue;
+      const peer = refused.get(key);
+      if (peer === undefined) continue;
       pause.isTold = true;
-      const peer = refused.get(key)!;
       byPeer.set(peer, [...(byPeer.get(peer) ?? []), key]);
     }
     for (const [peer, its] of byPeer) this.#host.contested(its, peer);
@@ -294,6 +346,12 @@ export class Claims implements Disposable {
   [Symbol.dispose](): void {
     this.#cancel?.();
   }
+}
+
+/** Whether any peer has yet to answer. */
+function isPending({ asked }: Batch): boolean {
+  for (const question of asked.values()) if (question) return true;
+  return false;
 }
 
 const keyOf = (ifindex: number, { ip }: WireClaim) =>

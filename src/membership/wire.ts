@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { nodeState, type Peer, wireType } from "../core/abi.ts";
 import { formatMac, parseMac } from "../core/frame.ts";
-import { candidates, Freshness, type Heard, Liveness, type Standing } from "../core/liveness.ts";
+import { candidates, Freshness, type Heard, Liveness } from "../core/liveness.ts";
 import { decodeWire, ETH_P_ISAT, encodeWire, type Message, nodeId, SOURCE_STALE, type WireKey } from "../core/wire.ts";
 import type { Maps } from "../kernel/object.ts";
 import type { Link } from "../link/links.ts";
@@ -60,6 +60,9 @@ const FORGET = 600_000n * MS;
 /** For so long a joining node waits at most for its peers to count with it, ns. */
 const PATIENCE = 5_000n * MS;
 
+/** Between two looks at the peers for the sake of their news, ms. */
+const REST = 5;
+
 const random64 = () => randomBytes(8).readBigUInt64LE(0) || 1n;
 
 /** Where frames come in that kernels pass on. */
@@ -77,7 +80,7 @@ interface Wire {
   /** Somebody was heard since the interface came up. */
   hasHeard: boolean;
   peers: Map<bigint, Neighbour>;
-  freshness: Freshness<bigint>;
+  freshness: Freshness;
 }
 
 /**
@@ -197,21 +200,13 @@ export class WireMembership implements Disposable {
   candidates(ifindex: number): { node: bigint; isHeld: boolean }[] {
     const wire = this.#wires.get(ifindex);
     if (!wire) return [];
-    const nodes = this.#standings(ifindex, wire).map(([node, { state }]) => {
-      return [node, { state, sourceStale: wire.freshness.isBehind(node) }] as const;
-    });
-    return candidates(nodes, this.#countsAge);
+    const others = wire.liveness.alive.map((heard) => [heard.node, heard] as const);
+    return candidates([[this.#id, this.#events.self(ifindex)], ...others], this.#countsAge);
   }
 
-  #standings(ifindex: number, { liveness }: Wire): (readonly [bigint, Standing])[] {
-    return [[this.#id, this.#events.self(ifindex)], ...liveness.alive.map((heard) => [heard.node, heard] as const)];
-  }
-
-  /** Whether this node's source is stale and a peer's is fresh: what it would ask for now may be out of date. */
-  knowsLess(ifindex: number): boolean {
-    const wire = this.#wires.get(ifindex);
-    if (!wire || !this.#events.self(ifindex).sourceStale) return false;
-    return wire.liveness.alive.some(({ state, sourceStale }) => state === nodeState.LIVE && !sourceStale);
+  /** Whether this node's source is stale, and has been for some time beside a peer's that is fresh. */
+  isBehind(ifindex: number): boolean {
+    return this.#wires.get(ifindex)?.freshness.isBehind ?? false;
   }
 
   /**
@@ -235,10 +230,12 @@ export class WireMembership implements Disposable {
     return [...wire.liveness.members].map(([id, { isAlive }]) => ({ peer: wire.peers.get(id)!, isAlive }));
   }
 
-  /** Reads the kernel's map now: what it knows counts from now on. */
+  /** Reads the kernel's map now: what it knows counts from now on. What changed by that is told with the next round. */
   refresh(): void {
-    this.#observe(this.#clock.now());
+    if (this.#observe(this.#clock.now())) this.#isChanged = true;
   }
+
+  #isChanged = false;
 
   /**
    * Sends to a peer, or where `to` is undefined to all.
@@ -290,15 +287,21 @@ export class WireMembership implements Disposable {
 
   #round(): void {
     this.#events.round();
-    const isChanged = this.#observe(this.#clock.now());
+    this.refresh();
     for (const [ifindex, wire] of this.#wires) this.#probe(ifindex, wire);
-    if (isChanged) this.#events.changed();
+    this.#tellChanges();
     // Each wake costs more than what is done in it, so one a round; more only where somebody's last chance is open.
     const pauses = [...this.#wires.values()].map(({ liveness, joined }) => {
       const isUrgent = joined === undefined || liveness.isCloseToDeath;
       return Number((isUrgent ? liveness.patience : liveness.interval) / MS);
     });
     this.#schedule(Math.max(5, Math.min(...pauses, this.#options.interval)));
+  }
+
+  #tellChanges(): void {
+    if (!this.#isChanged) return;
+    this.#isChanged = false;
+    this.#events.changed();
   }
 
   #observe(now: bigint): boolean {
@@ -325,7 +328,8 @@ export class WireMembership implements Disposable {
     this.#countedAge = countsAge;
     for (const [ifindex, wire] of this.#wires) {
       if (wire.liveness.observe(heard.get(ifindex) ?? [], now)) isChanged = true;
-      if (wire.freshness.observe(this.#standings(ifindex, wire), now)) isChanged = true;
+      const { sourceStale } = this.#events.self(ifindex);
+      if (wire.freshness.observe(sourceStale, wire.liveness.alive, now)) isChanged = true;
       if (!wire.hasHeard && wire.liveness.alive.length > 0) {
         wire.hasHeard = true;
         isChanged = true;
@@ -397,11 +401,26 @@ export class WireMembership implements Disposable {
     if (!message) return;
     if (message.node === this.#id) this.#receiveOwn(ifindex, message);
     else if (message.type === wireType.WIRE_ECHO) {
-      if (this.#observe(this.#clock.now())) this.#events.changed();
+      this.#hasNews = true;
+      if (!this.#cancelRest) this.#takeNews();
     } else if (message.type === wireType.WIRE_REPLY || message.type === wireType.WIRE_NOTICE) {
       this.#events.frame(ifindex, message);
     }
   }
+
+  /** At once; and what comes within the next milliseconds together, for each look is at all peers, and a thousand may come. */
+  #takeNews(): void {
+    this.#hasNews = false;
+    this.refresh();
+    this.#tellChanges();
+    this.#cancelRest = this.#clock.after(REST, () => {
+      this.#cancelRest = undefined;
+      if (this.#hasNews) this.#takeNews();
+    });
+  }
+
+  #hasNews = false;
+  #cancelRest: (() => void) | undefined;
 
   #receiveOwn(ifindex: number, message: Frame): void {
     if (message.instance !== this.instance) {
@@ -415,6 +434,7 @@ export class WireMembership implements Disposable {
 
   [Symbol.dispose](): void {
     this.#cancel?.();
+    this.#cancelRest?.();
     this.#wires.clear();
     this.#listening[Symbol.dispose]();
   }

@@ -34,6 +34,11 @@ export interface Facts {
   runtime: string;
   hook: Config["hook"];
   garp: Config["garp"];
+  membership: Config["membership"];
+  /** Why the wire keys cannot be used; undefined where they can, or there are none to read. */
+  keys: string | undefined;
+  /** Names of the peers that answered a probe in the last seconds; undefined where nothing runs here. */
+  heard: string[] | undefined;
   /** Why the configuration does not fit this machine. */
   plan: string | undefined;
   warnings: string[];
@@ -154,6 +159,30 @@ function judgeInterface(each: InterfaceFacts, { hook, garp }: Facts): Finding[] 
   return findings;
 }
 
+/** How the nodes know each other. */
+function judgeMembership({ membership, keys, heard }: Facts): Finding[] {
+  const what = "membership";
+  if (membership.kind === "static") {
+    return [ok(what, "static: every node that is listed counts as alive, and a dead one keeps its VIPs")];
+  }
+  const { interval, dead } = membership;
+  const most = formatDuration(interval * (dead + 0.5));
+  const findings = [ok(what, `wire: a peer is dead after ${dead} probes, at most ${most} after its last echo`)];
+  if (keys !== undefined) findings.push(error("wire keys", keys, "isat run would refuse them"));
+  else if (membership.keys === "none") findings.push(warning("wire keys", UNSIGNED, SIGN));
+  else findings.push(ok("wire keys", `${membership.keys[0]} signs, ${membership.keys.length} verify`));
+  if (heard?.length === 0) {
+    const advice =
+      "let the switch pass EtherType 0x88b5, start isat on the other nodes, and give all of them the same key";
+    findings.push(warning("peers", "none has answered a probe", advice));
+  } else if (heard) findings.push(ok("peers", `${heard.join(", ")} answered`));
+  return findings;
+}
+
+/** Without a key. */
+export const UNSIGNED = "frames between nodes are not signed: anybody on the wire can forge them";
+const SIGN = "head -c 32 /dev/urandom | base64 > /etc/isat/wire.key, chmod 600, the same file on every node";
+
 function judgeProfile({ garp }: Facts): Finding[] {
   const what = "gratuitous ARP";
   const findings: Finding[] = [];
@@ -190,6 +219,7 @@ function judgeProfile({ garp }: Facts): Finding[] {
 export function judge(facts: Facts): Finding[] {
   return [
     ...judgeMachine(facts),
+    ...judgeMembership(facts),
     ...judgeProfile(facts),
     ...facts.interfaces.flatMap((each) => judgeInterface(each, facts)),
   ];

@@ -59,7 +59,8 @@ export function readRunFile(runDir: string): RunFile | undefined {
 
 /** Removes what a speaker leaves in runDir. */
 export function removeRunFile(runDir: string): void {
-  for (const path of [runFilePath(runDir), socketPath(runDir)]) if (existsSync(path)) unlinkSync(path);
+  for (const path of [runFilePath(runDir), socketPath(runDir), `${runDir}/cluster.json`])
+    if (existsSync(path)) unlinkSync(path);
 }
 
 /** The running speaker's own word; undefined where none runs on `runDir`. */

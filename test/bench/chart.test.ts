@@ -107,4 +107,19 @@ test("beside a responder that is many times slower, the axis goes by powers of t
   assert.ok(svg.includes(">0.1</text>") && svg.includes(">1k</text>"));
 });
 
+test("silences are drawn event by event, in ms, and none at all says so", () => {
+  const figure = (event: string, subject: string, ms: number): Figure => ({
+    section: "failover",
+    what: `${event}: silence`,
+    subject,
+    unit: "ns",
+    values: [ms * 1e6],
+    ratios: [],
+  });
+  const figures = [figure("node dies", "isat", 350), figure("node dies", "other", 3200), figure("drain", "isat", 0)];
+  const svg = drawCharts(figures, "").get("failover.svg")!;
+  for (const text of ["node dies", "drain", "350 ms", "3.20 s", "none"])
+    assert.ok(svg.includes(`>${text}</text>`), text);
+});
+
 test.run();

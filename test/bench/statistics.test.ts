@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { differences, median, quantile, ratios, spread } from "../../bench/statistics.ts";
+import { differences, median, quantile, ratios, slope, spread } from "../../bench/statistics.ts";
 
 test("the median of an odd number of values is the one in the middle, whatever their order", () => {
   assert.is(median([9, 1, 5]), 5);
@@ -47,5 +47,28 @@ test("ratios and differences are taken round by round", () => {
   assert.equal(ratios([2, 9], [4, 3]), [0.5, 3]);
   assert.equal(differences([2, 9], [4, 3]), [-2, 6]);
 });
+
+test("the slope of a line is found, and through noise that cancels out", () => {
+  assert.is(
+    slope([
+      [0, 1],
+      [1, 3],
+      [2, 5],
+    ]),
+    2,
+  );
+  assert.is(
+    slope([
+      [0, 1],
+      [1, -1],
+      [2, 1],
+      [3, -1],
+      [4, 1],
+    ]),
+    0,
+  );
+});
+
+test("one point has no slope", () => assert.ok(Number.isNaN(slope([[1, 1]]))));
 
 test.run();

@@ -24,6 +24,10 @@ for (const [value, unit, expected] of [
   [42, "/s", "42.0 /s"],
   [4_250_000_000, "bit/s", "4.25 Gbit/s"],
   [63.24, "MB", "63.2 MB"],
+  [0.83, "%", "0.83 %"],
+  [-0.25, "MB/min", "-0.25 MB/min"],
+  [0, "count", "0"],
+  [124.5, "count", "124.5"],
   [Number.NaN, "ns", "none"],
 ] as [number, Unit, string][]) {
   test(`${value} (${unit}) reads ${expected}`, () => assert.is(formatValue(value, unit), expected));
@@ -39,6 +43,12 @@ test("a target of the value is judged by its median", () => {
   assert.is(isReached({ ...figure, target: { is: "at most", limit: 150 } }), true);
   assert.is(isReached({ ...figure, target: { is: "at most", limit: 149 } }), false);
   assert.is(isReached({ ...figure, target: { is: "at least", limit: 151 } }), false);
+});
+
+test("a target of each round is judged by the worst one", () => {
+  assert.is(isReached({ ...figure, target: { is: "at most", limit: 299, inEachRound: true } }), false);
+  assert.is(isReached({ ...figure, target: { is: "at most", limit: 300, inEachRound: true } }), true);
+  assert.is(isReached({ ...figure, target: { is: "at least", limit: 101, inEachRound: true } }), false);
 });
 
 test("a target of a ratio is judged by the median of the rounds' ratios, not by the medians' ratio", () => {

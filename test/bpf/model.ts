@@ -248,6 +248,9 @@ function speech(frame: Uint8Array, world: World, now: bigint): Expected {
     const told = { ...portrait(header), knows_us: (header.flags & KNOWN) !== 0 };
     const isSilent = since(peer?.echoed_ns ?? 0n, now) > SECOND;
     if (peer && !isSilent && stamp < peer.stamp_ns) return stale;
+    const isNamesake =
+      peer && !isSilent && peer.echoed_ns !== 0n && peer.instance !== instance && hex(peer.mac) !== hex(told.mac!);
+    if (isNamesake) return stale;
     const { node: _name, ...compared } = told;
     const isNews =
       !peer ||
@@ -266,7 +269,7 @@ function speech(frame: Uint8Array, world: World, now: bigint): Expected {
   if (type === WIRE_REPLY) return isFresh(nonce, now) ? hearing(leave(frame, "pass", "wire_taken"), {}) : stale;
 
   const isLater = stamp > peer.taken_stamp_ns || (stamp === peer.taken_stamp_ns && nonce > peer.taken_nonce);
-  if (instance !== peer.instance || !isFresh(stamp, now) || !isLater) return stale;
+  if (!isFresh(stamp, now) || !isLater) return stale;
   const taken = { taken_stamp_ns: stamp, taken_nonce: nonce };
   if (type === WIRE_NOTICE) return hearing(leave(frame, "pass", "wire_taken"), taken);
 
@@ -292,12 +295,14 @@ function isHeld(address: string, world: World, now: bigint): boolean {
   return isClaiming || isAnswered(address, world, now);
 }
 
-function decide({ ip, bid }: WireClaim, world: World, now: bigint): number {
+function decide({ ip, bid, verdict }: WireClaim, world: World, now: bigint): number {
   const here = world.interface!;
   const address = dotted(ip);
   const vip = world.vips.get(address);
   if (!vip || !isHeld(address, world, now)) return claimVerdict.FREE;
-  const isDefending = stateOf(here, now) === nodeState.LIVE && !here.source_stale && vip.state !== vipState.LEAVING;
-  if ((isDefending && bid >= vip.bid) || !world.yields.has(address)) return claimVerdict.MINE;
+  const isDefending = stateOf(here, now) === nodeState.LIVE && vip.state !== vipState.LEAVING;
+  const isHeldNode = [nodeState.HELD, nodeState.PAST_HOLD].some((state) => state === stateOf(here, now));
+  const isKept = isHeldNode && !isFenced(world, now) && verdict === claimVerdict.FREE && vip.state === vipState.OWNED;
+  if ((isDefending && bid >= vip.bid) || isKept || !world.yields.has(address)) return claimVerdict.MINE;
   return isAnswered(address, world, now) ? claimVerdict.FREED : claimVerdict.FREE;
 }

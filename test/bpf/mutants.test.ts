@@ -53,8 +53,8 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "if (interface->tick_ns == 0)\n\t\treturn true;",
     "",
   ],
-  ["a wrong tag does not matter at TC", "tc.bpf.c", "pairs_of(frame)) == tag", "pairs_of(frame)) != tag + 1"],
-  ["a frame may be longer than it says", "speak.h", " || at + WIRE_TAG + 1 <= end", ""],
+  ["a wrong tag does not matter at TC", "tc.bpf.c", "frame->count) == tag", "frame->count) != tag + 1"],
+  ["a frame may be longer than it says", "speak.h", "return at + WIRE_TAG + 1 > end;", "return true;"],
   ["a probe may carry claims", "speak.h", "frame->type < WIRE_CLAIM ? 0 : WIRE_MAX_CLAIMS", "WIRE_MAX_CLAIMS"],
   ["a stamp does not have to be fresh", "speak.h", " && now - stamp < FRESH", ""],
   [
@@ -70,7 +70,8 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ["a probe says what an echo has said otherwise", "speak.h", "if (peer->echoed_ns == 0)\n\t\tdescribe", "describe"],
   ["a claim may come twice", "speak.h", "&& nonce > peer->taken_nonce", "&& nonce >= peer->taken_nonce"],
   ["a claim's stamp is not remembered", "speak.h", "peer->taken_stamp_ns = stamp;", ""],
-  ["another speaker of a peer may claim", "speak.h", "peer->instance != frame->instance || !take_turn", "!take_turn"],
+  ["a held node gives away what is claimed in its stead", "speak.h", "asked == FREE ? KEEPS_ALL", "false ? KEEPS_ALL"],
+  ["a held node gives nothing away", "speak.h", "stance == HOLDS && asked == FREE ?", "stance == HOLDS ?"],
   [
     "a claim may be meant for an earlier speaker",
     "speak.h",

@@ -29,7 +29,7 @@ import { ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
 
 const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
 const { CLAIMED, FREE, FREED, MINE } = claimVerdict;
-const { JOINING, LIVE, HELD, PAST_HOLD, DRAINED } = nodeState;
+const { JOINING, LIVE, HELD, PAST_HOLD, DRAINED, BEHIND } = nodeState;
 const SOURCE_STALE = 1;
 const KNOWN = 2;
 
@@ -526,7 +526,8 @@ const rows: Row[] = [
   ...(
     [
       ["live", {}, MINE],
-      ["live", { source_stale: true }, FREED],
+      ["live", { source_stale: true }, MINE],
+      ["live", { state: BEHIND }, FREED],
       ["live", { state: JOINING }, FREED],
       ["live", { state: DRAINED }, FREED],
       ["held", {}, FREED],
@@ -535,29 +536,50 @@ const rows: Row[] = [
       ["gone", {}, FREED],
       ["never ticked", {}, FREED],
     ] as [Clock, Partial<InterfaceEntry>, number][]
-  ).map(
-    ([clock, entry, verdict]): Row => ({
-      what: `a claim by a worse bid, of a node that is ${clock}${"state" in entry ? ` and ${nameOf(entry.state!)}` : ""}${entry.source_stale ? " without its source" : ""}: ${verdictName(verdict)}`,
-      frame: claims([claim(OWNED, { bid: WORSE })]),
-      world: (now) => ({ ...knows()(now), clock, interface: entry, vips: { [OWNED]: "owned" } }),
-      action: "answer",
-      counters: { wire_taken: 1, ...(verdict === FREED ? { yielded: 1 } : {}) },
-      header: {
-        type: WIRE_REPLY,
-        nonce: 2n,
-        count: 1,
-        flags: entry.source_stale ? SOURCE_STALE : 0,
-        state:
-          entry.state ??
-          ({ held: HELD, "never ticked": JOINING, live: LIVE } as Partial<Record<Clock, number>>)[clock] ??
-          PAST_HOLD,
-        tick_age: clock === "never ticked" ? 65_535 : 0,
+  ).flatMap(([clock, entry, plain]) =>
+    [
+      { asked: CLAIMED, verdict: plain, how: "" },
+      // In a held node's stead: only if that one does not have it.
+      {
+        asked: FREE,
+        verdict: clock === "held" || clock === "past hold" ? MINE : plain,
+        how: " in a held node's stead",
       },
-      verdicts: [verdict],
-      peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
-      isHeard: true,
-    }),
+    ].map(
+      ({ asked, verdict, how }): Row => ({
+        what: `a claim${how} by a worse bid, of a node that is ${clock}${"state" in entry ? ` and ${nameOf(entry.state!)}` : ""}${entry.source_stale ? " without its source" : ""}: ${verdictName(verdict)}`,
+        frame: claims([claim(OWNED, { bid: WORSE, verdict: asked })]),
+        world: (now) => ({ ...knows()(now), clock, interface: entry, vips: { [OWNED]: "owned" } }),
+        action: "answer",
+        counters: { wire_taken: 1, ...(verdict === FREED ? { yielded: 1 } : {}) },
+        header: {
+          type: WIRE_REPLY,
+          nonce: 2n,
+          count: 1,
+          flags: entry.source_stale ? SOURCE_STALE : 0,
+          state:
+            entry.state ??
+            ({ held: HELD, "never ticked": JOINING, live: LIVE } as Partial<Record<Clock, number>>)[clock] ??
+            PAST_HOLD,
+          tick_age: clock === "never ticked" ? 65_535 : 0,
+        },
+        verdicts: [verdict],
+        peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+        isHeard: true,
+      }),
+    ),
   ),
+  {
+    what: "a claim of another speaker of that node is taken: nobody here may have asked it yet",
+    frame: claims([claim(OWNED)], { instance: 5n }),
+    world: knows(),
+    action: "answer",
+    counters: { wire_taken: 1 },
+    header: { type: WIRE_REPLY, nonce: 2n, count: 1, to: 5n },
+    verdicts: [FREE],
+    peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+    isHeard: true,
+  },
   {
     what: "a claim of nothing is answered",
     frame: claims([]),
@@ -605,7 +627,6 @@ const rows: Row[] = [
     ] as [string, (said: Said | ((now: bigint) => Said)) => Row["frame"]][]
   ).flatMap(([kind, make]): Row[] => [
     stale(`${kind} of a node that nobody knows`, make({})),
-    stale(`${kind} of another speaker of that node`, make({ instance: 5n }), knows()),
     stale(`${kind} to an earlier speaker of this node`, make({ to: 5n }), knows()),
     stale(`${kind} without a stamp`, make({ stamp: 0n }), knows()),
     stale(

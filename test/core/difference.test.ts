@@ -32,20 +32,20 @@ const table: [wish: keyof typeof Wish, actual: Held | undefined, amongPeers: Bec
   ["ours", none, "asked for", taken],
   ["ours", own, "as it was", "as it was"],
   ["ours", claiming, "asked for", taken],
-  ["ours", leaving, own, own],
+  ["ours", leaving, "asked for", own],
   ["ours", left, "asked for", taken],
+  ["stead", undefined, "asked for", taken],
+  ["stead", none, "asked for", taken],
+  ["stead", own, "as it was", "as it was"],
+  ["stead", claiming, "asked for", taken],
+  ["stead", leaving, "asked for", own],
+  ["stead", left, "asked for", taken],
   ["other", undefined, none, none],
   ["other", none, "as it was", "as it was"],
   ["other", own, goes, none],
   ["other", claiming, none, none],
   ["other", leaving, "as it was", "as it was"],
   ["other", left, none, none],
-  ["held", undefined, none, none],
-  ["held", none, "as it was", "as it was"],
-  ["held", own, "as it was", "as it was"],
-  ["held", claiming, none, none],
-  ["held", leaving, own, own],
-  ["held", left, none, none],
   ["nobody", undefined, none, none],
   ["nobody", none, "as it was", "as it was"],
   ["nobody", own, none, none],
@@ -80,7 +80,8 @@ for (const [wish, actual, amongPeers, byItself] of table) {
     test(`${where}, what is to be ${wish} and ${NAMES.get(actual)} becomes: ${say(became)}`, () => {
       const found = difference(new Map([[A, Wish[wish]]]), new Map(actual ? [[A, actual] as const] : []), options);
       assert.equal(found.remove, []);
-      assert.equal(found.claim, became === "asked for" ? [A] : []);
+      assert.equal(found.claim, became === "asked for" && wish === "ours" ? [A] : []);
+      assert.equal(found.stead, became === "asked for" && wish === "stead" ? [A] : []);
       if (typeof became === "object") assert.equal(found.set, [[A, became]]);
       else for (const [, next] of found.set) assert.is(next.state, vipState.NOT_OWNED); // what has left is written so
     });
@@ -90,18 +91,16 @@ for (const [wish, actual, amongPeers, byItself] of table) {
 test("what nobody wants any more is removed, whatever it is", () => {
   const actual = new Map([none, own, claiming, leaving].map((entry, i) => [entryKey(2, i), entry]));
   const found = difference(new Map(), actual, among);
-  assert.equal(found, { set: [], claim: [], remove: [...actual.keys()] });
+  assert.equal(found, { set: [], claim: [], stead: [], remove: [...actual.keys()] });
 });
 
-test("whether peers are asked is each interface's own matter", () => {
+test("whether peers are asked is each entry's own matter", () => {
   const [asked, unasked] = [entryKey(2, 0x0a090001), entryKey(3, 0x0a090001)];
   const wanted = new Map([asked, unasked].map((key) => [key, Wish.ours]));
-  const found = difference(wanted, new Map(), { ...alone, mustAsk: (ifindex) => ifindex === 2 });
+  const found = difference(wanted, new Map(), { ...alone, mustAsk: (key) => key === asked });
   assert.equal(found.claim, [asked]);
-  assert.equal(
-    found.set.filter(([, { state }]) => state === OWNED).map(([key]) => key),
-    [unasked],
-  );
+  const owned = found.set.filter(([, { state }]) => state === OWNED).map(([key]) => key);
+  assert.equal(owned, [unasked]);
 });
 
 test("an entry that is asked for is managed meanwhile, so that nothing else here answers", () => {

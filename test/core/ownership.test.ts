@@ -23,7 +23,7 @@ const range = (text: string, more: Partial<VipRange> = {}): VipRange => ({
 });
 
 /** A view in which the same nodes may own on every interface; `alive` undefined: not known yet. */
-function view({ alive = ["n1", "n2", "n3"], interfaces = ["eth0"], ...more }: Setting = {}): View {
+function view({ alive = ["n1", "n2", "n3"], held = [], interfaces = ["eth0"], ...more }: Setting = {}): View {
   return {
     self: "n1",
     vips: [range("10.9.0.1-10.9.0.5")],
@@ -31,7 +31,7 @@ function view({ alive = ["n1", "n2", "n3"], interfaces = ["eth0"], ...more }: Se
       ifindex: 2 + i,
       name,
       candidates: alive === "unknown" ? undefined : alive,
-      held: [],
+      held,
     })),
     ...more,
   };
@@ -39,6 +39,7 @@ function view({ alive = ["n1", "n2", "n3"], interfaces = ["eth0"], ...more }: Se
 
 interface Setting extends Partial<Pick<View, "self" | "vips">> {
   alive?: string[] | "unknown";
+  held?: string[];
   interfaces?: string[];
 }
 
@@ -102,6 +103,37 @@ const tables: [what: string, view: View, entries: Record<string, keyof typeof Wi
     "a node that is not alive owns nothing, and manages all the same, so that nothing there answers",
     view({ alive: ["n2", "n3"], vips: [range("10.9.0.2")] }),
     { "2 10.9.0.2": "other" },
+  ],
+  [
+    "what a held node wins, the best of the others is to own in its stead, unless that one has it",
+    view({ held: ["n2"] }),
+    {
+      "2 10.9.0.1": "stead",
+      "2 10.9.0.2": "ours",
+      "2 10.9.0.3": "other",
+      "2 10.9.0.4": "other",
+      "2 10.9.0.5": "other",
+    },
+  ],
+  [
+    "what a held node wins is nothing to the third best",
+    view({ self: "n3", held: ["n2"], vips: [range("10.9.0.1")] }),
+    { "2 10.9.0.1": "other" },
+  ],
+  [
+    "a node that may own nothing owns nothing in anybody's stead",
+    view({ alive: ["n2"], held: ["n2"], vips: [range("10.9.0.1")] }),
+    { "2 10.9.0.1": "other" },
+  ],
+  [
+    "of several held nodes only the winner matters",
+    view({ held: ["n2", "n3"], vips: [range("10.9.0.1-10.9.0.3")] }),
+    { "2 10.9.0.1": "stead", "2 10.9.0.2": "ours", "2 10.9.0.3": "stead" },
+  ],
+  [
+    "a held node that the VIP is not for has no stead",
+    view({ held: ["n2"], vips: [range("10.9.0.1", { nodes: ["n1", "n3"] })] }),
+    { "2 10.9.0.1": "ours" },
   ],
   ["where nobody is alive nobody owns", view({ alive: [], vips: [range("10.9.0.2")] }), { "2 10.9.0.2": "nobody" }],
   [
@@ -347,6 +379,7 @@ const changes: [what: string, now: View][] = [
   ["nothing", view()],
   ["who may own", view({ alive: ["n1", "n3"] })],
   ["that it is known who may own", view({ alive: "unknown" })],
+  ["whose speakers run", view({ held: ["n2"] })],
   ["this node's name", view({ self: "n2" })],
   ["the nodes that a range is for", view({ vips: [range("10.9.0.1-10.9.0.5", { nodes: ["n1"] })] })],
   ["what a range bids by", view({ vips: [range("10.9.0.1-10.9.0.5", { bidAs: "10.9.0.2" })] })],

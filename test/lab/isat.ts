@@ -1,8 +1,12 @@
+import { randomBytes } from "node:crypto";
 import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { LAYOUT, vipState } from "../../src/core/abi.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { readPinnedMaps } from "../../src/kernel/object.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { type LabNode, NODES, VIP_RANGES, VIPS } from "./topology.ts";
 
@@ -25,8 +29,10 @@ export class Isat {
     if (!existsSync(BUNDLE)) throw new Error(`Cannot find ${BUNDLE}: build it with npm run build`);
     const pins = namespaces.bpffs();
     const folder = namespaces.folder();
+    const key = join(folder, "wire.key");
+    writeFileSync(key, randomBytes(32).toString("base64"), { mode: 0o600 });
     this.#nodes = NODES.map((node) => {
-      const speaker = new Speaker(node, pins, folder, trouble);
+      const speaker = new Speaker(node, { pins, folder, key }, trouble);
       speaker.configure(this.#garp, this.#moved);
       speaker.start(namespaces, `${lab}-${node.name}`);
       return speaker;
@@ -36,6 +42,16 @@ export class Isat {
   /** Waits until all three answer. */
   async ready(signal: AbortSignal): Promise<void> {
     await Promise.all(this.#nodes.map((speaker) => speaker.ready(signal)));
+  }
+
+  /** Whether the node's kernel has the VIP as owned. */
+  owns(vip: string, node: LabNode): boolean {
+    const { pinDir } = this.#nodes.find((speaker) => speaker.node === node)!;
+    const ip = addressBytes(parseAddress(vip)).join();
+    const owned = readPinnedMaps(`${pinDir}/v${LAYOUT}`, ({ vips }) =>
+      [...vips.entries(64)].some(([key, { state }]) => key.ip.join() === ip && state === vipState.OWNED),
+    );
+    return owned ?? false;
   }
 
   /** Sets the `garp` key on all three; without one, what the scaled time needs. */
@@ -66,11 +82,13 @@ class Speaker {
   readonly pinDir: string;
   readonly runDir: string;
   readonly config: string;
+  readonly #key: string;
   readonly #trouble: Trouble;
   #isReady: Promise<void> | undefined;
 
-  constructor(node: LabNode, pins: string, folder: string, trouble: Trouble) {
+  constructor(node: LabNode, { pins, folder, key }: { pins: string; folder: string; key: string }, trouble: Trouble) {
     this.node = node;
+    this.#key = key;
     this.pinDir = join(pins, node.name);
     this.runDir = join(folder, node.name);
     this.config = join(folder, `${node.name}.yaml`);
@@ -88,6 +106,7 @@ interfaces: [eth0]
 pinDir: ${this.pinDir}
 runDir: ${this.runDir}
 garp: ${garp}
+membership: { keys: [${this.#key}] }
 source:
   kind: file
   nodes: [${NODES.map(({ name }) => name).join(", ")}]

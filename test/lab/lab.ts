@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { Isat, type Trouble } from "./isat.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { OpenElb } from "./openelb.ts";
@@ -14,6 +15,9 @@ export type Way = "isat" | "openelb";
 
 /** For so long after a VIP was given to another node, in milliseconds, either of the two may claim it. */
 const HAND_OVER_MS = 1200;
+
+/** The nodes start within a moment of each other; on a busy machine that may be long. */
+const SETTLE_MS = 20_000;
 
 /** OpenELB's leader: every wrong entry of the incident named the port of the elected one. */
 export const LEADER = NODES[0]!;
@@ -40,7 +44,8 @@ export class Lab implements Disposable {
     this.way = way;
     const place = (host: string) => namespaces.full(`${name}-${host}`);
     build(namespaces, name, way);
-    for (const [vip, owner] of this.#owners) this.witness.expect(vip, [owner]);
+    // While nodes come up, whoever is there first has what the others will take over from it; never two have it.
+    for (const vip of VIPS) this.witness.expect(vip, NODES);
 
     this.#wire = this.#stack.use(
       new Wire(this.gateway, place("switch"), (...seen) => {
@@ -53,9 +58,17 @@ export class Lab implements Disposable {
     else this.#openelb = this.#stack.use(new OpenElb(place(LEADER.name), "eth0", LEADER.mac));
   }
 
-  /** Waits until the VIPs are answered. */
+  /** Waits until each VIP is answered by its owner, and by nobody else from then on. */
   async ready(signal: AbortSignal): Promise<void> {
     await this.isat?.ready(signal);
+    const isOwned = () => [...this.#owners].every(([vip, owner]) => this.isat!.owns(vip, owner));
+    const end = performance.now() + SETTLE_MS;
+    while (this.isat && !isOwned()) {
+      if (performance.now() > end) throw new Error(`the VIPs were not with their owners within ${SETTLE_MS / 1000} s`);
+      await sleep(20, undefined, { signal });
+    }
+    if (this.isat) await sleep(HAND_OVER_MS, undefined, { signal }); // what was sent before has arrived
+    for (const [vip, owner] of this.#owners) this.witness.expect(vip, [owner]);
   }
 
   /** Behaves by `settings` from now on, with empty tables. */

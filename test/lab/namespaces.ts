@@ -61,14 +61,14 @@ export class Namespaces implements Disposable {
     this.ip(name, ["link set lo up"]);
   }
 
+  /** The processes in a namespace. */
+  pids(name: string): number[] {
+    return pidsIn(this.full(name));
+  }
+
   /** Removes a namespace, with what runs and stands in it. */
   remove(name: string): void {
-    kill(
-      run("ip", ["netns", "pids", this.full(name)])
-        .split("\n")
-        .filter(Boolean)
-        .map(Number),
-    );
+    kill(this.pids(name));
     run("ip", ["netns", "delete", this.full(name)]);
   }
 
@@ -149,10 +149,12 @@ export function inNamespace<T>(name: string, body: () => T): T {
   }
 }
 
+const pidsIn = (namespace: string) => run("ip", ["netns", "pids", namespace]).split("\n").filter(Boolean).map(Number);
+
 /** Removes what carries the prefix: processes in its namespaces, the namespaces, mounts and folders in TMPDIR. */
 function sweep(prefix: string): void {
   const names = readNames(NETNS).filter((name) => name.startsWith(prefix));
-  kill(names.flatMap((name) => run("ip", ["netns", "pids", name]).split("\n").filter(Boolean).map(Number)));
+  kill(names.flatMap(pidsIn));
   for (const name of names) run("ip", ["netns", "delete", name]);
 
   const ours = join(tmpdir(), prefix);

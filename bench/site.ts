@@ -1,0 +1,257 @@
+import type { ChildProcess } from "node:child_process";
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { addressBytes, parseAddress } from "../src/core/address.ts";
+import {
+  ARP_REPLY,
+  ARP_REQUEST,
+  BROADCAST,
+  decodeArp,
+  encodeArp,
+  formatMac,
+  NO_MAC,
+  parseMac,
+} from "../src/core/frame.ts";
+import type { Namespaces } from "../test/lab/namespaces.ts";
+import { PacketPort } from "../test/lab/packet-port.ts";
+import { CLIENT, type LabNode, NODES, nodeByMac, PREFIX_LENGTH } from "../test/lab/topology.ts";
+import { type Speaker, Trio } from "../test/lab/trio.ts";
+
+/** How long VIPs may take until each is answered by one node, ms. */
+const PATIENCE = 90_000;
+/** How often it is asked who answers, ms. */
+const SWEEP = 80;
+/** For so long it must be the same, ms: longer than isat's hand-over may take, and than VRRP's dead interval. */
+const CALM = { isat: 1_200, peer: 5_000 };
+
+/** What speaks on one node. */
+export interface Member {
+  readonly node: LabNode;
+  start(): void;
+  /** Resolves when it has its share, as far as it can tell. */
+  ready(): Promise<void>;
+  signal(name: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): Promise<void>;
+  /** What a reboot of the machine does away with, of a speaker that does not run. */
+  reboot(): void;
+  /** ms that its processes have used. */
+  readonly processorTime: number;
+  /** Bytes, resident. */
+  readonly memory: number;
+}
+
+/** Who is measured. */
+export type Subject = { name: string; kind: "isat"; hold?: string } | { name: string; kind: "peer"; command: string };
+
+/** Three nodes with a speaker each, and a client that watches, on one bridge: the same place for isat and for others. */
+export class Site implements AsyncDisposable {
+  readonly subject: Subject;
+  readonly vips: readonly string[];
+  readonly trio: Trio;
+  readonly members: readonly Member[];
+  /** Events so far: each befalls another node. */
+  turn = 0;
+
+  /** @param name tells it from others in `namespaces` @param vips for others than isat a range without gaps */
+  constructor(namespaces: Namespaces, name: string, subject: Subject, vips: readonly string[]) {
+    this.subject = subject;
+    this.vips = vips;
+    const more = subject.kind === "isat" && subject.hold ? `hold: ${subject.hold}` : "";
+    this.trio = new Trio(namespaces, name, { vips, more });
+    this.members =
+      subject.kind === "isat"
+        ? this.trio.speakers.map((speaker) => new IsatMember(speaker))
+        : NODES.map((node) => new PeerMember(this, node, subject.command));
+  }
+
+  member({ name }: LabNode): Member {
+    return this.members.find(({ node }) => node.name === name)!;
+  }
+
+  /** isat's own speaker on the node. */
+  speaker({ name }: LabNode): Speaker {
+    return this.trio.speakers.find(({ node }) => node.name === name)!;
+  }
+
+  async start(): Promise<void> {
+    for (const member of this.members) member.start();
+    await Promise.all(this.members.map((member) => member.ready()));
+    await this.settle();
+  }
+
+  /** Waits until each VIP has had one answerer, and the same, for a while. @returns the nodes that answer */
+  async settle(): Promise<LabNode[]> {
+    using port = new PacketPort(this.trio.namespaces.full(this.trio.place(CLIENT.name)), "eth0");
+    let before = "";
+    let unsettled: string[] = [];
+    let changed = performance.now();
+    for (const end = changed + PATIENCE; performance.now() < end; ) {
+      const answerers = await this.#sweep(port);
+      const found = JSON.stringify([...answerers.values()].map((macs) => [...macs].sort()));
+      unsettled = [...answerers].filter(([, macs]) => macs.size !== 1).map(([vip]) => vip);
+      if (unsettled.length > 0 || found !== before) changed = performance.now();
+      before = found;
+      if (performance.now() - changed < CALM[this.subject.kind]) continue;
+      const macs = new Set([...answerers.values()].flatMap((macs) => [...macs]));
+      return [...macs].sort().flatMap((mac) => nodeByMac(mac) ?? []);
+    }
+    throw new Error(`${unsettled.length} of ${this.vips.length} VIPs have no one answerer after ${PATIENCE / 1000} s`);
+  }
+
+  /** Who answers for each VIP now. */
+  async #sweep(port: PacketPort): Promise<Map<string, Set<string>>> {
+    const answerers = new Map(this.vips.map((vip) => [vip, new Set<string>()]));
+    const mac = parseMac(CLIENT.mac);
+    const bytes = (ip: string) => addressBytes(parseAddress(ip));
+    const own = { destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa: bytes(CLIENT.ip), tha: NO_MAC };
+    for (const vip of this.vips) port.send(encodeArp({ ...own, tpa: bytes(vip) }));
+    await sleep(SWEEP);
+    for (let frame = port.receive(); frame; frame = port.receive()) {
+      const arp = decodeArp(frame);
+      if (arp?.op === ARP_REPLY) answerers.get(arp.spa.join("."))?.add(formatMac(arp.sha));
+    }
+    return answerers;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.trio[Symbol.asyncDispose]();
+  }
+}
+
+class IsatMember implements Member {
+  readonly node: LabNode;
+  readonly #speaker: Speaker;
+
+  constructor(speaker: Speaker) {
+    this.#speaker = speaker;
+    this.node = speaker.node;
+  }
+
+  start(): void {
+    this.#speaker.start();
+  }
+
+  ready(): Promise<void> {
+    return this.#speaker.ready();
+  }
+
+  async signal(name: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): Promise<void> {
+    await this.#speaker.signal(name);
+  }
+
+  reboot(): void {
+    this.#speaker.isat("clean");
+  }
+
+  get processorTime(): number {
+    return this.#speaker.processorTime;
+  }
+
+  get memory(): number {
+    return this.#speaker.memory;
+  }
+}
+
+/** USER_HZ is 100 on Linux; pages have 4096 bytes on what this is measured on. */
+const TICK_MS = 10;
+const PAGE = 4096;
+/** How long they may take to end, ms. */
+const END = 10_000;
+
+class PeerMember implements Member {
+  readonly node: LabNode;
+  readonly #site: Site;
+  readonly #command: string;
+  readonly #folder: string;
+  #child: ChildProcess | undefined;
+  #said = "";
+
+  constructor(site: Site, node: LabNode, command: string) {
+    this.#site = site;
+    this.node = node;
+    this.#command = command;
+    this.#folder = join(site.trio.folder, `peer-${node.name}`);
+    mkdirSync(this.#folder);
+  }
+
+  start(): void {
+    const { trio, vips } = this.#site;
+    const env = {
+      ...process.env,
+      ISAT_BENCH_NODE: this.node.name,
+      ISAT_BENCH_ADDRESS: this.node.ip,
+      ISAT_BENCH_PEERS: NODES.filter((node) => node !== this.node)
+        .map(({ ip }) => ip)
+        .join(" "),
+      ISAT_BENCH_INTERFACE: "eth0",
+      ISAT_BENCH_FIRST: vips[0],
+      ISAT_BENCH_LAST: vips.at(-1),
+      ISAT_BENCH_FOLDER: this.#folder,
+    };
+    const child = trio.namespaces.spawn(trio.place(this.node.name), "sh", ["-c", this.#command], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env,
+    });
+    for (const stream of [child.stdout!, child.stderr!]) {
+      stream.on("data", (chunk) => (this.#said = `${this.#said}${chunk}`.slice(-1000)));
+    }
+    this.#child = child;
+  }
+
+  /** Nobody can tell but by its answers; but if it ended at once, it never will be. */
+  async ready(): Promise<void> {
+    await sleep(500);
+    if (this.#child?.exitCode != null) throw new Error(`it has ended. ${this.#said}`);
+  }
+
+  async signal(name: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): Promise<void> {
+    // A SIGTERM is for the first process, as an init system would send it; a death befalls all at once, so that none of
+    // them sees another die and tidies up.
+    if (name === "SIGKILL") this.#send("SIGSTOP", this.#pids());
+    this.#send(name, name === "SIGTERM" ? [this.#child!.pid!] : this.#pids());
+    if (name !== "SIGKILL" && name !== "SIGTERM") return;
+    for (const end = performance.now() + END; this.#pids().length > 0 && performance.now() < end; ) await sleep(5);
+  }
+
+  reboot(): void {
+    const { trio } = this.#site;
+    const address = `${this.node.ip}/${PREFIX_LENGTH}`;
+    trio.namespaces.ip(trio.place(this.node.name), ["addr flush dev eth0", `addr add ${address} dev eth0`]);
+  }
+
+  #send(name: NodeJS.Signals, pids: readonly number[]): void {
+    for (const pid of pids) {
+      try {
+        process.kill(pid, name);
+      } catch {
+        // it has ended by itself
+      }
+    }
+  }
+
+  /** All that runs on the node: such speakers are often several processes, each in a group of its own. */
+  #pids(): number[] {
+    const { trio } = this.#site;
+    return trio.namespaces.pids(trio.place(this.node.name));
+  }
+
+  /** The fields of proc_pid_stat(5) behind the name, of each of them. */
+  #processes(): string[][] {
+    return this.#pids().flatMap((pid) => {
+      try {
+        return [readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)!.split(" ")];
+      } catch {
+        return []; // it has ended
+      }
+    });
+  }
+
+  get processorTime(): number {
+    return this.#processes().reduce((sum, fields) => sum + Number(fields[11]) + Number(fields[12]), 0) * TICK_MS;
+  }
+
+  get memory(): number {
+    return this.#processes().reduce((sum, fields) => sum + Number(fields[21]), 0) * PAGE;
+  }
+}

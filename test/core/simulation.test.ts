@@ -1,0 +1,261 @@
+// limit: 300 s
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { IFINDEX, type Machine, MS, type Settings, SIZE, Simulation } from "./simulation.ts";
+import { storm } from "./storm.ts";
+
+/** Nodes that have found each other, and hold their share. */
+function started(settings: Partial<Settings> = {}): Simulation {
+  const simulation = new Simulation(settings);
+  for (const machine of simulation.machines) if (machine.entry === undefined) machine.start();
+  simulation.run(5_000);
+  simulation.longestSilence = 0;
+  simulation.moves = 0;
+  return simulation;
+}
+
+const inMs = (nanoseconds: number) => Math.round(nanoseconds / MS);
+
+test("three nodes start, and each VIP is answered by one of them", () => {
+  const simulation = started();
+  for (const key of simulation.keys) assert.is(simulation.owners(key).length, 1);
+});
+
+interface Row {
+  what: string;
+  settings?: Partial<Settings>;
+  play: (simulation: Simulation, machines: Machine[]) => void;
+  /** ms that a VIP is silent at most. */
+  silence: number;
+  /** Whether VIPs moved at all. */
+  moves: "none" | "some";
+}
+
+const rows: Row[] = [
+  {
+    what: "a node dies",
+    play: (simulation, [, two]) => {
+      two!.die();
+      simulation.run(5_000);
+    },
+    silence: 500,
+    moves: "some",
+  },
+  ...[1, 5, 25].map(
+    (seconds): Row => ({
+      what: `a speaker is killed, and started again ${seconds} s later`,
+      play: (simulation, [, two]) => {
+        two!.kill();
+        simulation.run(seconds * 1000);
+        two!.start();
+        simulation.run(10_000);
+      },
+      silence: 0,
+      moves: "none",
+    }),
+  ),
+  {
+    what: "a speaker is killed for good",
+    play: (simulation, [, two]) => {
+      two!.kill();
+      simulation.run(60_000);
+    },
+    silence: 50,
+    moves: "some",
+  },
+  {
+    what: "a speaker is frozen for good",
+    play: (simulation, [, two]) => {
+      two!.freeze();
+      simulation.run(60_000);
+    },
+    silence: 50,
+    moves: "some",
+  },
+  {
+    what: "a speaker is frozen for 20 s",
+    play: (simulation, [, two]) => {
+      two!.freeze();
+      simulation.run(20_000);
+      two!.thaw();
+      simulation.run(10_000);
+    },
+    silence: 0,
+    moves: "none",
+  },
+  {
+    what: "a speaker is frozen for 40 s",
+    play: (simulation, [, two]) => {
+      two!.freeze();
+      simulation.run(40_000);
+      two!.thaw();
+      simulation.run(10_000);
+    },
+    silence: 50,
+    moves: "some",
+  },
+  {
+    what: "all speakers are killed at once, and started again after 60 s",
+    play: (simulation, machines) => {
+      for (const machine of machines) machine.kill();
+      simulation.run(60_000);
+      for (const machine of machines) machine.start();
+      simulation.run(60_000);
+    },
+    silence: 0,
+    moves: "none",
+  },
+  {
+    what: "all speakers are killed at once, and started again one after the other",
+    play: (simulation, machines) => {
+      for (const machine of machines) machine.kill();
+      simulation.run(60_000);
+      for (const machine of machines) {
+        machine.start();
+        simulation.run(2_000);
+      }
+      simulation.run(60_000);
+    },
+    silence: 0,
+    moves: "none",
+  },
+  {
+    what: "a node is drained",
+    play: (simulation, [, two]) => {
+      two!.drain(true);
+      simulation.run(5_000);
+    },
+    silence: 20,
+    moves: "some",
+  },
+  {
+    what: "a node joins and wins VIPs",
+    play: (simulation, [, two]) => {
+      two!.die();
+      simulation.run(20_000);
+      simulation.longestSilence = 0;
+      two!.boot();
+      simulation.run(20_000);
+    },
+    silence: 20,
+    moves: "some",
+  },
+  {
+    what: "a speaker is started again while another one is past hold",
+    play: (simulation, [one, two]) => {
+      two!.kill();
+      simulation.run(60_000);
+      one!.kill();
+      simulation.run(1_000);
+      one!.start();
+      simulation.run(60_000);
+    },
+    silence: 50,
+    moves: "some",
+  },
+];
+for (const { what, settings, play, silence, moves } of rows) {
+  test(`${what}: VIPs are silent for at most ${silence} ms, and ${moves} move`, () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const simulation = started({ ...settings, seed });
+      play(simulation, simulation.machines);
+      const found = inMs(simulation.longestSilence);
+      assert.ok(found <= silence, `seed ${seed}: silent for ${found} ms`);
+      if (moves === "none") assert.is(simulation.moves, 0, `seed ${seed}`);
+      else assert.ok(simulation.moves > 0, `seed ${seed}`);
+    }
+  });
+}
+
+const HEALED = 300;
+test(`two sides that hear each other again: each VIP is answered by one node within ${HEALED} ms`, () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const simulation = started({ seed, nodes: 5, heal: HEALED });
+    const apart = simulation.machines.slice(0, 2);
+    for (const machine of apart) machine.moveTo(1);
+    simulation.run(20_000);
+    for (const machine of apart) machine.moveTo(0);
+    simulation.run(10_000);
+    for (const key of simulation.keys) assert.is(simulation.owners(key).length, 1);
+  }
+});
+
+const storms: [what: string, settings: Partial<Settings>][] = [
+  ["three nodes", {}],
+  [
+    "three nodes on a slow wire that loses a tenth of the claims",
+    { latency: [0.1, 20], loss: 0.1, heal: 3_000, silence: 3_000 },
+  ],
+  [
+    "five nodes whose speakers are put aside in the middle of what they do",
+    { nodes: 5, stalls: { chance: 0.02, most: 150 }, heal: 3_000, silence: 3_000 },
+  ],
+];
+const FIRST = Number(process.env.SEED ?? 1);
+const SEEDS = Number(process.env.SEEDS ?? 6);
+for (const [what, settings] of storms) {
+  test(`whatever happens to ${what}, no VIP is answered twice and none is left`, () => {
+    for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
+      const simulation = started({ ...settings, seed, vips: 6 });
+      storm(simulation, 300);
+    }
+  });
+}
+/**
+ * What a node costs its wire, and how soon a death is noticed and mended, at three sizes. Three nodes run speakers and own
+ * the VIPs; the others are kernels that answer. Each speaks as each other would.
+ */
+const sizes: [nodes: number, seeds: number, seconds: number][] = [
+  [3, 40, 20],
+  [100, 5, 20],
+  [1000, 2, 60],
+];
+for (const [nodes, seeds, seconds] of sizes) {
+  test(`${nodes} nodes: what is sent, and how long a death takes`, () => {
+    const noticed: number[] = [];
+    const silences: number[] = [];
+    let [probes, hellos] = [0, 0];
+    for (let seed = 1; seed <= seeds; seed++) {
+      const simulation = new Simulation({ nodes, seed, speakers: 3, silence: 6_000 });
+      const [one, two, three] = simulation.machines as [Machine, Machine, Machine];
+      for (const machine of [one, two, three]) machine.start();
+      simulation.run(nodes === 1000 ? 20_000 : 8_000);
+      if (seed === 1) {
+        const before = { ...simulation.frames };
+        simulation.run(seconds * 1000);
+        const each = (now: number, then: number) => (now - then) / 3 / seconds;
+        probes = each(simulation.frames.probes, before.probes);
+        hellos = each(simulation.frames.hellos, before.hellos);
+      }
+      simulation.run(1000 * simulation.random());
+      simulation.longestSilence = 0;
+      const died = simulation.now;
+      two.die();
+      const knows = () => !one.speaker!.wire.alive(IFINDEX).some(({ id }) => id === two.id);
+      while (!knows()) simulation.run(1);
+      noticed.push(inMs(simulation.now - died));
+      simulation.run(5_000);
+      silences.push(inMs(simulation.longestSilence));
+    }
+    const onTheWire = nodes * (2 * probes + hellos * nodes);
+    const range = (values: number[]) => `${Math.min(...values)} to ${Math.max(...values)} ms`;
+    const sent = onTheWire / nodes;
+    const figures = [
+      `each sends ${probes.toFixed(0)} probes/s`,
+      `${sent.toFixed(0)} frames/s and ${((sent * SIZE) / 1000).toFixed(0)} kB/s in all`,
+      `on the wire ${(nodes * hellos).toFixed(0)} broadcast probes/s`,
+      `${(onTheWire / 1000).toFixed(1)}k frames/s and ${((onTheWire * SIZE) / 1e6).toFixed(2)} MB/s in all`,
+      `a death is noticed after ${range(noticed)}`,
+      `every VIP answered again after ${range(silences)} (${seeds} deaths)`,
+    ];
+    console.log(`\nMEASURED ${nodes} nodes: ${figures.join(", ")}`);
+    assert.ok(probes <= 1_120, `${probes} probes/s`);
+    assert.ok(nodes * hellos <= 25, `${nodes * hellos} broadcast probes/s`);
+    const interval = Math.max(100, nodes);
+    assert.ok(Math.max(...noticed) <= 4 * interval + 50, range(noticed));
+    assert.ok(Math.max(...silences) <= 4 * interval + 100, range(silences));
+  });
+}
+
+test.run();

@@ -1,0 +1,353 @@
+// limit: 240 s
+/**
+ * What three real speakers make of frames and of nodes that are not what they should be: forged, played again, of one
+ * name, with another key, of another version. A client asks for every VIP all the time, and sees none of it.
+ */
+import { chmodSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { nodeState, type WireHeader, wireHeader, wireType } from "../../src/core/abi.ts";
+import { BROADCAST, formatMac, parseMac } from "../../src/core/frame.ts";
+import { decodeWire, encodeWire, nodeId, PUBLIC_KEY, wireKeyOf } from "../../src/core/wire.ts";
+import { bootTime } from "../../src/ffi/libc.ts";
+import { askStatus, tellDrain } from "../../src/observe/socket.ts";
+import { speak } from "../bpf/speech.ts";
+import { until } from "../kernel/process.ts";
+import { PacketPort } from "./packet-port.ts";
+import { Tap } from "./tap.ts";
+import { CLIENT, type LabNode, NODES, ownerOf, VIPS } from "./topology.ts";
+import type { Trio, TrioSettings } from "./trio.ts";
+import { assertMoves, assertQuiet, measured, n1, n2, n3, rewrite, speakerOf, Trios, without, words } from "./trios.ts";
+import { sumOf } from "./watch.ts";
+
+const test = suite("strangers");
+const trios = new Trios("isat-t-str-");
+test.after(() => trios[Symbol.dispose]());
+
+async function applied(trio: Trio, settings: Partial<TrioSettings>): Promise<void> {
+  const before = trio.speakers.map(({ log }) => log.length);
+  trio.configure(settings);
+  await until("every speaker takes the new file", () =>
+    trio.speakers.every(({ log }, i) => log.slice(before[i]).some(({ msg }) => msg === "configuration applied")),
+  );
+}
+
+/** Each speaker's own word. */
+const statuses = (trio: Trio) =>
+  Promise.all(trio.speakers.map(async ({ runDir }) => (await askStatus(runDir, undefined))!));
+
+/** What must not change by frames that mean nothing: who is alive, who owns, what the speakers say. */
+async function viewOf(trio: Trio) {
+  const view = (await statuses(trio)).map(({ members, vips, warnings, contested, lastError }) => ({
+    members: members.map(({ node, isAlive, state, mac }) => `${node} ${isAlive} ${state} ${mac}`).sort(),
+    vips: vips.map(({ address, owner, state }) => `${address} ${owner} ${state}`),
+    warnings,
+    contested,
+    lastError,
+  }));
+  return { view, said: trio.speakers.map(words) };
+}
+
+/** Frames counted so, over all nodes. */
+async function counted(trio: Trio, name: "wire_refused" | "wire_stale"): Promise<number> {
+  const all = (await statuses(trio)).flatMap(({ interfaces }) => interfaces.map(({ verdicts }) => verdicts[name]));
+  return all.reduce((sum, count) => sum + count, 0);
+}
+
+test("recorded, mutated and forged frames change nothing, after a restart neither", async () => {
+  await using trio = await trios.start();
+  using tap = new Tap(trio);
+  speakerOf(trio, n1).isat("drain");
+  await sleep(1_200);
+  speakerOf(trio, n1).isat("undrain");
+  await sleep(1_500);
+  const frames = tap.frames.slice();
+  const types = new Set(frames.map(({ frame }) => wireHeader.decode(frame).type));
+  assert.equal([...types].sort(), Object.values(wireType), "every type of frame was recorded");
+
+  const rounds: [string, (frame: Uint8Array, i: number) => Uint8Array, "wire_refused" | "wire_stale"][] = [
+    ["replayed", (frame) => frame, "wire_stale"],
+    [
+      "with a bit turned",
+      (frame, i) => {
+        const turned = frame.slice();
+        const bit = 14 * 8 + ((i * 7919) % ((frame.length - 14) * 8));
+        turned[bit >> 3]! ^= 1 << (bit & 7);
+        return turned;
+      },
+      "wire_refused",
+    ],
+    ["cut short", (frame, i) => frame.subarray(0, 14 + (i % (frame.length - 14))), "wire_refused"],
+    [
+      "signed by another key",
+      (frame) => {
+        const { claims, type, ...header } = decodeWire(frame, [PUBLIC_KEY])!;
+        return encodeWire({ ...header, type: type as Types, claims }, { ...wireKeyOf("another"), id: PUBLIC_KEY.id });
+      },
+      "wire_refused",
+    ],
+  ];
+  type Types = (typeof wireType)[keyof typeof wireType];
+  const targets = (frame: Uint8Array) => NODES.filter(({ mac }) => formatMac(frame) !== mac && isFor(frame, mac));
+  const isFor = (frame: Uint8Array, mac: string) =>
+    [mac, "ff:ff:ff:ff:ff:ff"].includes(formatMac(frame.subarray(0, 6)));
+  for (const isRestarted of [false, true]) {
+    if (isRestarted) {
+      await Promise.all(trio.speakers.map((speaker) => speaker.signal("SIGKILL")));
+      await trio.start();
+      await sleep(1_000);
+    }
+    for (const [what, change, counter] of rounds) {
+      const before = await viewOf(trio);
+      const count = await counted(trio, counter);
+      const report = await trio.watched(VIPS, async () => {
+        for (const [i, { from, frame }] of frames.entries()) {
+          for (const to of targets(frame)) if (to !== from) tap.send(to, change(frame, i));
+          if (i % 20 === 0) await sleep(1);
+        }
+        await sleep(300);
+      });
+      assertQuiet(report);
+      assert.equal(await viewOf(trio), before, what);
+      assert.ok((await counted(trio, counter)) - count >= frames.length / 2, `${what}: ${counter} counts them`);
+    }
+  }
+  measured(`${frames.length} frames were recorded, and played ${rounds.length * 2} times`);
+});
+
+test("a claim that was granted, played again while it is fresh, takes nothing a second time", async () => {
+  await using trio = await trios.start();
+  using tap = new Tap(trio);
+  const { runDir } = speakerOf(trio, n1);
+  await tellDrain(runDir, true);
+  await sleep(1_200);
+  tap.frames.length = 0;
+  await tellDrain(runDir, false); // n1 claims from its peers what is its own
+  await sleep(700);
+  const claims = tap.frames.filter(
+    ({ from, frame }) => from === n1 && wireHeader.decode(frame).type === wireType.WIRE_CLAIM,
+  );
+  assert.ok(claims.length >= 2, `${claims.length} claims were recorded`);
+  await tellDrain(runDir, true); // and it is theirs again
+  await sleep(300);
+  const stale = await counted(trio, "wire_stale");
+  const report = await trio.watched(
+    VIPS,
+    async () => {
+      for (const to of [n2, n3]) for (const { frame } of claims) tap.send(to, frame);
+      await sleep(1_000);
+    },
+    4,
+  );
+  assertMoves(report, without(n1));
+  assert.is(sumOf(report).unanswered, 0);
+  assert.ok((await counted(trio, "wire_stale")) - stale >= claims.length);
+});
+
+test("who echoes under the name of a node that lives, from elsewhere, is not taken for it", async () => {
+  await using trio = await trios.start();
+  using stranger = new Stranger(trio);
+  const before = await viewOf(trio);
+  let echoes = 0;
+  const report = await trio.watched(VIPS, async () => {
+    for (const end = performance.now() + 3_000; performance.now() < end; await sleep(1))
+      echoes += stranger.echoAs("n1");
+  });
+  assert.ok(echoes > 0);
+  assertQuiet(report);
+  const after = await viewOf(trio);
+  assert.equal(
+    after.view.map(({ members }) => members),
+    before.view.map(({ members }) => members),
+  );
+});
+
+// Whose frames come last where both are asked at once depends on the switch's ports: so once this way, and once that.
+for (const [known, joining] of [
+  [n1, n3],
+  [n3, n1],
+] as const) {
+  test(`${joining.name} comes with the name ${known.name}: it refuses and ends with status 1, both say so, and nothing moves`, async () => {
+    await using trio = trios.make();
+    const [first, namesake] = [speakerOf(trio, known), speakerOf(trio, joining)];
+    const pair = [first, speakerOf(trio, n2)];
+    for (const speaker of pair) speaker.start();
+    for (const speaker of pair) await speaker.ready();
+    await sleep(500);
+    rewrite(namesake, (text) => text.replace(`node: ${joining.name}`, `node: ${known.name}`));
+    const report = await trio.watched(VIPS, async () => {
+      namesake.start();
+      assert.is(await namesake.closed, 1);
+      await sleep(2_500);
+    });
+    const others = ({ mac }: LabNode) => `another node on eth0, with MAC ${mac}, has this node's name: ${known.name}`;
+    assert.match(words(namesake), `Cannot serve as ${others(known)}`);
+    assert.match(words(first), `error: ${others(joining)}`);
+    assertMoves(report, [known, n2]);
+    assert.is(sumOf(report).unanswered, 0);
+    assert.throws(() => namesake.isat("status"), /nothing is answered/);
+  });
+}
+
+test("a key file that is missing, short, or readable by others is refused in one line that says what to do", async () => {
+  await using trio = trios.make();
+  const speaker = speakerOf(trio, n1);
+  const file = join(trio.folder, "wire.key");
+  for (const [prepare, expected] of [
+    [
+      () => {},
+      `there is no such file. Make one, the same on all nodes: head -c 32 /dev/urandom | base64 > ${file} && chmod 600 ${file}`,
+    ],
+    [() => writeFileSync(file, "short\n", { mode: 0o600 }), "it holds 5 characters, and 32 are the least. Make one"],
+    [
+      () => {
+        writeFileSync(file, `${"k".repeat(44)}\n`);
+        chmodSync(file, 0o644);
+      },
+      `others may read or write it (mode 644). Run: chmod o= ${file}`,
+    ],
+  ] as const) {
+    prepare();
+    trio.configure({ more: `membership: { keys: [${file}] }` });
+    speaker.log.length = 0;
+    speaker.start();
+    assert.is(await speaker.closed, 1);
+    const lines = speaker.log.filter(({ msg }) => msg.includes("wire key"));
+    assert.is(lines.length, 1, words(speaker));
+    assert.ok(lines[0]!.msg.includes(`Cannot use the wire key ${file} as ${expected}`), lines[0]!.msg);
+  }
+  chmodSync(file, 0o600);
+  speaker.start();
+  await speaker.ready();
+});
+
+/** A key file of the trio's. */
+function keyFile(trio: Trio, name: string): string {
+  const file = join(trio.folder, name);
+  writeFileSync(file, `${name.repeat(20)}\n`, { mode: 0o600 });
+  return file;
+}
+
+const withKeys = (...files: string[]) => `hold: 4s\nmembership: { keys: [${files.join(", ")}] }`;
+
+test("a node with another key hears nobody, says so, and takes no more than the election among all gives it", async () => {
+  await using trio = trios.make();
+  const [ours, other] = [keyFile(trio, "ours"), keyFile(trio, "other")];
+  trio.configure({ more: withKeys(ours), moreOf: { n3: withKeys(other) } });
+  await trio.start();
+  const third = speakerOf(trio, n3);
+  const warning = await until("it warns", () =>
+    third.status().warnings.find((text) => text.startsWith("no peer is heard")),
+  );
+  assert.match(warning, /^no peer is heard on eth0, though n1, n2 answer ARP there: /);
+  assert.match(third.isat("status"), /^WARNING: no peer is heard on eth0/m);
+  await sleep(4_500);
+  const owned = third.status().vips.filter(({ state }) => state === "owned");
+  assert.equal(
+    owned.map(({ address }) => address),
+    VIPS.filter((vip) => ownerOf(vip) === n3),
+  );
+});
+
+test("keys are changed on all nodes in three steps, and nothing happens", async () => {
+  await using trio = trios.make();
+  const [old, young] = [keyFile(trio, "old"), keyFile(trio, "young")];
+  trio.configure({ more: withKeys(old) });
+  await trio.start();
+  const report = await trio.watched(VIPS, async () => {
+    for (const keys of [[old, young], [young, old], [young]]) {
+      await applied(trio, { more: withKeys(...keys) });
+      await sleep(1_000);
+    }
+  });
+  assertQuiet(report);
+  for (const speaker of trio.speakers) {
+    const { members } = speaker.status();
+    assert.is(members.filter(({ isAlive }) => isAlive).length, 3);
+  }
+});
+
+test("two announcing interfaces on one wire: it announces on the first only, and says so", async () => {
+  await using trio = trios.make();
+  const mac = "02:00:00:00:00:11";
+  const place = trio.place("n1");
+  trios.namespaces.link({ namespace: place, name: "eth1", mac }, { namespace: trio.place("switch"), name: "p5" });
+  trios.namespaces.ip(trio.place("switch"), ["link set p5 master br0"]);
+  const first = speakerOf(trio, n1);
+  rewrite(first, (text) => text.replace("interfaces: [eth0]", "interfaces: [eth0, eth1]"));
+  await trio.start();
+  await until("it says so", () => words(first).includes("eth0 and eth1 are on one wire: announcing on eth0 only."));
+  await sleep(1_500);
+  assertQuiet(await trio.watched(VIPS, () => sleep(1_000)));
+});
+
+/** A peer made by hand, on the client's place. */
+class Stranger implements Disposable {
+  readonly #port: PacketPort;
+  readonly #node = nodeId("n9");
+  readonly #instance = 9n;
+
+  constructor(trio: Trio) {
+    this.#port = new PacketPort(trios.namespaces.full(trio.place(CLIENT.name)), "eth0");
+  }
+
+  /** Probes; with a version and a highest version of its own. */
+  probe(fields: Partial<WireHeader>): void {
+    const header = { type: wireType.WIRE_PROBE, state: nodeState.LIVE, destination: BROADCAST, nonce: 1n, ...fields };
+    const who = { source: parseMac(CLIENT.mac), node: this.#node, instance: this.#instance, name: "n9" };
+    this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
+  }
+
+  /** Answers the broadcast probes that came meanwhile as if it were the node of that name, and joining. @returns how many */
+  echoAs(name: string): number {
+    let count = 0;
+    for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
+      const probe = decodeWire(frame, [PUBLIC_KEY]);
+      if (probe?.type !== wireType.WIRE_PROBE || probe.node === nodeId(name)) continue;
+      const { source: destination, instance: to, nonce } = probe;
+      const who = { source: parseMac(CLIENT.mac), node: nodeId(name), instance: this.#instance, name };
+      const header = { type: wireType.WIRE_ECHO, state: nodeState.JOINING, destination, to, nonce, stamp: bootTime() };
+      this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
+      count += 1;
+    }
+    return count;
+  }
+
+  /** The echo of a node to a probe. */
+  echo(node: LabNode, nonce: bigint) {
+    return until(`${node.name} echoes`, () => {
+      for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
+        const message = decodeWire(frame, [PUBLIC_KEY]);
+        if (message?.nonce === nonce && formatMac(message.source) === node.mac) return message;
+      }
+      return undefined;
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#port[Symbol.dispose]();
+  }
+}
+
+test("of a newer protocol, frames are refused and counted; a peer that knows it and speaks ours is understood", async () => {
+  await using trio = await trios.start();
+  using stranger = new Stranger(trio);
+  const refused = await counted(trio, "wire_refused");
+  stranger.probe({ version: 2, speaks: 2 });
+  await until("all refuse it", async () => (await counted(trio, "wire_refused")) === refused + NODES.length);
+
+  stranger.probe({ speaks: 2, nonce: 2n });
+  const { instance, stamp } = await stranger.echo(n1, 2n);
+  stranger.probe({ speaks: 2, nonce: 3n, destination: parseMac(n1.mac), to: instance, stamp });
+  await stranger.echo(n1, 3n);
+  const known = speakerOf(trio, n1).maps(({ peers }) => [...peers.entries()].map(([, peer]) => peer));
+  assert.equal(
+    known.filter(({ node }) => node === "n9").map(({ speaks }) => speaks),
+    [2],
+  );
+  assertQuiet(await trio.watched(VIPS, () => sleep(500)));
+});
+
+test.run();
