@@ -21,6 +21,7 @@ Needs root. Ends by itself in less than 90 s, with status 0 only if all went as 
 
   npm start                 plays, and removes everything
   npm start -- --keep       leaves the isat lab up until Ctrl-C, and tells how to look inside
+  npm start -- --kubernetes another one: three speakers on a real API server (--kubernetes --help)
   npm start -- --help       this`;
 
 const PREFIX = "isat-lab-";
