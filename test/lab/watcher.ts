@@ -1,6 +1,6 @@
 /**
  * Asks for VIPs by ARP, each one every so many ms, until its standard input ends; then prints what it saw, as JSON. Runs in
- * the client's namespace. Each request has a sender address of its own, which its answers give back: so each answer is
+ * the client's namespace. No two open requests for a VIP have one sender address, and answers give it back: so each is
  * known to belong to one request, however late this process runs.
  *
  * Usage: watcher.ts INTERVAL VIP...
@@ -22,8 +22,11 @@ import { CLIENT } from "./topology.ts";
 import { BUCKET, type Seen } from "./watch.ts";
 
 const [interval, ...vips] = process.argv.slice(2);
-/** The senders' addresses, one a request, over and over: nobody's, and outside of what is announced. */
-const SENDERS = { first: parseAddress("172.16.0.0"), count: 1 << 20 };
+/**
+ * The senders' addresses: nobody's, and outside of what is announced. The requests for one VIP take turns with them. They
+ * are so few because a kernel that answers keeps an entry for each, and answers nobody any more when it has 1,024.
+ */
+const SENDERS = { first: parseAddress("172.16.0.0"), count: 256 };
 /** An answer may be so late, ms. */
 const GRACE = 300;
 
@@ -50,17 +53,19 @@ const seen: Seen[] = vips.map((vip) => ({
 }));
 /** When each was last answered, ms, and whether a request since was not. */
 const last = vips.map(() => ({ answered: undefined as number | undefined, isMute: false }));
+/** By VIP and sender. */
 const open = new Map<number, Request>();
-let next = 0;
 const began = performance.now();
 const now = () => performance.timeOrigin + performance.now();
 
-function ask(vip: number): void {
-  const sender = next++ % SENDERS.count;
+function ask(vip: number, turn: number): void {
+  const sender = turn % SENDERS.count;
+  const key = vip * SENDERS.count + sender;
+  if (open.has(key)) return; // this process was held up for so long that the last one is not judged yet
   const spa = addressBytes(SENDERS.first + sender);
   const tpa = addressBytes(parseAddress(vips[vip]!));
   const frame = encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa, tha: NO_MAC, tpa });
-  open.set(sender, { vip, at: now(), macs: [] });
+  open.set(key, { vip, at: now(), macs: [] });
   port.send(frame);
 }
 
@@ -72,8 +77,10 @@ function hear(): void {
     const sha = formatMac(arp.sha);
     if (arp.op === ARP_REPLY) {
       const tpa = new DataView(arp.tpa.buffer, arp.tpa.byteOffset).getUint32(0);
-      const request = open.get(tpa - SENDERS.first);
-      if (request && vips[request.vip] === spa) request.macs.push(sha);
+      const place = places.get(spa);
+      const sender = tpa - SENDERS.first;
+      if (place === undefined || sender < 0 || sender >= SENDERS.count) continue;
+      open.get(place * SENDERS.count + sender)?.macs.push(sha);
     } else if (spa === arp.tpa.join(".")) {
       const place = places.get(spa);
       if (place === undefined) continue;
@@ -96,9 +103,9 @@ function mark(its: Seen, at: number, macs: readonly string[]): void {
 
 /** Judges the requests whose time is over, in the order in which they were sent. */
 function judge(until: number): void {
-  for (const [sender, { vip, at, macs }] of open) {
+  for (const [key, { vip, at, macs }] of open) {
     if (at > until) return;
-    open.delete(sender);
+    open.delete(key);
     const its = seen[vip]!;
     const before = last[vip]!;
     its.asked += 1;
@@ -126,7 +133,7 @@ let asked = 0;
 const timer = setInterval(() => {
   const due = Math.min(((performance.now() - began) / Number(interval)) * vips.length, asked + vips.length);
   for (; asked < due; asked++) {
-    ask(asked % vips.length);
+    ask(asked % vips.length, Math.floor(asked / vips.length));
     if (asked % 32 === 0) hear();
   }
   hear();
