@@ -68,7 +68,13 @@ function interfaceStatus(
 /** What the tick's age says, unless the node has said otherwise. */
 function stateOf(said: number, byAge: InterfaceStatus["state"]): InterfaceStatus["state"] {
   if (byAge !== "live") return byAge;
-  return said === wireState.JOINING ? "joining" : said === wireState.DRAINED ? "drained" : said === wireState.BEHIND ? "behind" : "live";
+  return said === wireState.JOINING
+    ? "joining"
+    : said === wireState.DRAINED
+      ? "drained"
+      : said === wireState.BEHIND
+        ? "behind"
+        : "live";
 }
 
 function interfaceStatuses(maps: Maps, hold: number): InterfaceStatus[] {

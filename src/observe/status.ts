@@ -3,7 +3,16 @@ import type { Skipped } from "../core/cluster.ts";
 import type { Standing } from "../core/ownership.ts";
 
 /** How far isat's control plane is from the kernel's program, by the age of the last tick. */
-export type NodeState = "live" | "held" | "past hold" | "fenced" | "gone" | "never ticked" | "joining" | "drained" | "behind";
+export type NodeState =
+  | "live"
+  | "held"
+  | "past hold"
+  | "fenced"
+  | "gone"
+  | "never ticked"
+  | "joining"
+  | "drained"
+  | "behind";
 
 /** Younger than this the node is live, ms. */
 export const LIVE = 3_000;

@@ -26,6 +26,7 @@ export const CHECKS = [
   "passes addresses of buffers, and strings both ways",
   "is called back by libbpf, with its words",
   "hears a netlink event",
+  "waits on another thread until there is something to read, however much garbage is collected meanwhile",
   "detaches",
   "keeps its memory over 100,000 calls",
 ] as const;
@@ -166,6 +167,27 @@ async function run(pins: string): Promise<Outcome> {
         await sleep(5);
       }
       assert.equal(links.read().find((link) => link.ifindex === ifindex)?.mac, Uint8Array.of(2, 0, 0, 0, 0, 7));
+    },
+
+    async "waits on another thread until there is something to read, however much garbage is collected meanwhile"() {
+      const one = new Uint8Array(BigUint64Array.of(1n).buffer);
+      const [idle, busy] = [libc.eventfd(0, 0), libc.eventfd(0, 0)];
+      let isOver = false;
+      const waited = ffi.readable([idle, busy], 10_000).then(() => {
+        isOver = true;
+      });
+      for (let i = 0; i < 200; i++) {
+        Array.from({ length: 2000 }, () => new Uint8Array(16)); // what was lent to the other thread must not be among it
+        await turn();
+      }
+      assert.is(isOver, false);
+      libc.write(busy, one, one.length);
+      await Promise.race([waited, sleep(5000)]);
+      assert.ok(isOver, "not woken within 5 s");
+      const began = performance.now();
+      await ffi.readable([idle], 50);
+      assert.ok(performance.now() - began >= 45, "it came before its time");
+      for (const fd of [idle, busy]) libc.close(fd);
     },
 
     detaches() {
