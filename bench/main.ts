@@ -11,6 +11,7 @@ import { controlPlane } from "./control-plane.ts";
 import { failover } from "./failover.ts";
 import { type Failure, type Figure, isReached } from "./figure.ts";
 import { flood } from "./flood.ts";
+import { kubernetes } from "./kubernetes.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { BenchPrograms } from "./object.ts";
@@ -24,7 +25,7 @@ import { throughput } from "./throughput.ts";
 
 const PREFIX = "isat-bench-";
 const TOP = fileURLToPath(new URL("..", import.meta.url));
-const SECTIONS: readonly Section[] = [flood, latency, programs, throughput, controlPlane, memory, failover];
+const SECTIONS: readonly Section[] = [flood, latency, programs, throughput, controlPlane, memory, failover, kubernetes];
 
 const HELP = `npm run bench: measures isat, as built in dist/, beside the kernel's own ARP responder: over veth pairs between
 network namespaces, in interleaved rounds, each figure beside the one that it is compared with. Needs root, and a machine

@@ -212,6 +212,11 @@ export class Cluster implements AsyncDisposable {
     if (items.some(({ metadata }) => metadata.name === slice.metadata.name)) await this.api.delete(slice);
   }
 
+  /** See ControlPlane.seed(). */
+  async seed(objects: readonly (readonly [place: string, object: object])[]): Promise<void> {
+    await this.#plane.seed(objects);
+  }
+
   /** Makes the Node object of a host, as its kubelet would. They are all there at the start. */
   async addNode(name: string): Promise<void> {
     const node = this.node(name);
@@ -270,6 +275,11 @@ export class Cluster implements AsyncDisposable {
   /** What the environment of a node's speaker must hold. Its user may do nothing before grant(). */
   speakerEnv(name: string): { NODE_NAME: string; KUBECONFIG: string } {
     return { NODE_NAME: this.node(name).name, KUBECONFIG: this.#plane.kubeconfig("speaker", "node") };
+  }
+
+  /** See ControlPlane.requests(). */
+  speakersRequests(): { verb: string; uri: string }[] {
+    return this.#plane.requests();
   }
 
   /** Lets the speakers do what these rules say, and nothing else. */

@@ -17,6 +17,8 @@ export const ADDRESS = "10.90.0.1";
 export const PORT = 6443;
 
 const ETCD = "http://127.0.0.1:2379";
+/** Objects that one command's argument holds. */
+const SEEDS = 48;
 
 /** Whom the API server knows. RBAC gives kube-proxy its role by itself, and the speaker none. */
 export const USERS = {
@@ -65,6 +67,12 @@ export class ControlPlane implements AsyncDisposable {
       ([name, { user, groups }]) => `${this.#tokens[name as User]},${user},${user},"${groups.join(",")}"`,
     );
     writeFileSync(this.#path("tokens.csv"), `${tokens.join("\n")}\n`, { mode: 0o600 });
+    // Only what speakers ask: how often they do is theirs to answer for.
+    const rules = [
+      { level: "Metadata", users: [USERS.speaker.user], omitStages: ["RequestReceived"] },
+      { level: "None" },
+    ];
+    writeFileSync(this.#path("audit.yaml"), JSON.stringify({ apiVersion: "audit.k8s.io/v1", kind: "Policy", rules }));
     const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
     writeFileSync(this.#path("sa.pem"), privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
 
@@ -96,6 +104,8 @@ export class ControlPlane implements AsyncDisposable {
       // Where no certificate is given it makes one, for ADDRESS and `localhost`, and keeps it here.
       `--cert-dir=${this.#path("certificates")}`,
       `--token-auth-file=${this.#path("tokens.csv")}`,
+      `--audit-policy-file=${this.#path("audit.yaml")}`,
+      `--audit-log-path=${this.#path("audit.log")}`,
       "--anonymous-auth=false",
       "--authorization-mode=RBAC",
       "--service-account-issuer=https://kubernetes.default.svc",
@@ -127,6 +137,33 @@ export class ControlPlane implements AsyncDisposable {
   async compact(): Promise<void> {
     const { header } = JSON.parse(await this.#ask("/v3/kv/range", { key: Buffer.from("\0").toString("base64") }));
     await this.#ask("/v3/kv/compaction", { revision: header.revision, physical: true });
+  }
+
+  /**
+   * Puts objects into etcd as they are, past the API server, which reads JSON there as well: ten thousand in seconds. What
+   * its registry fills in has to be there.
+   *
+   * @param objects by their place in the registry: `services/specs/default/web`
+   */
+  async seed(objects: readonly (readonly [place: string, object: object])[]): Promise<void> {
+    const base64 = (text: string) => Buffer.from(text).toString("base64");
+    for (let at = 0; at < objects.length; at += SEEDS) {
+      const success = objects.slice(at, at + SEEDS).map(([place, object]) => {
+        return { requestPut: { key: base64(`/registry/${place}`), value: base64(JSON.stringify(object)) } };
+      });
+      await this.#ask("/v3/kv/txn", { success });
+    }
+  }
+
+  /** What speakers have asked of the API server till now, each request once, a watch when it begins. */
+  requests(): { verb: string; uri: string }[] {
+    const lines = readFileSync(this.#path("audit.log"), "utf8").split("\n").filter(Boolean);
+    const found = new Map<string, { verb: string; uri: string }>();
+    for (const line of lines) {
+      const { auditID, verb, requestURI: uri } = JSON.parse(line);
+      found.set(auditID, { verb, uri });
+    }
+    return [...found.values()];
   }
 
   /** A user's way in from here. */
