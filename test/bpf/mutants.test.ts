@@ -82,7 +82,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ["a claim is refused by the same bid only if it is better", "speak.h", "bid >= vip->bid", "bid > vip->bid"],
   ["a node that is held defends", "speak.h", "state_of(interface, now) == LIVE && ", ""],
   ["a node without its source defends", "speak.h", " && !interface->source_stale;", ";"],
-  ["a VIP that is leaving is defended", "speak.h", "holds && vip->state != LEAVING && defends", "holds && defends"],
+  ["a VIP that is leaving is defended", "speak.h", "holds && vip->state != LEAVING && (", "holds && ("],
   ["a yield is not recorded", "speak.h", "answered->yielded_ns = now > vip->claim_ns ? now : vip->claim_ns;", ""],
   [
     "a yield is not recorded where nothing is held",
@@ -112,8 +112,8 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   [
     "a peer is known on every interface by what it said on one",
     "speak.h",
-    "struct peer_key key = { .node = frame->node, .ifindex = ifindex };\n\t__u8",
-    "struct peer_key key = { .node = frame->node, .ifindex = 2 };\n\t__u8",
+    "struct peer_key key = { .node = frame->node, .ifindex = ifindex };\n\tword",
+    "struct peer_key key = { .node = frame->node, .ifindex = 2 };\n\tword",
   ],
   ["a tag's hash ends without the length", "siphash.h", "(__u64)((sizeof(*frame) + PAIR * count) & 255) << 56", "0"],
   ["a probe's padding comes back at XDP", "xdp.bpf.c", "*(__u8 *)(data + i) = 0;", ""],
