@@ -80,8 +80,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ],
   ["a reply is taken whenever it comes", "speak.h", "|| !is_fresh(frame->nonce, now)", ""],
   ["a claim is refused by the same bid only if it is better", "speak.h", "bid >= vip->bid", "bid > vip->bid"],
-  ["a node that is held defends", "speak.h", "state_of(interface, now) == LIVE && ", ""],
-  ["a node without its source defends", "speak.h", " && !interface->source_stale;", ";"],
+  ["a node that is held defends", "speak.h", "if (state == LIVE)\n\t\treturn DEFENDS;", "return DEFENDS;"],
   ["a VIP that is leaving is defended", "speak.h", "holds && vip->state != LEAVING && (", "holds && ("],
   ["a yield is not recorded", "speak.h", "answered->yielded_ns = now > vip->claim_ns ? now : vip->claim_ns;", ""],
   [

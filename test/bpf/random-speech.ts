@@ -1,5 +1,5 @@
 /** Frames of the wire protocol that nobody thought of: mostly such as a peer sends, often changed, cut, grown or played again. */
-import { nodeState, type WireHeader, type WireKey, wireType } from "../../src/core/abi.ts";
+import { claimVerdict, nodeState, type WireHeader, type WireKey, wireType } from "../../src/core/abi.ts";
 import { flip, pick, resize } from "./frames.ts";
 import { sign, speak } from "./speech.ts";
 
@@ -39,7 +39,7 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
   const count = isLong ? pick(random, [0, 1, 1, 2, 2, 3, 5, chance(0.1) ? 64 : 4, chance(0.05) ? 65 : 1]) : 0;
   const claims = Array.from({ length: count }, () => ({
     ip: pick(random, pools.ips),
-    verdict: chance(0.9) ? 0 : byte(),
+    verdict: chance(0.6) ? claimVerdict.CLAIMED : chance(0.8) ? claimVerdict.FREE : byte(),
     bid: pick(random, pools.bids),
   }));
   const header: Partial<WireHeader> = {
