@@ -25,7 +25,11 @@ import { throughput } from "./throughput.ts";
 
 const PREFIX = "isat-bench-";
 const TOP = fileURLToPath(new URL("..", import.meta.url));
-const SECTIONS: readonly Section[] = [flood, latency, programs, throughput, controlPlane, memory, failover, kubernetes];
+/** What is measured where no section is named: some minutes. */
+const USUAL: readonly Section[] = [flood, latency, programs, throughput, controlPlane, memory];
+/** What takes long waits, or a cluster: only where it is named. */
+const APART: readonly Section[] = [failover, kubernetes];
+const SECTIONS: readonly Section[] = [...USUAL, ...APART];
 
 const HELP = `npm run bench: measures isat, as built in dist/, beside the kernel's own ARP responder: over veth pairs between
 network namespaces, in interleaved rounds, each figure beside the one that it is compared with. Needs root, and a machine
@@ -33,7 +37,11 @@ that does nothing else meanwhile. Ends by itself: with status 0 if everything wa
 
   npm run bench [-- SECTION...] [options]
 
-${SECTIONS.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
+${USUAL.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
+
+Only where they are named, for they take ten minutes and more:
+
+${APART.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
 
   --peer NAME=COMMAND   measures another responder too (flood, latency), or other speakers (failover). The command is run
                         by sh in the node's network namespace, and answers for the addresses from $ISAT_BENCH_FIRST to
@@ -46,7 +54,8 @@ ${SECTIONS.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
   --quick               fewer and shorter rounds, in about a minute: for a look, not for comparisons
   --help                this
 
-All sections in full write bench/results/ (latest.json, and charts for README); a part or --quick writes dist/bench/.`;
+In full, without a section named, it writes bench/results/latest.json and charts beside it; failover or kubernetes alone and
+in full bench/results/failover.json or kubernetes.json. A part, or --quick, writes dist/bench/.`;
 
 interface Options {
   sections: readonly Section[];
@@ -73,7 +82,7 @@ function readOptions(): Options | undefined {
     if (!name || !command) throw new Error(`Cannot read --peer ${text}: NAME=COMMAND is needed`);
     return { name, kind: "peer", command };
   });
-  const sections = SECTIONS.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  const sections = positionals.length === 0 ? USUAL : SECTIONS.filter(({ name }) => positionals.includes(name));
   return { sections, peers, isQuick: values.quick };
 }
 
@@ -95,8 +104,17 @@ function versions(): Record<string, string> {
   };
 }
 
+/** The file that a run's results are kept in; undefined for a run that is not to be kept. */
+function keptAs({ sections, isQuick }: Options): string | undefined {
+  if (isQuick) return undefined;
+  if (sections === USUAL) return "latest.json";
+  const [only, ...others] = sections;
+  return only && others.length === 0 && APART.includes(only) ? `${only.name}.json` : undefined;
+}
+
 function write(
   folder: string,
+  file: string,
   { sections, isQuick }: Options,
   figures: readonly Figure[],
   failures: readonly Failure[],
@@ -117,7 +135,7 @@ function write(
     })),
     failures,
   };
-  writeFileSync(join(folder, "latest.json"), `${JSON.stringify(results, null, 1)}\n`);
+  writeFileSync(join(folder, file), `${JSON.stringify(results, null, 1)}\n`);
   for (const [name, svg] of drawCharts(figures, place())) writeFileSync(join(folder, name), svg);
 }
 
@@ -171,10 +189,10 @@ async function main(): Promise<number> {
   }
   if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
   console.log(`${place()}\n\n${renderTable(figures, failures)}`);
-  const isWhole = options.sections.length === SECTIONS.length && !options.isQuick;
-  const results = isWhole ? "bench/results" : "dist/bench";
-  write(join(TOP, results), options, figures, failures);
-  console.log(`\nwritten: ${results}/latest.json and charts beside it`);
+  const kept = keptAs(options);
+  const [folderOfResults, file] = kept ? ["bench/results", kept] : ["dist/bench", "latest.json"];
+  write(join(TOP, folderOfResults), file, options, figures, failures);
+  console.log(`\nwritten: ${folderOfResults}/${file} and charts beside it`);
   return failures.length === 0 ? 0 : 1;
 }
 
