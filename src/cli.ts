@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import process from "node:process";
 import { Command } from "commander";
 import { KEYS, type Key, readConfig } from "./config.ts";
@@ -18,10 +19,13 @@ interface Where {
   runDir?: string;
 }
 
+const nodeName = () => process.env.NODE_NAME || hostname();
+
 /** Where the speaker meant by --config or --run-dir keeps its things. @throws Error where no speaker ever ran there. */
 function locate({ config, runDir = KEYS.runDir.default }: Where): RunFile {
   if (config !== undefined) {
-    const { node, pinDir, runDir, hold } = readConfig(config);
+    // To find a speaker its node's name plays no part: outside of a pod there is no NODE_NAME, which a cluster asks for.
+    const { node, pinDir, runDir, hold } = readConfig(config, { ...process.env, NODE_NAME: nodeName() });
     return { node, pid: 0, pinDir, runDir, hold };
   }
   const found = readRunFile(runDir);

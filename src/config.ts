@@ -438,8 +438,8 @@ const Schema = mapping({
 });
 
 /** @throws ConfigError with a line for each thing that is wrong. */
-export function readConfig(path: string): Config {
-  return parseConfig(readConfigText(path), path);
+export function readConfig(path: string, env: Record<string, string | undefined> = process.env): Config {
+  return parseConfig(readConfigText(path), path, env);
 }
 
 const REMEDIES: Record<string, string> = {
