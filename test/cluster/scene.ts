@@ -13,6 +13,8 @@ import { RULES, Speakers } from "./speakers.ts";
 
 /** How long anything here may take that takes a second or two, ms. */
 export const PATIENCE = 60_000;
+/** Until a web server is reached: kube-proxy, whose API was away, waits for up to a minute before it reads again, ms. */
+const SERVED = 180_000;
 /** For so long nothing may have happened until it counts as not happening, ms. */
 const CALM = 400;
 
@@ -106,7 +108,7 @@ export class Scene implements AsyncDisposable {
         const { owners, client } = found();
         return isServed && owners === node && client === node;
       },
-      PATIENCE,
+      SERVED,
     ).catch((error: Error) => {
       throw new Error(`${error.message}: ${JSON.stringify(found())}`);
     });
