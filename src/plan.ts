@@ -75,6 +75,9 @@ function choose({ interfaces }: ResolvedConfig, links: readonly Link[]) {
   return { chosen: chosen.slice(0, MAX_INTERFACES), problems };
 }
 
+/** The links on which a configuration announces, as far as they may be announced on. */
+export const linksOf = (config: ResolvedConfig, links: readonly Link[]): Link[] => choose(config, links).chosen;
+
 const announces = (range: VipRange, { name }: Link) => !range.interfaces || matches(name, range.interfaces);
 
 /** VIPs that are the node's own address on an interface that announces them: its kernel would answer for them anyway. */

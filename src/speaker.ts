@@ -23,7 +23,7 @@ import { type SelfStanding, WireMembership } from "./membership/wire.ts";
 import { UNSIGNED } from "./observe/doctor.ts";
 import type { Log } from "./observe/log.ts";
 import { LIVE, type SourceStatus } from "./observe/status.ts";
-import { everybody, makePlan, type Plan, type ResolvedConfig, resolveInterfaces, UNKNOWN } from "./plan.ts";
+import { everybody, linksOf, makePlan, type Plan, type ResolvedConfig, resolveInterfaces, UNKNOWN } from "./plan.ts";
 
 /** How often the kernel's state is verified and the tick stamped, ms. */
 const TICK = 500;
@@ -283,8 +283,8 @@ export class Speaker implements Disposable {
     this.#drafted = this.#standings;
     if (members) {
       members.nodes = demand.nodes;
-      // Once without: peers are looked for on the links that are chosen, and only then is it known who they are.
-      members.links = makePlan(config, { ...demand, vips: [] }, devices, UNKNOWN, "lenient").links;
+      // Before the plan: peers are looked for on the links that are chosen, and only then is it known who they are.
+      members.links = linksOf(config, devices);
     }
     const candidates = members ? (link: Link) => members.candidates(link) : everybody(demand);
     const plan = makePlan(config, demand, devices, candidates, mode, this.#plan);
