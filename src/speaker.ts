@@ -27,6 +27,8 @@ import { everybody, linksOf, makePlan, type Plan, type ResolvedConfig, resolveIn
 
 /** How often the kernel's state is verified and the tick stamped, ms. */
 const TICK = 500;
+/** A turn this much early is taken for the tick's: the next one would be late by more, ms. */
+const SLACK = 20;
 /** How often links are asked for changes where no peers are probed, ms. */
 const WATCH = 100;
 /** The least age of the last tick at which isat counts as gone for good, ms. */
@@ -58,7 +60,7 @@ export class Speaker implements Disposable {
   readonly #announcer: Announcer;
   readonly #points: readonly Point[];
   readonly #netns = networkNamespace();
-  readonly #timers: NodeJS.Timeout[];
+  readonly #timer: NodeJS.Timeout | undefined;
   readonly #entries = new Map<number, InterfaceEntry>();
   /** Where to announce if a new configuration does not say. */
   readonly #firstInterfaces: string[];
@@ -124,11 +126,8 @@ export class Speaker implements Disposable {
       this.#kernel.discard();
       throw error;
     }
-    this.#timers = [
-      setInterval(() => this.#round(() => this.#beat()), TICK),
-      // With peers, each round of probes is the occasion.
-      ...(this.#company ? [] : [setInterval(() => this.#round(() => this.#watch()), WATCH)]),
-    ];
+    // With peers, each round of probes is the occasion: another wake would cost more than what is done in it.
+    if (!this.#company) this.#timer = setInterval(() => this.#turn(), WATCH);
     this.#checkReady();
     stack.move();
   }
@@ -142,7 +141,7 @@ export class Speaker implements Disposable {
       new WireMembership(this.#kernel.maps, this.#socket, options, {
         self,
         hello: (ifindex, nonce) => this.#hello(ifindex, nonce),
-        round: () => this.#round(() => this.#watch()),
+        round: () => this.#turn(),
         changed: () => this.#round(() => this.#replan()),
         frame: (ifindex, frame) => this.#round(() => this.#frame(ifindex, frame)),
         namesake: (ifindex, mac) => this.#namesake(ifindex, mac),
@@ -634,6 +633,16 @@ export class Speaker implements Disposable {
     }
   }
 
+  /** What is to be done again and again. */
+  #turn(): void {
+    this.#round(() => this.#watch());
+    if (performance.now() - this.#beaten < TICK - SLACK) return;
+    this.#beaten = performance.now();
+    this.#round(() => this.#beat());
+  }
+
+  #beaten = Number.NEGATIVE_INFINITY;
+
   /** A tick; and where it makes this node another one than the plan was made for, as after a sleep, a new plan. */
   #beat(): void {
     this.#tick();
@@ -715,7 +724,7 @@ export class Speaker implements Disposable {
   #watchYields(): void {
     let isMore = false;
     for (const { ifindex } of this.#plan.links) {
-      const yielded = this.#kernel.maps.verdicts.get(ifindex)?.yielded ?? 0n;
+      const yielded = this.#kernel.maps.verdicts.getField(ifindex, "yielded") ?? 0n;
       if (yielded !== (this.#yields.get(ifindex) ?? 0n)) isMore = true;
       this.#yields.set(ifindex, yielded);
     }
@@ -724,7 +733,7 @@ export class Speaker implements Disposable {
 
   /** Stops the loop. The kernel goes on answering. */
   [Symbol.dispose](): void {
-    for (const timer of this.#timers) clearInterval(timer);
+    clearInterval(this.#timer);
     clearTimeout(this.#leaving);
     if (this.#company) {
       const { wire, members, claims } = this.#company;

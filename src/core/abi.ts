@@ -81,21 +81,29 @@ function layout<const F extends Fields>(name: string, fields: F): Layout<Value<F
   function decode(raw: Uint8Array): Value<F> {
     const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
     const value: Record<string, unknown> = {};
-    for (const [field, { kind, offset, size }] of placed) {
-      if (kind === "u8") value[field] = view.getUint8(offset);
-      else if (kind === "u16") value[field] = view.getUint16(offset, true);
-      else if (kind === "u32") value[field] = view.getUint32(offset, true);
-      else if (kind === "u64") value[field] = view.getBigUint64(offset, true);
-      else if (kind === "bool") value[field] = raw[offset] !== 0;
-      else {
-        const slice = raw.slice(offset, offset + size);
-        value[field] = kind === "bytes" ? slice : decoder.decode(slice).split("\0")[0];
-      }
-    }
+    for (const [field, place] of placed) value[field] = read(view, raw, place);
     return value as Value<F>;
   }
 
-  return { name, size, fields: placed, of: (value) => ({ ...decode(new Uint8Array(size)), ...value }), encode, decode };
+  const nothing = decode(new Uint8Array(size));
+  return { name, size, fields: placed, of: (value) => ({ ...nothing, ...value }), encode, decode };
+}
+
+function read(view: DataView, raw: Uint8Array, { kind, offset, size }: Field<unknown> & { offset: number }): unknown {
+  if (kind === "u8") return view.getUint8(offset);
+  if (kind === "u16") return view.getUint16(offset, true);
+  if (kind === "u32") return view.getUint32(offset, true);
+  if (kind === "u64") return view.getBigUint64(offset, true);
+  if (kind === "bool") return raw[offset] !== 0;
+  if (kind === "bytes") return raw.slice(offset, offset + size);
+  let end = offset;
+  while (end < offset + size && raw[end] !== 0) end += 1;
+  return decoder.decode(raw.subarray(offset, end));
+}
+
+/** One field of a struct's bytes, where all of them would be too much. */
+export function decodeField<T, N extends keyof T & string>({ fields }: Layout<T>, raw: Uint8Array, field: N): T[N] {
+  return read(new DataView(raw.buffer, raw.byteOffset, raw.byteLength), raw, fields.get(field)!) as T[N];
 }
 
 /** A map's key that is a plain __u32: an ifindex, or a place in an array. */

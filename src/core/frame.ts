@@ -66,9 +66,13 @@ export function announcement(mac: Uint8Array, vip: Uint8Array): Uint8Array {
   return encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa: vip, tha: NO_MAC, tpa: vip });
 }
 
+const PAIRS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
 /** `9e:a4:2c:fb:05:98`. */
 export function formatMac(mac: Uint8Array): string {
-  return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
+  let text = "";
+  for (const byte of mac) text += text ? `:${PAIRS[byte]}` : PAIRS[byte];
+  return text;
 }
 
 /** The 6 bytes of `9e:a4:2c:fb:05:98`. @throws Error where the text is no MAC. */

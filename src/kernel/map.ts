@@ -1,4 +1,4 @@
-import type { Layout } from "../core/abi.ts";
+import { decodeField, type Layout } from "../core/abi.ts";
 import { errno } from "../ffi/libc.ts";
 import { check, type Fd, libbpf } from "./libbpf.ts";
 
@@ -16,6 +16,19 @@ export interface Batch {
   count: number;
 }
 
+/** Where a batch is read into. */
+interface Room {
+  batch: number;
+  keys: Uint8Array;
+  values: Uint8Array;
+}
+
+const makeRoom = (batch: number, keySize: number, valueSize: number): Room => ({
+  batch,
+  keys: new Uint8Array(batch * keySize),
+  values: new Uint8Array(batch * valueSize),
+});
+
 /** A kernel hash map whose keys and values have a layout. Batch calls need Linux >= 5.6. */
 export class KernelMap<K, V> implements Disposable {
   readonly fd: Fd;
@@ -31,11 +44,22 @@ export class KernelMap<K, V> implements Disposable {
   }
 
   get(key: K): V | undefined {
+    const raw = this.#lookUp(key);
+    return raw && this.#value.decode(raw);
+  }
+
+  /** One field of an entry, where all of them would be too much. */
+  getField<N extends keyof V & string>(key: K, field: N): V[N] | undefined {
+    const raw = this.#lookUp(key);
+    return raw && decodeField(this.#value, raw, field);
+  }
+
+  #lookUp(key: K): Uint8Array | undefined {
     const value = new Uint8Array(this.#value.size);
     const result = libbpf.bpf_map_lookup_elem(this.fd.number, this.#key.encode(key), value);
     if (result === -errno.ENOENT) return undefined;
     check(`Cannot read map ${this.#name}`, result);
-    return this.#value.decode(value);
+    return value;
   }
 
   set(key: K, value: V): void {
@@ -98,8 +122,19 @@ export class KernelMap<K, V> implements Disposable {
    * @param batch entries read by one call
    */
   *batches(batch = BATCH): Generator<Batch> {
-    const keys = new Uint8Array(batch * this.#key.size);
-    const values = new Uint8Array(batch * this.#value.size);
+    const room = this.#room?.batch === batch ? this.#room : makeRoom(batch, this.#key.size, this.#value.size);
+    this.#room = undefined; // nobody else's meanwhile
+    try {
+      yield* this.#readInto(room);
+    } finally {
+      if (batch < BATCH) this.#room = room;
+    }
+  }
+
+  /** Room for a small batch, as is read again and again. */
+  #room: Room | undefined;
+
+  *#readInto({ batch, keys, values }: Room): Generator<Batch> {
     const views = { keys: new DataView(keys.buffer), values: new DataView(values.buffer) };
     const count = new Uint32Array(1);
     const countBytes = new Uint8Array(count.buffer);

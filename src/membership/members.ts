@@ -36,7 +36,7 @@ export class Members implements Disposable {
   readonly #self: (ifindex: number) => SelfStanding;
   readonly #changed: () => void;
   readonly #node: string;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
   readonly #lonely = new Map<number, Loneliness>();
   readonly #links = new Map<number, Link>();
   #nodes: readonly NodeEntry[] = [];
@@ -54,7 +54,6 @@ export class Members implements Disposable {
     this.#socket = socket;
     this.#self = self;
     this.#changed = changed;
-    this.#timer = setInterval(() => void this.#askAll(), ASK);
   }
 
   /** The nodes that the source names now. */
@@ -77,6 +76,12 @@ export class Members implements Disposable {
       else this.#wire.add(link);
       this.#links.set(ifindex, link);
     }
+    if (this.#mayBeLonely) this.#timer ??= setInterval(() => void this.#askAll(), ASK);
+  }
+
+  /** Nobody has been heard on some link so far. */
+  get #mayBeLonely(): boolean {
+    return [...this.#links.keys()].some((ifindex) => !this.#wire.hasHeard(ifindex));
   }
 
   /** The nodes that may own on the link; undefined while this node does not know its peers there. */
@@ -120,6 +125,11 @@ export class Members implements Disposable {
   }
 
   async #askAll(): Promise<void> {
+    if (!this.#mayBeLonely) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+      return;
+    }
     for (const [ifindex, link] of this.#links) {
       if (!this.#wire.isJoined(ifindex) || this.#wire.hasHeard(ifindex)) continue;
       try {

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { randomFillSync } from "node:crypto";
 import { nodeState, type Peer, wireType } from "../core/abi.ts";
 import { formatMac, parseMac } from "../core/frame.ts";
 import { candidates, Freshness, type Heard, Liveness } from "../core/liveness.ts";
@@ -60,10 +60,24 @@ const FORGET = 600_000n * MS;
 /** For so long a joining node waits at most for its peers to count with it, ns. */
 const PATIENCE = 5_000n * MS;
 
+/** Between two rounds at most, ms: the speaker ticks with them. */
+const LONGEST = 500;
+
 /** Between two looks at the peers for the sake of their news, ms. */
 const REST = 5;
 
-const random64 = () => randomBytes(8).readBigUInt64LE(0) || 1n;
+/** Random numbers, drawn many at a time: each draw is a call into OpenSSL. */
+const drawn = new BigUint64Array(64);
+let left = 0;
+
+function random64(): bigint {
+  if (left === 0) {
+    randomFillSync(drawn);
+    left = drawn.length;
+  }
+  left -= 1;
+  return drawn[left]! || 1n;
+}
 
 /** Where frames come in that kernels pass on. */
 type Listening = Pick<ListeningSocket, "listen"> & Disposable;
@@ -119,6 +133,7 @@ export class WireMembership implements Disposable {
     this.#id = nodeId(options.node);
     this.configure(options);
     void this.#listening.listen((received) => this.#receive(received));
+    this.#schedule(0); // also while all links are down: rounds are when they are looked after
   }
 
   get id(): bigint {
@@ -290,12 +305,13 @@ export class WireMembership implements Disposable {
     this.refresh();
     for (const [ifindex, wire] of this.#wires) this.#probe(ifindex, wire);
     this.#tellChanges();
-    // Each wake costs more than what is done in it, so one a round; more only where somebody's last chance is open.
+    // Each wake costs more than what is done in it, so one a round; more only where somebody's last chance is open, or where
+    // the speaker would tick too seldom.
     const pauses = [...this.#wires.values()].map(({ liveness, joined }) => {
       const isUrgent = joined === undefined || liveness.isCloseToDeath;
       return Number((isUrgent ? liveness.patience : liveness.interval) / MS);
     });
-    this.#schedule(Math.max(5, Math.min(...pauses, this.#options.interval)));
+    this.#schedule(Math.max(5, Math.min(...pauses, this.#options.interval, LONGEST)));
   }
 
   #tellChanges(): void {
