@@ -43,6 +43,22 @@ test("a node dies: each of its VIPs moves once, to whom the election says, and n
   measured(`a node dies: ${silenceOf(report)}`);
 });
 
+test("a speaker that started while its link was down takes its share when it comes up", async () => {
+  await using trio = await trios.start();
+  const speaker = speakerOf(trio, n1);
+  trio.link(n1, "down");
+  await speaker.signal("SIGKILL");
+  await sleep(1_000);
+  speaker.start();
+  await speaker.ready();
+  const report = await trio.watched(VIPS, async () => {
+    await sleep(200);
+    trio.link(n1, "up");
+    await sleep(3_000);
+  });
+  assertMoves(report, without(n1), NODES);
+});
+
 test("speakers killed, stopped or frozen for less than hold: nothing happens", async () => {
   await using trio = await trios.start({ more: "hold: 10s" });
   for (const [pause, ...events] of [
