@@ -5,7 +5,7 @@ import type { Demand } from "./core/demand.ts";
 import { difference, type Held, LEAVE, NOT_HELD } from "./core/difference.ts";
 import { bid, bidNumber } from "./core/election.ts";
 import { formatMac } from "./core/frame.ts";
-import { addressOf, type EntryKey, entryKey, ifindexOf, matches } from "./core/ownership.ts";
+import { addressOf, type EntryKey, electAll, entryKey, ifindexOf, matches } from "./core/ownership.ts";
 import { nodeId } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
@@ -231,7 +231,8 @@ export class Speaker implements Disposable {
     try {
       this.#commit(this.#draft({ ...next, interfaces }, demand, "strict"), "strict");
     } catch (error) {
-      this.#commit({ ...before, changed: undefined }, "lenient"); // undoes what was done of it until it failed
+      // Undoes what was done of it until it failed; the new plan has used the old one's entries up.
+      this.#commit({ ...before, ...electAll(before.view) }, "lenient");
       throw error;
     }
   }
@@ -501,7 +502,8 @@ export class Speaker implements Disposable {
       const change = { written: set.length, removed: remove.length, gained: gained.length, lost: lost.length };
       this.#log.info({ ...change, ...this.counts }, "entries applied");
     }
-    this.#tick();
+    if (bootTime() - this.#verified < BigInt(TICK * NANOSECONDS)) this.#stampAll();
+    else this.#tick();
     claims?.want(claim, stead);
     this.#announcer.run();
     clearTimeout(this.#leaving);
@@ -681,10 +683,19 @@ export class Speaker implements Disposable {
       this.#table.mend();
       return;
     }
-    for (const link of this.#plan.links) this.#round(() => this.#stamp(link, started));
+    this.#verified = started;
+    this.#stampAll();
   }
 
-  #stamp({ ifindex, name }: Link, started: bigint): void {
+  /** When the last verification that passed began, ns. */
+  #verified = 0n;
+
+  /** Says what this node is, and when all was well at last. */
+  #stampAll(): void {
+    for (const link of this.#plan.links) this.#round(() => this.#stamp(link));
+  }
+
+  #stamp({ ifindex, name }: Link): void {
     const detached = this.#points.filter((point) => !this.#kernel.isAttached(ifindex, point));
     for (const point of detached) {
       const { kind, direction } = point;
@@ -699,7 +710,7 @@ export class Speaker implements Disposable {
       if (!this.#company!.wire.isJoined(ifindex)) return;
       this.#adopted.delete(ifindex);
     }
-    entry.tick_ns = started;
+    entry.tick_ns = this.#verified;
     entry.state = this.#stateOf(ifindex);
     entry.source_stale = this.#isSourceStale;
     interfaces.set(ifindex, entry);

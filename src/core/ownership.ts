@@ -48,7 +48,8 @@ function eligible(candidates: readonly string[], { nodes }: VipRange): readonly 
 /** Whether a name matches one of the globs: `*` is any text, `?` any character. */
 export function matches(name: string, globs: readonly string[]): boolean {
   return globs.some((glob) => {
-    if (!/[*?]/.test(glob)) return glob === name;
+    if (glob === name) return true;
+    if (!/[*?]/.test(glob)) return false;
     const pattern = glob
       .replace(/[.+^${}()|[\]\\]/g, "\\$&")
       .replaceAll("*", ".*")
@@ -71,18 +72,19 @@ export interface Election {
 
 /**
  * The entries of this node: every VIP on every interface that announces it, and whose it is to be.
- * @param before the view and its entries of the last time: what has not changed since is not elected anew
+ * @param before the view and its entries of the last time, which are used up: what has not changed since is not elected anew
  * @throws Error where they are more than the kernel's map holds.
  */
 export function entriesOf(view: View, before?: { view: View; entries: Entries }): Entries {
   return electAll(view, before).entries;
 }
 
-/** {@link entriesOf}, and what changed: at 10,000 VIPs of which one changes, what is done for the others is what costs. */
+/**
+ * {@link entriesOf}, and what changed: at 10,000 VIPs of which one changes, what is done for the others is what costs.
+ * @param before its entries are used up: they may become the new ones
+ */
 export function electAll(view: View, before?: { view: View; entries: Entries }): Election {
-  const election = before && areAlike(before.view, view) ? electChanged(view, before) : electAnew(view);
-  if (election.entries.size <= MAX_VIPS) return election;
-  throw tooMany(election.entries.size);
+  return before && areAlike(before.view, view) ? electChanged(view, before) : electAnew(view);
 }
 
 function tooMany(size: number): Error {
@@ -119,34 +121,48 @@ function areAlike(before: View, now: View): boolean {
 
 /** Of the ranges only those that are not as before: a source gives those that are as the same objects, or a file anew. */
 function electChanged(view: View, before: { view: View; entries: Entries }): Election {
-  const old = new Set(before.view.vips);
-  const now = new Set(view.vips);
-  let added = view.vips.filter((range) => !old.has(range));
-  let gone = before.view.vips.filter((range) => !now.has(range));
-  const known = new Set(gone.map(describe));
-  const same = new Set(added.map(describe).filter((text) => known.has(text)));
-  [added, gone] = [added, gone].map((ranges) => ranges.filter((range) => !same.has(describe(range)))) as [
-    VipRange[],
-    VipRange[],
-  ];
-  if (added.length + gone.length === 0) return { entries: before.entries, changed: new Set() };
-  const entries = new Map(before.entries);
+  const [gone, added] = differing(before.view.vips, view.vips);
   const changed = new Set<EntryKey>();
+  const removed: EntryKey[] = [];
   for (const { first, last } of gone) {
     for (const { ifindex } of view.interfaces) {
-      for (let address = first; address <= last; address++) {
-        const key = entryKey(ifindex, address);
-        if (entries.delete(key)) changed.add(key);
-      }
+      for (let address = first; address <= last; address++) removed.push(entryKey(ifindex, address));
     }
   }
   const fresh = new Map<EntryKey, Wish>();
   for (const range of added) elect1(view, range, fresh);
+  // In the very map: at 10,000 entries a copy would be most of the work. So what is refused is refused before.
+  const entries = before.entries as Map<EntryKey, Wish>;
+  const isNew = (key: EntryKey) => !entries.has(key);
+  const isGone = (key: EntryKey) => entries.has(key) && !fresh.has(key);
+  const size = entries.size + [...fresh.keys()].filter(isNew).length - removed.filter(isGone).length;
+  if (size > MAX_VIPS) throw tooMany(size);
+  for (const key of removed) {
+    entries.delete(key);
+    changed.add(key);
+  }
   for (const [key, its] of fresh) {
     entries.set(key, its);
     changed.add(key);
   }
   return { entries, changed };
+}
+
+/** The ranges of which only the one or the other list has an equal; most are alike, and stand where they stood. */
+function differing(before: readonly VipRange[], now: readonly VipRange[]): [gone: VipRange[], added: VipRange[]] {
+  const shorter = Math.min(before.length, now.length);
+  let head = 0;
+  while (head < shorter && before[head] === now[head]) head += 1;
+  let tail = 0;
+  while (tail < shorter - head && before[before.length - 1 - tail] === now[now.length - 1 - tail]) tail += 1;
+  const [old, fresh] = [before.slice(head, before.length - tail), now.slice(head, now.length - tail)];
+  const [oldSet, freshSet] = [new Set(old), new Set(fresh)];
+  const gone = old.filter((range) => !freshSet.has(range));
+  const added = fresh.filter((range) => !oldSet.has(range));
+  const known = new Set(gone.map(describe));
+  const same = new Set(added.map(describe).filter((text) => known.has(text)));
+  const isUnlike = (range: VipRange) => !same.has(describe(range));
+  return [gone.filter(isUnlike), added.filter(isUnlike)];
 }
 
 function wish(

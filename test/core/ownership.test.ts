@@ -229,6 +229,16 @@ for (const [what, of, says] of tooMany) {
   test(`${what} are refused, with both numbers`, () => assert.throws(() => entriesOf(of), says));
 }
 
+test("one VIP too many is refused, and the entries of the last time are as they were", () => {
+  const before = view({ vips: [range("10.9.0.0/16")] });
+  const all = entriesOf(before);
+  const more = view({ vips: [...before.vips, range("10.10.0.0")] });
+  assert.throws(() => entriesOf(more, { view: before, entries: all }), /65537 .*65536/);
+  assert.equal(all, entriesOf(before));
+  const other = view({ vips: [range("10.9.0.0-10.9.255.254"), range("10.10.0.0")] });
+  assert.is(entriesOf(other, { view: before, entries: all }).size, 65_536);
+});
+
 test("65,537 VIPs of which one is announced elsewhere are held", () => {
   const vips = [range("10.9.0.0/16"), range("10.10.0.0", { interfaces: ["eth1"] })];
   assert.is(entriesOf(view({ vips })).size, 65_536);
