@@ -15,8 +15,6 @@ import type { Context, Section } from "./section.ts";
 
 const SECTION = "kubernetes";
 const PREFIX = "isat-kbench-";
-/** As deploy/isat.yaml has it. */
-const NODE_OPTIONS = "--max-semi-space-size=1";
 const MS = 1e6;
 const FEW = 5;
 const MANY = 10_000;
@@ -35,7 +33,6 @@ export const kubernetes: Section = {
     const figures: Figure[] = [];
     context.progress("kubernetes: starting etcd, the API server and three nodes");
     await using scene = await Scene.start(PREFIX, { wire: "bridge", proxy: false });
-    for (const speaker of scene.speakers.all) speaker.env = { ...speaker.env, NODE_OPTIONS };
     await few(context, scene, figures);
     context.progress(`kubernetes: making ${MANY} Services`);
     await seed(scene);

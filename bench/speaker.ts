@@ -1,15 +1,13 @@
 import type { ChildProcess } from "node:child_process";
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { LAYOUT } from "../src/core/abi.ts";
 import type { HookKind } from "../src/kernel/hooks.ts";
+import { ISAT, requireBundle } from "../test/lab/bundle.ts";
 import type { Namespaces } from "../test/lab/namespaces.ts";
 import { NODE_INTERFACE } from "./addresses.ts";
 
-/** What ships, and so what is measured. */
-const BUNDLE = fileURLToPath(new URL("../dist/isat.mjs", import.meta.url));
 const READY_MS = 30_000;
 
 export interface Settings {
@@ -37,7 +35,7 @@ export class Speaker {
 
   /** @param namespace the node's, by its short name @param places folders: for files, and on a bpffs */
   constructor(namespaces: Namespaces, namespace: string, places: { folder: string; bpffs: string }) {
-    if (!existsSync(BUNDLE)) throw new Error(`Cannot find ${BUNDLE}: build it with npm run build`);
+    requireBundle();
     this.#namespaces = namespaces;
     this.#namespace = namespace;
     this.config = `${places.folder}/${namespace}.yaml`;
@@ -75,12 +73,10 @@ ${vips.map((vip) => `    - address: ${vip}`).join("\n")}
 
   start(): void {
     this.startedAt = performance.now();
-    const child = this.#namespaces.spawn(
-      this.#namespace,
-      process.execPath,
-      ["--no-warnings", BUNDLE, "run", "--config", this.config],
-      { stdio: ["ignore", "ignore", "pipe"], env: { PATH: process.env.PATH } },
-    );
+    const child = this.#namespaces.spawn(this.#namespace, ISAT[0], [...ISAT.slice(1), "run", "--config", this.config], {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { PATH: process.env.PATH },
+    });
     this.#child = child;
     const last: string[] = [];
     this.#ready = new Promise((resolve, reject) => {

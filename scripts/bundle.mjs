@@ -30,6 +30,9 @@ await build({
   target: "node24",
   external: ["koffi"],
   plugins: [leaveOut],
+  // In memory, the text is a good part of what a speaker needs at rest. Names stay, for stack traces.
+  minifyWhitespace: true,
+  minifySyntax: true,
   sourcemap: "linked",
   legalComments: "linked",
   define: { ISAT_VERSION: JSON.stringify(version) },

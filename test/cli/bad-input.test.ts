@@ -1,4 +1,5 @@
 // limit: 180 s
+
 import type { ChildProcess } from "node:child_process";
 import { chmodSync, chownSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,8 +14,9 @@ import { ALL_POINTS } from "../../src/kernel/kernel.ts";
 import { type Link, refusal } from "../../src/link/links.ts";
 import { everybody, makePlan, type ResolvedConfig } from "../../src/plan.ts";
 import { fileDemand } from "../../src/source/file.ts";
-import { BUNDLE, type Outcome, type Process, until } from "../kernel/process.ts";
+import { type Outcome, type Process, until } from "../kernel/process.ts";
 import { NODE_IP, NODE_MAC, Rig, type Settings, VIP } from "../kernel/rig.ts";
+import { ISAT } from "../lab/bundle.ts";
 import { inNamespace } from "../lab/namespaces.ts";
 
 const rig = new Rig("isat-t-cli-");
@@ -328,7 +330,7 @@ function put(file: Row["file"] = {}): void {
 function isat(args: string[], capabilities?: string): Promise<Outcome> {
   if (capabilities === undefined) return rig.isat(args);
   const limits = limited(capabilities);
-  return rig.execute("node", limits[0]!, [...limits.slice(1), process.execPath, "--no-warnings", BUNDLE, ...args]);
+  return rig.execute("node", limits[0]!, [...limits.slice(1), ...ISAT, ...args]);
 }
 const limited = (to: string) => ["setpriv", `--bounding-set=${to}`, `--inh-caps=${to}`];
 

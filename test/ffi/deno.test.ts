@@ -16,7 +16,8 @@ import {
   NO_MAC,
   parseMac,
 } from "../../src/core/frame.ts";
-import { BUNDLE, until } from "../kernel/process.ts";
+import { until } from "../kernel/process.ts";
+import { ISAT } from "../lab/bundle.ts";
 import { Namespaces } from "../lab/namespaces.ts";
 import { PacketPort } from "../lab/packet-port.ts";
 import { CLIENT, type LabNode, NODES, ownerOf, PREFIX_LENGTH, VIP_RANGES, VIPS } from "../lab/topology.ts";
@@ -70,7 +71,7 @@ ${VIP_RANGES.map((range) => `    - address: ${range}`).join("\n")}
     const { command, args, env }: Command =
       node === Stage.onDeno
         ? onDeno("src/main.ts", this.#cache)
-        : { command: process.execPath, args: ["--no-warnings", BUNDLE], env: process.env };
+        : { command: ISAT[0], args: ISAT.slice(1), env: process.env };
     const all = [...args, ...words, "--config", this.#config(node)];
     return new Running(this.namespaces.spawn(node.name, command, all, { env }));
   }

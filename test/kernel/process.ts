@@ -1,14 +1,11 @@
 import { type ChildProcess, execFile } from "node:child_process";
-import { existsSync } from "node:fs";
-import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
+import { ISAT, requireBundle } from "../lab/bundle.ts";
 import type { Namespaces } from "../lab/namespaces.ts";
 
 /** What ships, and so what is tested. */
-export const BUNDLE = fileURLToPath(new URL("../../dist/isat.mjs", import.meta.url));
 
 /** How long anything here may take that should take less than a second, ms: the machine may be busy. */
 export const PATIENCE = 10_000;
@@ -60,8 +57,8 @@ export class Process {
 
   /** @param prefix a command, with its arguments, that runs isat */
   constructor(namespaces: Namespaces, namespace: string, args: readonly string[], prefix: readonly string[] = []) {
-    if (!existsSync(BUNDLE)) throw new Error(`Cannot find ${BUNDLE}: build it with npm run build`);
-    const [command, ...rest] = [...prefix, process.execPath, "--no-warnings", BUNDLE, ...args];
+    requireBundle();
+    const [command, ...rest] = [...prefix, ...ISAT, ...args];
     this.child = namespaces.spawn(namespace, command!, rest, { stdio: ["ignore", "ignore", "pipe"] });
     createInterface({ input: this.child.stderr! }).on("line", (line) => {
       this.stderr += `${line}\n`;

@@ -1,6 +1,5 @@
 import { mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { LAYOUT, type Verdicts } from "../../src/core/abi.ts";
 import { addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
@@ -19,9 +18,10 @@ import { ffi } from "../../src/ffi/ffi.ts";
 import { fn } from "../../src/ffi/port.ts";
 import { libbpf } from "../../src/kernel/libbpf.ts";
 import { type Maps, readPinnedMaps } from "../../src/kernel/object.ts";
+import { ISAT } from "../lab/bundle.ts";
 import { inNamespace, Namespaces } from "../lab/namespaces.ts";
 import { PacketPort } from "../lab/packet-port.ts";
-import { BUNDLE, execute, must, type Outcome, Process, until } from "./process.ts";
+import { execute, must, type Outcome, Process, until } from "./process.ts";
 
 export const VIP = "10.9.0.1";
 export const CLIENT_MAC = "02:00:00:00:00:64";
@@ -133,7 +133,7 @@ export class Rig implements Disposable {
 
   /** Runs `isat` to its end in a namespace. */
   isat(args: readonly string[], namespace = "node"): Promise<Outcome> {
-    return this.execute(namespace, process.execPath, ["--no-warnings", BUNDLE, ...args]);
+    return this.execute(namespace, ISAT[0], [...ISAT.slice(1), ...args]);
   }
 
   /** Runs a command to its end in a namespace. */

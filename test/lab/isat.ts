@@ -1,16 +1,14 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, renameSync, writeFileSync } from "node:fs";
+import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { LAYOUT, vipState } from "../../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import { readPinnedMaps } from "../../src/kernel/object.ts";
+import { ISAT, requireBundle } from "./bundle.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { type LabNode, NODES, VIP_RANGES, VIPS } from "./topology.ts";
 
-const BUNDLE = fileURLToPath(new URL("../../dist/isat.mjs", import.meta.url));
 const READY_MS = 20_000;
 /** Scaled by 600, 95 s would be 160 ms; more than the 100 ms that are the minute of active-ack. */
 const GARP = "{ refresh: 200ms }";
@@ -26,7 +24,7 @@ export class Isat {
 
   /** @param trouble hears of warnings, errors, and of speakers that end before they are told to */
   constructor(namespaces: Namespaces, lab: string, trouble: Trouble) {
-    if (!existsSync(BUNDLE)) throw new Error(`Cannot find ${BUNDLE}: build it with npm run build`);
+    requireBundle();
     const pins = namespaces.bpffs();
     const folder = namespaces.folder();
     const key = join(folder, "wire.key");
@@ -118,7 +116,7 @@ ${vips.join("\n")}
   }
 
   start(namespaces: Namespaces, namespace: string): void {
-    const child = namespaces.spawn(namespace, process.execPath, [BUNDLE, "run", "--config", this.config], {
+    const child = namespaces.spawn(namespace, ISAT[0], [...ISAT.slice(1), "run", "--config", this.config], {
       stdio: ["ignore", "ignore", "pipe"],
     });
     const last: string[] = [];

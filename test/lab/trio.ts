@@ -1,18 +1,16 @@
 import { type ChildProcess, execFileSync } from "node:child_process";
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { LAYOUT } from "../../src/core/abi.ts";
 import { type Maps, readPinnedMaps } from "../../src/kernel/object.ts";
 import type { Status } from "../../src/observe/status.ts";
+import { ISAT, requireBundle } from "./bundle.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { CLIENT, type LabNode, NODES, PREFIX_LENGTH } from "./topology.ts";
 import { type Report, Watch } from "./watch.ts";
-
-const BUNDLE = fileURLToPath(new URL("../../dist/isat.mjs", import.meta.url));
 
 /** What differs from one trio to the next. */
 export interface TrioSettings {
@@ -89,7 +87,7 @@ ${rest}`;
     renameSync(`${this.config}.new`, this.config);
   }
 
-  start(command: readonly string[] = [process.execPath, "--no-warnings", BUNDLE]): void {
+  start(command: readonly string[] = ISAT): void {
     const [program, ...args] = [...command, "run", "--config", this.config];
     const child = this.#site.namespaces.spawn(this.#site.place(this.node.name), program!, args, {
       stdio: ["ignore", "ignore", "pipe"],
@@ -131,7 +129,7 @@ ${rest}`;
   /** Runs another command of `isat` for this speaker; its standard output. @throws Error where it fails */
   isat(...args: string[]): string {
     const place = `--net=/run/netns/${this.#site.namespaces.full(this.#site.place(this.node.name))}`;
-    const command = [place, process.execPath, "--no-warnings", BUNDLE, ...args, "--config", this.config];
+    const command = [place, ...ISAT, ...args, "--config", this.config];
     const env = { ...process.env, ...this.env };
     return execFileSync("nsenter", command, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], env });
   }
@@ -177,7 +175,7 @@ export class Trio implements AsyncDisposable {
 
   /** @param name tells it from others in the same `namespaces` */
   constructor(namespaces: Namespaces, name: string, settings: TrioSettings) {
-    if (!existsSync(BUNDLE)) throw new Error(`Cannot find ${BUNDLE}: build it with npm run build`);
+    requireBundle();
     this.namespaces = namespaces;
     this.#name = name;
     this.#settings = settings;
