@@ -8,6 +8,7 @@ import {
   type EntryKey,
   electAll,
   matches,
+  refuseTooMany,
   type View,
 } from "./core/ownership.ts";
 import { type Link, type Links, refusal } from "./link/links.ts";
@@ -106,6 +107,22 @@ function outside({ vips }: Demand, links: readonly Link[]): string[] {
   });
 }
 
+/** How the configuration fits this machine. @throws Error in one or more lines where it is refused */
+function fit(config: ResolvedConfig, demand: Demand, links: readonly Link[], mode: "strict" | "lenient") {
+  const { chosen, problems } = choose(config, links);
+  const own = ownAddresses(demand, chosen);
+  // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
+  const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
+  if (mode === "strict" && refused.length > 0) throw new Error(refused.join("\n"));
+  return { chosen, problems, own };
+}
+
+/** What does not fit is told before all else. @throws Error in one or more lines */
+export function requireFit(config: ResolvedConfig, demand: Demand, links: readonly Link[]): void {
+  const { chosen } = fit(config, demand, links, "strict");
+  refuseTooMany({ vips: demand.vips, interfaces: chosen });
+}
+
 /**
  * What is to be, computed from what is: no I/O, and nothing is changed.
  * @param candidates the nodes that may own what is announced on a link
@@ -123,11 +140,7 @@ export function makePlan(
   mode: "strict" | "lenient",
   before?: Plan,
 ): Plan {
-  const { chosen, problems } = choose(config, links);
-  const own = ownAddresses(demand, chosen);
-  // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
-  const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
-  if (mode === "strict" && refused.length > 0) throw new Error(refused.join("\n"));
+  const { chosen, problems, own } = fit(config, demand, links, mode);
   const view: View = {
     self: config.node,
     vips: demand.vips,

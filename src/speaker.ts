@@ -23,7 +23,16 @@ import { type SelfStanding, WireMembership } from "./membership/wire.ts";
 import { UNSIGNED } from "./observe/doctor.ts";
 import type { Log } from "./observe/log.ts";
 import { LIVE, type SourceStatus } from "./observe/status.ts";
-import { everybody, linksOf, makePlan, type Plan, type ResolvedConfig, resolveInterfaces, UNKNOWN } from "./plan.ts";
+import {
+  everybody,
+  linksOf,
+  makePlan,
+  type Plan,
+  type ResolvedConfig,
+  requireFit,
+  resolveInterfaces,
+  UNKNOWN,
+} from "./plan.ts";
 
 /** How often the kernel's state is verified and the tick stamped, ms. */
 const TICK = 500;
@@ -98,7 +107,7 @@ export class Speaker implements Disposable {
     const resolved = resolveInterfaces(config, this.#links);
     this.#firstInterfaces = resolved.interfaces;
     this.#devices = this.#links.read();
-    makePlan(resolved, demand, this.#devices, UNKNOWN, "strict"); // what does not fit is told before all else
+    requireFit(resolved, demand, this.#devices);
     const keys = config.membership.kind === "wire" ? readWireKeys(config.membership.keys) : [];
     this.#kernel = stack.use(new Kernel(config.pinDir));
     this.#socket = stack.use(new PacketSocket());

@@ -93,7 +93,17 @@ function tooMany(size: number): Error {
   );
 }
 
+/** @throws Error where the VIPs are more entries than the kernel's map holds; without counting them one by one. */
+export function refuseTooMany({ vips, interfaces }: Pick<View, "vips"> & { interfaces: readonly { name: string }[] }) {
+  let size = 0;
+  for (const range of vips) {
+    for (const { name } of interfaces) if (announces(range, name)) size += range.last - range.first + 1;
+  }
+  if (size > MAX_VIPS) throw tooMany(size);
+}
+
 function electAnew(view: View): Election {
+  refuseTooMany(view);
   const entries = new Map<EntryKey, Wish>();
   for (const range of view.vips) elect1(view, range, entries);
   return { entries, changed: undefined };
@@ -103,8 +113,6 @@ function electAnew(view: View): Election {
 function elect1({ self, interfaces }: View, range: VipRange, entries: Map<EntryKey, Wish>): void {
   for (const { ifindex, name, candidates, held = [] } of interfaces) {
     if (!announces(range, name)) continue;
-    const size = entries.size + range.last - range.first + 1;
-    if (size > MAX_VIPS) throw tooMany(size);
     const standing = candidates && eligible(candidates, range);
     for (let address = range.first; address <= range.last; address++) {
       entries.set(entryKey(ifindex, address), wish(standing, held, range, address, self));
@@ -122,6 +130,7 @@ function areAlike(before: View, now: View): boolean {
 /** Of the ranges only those that are not as before: a source gives those that are as the same objects, or a file anew. */
 function electChanged(view: View, before: { view: View; entries: Entries }): Election {
   const [gone, added] = differing(before.view.vips, view.vips);
+  refuseTooMany({ vips: added, interfaces: view.interfaces });
   const changed = new Set<EntryKey>();
   const removed: EntryKey[] = [];
   for (const { first, last } of gone) {
