@@ -12,7 +12,7 @@ export const memory: Section = {
   name: "memory",
   about: "resident memory of a speaker that shares its VIPs with two others",
   async run({ ground, isQuick, progress }) {
-    const [rounds, rest] = isQuick ? [2, 4_000] : [5, 10_000];
+    const [rounds, rest] = isQuick ? [2, 4_000] : [5, 30_000];
     const found: { vips: keyof typeof LIMITS; resident: number; proportional: number }[] = [];
     progress(`memory: ${rounds} speakers each with 10 and with 10,000 VIPs`);
     const speakers: [keyof typeof LIMITS, Speaker][] = [];
