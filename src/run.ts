@@ -106,7 +106,7 @@ export async function run(options: RunOptions): Promise<void> {
   serving.ready.then(
     () => {
       log.info({ ...serving.counts, node: config.node, pid: process.pid }, "ready");
-      setTimeout(() => globalThis.gc?.(), SETTLED).unref();
+      setTimeout(() => globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" }), SETTLED).unref();
     },
     () => {}, // told below
   );

@@ -120,6 +120,12 @@ export class Timetable {
     return Math.max(Math.min(...heads), tokenAt);
   }
 
+  /** Whether all that waits are refreshes that nothing holds up: they may wait a little for others. */
+  canWait(now: number): boolean {
+    this.#refill(now);
+    return this.#tokens >= TOKEN && !this.#head(this.#bursts);
+  }
+
   /** The queue's first turn that still counts: a VIP lost or gained anew leaves its old turn behind. */
   #head(queue: TinyQueue<Turn>): Turn | undefined {
     for (;;) {

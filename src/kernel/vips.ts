@@ -6,7 +6,7 @@ import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
 
 /** Entries that one verification reads: a map of up to this many is verified whole, a larger one in turns. */
-const PART = 2048;
+const PART = 1024;
 
 /** Where the fields stand, in bytes. */
 const IP = vipKey.fields.get("ip")!.offset;

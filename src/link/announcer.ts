@@ -5,6 +5,8 @@ import type { PacketSocket, Sent } from "./packet.ts";
 
 /** The least time between two wakes, ms: what has come due since goes out together. */
 const REST = 10;
+/** The same where only refreshes wait: with thousands of VIPs, each wake costs more than the frames. */
+const GATHER = 500;
 
 interface Nic {
   mac: Uint8Array;
@@ -72,9 +74,11 @@ export class Announcer implements Disposable {
       this.#onError(error as Error);
     }
     const now = performance.now();
-    const wakes = [...this.#nics.values()].flatMap(({ timetable }) => timetable.wake(now) ?? []);
+    const timetables = [...this.#nics.values()].map(({ timetable }) => timetable);
+    const wakes = timetables.flatMap((timetable) => timetable.wake(now) ?? []);
     if (wakes.length === 0) return;
-    this.#timer = setTimeout(() => this.run(), Math.max(REST, Math.min(...wakes) - now));
+    const rest = timetables.every((timetable) => timetable.canWait(now)) ? GATHER : REST;
+    this.#timer = setTimeout(() => this.run(), Math.max(rest, Math.min(...wakes) - now));
   }
 
   #send(ifindex: number, nic: Nic): void {

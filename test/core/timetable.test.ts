@@ -429,6 +429,19 @@ test("a VIP lost before the pace was set is not brought back by it", () => {
 
 // ---- waking
 
+test("refreshes can wait for others, but no burst, and nothing that the bucket holds up", () => {
+  const timetable = new Timetable({ refresh: 95_000, rate: 5 }, START, () => 0.5);
+  timetable.keep(1, START);
+  assert.is(timetable.canWait(START), true);
+  timetable.gain(2, START);
+  assert.is(timetable.canWait(START), false, "a burst is due");
+  timetable.lose(2);
+  assert.is(timetable.canWait(START), true, "it is no more");
+  assert.is(timetable.next(START + 95_000), 1);
+  assert.is(timetable.canWait(START + 95_000), false, "the bucket is empty");
+  assert.is(timetable.canWait(START + 95_200), true);
+});
+
 test("the time to wake is now where something can be sent now, and later where the bucket is empty", () => {
   const timetable = make(GUARDED);
   gainMany(timetable, 2);
