@@ -88,7 +88,7 @@ int bench_tag(struct __sk_buff *skb)
 {
 	const void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 
-	return siphash(data, end, 1, 2, sizeof(struct wire) / PAIR) == 0 ? DROP : NEXT;
+	return siphash(data, end, 1, 2, 0) == 0 ? DROP : NEXT;
 }
 
 SEC("xdp")

@@ -48,17 +48,17 @@ int isat_egress(struct __sk_buff *skb)
 	answered = bpf_map_lookup_elem(&answers, &key);
 	if (is_answered(vip, answered, now) && age <= interface->fence_ns &&
 	    same_mac(frame->arp.sha, interface->mac) && same_mac(frame->eth.h_source, interface->mac)) {
-		count(ifindex, EGRESS_CLAIMED);
+		count_on(ifindex, EGRESS_CLAIMED);
 		return NEXT;
 	}
 	/* A request that only wants to know something asks on, under the interface's own address. */
 	if (frame->arp.op == bpf_htons(ARP_REQUEST) && !same_ip(frame->arp.spa, frame->arp.tpa)) {
 		if (bpf_skb_store_bytes(skb, __builtin_offsetof(struct frame, arp.spa), interface->address, 4, 0))
 			return DROP;
-		count(ifindex, EGRESS_REWRITTEN);
+		count_on(ifindex, EGRESS_REWRITTEN);
 		return NEXT;
 	}
-	count(ifindex, EGRESS_DROPPED);
+	count_on(ifindex, EGRESS_DROPPED);
 	return DROP;
 }
 

@@ -30,7 +30,7 @@ enum action {
  */
 typedef __u64 word;
 
-/* The key that signs; without it this node does not speak, and passes every frame unread. */
+/* The key that signs; without it this node does not speak, and passes every frame. */
 static __always_inline const struct wire_key *signing_key(void)
 {
 	__u32 first = 0;
@@ -54,13 +54,18 @@ static __always_inline const struct wire_key *key_of(__u8 id)
 	return NULL;
 }
 
-/* All that can be said of a frame before its tag is computed; the caller has made sure that the header is there. */
-static __always_inline bool is_plausible(const struct wire *frame, const struct interface *interface)
+/*
+ * All that can be said of a frame before its tag is computed; the caller has made sure that the header is there. What
+ * takes a lookup in a hash map comes after the tag: anybody can send frames that get as far as to it.
+ */
+static __always_inline bool is_plausible(const struct wire *frame)
 {
-	if (frame->version != WIRE_VERSION || frame->type < WIRE_PROBE || frame->type > WIRE_NOTICE)
-		return false;
-	if (frame->count > (frame->type < WIRE_CLAIM ? 0 : WIRE_MAX_CLAIMS))
-		return false;
+	return frame->version == WIRE_VERSION && frame->type >= WIRE_PROBE && frame->type <= WIRE_NOTICE &&
+	       frame->count <= (frame->type < WIRE_CLAIM ? 0 : WIRE_MAX_CLAIMS);
+}
+
+static __always_inline bool is_for(const struct interface *interface, const struct wire *frame)
+{
 	return is_broadcast(frame->destination) || same_mac(frame->destination, interface->mac);
 }
 
@@ -86,7 +91,7 @@ static __always_inline void *behind_claims(struct wire_claim *claims, __u32 coun
  * CAP_PERFMON the verifier refuses to compare a pointer with the end for equality. Not inlined, which puts the types of
  * wire.h into the object's BTF.
  */
-static __noinline bool read_tag(struct wire_claim *claims, const void *end, __u32 count, __u64 *tag)
+static __noinline bool read_tag_behind(struct wire_claim *claims, const void *end, __u32 count, __u64 *tag)
 {
 	void *at = behind_claims(claims, count);
 
@@ -94,6 +99,20 @@ static __noinline bool read_tag(struct wire_claim *claims, const void *end, __u3
 		return false;
 	*tag = *(const __u64 *)at;
 	barrier(); /* a second look at the first comparison is one that the verifier knows, and speculates on */
+	return at + WIRE_TAG + 1 > end;
+}
+
+/* Reads the tag, which ends the frame; false where the frame is shorter or longer. Most frames have no claims. */
+static __always_inline bool read_tag(const struct wire *frame, const void *end, __u64 *tag)
+{
+	const void *at = frame + 1;
+
+	if (frame->count > 0)
+		return read_tag_behind((struct wire_claim *)at, end, frame->count, tag);
+	if (at + WIRE_TAG > end)
+		return false;
+	*tag = *(const __u64 *)at;
+	barrier(); /* as above */
 	return at + WIRE_TAG + 1 > end;
 }
 
@@ -111,10 +130,25 @@ static __always_inline enum node_state state_of(const struct interface *interfac
 	return interface->state;
 }
 
-/* Of the sender's clock or ours, in nanoseconds: whether it is one of the last five seconds' of this node's clock. */
-static __always_inline bool is_fresh(__u64 stamp, __u64 now)
+/* Whether a reading of this node's clock, which a frame gives back, is one of the last five seconds. */
+static __always_inline bool is_fresh(__u64 reading, __u64 now)
 {
-	return stamp != 0 && stamp <= now && now - stamp < FRESH;
+	return reading != 0 && reading <= now && now - reading < FRESH;
+}
+
+/*
+ * Whether a reading of this node's clock was too old when a peer was heard last, and is older now: a flood of recorded
+ * frames costs no look at the clock, nor at who is said to have sent them. A probe is echoed however old it is.
+ */
+static __always_inline bool is_recorded(const struct wire *frame, const struct verdicts *counters)
+{
+	bool is_answer = frame->type == WIRE_ECHO || frame->type == WIRE_REPLY;
+	__u64 reading = frame->stamp, nonce = frame->nonce;
+
+	barrier_var(nonce); /* else the compiler chooses the place, not the value, and moves a packet pointer by it */
+	if (is_answer)
+		reading = nonce;
+	return frame->type != WIRE_PROBE && reading != 0 && since(reading, counters->heard_ns) >= FRESH;
 }
 
 /* Makes the entry of a peer; another CPU may have been first, or the map be full. Apart from the rest for its stack. */
@@ -163,11 +197,11 @@ static __always_inline bool is_nonce(const struct interface *interface, const st
 static __always_inline enum verdict take_echo(const struct wire *frame, const struct interface *interface,
 					      const struct peer_key *key, __u64 now, word *action)
 {
-	word stale = !!(frame->flags & WIRE_SOURCE_STALE), knows_us = !!(frame->flags & WIRE_KNOWN);
+	word stale, knows_us;
 	struct peer *peer;
 	__u64 silent;
 
-	if (frame->to != interface->instance || !is_nonce(interface, key, frame->nonce))
+	if (!is_nonce(interface, key, frame->nonce))
 		return WIRE_STALE;
 	peer = peer_of(key);
 	if (!peer)
@@ -187,6 +221,8 @@ static __always_inline enum verdict take_echo(const struct wire *frame, const st
 	if (silent <= ECHO_PAUSE && peer->echoed_ns != 0 && peer->instance != frame->instance &&
 	    !same_mac(peer->mac, frame->source))
 		return WIRE_STALE;
+	stale = !!(frame->flags & WIRE_SOURCE_STALE);
+	knows_us = !!(frame->flags & WIRE_KNOWN);
 	if (silent > ECHO_PAUSE || peer->echoed_ns == 0 || peer->instance != frame->instance ||
 	    peer->state != frame->state || peer->source_stale != stale || peer->knows_us != knows_us ||
 	    peer->speaks != frame->speaks || !same_mac(peer->mac, frame->source))
@@ -197,7 +233,7 @@ static __always_inline enum verdict take_echo(const struct wire *frame, const st
 	peer->tick_age_ms = frame->tick_age * 100;
 	peer->echoed_ns = now;
 	peer->heard_ns = now;
-	__sync_fetch_and_add(&peer->echoes, 1);
+	add_one(&peer->echoes);
 	return WIRE_TAKEN;
 }
 
@@ -217,13 +253,13 @@ static __always_inline bool take_turn(struct peer *peer, __u64 stamp, __u64 nonc
 }
 
 /* A claim, or a notice. */
-static __always_inline enum verdict take_word(const struct wire *frame, const struct interface *interface,
-					      const struct peer_key *key, __u64 now, word *action)
+static __always_inline enum verdict take_word(const struct wire *frame, const struct peer_key *key, __u64 now,
+					      word *action)
 {
 	__u64 stamp = frame->stamp, nonce = frame->nonce;
 	struct peer *peer;
 
-	if (frame->to != interface->instance || !is_fresh(stamp, now))
+	if (!is_fresh(stamp, now))
 		return WIRE_STALE;
 	peer = bpf_map_lookup_elem(&peers, key);
 	/*
@@ -237,16 +273,13 @@ static __always_inline enum verdict take_word(const struct wire *frame, const st
 	return WIRE_TAKEN;
 }
 
-/*
- * An answer to a claim of ours: user space knows which it has made, so playing one again changes nothing. The nonces of
- * claims are readings of our own clock.
- */
-static __always_inline enum verdict take_reply(const struct wire *frame, const struct interface *interface,
-					       const struct peer_key *key, __u64 now, word *action)
+/* An answer to a claim of ours: user space knows which it has made, so playing one again changes nothing. */
+static __always_inline enum verdict take_reply(const struct wire *frame, const struct peer_key *key, __u64 now,
+					       word *action)
 {
 	struct peer *peer;
 
-	if (frame->to != interface->instance || !is_fresh(frame->nonce, now))
+	if (!is_fresh(frame->nonce, now))
 		return WIRE_STALE;
 	peer = bpf_map_lookup_elem(&peers, key);
 	if (!peer)
@@ -276,11 +309,10 @@ static __always_inline bool is_heard_by_probe(const struct wire *frame, const st
 	return true;
 }
 
-/* What an authentic frame says, and what becomes of it. */
+/* What an authentic frame says that may be new, and what becomes of it. */
 static __always_inline enum verdict hear(const struct wire *frame, const struct interface *interface, __u32 ifindex,
-					 __u64 now, word *action)
+					 struct verdicts *counters, __u64 now, word *action)
 {
-	struct verdicts *counters = bpf_map_lookup_elem(&verdicts, &ifindex);
 	struct peer_key key = { .node = frame->node, .ifindex = ifindex };
 	word type = frame->type, verdict, is_heard;
 
@@ -289,7 +321,7 @@ static __always_inline enum verdict hear(const struct wire *frame, const struct 
 		/* Another node of our name learns by our echo that the name is taken. */
 		if (type == WIRE_PROBE && frame->instance != interface->instance) {
 			*action = TURN;
-		} else if (counters && since(counters->own_ns, now) >= OWN_PAUSE) {
+		} else if (since(counters->own_ns, now) >= OWN_PAUSE) {
 			counters->own_ns = now;
 			*action = PASS;
 		}
@@ -300,16 +332,18 @@ static __always_inline enum verdict hear(const struct wire *frame, const struct 
 		*action = TURN;
 		is_heard = is_heard_by_probe(frame, interface, &key, now);
 		verdict = WIRE_ECHOED;
+	} else if (frame->to != interface->instance) {
+		return WIRE_STALE;
 	} else {
 		if (type == WIRE_ECHO)
 			verdict = take_echo(frame, interface, &key, now, action);
 		else if (type == WIRE_REPLY)
-			verdict = take_reply(frame, interface, &key, now, action);
+			verdict = take_reply(frame, &key, now, action);
 		else
-			verdict = take_word(frame, interface, &key, now, action);
+			verdict = take_word(frame, &key, now, action);
 		is_heard = verdict == WIRE_TAKEN;
 	}
-	if (is_heard && counters)
+	if (is_heard)
 		counters->heard_ns = now;
 	return verdict;
 }
@@ -348,7 +382,7 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bi
 		return FREE;
 	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
 	if (counters)
-		__sync_fetch_and_add(&counters->yielded, 1);
+		add_one(&counters->yielded);
 	return vip->state == CLAIMING ? FREE : FREED;
 }
 

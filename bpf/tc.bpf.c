@@ -31,17 +31,21 @@ __weak __noinline int decide_claims_tc(struct __sk_buff *skb, __u32 count, __u64
 }
 
 /* Whether the tag is that of a key of ours; the caller has pulled what there is of the frame. */
-__weak __noinline int is_authentic_tc(struct __sk_buff *skb)
+static __always_inline bool is_authentic_tc(struct __sk_buff *skb)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	const struct wire *frame = data;
 	const struct wire_key *key;
 	__u64 tag = 0; /* for where the verifier speculates that it was read */
 
-	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
+	if ((void *)(frame + 1) > end || !read_tag(frame, end, &tag))
 		return false;
 	key = key_of(frame->key_id);
-	return key && hash_tc(skb, key->k0, key->k1, frame->count) == tag;
+	if (!key)
+		return false;
+	if (frame->count == 0)
+		return siphash(data, end, key->k0, key->k1, 0) == tag;
+	return hash_tc(skb, key->k0, key->k1, frame->count) == tag;
 }
 
 /* Turns a probe or a claim round, with what this node says to it. */
@@ -73,13 +77,16 @@ __weak __noinline int turn_tc(struct __sk_buff *skb, __u64 now)
 __weak __noinline int speak_tc(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex, length = skb->len;
-	word verdict = WIRE_REFUSED, action = STOP;
+	struct verdicts *counters;
 	struct interface *interface;
 	struct wire *frame;
+	word verdict, action = STOP;
 	__u64 now;
 
-	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
-	if (!interface || skb->vlan_present || !signing_key())
+	if (skb->vlan_present || !signing_key())
+		return NEXT;
+	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	if (!counters)
 		return NEXT;
 
 	/* Some drivers leave all but the Ethernet header out of reach. */
@@ -88,14 +95,28 @@ __weak __noinline int speak_tc(struct __sk_buff *skb)
 	else if (skb->data + WIRE_LEAST > skb->data_end)
 		bpf_skb_pull_data(skb, WIRE_LEAST);
 	frame = (void *)(long)skb->data;
-	if ((void *)(frame + 1) <= (void *)(long)skb->data_end && length <= WIRE_MOST &&
-	    is_plausible(frame, interface) && is_authentic_tc(skb)) {
-		now = bpf_ktime_get_boot_ns();
-		verdict = hear(frame, interface, ifindex, now, &action);
-		if (action == TURN && turn_tc(skb, now))
-			return DROP;
+	if ((void *)(frame + 1) > (void *)(long)skb->data_end || length > WIRE_MOST || !is_plausible(frame) ||
+	    !is_authentic_tc(skb)) {
+		count(counters, WIRE_REFUSED);
+		return DROP;
 	}
-	count(ifindex, verdict);
+	if (is_recorded(frame, counters)) {
+		count(counters, WIRE_STALE);
+		return DROP;
+	}
+
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if (!interface)
+		return NEXT;
+	if (!is_for(interface, frame)) {
+		count(counters, WIRE_REFUSED);
+		return DROP;
+	}
+	now = bpf_ktime_get_boot_ns();
+	verdict = hear(frame, interface, ifindex, counters, now, &action);
+	if (action == TURN && turn_tc(skb, now))
+		return DROP;
+	count(counters, verdict);
 	if (action == TURN)
 		return bpf_redirect(ifindex, 0);
 	return action == STOP ? DROP : NEXT;
@@ -114,7 +135,7 @@ int isat_ingress(struct __sk_buff *skb)
 		if (protocol == bpf_htons(ETH_P_ISAT))
 			return speak_tc(skb);
 		if (is_vlan(protocol) && tagged_arp((void *)(long)skb->data, (void *)(long)skb->data_end))
-			count(ifindex, TAGGED);
+			count_on(ifindex, TAGGED);
 		return NEXT;
 	}
 
@@ -147,7 +168,7 @@ int isat_ingress(struct __sk_buff *skb)
 		mark(skb);
 	}
 
-	count(ifindex, verdict);
+	count_on(ifindex, verdict);
 	if (verdict == ANSWERED)
 		return bpf_redirect(ifindex, 0);
 	return is_drop(verdict) ? DROP : NEXT;

@@ -51,7 +51,7 @@ struct wire {
 	__u64 node;     /* the sender */
 	__u64 instance; /* the sender's */
 	__u64 to;       /* the receiver's instance, as the sender knows it; 0 in a broadcast */
-	__u64 nonce;    /* the asker's, given back by the answer; of claims and notices: more than that of the one before */
+	__u64 nonce;    /* the asker's clock, more than in the frame before; the answer gives it back */
 	__u64 stamp;    /* of an answer: the answerer's clock; else the receiver's clock, as its last answer had it; 0: none */
 	char name[32];  /* the sender's */
 };

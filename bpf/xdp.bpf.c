@@ -48,17 +48,21 @@ __weak __noinline int decide_claims_xdp(struct xdp_md *ctx, __u32 count, __u64 n
 }
 
 /* Whether the tag is that of a key of ours. */
-__weak __noinline int is_authentic_xdp(struct xdp_md *ctx)
+static __always_inline bool is_authentic_xdp(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	const struct wire *frame = data;
 	const struct wire_key *key;
 	__u64 tag = 0; /* for where the verifier speculates that it was read */
 
-	if ((void *)(frame + 1) > end || !read_tag((void *)(frame + 1), end, frame->count, &tag))
+	if ((void *)(frame + 1) > end || !read_tag(frame, end, &tag))
 		return false;
 	key = key_of(frame->key_id);
-	return key && hash_xdp(ctx, key->k0, key->k1, frame->count) == tag;
+	if (!key)
+		return false;
+	if (frame->count == 0)
+		return siphash(data, end, key->k0, key->k1, 0) == tag;
+	return hash_xdp(ctx, key->k0, key->k1, frame->count) == tag;
 }
 
 __weak __noinline int write_tag_xdp(struct xdp_md *ctx, __u32 count, __u64 tag)
@@ -99,22 +103,39 @@ __weak __noinline int speak_xdp(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 ifindex = ctx->ingress_ifindex;
-	word verdict = WIRE_REFUSED, action = STOP;
+	struct verdicts *counters;
 	struct interface *interface;
 	struct wire *frame = data;
+	word verdict, action = STOP;
 	__u64 now;
 
-	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
-	if (!interface || !signing_key())
+	if (!signing_key())
+		return XDP_PASS;
+	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	if (!counters)
 		return XDP_PASS;
 
-	if ((void *)(frame + 1) <= end && is_plausible(frame, interface) && is_authentic_xdp(ctx)) {
-		now = bpf_ktime_get_boot_ns();
-		verdict = hear(frame, interface, ifindex, now, &action);
-		if (action == TURN && turn_xdp(ctx, now))
-			return XDP_DROP;
+	if ((void *)(frame + 1) > end || !is_plausible(frame) || !is_authentic_xdp(ctx)) {
+		count(counters, WIRE_REFUSED);
+		return XDP_DROP;
 	}
-	count(ifindex, verdict);
+	if (is_recorded(frame, counters)) {
+		count(counters, WIRE_STALE);
+		return XDP_DROP;
+	}
+
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if (!interface)
+		return XDP_PASS;
+	if (!is_for(interface, frame)) {
+		count(counters, WIRE_REFUSED);
+		return XDP_DROP;
+	}
+	now = bpf_ktime_get_boot_ns();
+	verdict = hear(frame, interface, ifindex, counters, now, &action);
+	if (action == TURN && turn_xdp(ctx, now))
+		return XDP_DROP;
+	count(counters, verdict);
 	if (action == TURN)
 		return XDP_TX;
 	return action == STOP ? XDP_DROP : XDP_PASS;
@@ -137,7 +158,7 @@ int isat_xdp(struct xdp_md *ctx)
 		if (eth->h_proto == bpf_htons(ETH_P_ISAT))
 			return speak_xdp(ctx);
 		if (is_vlan(eth->h_proto) && tagged_arp(data, end))
-			count(ifindex, TAGGED);
+			count_on(ifindex, TAGGED);
 		return XDP_PASS;
 	}
 
@@ -163,7 +184,7 @@ int isat_xdp(struct xdp_md *ctx)
 		}
 	}
 
-	count(ifindex, verdict);
+	count_on(ifindex, verdict);
 	if (verdict == ANSWERED)
 		return XDP_TX;
 	return is_drop(verdict) ? XDP_DROP : XDP_PASS;

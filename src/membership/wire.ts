@@ -1,4 +1,4 @@
-import { randomFillSync } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { nodeState, type Peer, wireType } from "../core/abi.ts";
 import { formatMac, parseMac } from "../core/frame.ts";
 import { candidates, Freshness, type Heard, Liveness } from "../core/liveness.ts";
@@ -66,19 +66,6 @@ const LONGEST = 500;
 /** Between two looks at the peers for the sake of their news, ms. */
 const REST = 5;
 
-/** Random numbers, drawn many at a time: each draw is a call into OpenSSL. */
-const drawn = new BigUint64Array(64);
-let left = 0;
-
-function random64(): bigint {
-  if (left === 0) {
-    randomFillSync(drawn);
-    left = drawn.length;
-  }
-  left -= 1;
-  return drawn[left]! || 1n;
-}
-
 /** Where frames come in that kernels pass on. */
 type Listening = Pick<ListeningSocket, "listen"> & Disposable;
 
@@ -108,7 +95,7 @@ export class WireMembership implements Disposable {
   readonly #listening: Listening;
   readonly #events: WireEvents;
   readonly #id: bigint;
-  readonly instance = random64();
+  readonly instance = randomBytes(8).readBigUInt64LE() || 1n;
   readonly #began: bigint;
   readonly #wires = new Map<number, Wire>();
   #options: WireOptions;
@@ -288,7 +275,7 @@ export class WireMembership implements Disposable {
     this.#socket.send(link.ifindex, frame);
   }
 
-  /** A nonce for a claim or a notice: the clock, and always more than the one before. */
+  /** A nonce: the clock, and always more than the one before. */
   nextNonce(): bigint {
     const now = this.#clock.now();
     this.#nonce = now > this.#nonce ? now : this.#nonce + 1n;
@@ -386,7 +373,7 @@ export class WireMembership implements Disposable {
     if (!link.isUp) return;
     const now = this.#clock.now();
     if (liveness.isHelloDue(now)) {
-      const nonce = random64();
+      const nonce = this.nextNonce();
       this.#events.hello(ifindex, nonce);
       if (this.send(ifindex, undefined, { type: wireType.WIRE_PROBE, nonce })) liveness.helloSent(now);
     }
@@ -394,7 +381,7 @@ export class WireMembership implements Disposable {
       const peer = peers.get(node)!;
       const key = { node, ifindex, zero: 0 };
       const before = this.#nonces.get(peerName(ifindex, node)) ?? 0n;
-      const nonce = random64();
+      const nonce = this.nextNonce();
       this.#maps.probes.set(key, {
         node: peer.node,
         mac_text: formatMac(peer.mac),

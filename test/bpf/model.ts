@@ -148,14 +148,13 @@ const CLAIM = 16;
 const MOST_CLAIMS = 64;
 const isKey = ({ k0, k1 }: WireKey) => k0 !== 0n || k1 !== 0n;
 
-/** Whether it is a frame that this node reads, signed by a key of its. */
-function isAccepted(frame: Uint8Array, { interface: here, keys }: World): boolean {
+/** Whether it is a frame of the protocol, signed by a key of ours. */
+function isAccepted(frame: Uint8Array, { keys }: World): boolean {
   if (frame.length < wireHeader.size + TAG) return false;
-  const { destination, version, type, key_id, count } = wireHeader.decode(frame);
+  const { version, type, key_id, count } = wireHeader.decode(frame);
   const most = type === WIRE_PROBE || type === WIRE_ECHO ? 0 : MOST_CLAIMS;
   const key = keys.find((key) => isKey(key) && key.id === key_id);
   return (
-    (hex(destination) === BROADCAST || hex(destination) === hex(here!.mac)) &&
     version === VERSION &&
     [WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE].some((known) => known === type) &&
     count <= most &&
@@ -211,10 +210,16 @@ const portrait = ({ name, source, state, flags, speaks, instance }: WireHeader):
 /** A frame of EtherType 0x88B5. */
 function speech(frame: Uint8Array, world: World, now: bigint): Expected {
   const { interface: here, peers } = world;
-  if (!here || !isKey(world.keys[0]!)) return leave(frame, "pass");
+  if (!isKey(world.keys[0]!)) return leave(frame, "pass");
   if (!isAccepted(frame, world)) return leave(frame, "drop", "wire_refused");
   const { header, claims } = understand(frame);
   const { type, node, instance, to, nonce, stamp } = header;
+  const stale = leave(frame, "drop", "wire_stale");
+  const reading = type === WIRE_ECHO || type === WIRE_REPLY ? nonce : stamp;
+  if (type !== WIRE_PROBE && reading !== 0n && since(reading, world.heard_ns) >= 5n * SECOND) return stale;
+  // Its counters are still there: isat has just stopped announcing here.
+  if (!here) return leave(frame, "pass");
+  if (![BROADCAST, hex(here.mac)].includes(hex(header.destination))) return leave(frame, "drop", "wire_refused");
 
   if (node === here.node) {
     if (type === WIRE_PROBE && instance !== here.instance)
@@ -232,7 +237,6 @@ function speech(frame: Uint8Array, world: World, now: bigint): Expected {
       changes: { ...expected.changes, heard_ns: now, peers: new Map([...peers, [node, entry]]) },
     };
   };
-  const stale = leave(frame, "drop", "wire_stale");
 
   if (type === WIRE_PROBE) {
     const echo = leave(turn(header, [], world, now), "answer", "wire_echoed");

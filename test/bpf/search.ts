@@ -47,6 +47,7 @@ const KEYS: WireKey[] = [
 ];
 const NO_KEY: WireKey = { k0: 0n, k1: 0n, id: 0 };
 const OUR_BID = 2n ** 63n;
+const LATE = 2n ** 62n;
 const SPEECH_POOLS: SpeechPools = {
   ...POOLS,
   ourMac: bytes(MACS.ours),
@@ -59,7 +60,8 @@ const SPEECH_POOLS: SpeechPools = {
     { node: 0x12n + (1n << 32n), instance: 0xa2n, mac: bytes("02 15 a7 00 00 04"), name: "n4" },
   ],
   instances: [0n, 0xa1n, 0xa2n, 0xa3n, 0xa1n + (1n << 32n), 2n ** 64n - 1n],
-  nonces: [1n, 2n, 3n, 4n, 5n, 1n + (1n << 32n)],
+  // Readings of a clock: one that is old, and some that never are.
+  nonces: [1n, LATE + 2n, LATE + 3n, LATE + 4n, LATE + 5n, LATE + 2n + (1n << 32n)],
   bids: [0n, 1n, OUR_BID - 1n, OUR_BID, OUR_BID + 1n, 2n ** 64n - 1n],
 };
 
@@ -89,6 +91,10 @@ function settle(bench: Bench, random: () => number): void {
   maps.verdicts.set(IFINDEX, verdictsLayout.of({ own_ns: chance(0.3) ? now + 3_600_000_000_000n : 0n }));
   const address = chance(0.8) ? "10.9.255.1" : "0.0.0.0";
   bench.setInterface(chance(0.95) ? clock : undefined, bytes(MACS.ours), address, entry);
+  if (chance(0.3)) {
+    const heard_ns = now - pick(random, [0n, 10_000_000_000n]);
+    maps.verdicts.set(IFINDEX, { ...maps.verdicts.get(IFINDEX)!, heard_ns });
+  }
 
   bench.clearVips();
   const holdings = Object.keys(HOLDINGS) as Holding[];

@@ -64,7 +64,7 @@ const MARKER = "10.9.0.4";
 const CLAIMED = "10.9.0.5";
 
 const KEY = { k0: 11n, k1: 12n, id: 1 };
-const OUR = { node: 1n, instance: 101n, hello: 1001n };
+const OUR = { node: 1n, instance: 101n, hello: bootTime() };
 const THEIR = { node: 2n, instance: 102n, nonce: 1002n };
 
 const HOUR = 3_600_000_000_000n;
