@@ -6,7 +6,7 @@
  * BTF and fails where they differ. What goes over the wire is in wire.h.
  *
  * Each map has one writer. The control plane writes `vips`, `interfaces`, `probes`
- * and `keys`; the programs write `answers`, `verdicts` and `peers` (the control
+ * and `keys`; the programs write `answers`, `verdicts`, `peers` and `recent` (the control
  * plane only adds and removes entries of the first two, so that the answer path
  * never allocates, and removes peers that are long gone). So a control plane that
  * writes late cannot take back what its kernel has given away.
@@ -30,6 +30,7 @@
 #define ISAT_MAX_INTERFACES 64
 #define ISAT_MAX_PEERS 4096 /* entries: peers x announcing interfaces */
 #define ISAT_MAX_KEYS 4
+#define ISAT_RECENT 4096 /* entries, by the lowest bits of the tag; a power of two */
 
 enum vip_state {
 	NOT_OWNED = 0, /* managed, and answered by some other node: nothing here may answer */
@@ -142,6 +143,12 @@ struct wire_key {
 	__u32 id; /* sent with each frame, so that a frame is verified once: 1 to 255 */
 };
 
+/* map `recent`: the last authentic frame of those whose tags have the same lowest bits; one that comes again is dropped */
+struct recent {
+	__u64 tag;
+	__u64 ifindex;
+};
+
 /* What was decided for one frame: the row of the verdict table, first match wins.
  * The order is that of the counters in struct verdicts. */
 enum verdict {
@@ -161,7 +168,7 @@ enum verdict {
 	WIRE_ECHOED,      /* wire, answered: a probe */
 	WIRE_TAKEN,       /* wire: an echo, a reply, a claim or a notice that was authentic and fresh */
 	WIRE_REFUSED,     /* wire, drop: cut short, of a version, type or key that is not ours, or with a wrong tag */
-	WIRE_STALE,       /* wire, drop: authentic, but recorded, late, or meant for an earlier speaker */
+	WIRE_STALE,       /* wire, drop: authentic, but recorded, come before, late, or meant for an earlier speaker */
 	WIRE_OWN,         /* wire: our own node's name, from wherever it comes */
 	VERDICTS,
 	NOT_ARP = VERDICTS, /* row 1, pass: not counted */

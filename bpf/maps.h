@@ -63,4 +63,11 @@ struct {
 	__type(value, struct wire_key);
 } keys SEC(".maps") __weak;
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ISAT_RECENT);
+	__type(key, __u32);
+	__type(value, struct recent);
+} recent SEC(".maps") __weak;
+
 #endif

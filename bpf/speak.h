@@ -39,12 +39,15 @@ static __always_inline const struct wire_key *signing_key(void)
 	return key && (key->k0 | key->k1) ? key : NULL;
 }
 
-static __always_inline const struct wire_key *key_of(__u8 id)
+/* The key of that id; `first` is the one that signs, and nearly always it. */
+static __always_inline const struct wire_key *key_of(__u8 id, const struct wire_key *first)
 {
 	__u32 i;
 
+	if (first->id == id)
+		return first;
 #pragma unroll
-	for (i = 0; i < ISAT_MAX_KEYS; i++) {
+	for (i = 1; i < ISAT_MAX_KEYS; i++) {
 		__u32 place = i;
 		const struct wire_key *key = bpf_map_lookup_elem(&keys, &place);
 
@@ -149,6 +152,24 @@ static __always_inline bool is_recorded(const struct wire *frame, const struct v
 	if (is_answer)
 		reading = nonce;
 	return frame->type != WIRE_PROBE && reading != 0 && since(reading, counters->heard_ns) >= FRESH;
+}
+
+/*
+ * Whether this very frame came lately: all that a node sends are different, by nonce and stamp. Two CPUs may take one
+ * twice, or another frame have its place: what is taken has to bear that.
+ */
+static __always_inline bool is_repeated(__u64 tag, __u32 ifindex)
+{
+	__u32 place = tag & (ISAT_RECENT - 1);
+	struct recent *last = bpf_map_lookup_elem(&recent, &place);
+
+	if (!last)
+		return false; /* never */
+	if (last->tag == tag && last->ifindex == ifindex)
+		return true;
+	last->tag = tag;
+	last->ifindex = ifindex;
+	return false;
 }
 
 /* Makes the entry of a peer; another CPU may have been first, or the map be full. Apart from the rest for its stack. */

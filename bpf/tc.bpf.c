@@ -30,8 +30,8 @@ __weak __noinline int decide_claims_tc(struct __sk_buff *skb, __u32 count, __u64
 	return 0;
 }
 
-/* Whether the tag is that of a key of ours; the caller has pulled what there is of the frame. */
-static __always_inline bool is_authentic_tc(struct __sk_buff *skb)
+/* The tag, if it is that of a key of ours, else 0; the caller has pulled what there is of the frame. */
+static __always_inline __u64 authentic_tag_tc(struct __sk_buff *skb, const struct wire_key *first)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	const struct wire *frame = data;
@@ -39,13 +39,13 @@ static __always_inline bool is_authentic_tc(struct __sk_buff *skb)
 	__u64 tag = 0; /* for where the verifier speculates that it was read */
 
 	if ((void *)(frame + 1) > end || !read_tag(frame, end, &tag))
-		return false;
-	key = key_of(frame->key_id);
+		return 0;
+	key = key_of(frame->key_id, first);
 	if (!key)
-		return false;
+		return 0;
 	if (frame->count == 0)
-		return siphash(data, end, key->k0, key->k1, 0) == tag;
-	return hash_tc(skb, key->k0, key->k1, frame->count) == tag;
+		return siphash(data, end, key->k0, key->k1, 0) == tag ? tag : 0;
+	return hash_tc(skb, key->k0, key->k1, frame->count) == tag ? tag : 0;
 }
 
 /* Turns a probe or a claim round, with what this node says to it. */
@@ -77,13 +77,14 @@ __weak __noinline int turn_tc(struct __sk_buff *skb, __u64 now)
 __weak __noinline int speak_tc(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex, length = skb->len;
+	const struct wire_key *first = signing_key();
 	struct verdicts *counters;
 	struct interface *interface;
 	struct wire *frame;
 	word verdict, action = STOP;
-	__u64 now;
+	__u64 now, tag = 0;
 
-	if (skb->vlan_present || !signing_key())
+	if (skb->vlan_present || !first)
 		return NEXT;
 	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
 	if (!counters)
@@ -95,12 +96,13 @@ __weak __noinline int speak_tc(struct __sk_buff *skb)
 	else if (skb->data + WIRE_LEAST > skb->data_end)
 		bpf_skb_pull_data(skb, WIRE_LEAST);
 	frame = (void *)(long)skb->data;
-	if ((void *)(frame + 1) > (void *)(long)skb->data_end || length > WIRE_MOST || !is_plausible(frame) ||
-	    !is_authentic_tc(skb)) {
+	if ((void *)(frame + 1) <= (void *)(long)skb->data_end && length <= WIRE_MOST && is_plausible(frame))
+		tag = authentic_tag_tc(skb, first);
+	if (tag == 0) {
 		count(counters, WIRE_REFUSED);
 		return DROP;
 	}
-	if (is_recorded(frame, counters)) {
+	if (is_recorded(frame, counters) || is_repeated(tag, ifindex)) {
 		count(counters, WIRE_STALE);
 		return DROP;
 	}

@@ -47,8 +47,8 @@ __weak __noinline int decide_claims_xdp(struct xdp_md *ctx, __u32 count, __u64 n
 	return 0;
 }
 
-/* Whether the tag is that of a key of ours. */
-static __always_inline bool is_authentic_xdp(struct xdp_md *ctx)
+/* The tag, if it is that of a key of ours, else 0. */
+static __always_inline __u64 authentic_tag_xdp(struct xdp_md *ctx, const struct wire_key *first)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	const struct wire *frame = data;
@@ -56,13 +56,13 @@ static __always_inline bool is_authentic_xdp(struct xdp_md *ctx)
 	__u64 tag = 0; /* for where the verifier speculates that it was read */
 
 	if ((void *)(frame + 1) > end || !read_tag(frame, end, &tag))
-		return false;
-	key = key_of(frame->key_id);
+		return 0;
+	key = key_of(frame->key_id, first);
 	if (!key)
-		return false;
+		return 0;
 	if (frame->count == 0)
-		return siphash(data, end, key->k0, key->k1, 0) == tag;
-	return hash_xdp(ctx, key->k0, key->k1, frame->count) == tag;
+		return siphash(data, end, key->k0, key->k1, 0) == tag ? tag : 0;
+	return hash_xdp(ctx, key->k0, key->k1, frame->count) == tag ? tag : 0;
 }
 
 __weak __noinline int write_tag_xdp(struct xdp_md *ctx, __u32 count, __u64 tag)
@@ -102,24 +102,27 @@ __weak __noinline int turn_xdp(struct xdp_md *ctx, __u64 now)
 __weak __noinline int speak_xdp(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct wire_key *first = signing_key();
 	__u32 ifindex = ctx->ingress_ifindex;
 	struct verdicts *counters;
 	struct interface *interface;
 	struct wire *frame = data;
 	word verdict, action = STOP;
-	__u64 now;
+	__u64 now, tag = 0;
 
-	if (!signing_key())
+	if (!first)
 		return XDP_PASS;
 	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
 	if (!counters)
 		return XDP_PASS;
 
-	if ((void *)(frame + 1) > end || !is_plausible(frame) || !is_authentic_xdp(ctx)) {
+	if ((void *)(frame + 1) <= end && is_plausible(frame))
+		tag = authentic_tag_xdp(ctx, first);
+	if (tag == 0) {
 		count(counters, WIRE_REFUSED);
 		return XDP_DROP;
 	}
-	if (is_recorded(frame, counters)) {
+	if (is_recorded(frame, counters) || is_repeated(tag, ifindex)) {
 		count(counters, WIRE_STALE);
 		return XDP_DROP;
 	}

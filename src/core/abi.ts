@@ -9,6 +9,7 @@ export const MAX_VIPS = 65_536;
 export const MAX_INTERFACES = 64;
 export const MAX_PEERS = 4096;
 export const MAX_KEYS = 4;
+export const RECENT = 4096;
 
 type Kind = "u8" | "u16" | "u32" | "u64" | "bool" | "bytes" | "text";
 
@@ -208,6 +209,7 @@ export const wireHeader = layout("wire", {
   stamp: u64,
   name: text(32),
 });
+export const recent = layout("recent", { tag: u64, ifindex: u64 });
 export const wireClaim = layout("wire_claim", { ip: bytes(4), verdict: enumOf("claim_verdict"), bid: u64 });
 export const verdicts = layout("verdicts", {
   interface: text(16),
@@ -247,6 +249,7 @@ export type PeerKey = ReturnType<typeof peerKey.decode>;
 export type Probe = ReturnType<typeof probe.decode>;
 export type Peer = ReturnType<typeof peer.decode>;
 export type WireKey = ReturnType<typeof wireKey.decode>;
+export type Recent = ReturnType<typeof recent.decode>;
 export type WireHeader = ReturnType<typeof wireHeader.decode>;
 export type WireClaim = ReturnType<typeof wireClaim.decode>;
 
@@ -259,6 +262,7 @@ export const maps = {
   probes: { key: peerKey, value: probe, entries: MAX_PEERS },
   peers: { key: peerKey, value: peer, entries: MAX_PEERS },
   keys: { key: ifindexKey, value: wireKey, entries: MAX_KEYS },
+  recent: { key: ifindexKey, value: recent, entries: RECENT },
 } as const;
 
 /** The C enums that the control plane knows, by name. */

@@ -9,6 +9,7 @@ import {
   type Peer,
   type Probe,
   peer as peerLayout,
+  type Recent,
   type Vip,
   vipState,
   type WireClaim,
@@ -17,8 +18,8 @@ import {
   wireHeader,
   wireType,
 } from "../../src/core/abi.ts";
-import type { Action, Counters } from "./run.ts";
-import { ETH_P_ISAT, isSigned, speak, understand } from "./speech.ts";
+import { type Action, type Counters, IFINDEX } from "./run.ts";
+import { ETH_P_ISAT, isSigned, speak, tagOf, understand } from "./speech.ts";
 
 /** What the kernel's maps hold of the interface on which the frames come. Addresses are dotted text. */
 export interface World {
@@ -33,6 +34,8 @@ export interface World {
   /** Of `verdicts`. */
   heard_ns: bigint;
   own_ns: bigint;
+  /** Of `recent`, where the frame's tag belongs. */
+  recent: Recent;
 }
 
 export interface Expected {
@@ -41,7 +44,7 @@ export interface Expected {
   counters: Counters;
   answers: Record<string, number>;
   /** What of the world is another than before. */
-  changes: Partial<Pick<World, "yields" | "peers" | "heard_ns" | "own_ns">>;
+  changes: Partial<Pick<World, "yields" | "peers" | "heard_ns" | "own_ns" | "recent">>;
 }
 
 const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
@@ -209,14 +212,24 @@ const portrait = ({ name, source, state, flags, speaks, instance }: WireHeader):
 
 /** A frame of EtherType 0x88B5. */
 function speech(frame: Uint8Array, world: World, now: bigint): Expected {
-  const { interface: here, peers } = world;
   if (!isKey(world.keys[0]!)) return leave(frame, "pass");
   if (!isAccepted(frame, world)) return leave(frame, "drop", "wire_refused");
-  const { header, claims } = understand(frame);
-  const { type, node, instance, to, nonce, stamp } = header;
+  const { type, nonce, stamp } = understand(frame).header;
   const stale = leave(frame, "drop", "wire_stale");
   const reading = type === WIRE_ECHO || type === WIRE_REPLY ? nonce : stamp;
   if (type !== WIRE_PROBE && reading !== 0n && since(reading, world.heard_ns) >= 5n * SECOND) return stale;
+  const tag = tagOf(frame);
+  if (world.recent.tag === tag && world.recent.ifindex === BigInt(IFINDEX)) return stale;
+  const { changes, ...expected } = fresh(frame, world, now);
+  return { ...expected, changes: { ...changes, recent: { tag, ifindex: BigInt(IFINDEX) } } };
+}
+
+/** What is authentic, and was not seen to be of old. */
+function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
+  const { interface: here, peers } = world;
+  const { header, claims } = understand(frame);
+  const { type, node, instance, to, nonce, stamp } = header;
+  const stale = leave(frame, "drop", "wire_stale");
   // Its counters are still there: isat has just stopped announcing here.
   if (!here) return leave(frame, "pass");
   if (![BROADCAST, hex(here.mac)].includes(hex(header.destination))) return leave(frame, "drop", "wire_refused");

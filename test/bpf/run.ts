@@ -3,6 +3,7 @@ import {
   type InterfaceEntry,
   interfaceEntry,
   nodeState,
+  RECENT,
   type Verdicts,
   type Vip,
   verdicts,
@@ -16,6 +17,7 @@ import { bootTime } from "../../src/ffi/libc.ts";
 import { check, libbpf } from "../../src/kernel/libbpf.ts";
 import { findObject, type LoadedObject, loadObject, type Maps, type ProgramName } from "../../src/kernel/object.ts";
 import { Namespaces } from "../lab/namespaces.ts";
+import { tagOf } from "./speech.ts";
 
 /**
  * BPF_PROG_TEST_RUN without a context runs a program as on `lo`, whose ifindex is 1 in every network namespace, at TC and
@@ -196,6 +198,14 @@ export class Bench implements Disposable {
   /** Manages nothing any more. */
   clearVips(): void {
     for (const map of [this.maps.vips, this.maps.answers]) map.deleteMany([...map.entries()].map(([key]) => key));
+  }
+
+  /** The key in `recent` of a frame of the wire protocol. */
+  static placeOf = (frame: Uint8Array): number => Number(tagOf(frame) % BigInt(RECENT));
+
+  /** As if this frame had not come lately. */
+  forget(frame: Uint8Array): void {
+    this.maps.recent.set(Bench.placeOf(frame), { tag: 0n, ifindex: 0n });
   }
 
   /** Begins to count the verdicts of the interface. */

@@ -16,8 +16,8 @@ import type { ProgramName } from "../../src/kernel/object.ts";
 import { makeFrame, pcap, pick, randomOf, shrink } from "./frames.ts";
 import { type Expected, egress, ingress, type World } from "./model.ts";
 import { makeSpeech, type SpeechPools } from "./random-speech.ts";
-import { type Bench, bytes, CLOCKS, type Clock, HOLDINGS, type Holding, hex, IFINDEX, risen } from "./run.ts";
-import { ETH_P_ISAT, isSigned, sign } from "./speech.ts";
+import { Bench, bytes, CLOCKS, type Clock, HOLDINGS, type Holding, hex, IFINDEX, risen } from "./run.ts";
+import { ETH_P_ISAT, isSigned, sign, tagOf } from "./speech.ts";
 
 /** Frames in one world before the maps are written anew. */
 const STAY = 50;
@@ -148,7 +148,8 @@ const present = <K, V>(keys: Iterable<K>, get: (key: K) => V | undefined): Map<K
   );
 
 /** What the maps hold now of all that a frame may touch; after a first look, only what the programs write is read. */
-function look({ maps }: Bench, nodes: ReadonlySet<bigint>, before?: World): Seen {
+function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
+  const nodes = nodesOf(frame);
   const { interface: _name, heard_ns, own_ns, ...counters } = maps.verdicts.get(IFINDEX)!;
   const answers = present(ADDRESSES, (address) => maps.answers.get(keyOf(address)));
   const written = {
@@ -156,6 +157,8 @@ function look({ maps }: Bench, nodes: ReadonlySet<bigint>, before?: World): Seen
     peers: present(new Set([...nodes, ...(before?.peers.keys() ?? [])]), (node) => maps.peers.get(peerKeyOf(node))),
     heard_ns,
     own_ns,
+    recent:
+      frame && isSpeech(frame) ? maps.recent.get(Bench.placeOf(frame))! : (before?.recent ?? { tag: 0n, ifindex: 0n }),
   };
   const read = (): Omit<World, keyof typeof written> => ({
     interface: maps.interfaces.get(IFINDEX),
@@ -171,14 +174,19 @@ function look({ maps }: Bench, nodes: ReadonlySet<bigint>, before?: World): Seen
 }
 
 /** Puts what the programs write back to what it was. */
-function restore({ maps }: Bench, { yields, peers, heard_ns, own_ns }: World): void {
+function restore(bench: Bench, { yields, peers, heard_ns, own_ns, recent }: World, frame: Uint8Array): void {
+  const { maps } = bench;
   maps.verdicts.set(IFINDEX, verdictsLayout.of({ heard_ns, own_ns }));
   maps.peers.deleteMany([...maps.peers.entries()].map(([key]) => key));
   for (const [node, peer] of peers) maps.peers.set(peerKeyOf(node), peer);
   for (const [address, yielded_ns] of yields) maps.answers.set(keyOf(address), answersLayout.of({ yielded_ns }));
+  if (!isSpeech(frame)) return;
+  bench.forget(frame);
+  if (recent.tag === tagOf(frame)) maps.recent.set(Bench.placeOf(frame), recent);
 }
 
-const isSpeech = (frame: Uint8Array) => frame[12] === ETH_P_ISAT[0] && frame[13] === ETH_P_ISAT[1];
+const isSpeech = (frame: Uint8Array) =>
+  frame.length >= 22 && frame[12] === ETH_P_ISAT[0] && frame[13] === ETH_P_ISAT[1];
 
 /** What differs between a program and the model on one frame, in a world that the maps hold, and what they hold then. */
 function compare(
@@ -187,11 +195,10 @@ function compare(
   frame: Uint8Array,
   before: Seen,
 ): { difference: string | undefined; after: Seen } {
-  const nodes = nodesOf(frame);
   const started = bootTime();
   const { action, out } = bench.execute(program, frame);
   const ended = bootTime();
-  const after = look(bench, nodes, before.world);
+  const after = look(bench, frame, before.world);
   const isAnswer = action === "answer" && isSpeech(out);
   // The program's own time, as far as it tells.
   const stamp = isAnswer ? wireHeader.decode(out).stamp : undefined;
@@ -208,7 +215,7 @@ function compare(
         return value instanceof Uint8Array ? hex(value) : value;
       },
     );
-  const stateOf = ({ yields, peers, heard_ns, own_ns }: World) => ({ yields, peers, heard_ns, own_ns });
+  const stateOf = ({ yields, peers, heard_ns, own_ns, recent }: World) => ({ yields, peers, heard_ns, own_ns, recent });
   const counted = [risen(before.counters, after.counters), risen(before.answered, after.answered)];
   const is = inWords(action, out, ...counted, stateOf(after.world));
   const should = (now: bigint) => {
@@ -228,8 +235,8 @@ function compare(
 
 const NODES = SPEECH_POOLS.nodes.map(({ node }) => node);
 /** Of the frame's sender too, whoever it may be. */
-const nodesOf = (frame: Uint8Array): Set<bigint> =>
-  new Set(frame.length >= 96 && isSpeech(frame) ? [...NODES, wireHeader.decode(frame).node] : NODES);
+const nodesOf = (frame?: Uint8Array): Set<bigint> =>
+  new Set(frame && frame.length >= 96 && isSpeech(frame) ? [...NODES, wireHeader.decode(frame).node] : NODES);
 
 function describe(frame: Uint8Array): string {
   try {
@@ -251,12 +258,15 @@ export function search(bench: Bench, seed: number, frames: number, spoken: numbe
   for (let number = 0; number < frames; number++) {
     if (number % STAY === 0) {
       settle(bench, random);
-      seen = look(bench, new Set(NODES));
+      seen = look(bench);
     }
     const frame = random() < spoken ? makeSpeech(random, SPEECH_POOLS, bootTime(), earlier) : makeFrame(random, POOLS);
-    if (frame.length >= 96 && isSpeech(frame)) seen = look(bench, nodesOf(frame), seen.world);
     // What is played twice is taken once: each hook is to be the first as often.
     for (const program of random() < 0.5 ? PROGRAMS : PROGRAMS.toReversed()) {
+      if (isSpeech(frame)) {
+        if (random() < 0.8) bench.forget(frame);
+        seen = look(bench, frame, seen.world);
+      }
       const { difference, after } = compare(bench, program, frame, seen);
       const before = seen;
       seen = after;
@@ -264,8 +274,9 @@ export function search(bench: Bench, seed: number, frames: number, spoken: numbe
       const key = isSpeech(frame) && frame.length >= 16 && before.world.keys.find((key) => isSigned(frame, key));
       const signed = (tried: Uint8Array) => (key && tried.length >= 16 ? sign(tried, key) : tried);
       const differs = (tried: Uint8Array) => {
-        restore(bench, before.world);
-        return compare(bench, program, signed(tried), look(bench, nodesOf(tried), before.world)).difference;
+        const frame = signed(tried);
+        restore(bench, before.world, frame);
+        return compare(bench, program, frame, look(bench, frame, before.world)).difference;
       };
       const small = signed(shrink(frame, (tried) => differs(tried) !== undefined));
       const world = inspect(before.world, { depth: 4, breakLength: 120 });

@@ -828,6 +828,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
       const frame = make(made);
       const before = bench.maps.peers.get(PEER_KEY);
       const yields = yieldsOf(Object.keys(world.vips ?? {}));
+      bench.forget(frame);
       const started = bootTime();
       const outcome = bench.run(program, frame);
       const ended = bootTime();
@@ -888,7 +889,27 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     assert.is(bench.run(program, frame).action, "answer");
     bench.addVip(OWNED, "owned again", IFINDEX, OUR_BID);
     assert.equal(bench.run(program, frame).counters, { wire_stale: 1 });
+    bench.forget(frame);
+    assert.equal(bench.run(program, frame).counters, { wire_stale: 1 });
     assert.is(yieldsOf([OWNED]).get(OWNED)! < bench.maps.vips.get({ ip: ip(OWNED), ifindex: IFINDEX })!.claim_ns, true);
+  });
+
+  test(`${program}: a probe or a reply that comes again is dropped, until another frame has had its place`, () => {
+    const now = bootTime();
+    settle({ peer: known(now) });
+    for (const [frame, action] of [
+      [probe()(now), "answer"],
+      [reply()(now), "pass"],
+    ] as const) {
+      bench.forget(frame);
+      assert.is(bench.run(program, frame).action, action);
+      for (let again = 0; again < 3; again++) {
+        const { action, counters } = bench.run(program, frame);
+        assert.equal([action, counters], ["drop", { wire_stale: 1 }]);
+      }
+      bench.forget(frame);
+      assert.is(bench.run(program, frame).action, action);
+    }
   });
 
   test(`${program}: a claim that began after the entry's own claim, by a clock a moment behind, beats it`, () => {
@@ -943,6 +964,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
   test(`${program}: with no room for a peer, probes are echoed and echoes are taken`, () => {
     const now = bootTime();
     settle({});
+    for (const frame of [probe()(now), echo({ nonce: NONCES.hello })(now)]) bench.forget(frame);
     for (let node = 0n; node < 4096n; node++) bench.maps.peers.set({ node, ifindex: 9, zero: 0 }, peerLayout.of({}));
     assert.equal(bench.run(program, probe()(now)).counters, { wire_echoed: 1 });
     const { action, counters } = bench.run(program, echo({ nonce: NONCES.hello })(now));

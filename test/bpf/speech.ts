@@ -11,7 +11,7 @@ const keyBytes = ({ k0, k1 }: WireKey) => new Uint8Array(BigUint64Array.of(k0, k
 const tags = new Map<string, bigint>();
 const REMEMBERED = 200;
 
-function tagOf(key: WireKey, message: Uint8Array): bigint {
+function computeTag(key: WireKey, message: Uint8Array): bigint {
   const name = `${key.k0} ${key.k1} ${Buffer.from(message).toString("latin1")}`;
   const known = tags.get(name);
   if (known !== undefined) return known;
@@ -24,10 +24,14 @@ function tagOf(key: WireKey, message: Uint8Array): bigint {
 /** The frame with its last eight bytes made the tag of all before them. */
 export function sign(frame: Uint8Array, key: WireKey): Uint8Array {
   const signed = Uint8Array.from(frame);
-  const tag = tagOf(key, signed.subarray(0, -TAG));
+  const tag = computeTag(key, signed.subarray(0, -TAG));
   new DataView(signed.buffer).setBigUint64(signed.length - TAG, tag, true);
   return signed;
 }
+
+/** What ends the frame, right or wrong. */
+export const tagOf = (frame: Uint8Array): bigint =>
+  new DataView(frame.buffer, frame.byteOffset + frame.length - TAG).getBigUint64(0, true);
 
 export const isSigned = (frame: Uint8Array, key: WireKey): boolean => Buffer.compare(sign(frame, key), frame) === 0;
 
