@@ -82,7 +82,7 @@ int bench_answer(struct __sk_buff *skb)
 	return bpf_redirect(skb->ifindex, 0);
 }
 
-/* Computes the tag of a frame without claims, and nothing else: what it costs to verify one. */
+/* Computes the tag of a frame without claims, and nothing else: the least that it costs to verify one. */
 SEC("tc")
 int bench_tag(struct __sk_buff *skb)
 {

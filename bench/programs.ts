@@ -23,8 +23,9 @@ const VIPS = 1000;
 /** Of the wire between nodes: a key, and what an echo has to give back. */
 const KEY = { k0: 1n, k1: 2n, id: 1 };
 const INSTANCE = 3n;
-const NONCE = 4n;
 const HOUR = 3_600_000_000_000n;
+/** Never too old. */
+const NONCE = bootTime() + HOUR;
 
 interface Job {
   what: string;
@@ -83,10 +84,13 @@ export async function wireCost(context: Context): Promise<Figure[]> {
   maps.keys.set(0, PUBLIC_KEY);
   const subject = "tc, tcx";
   const counter = (name: "not_managed" | "wire_refused" | "wire_stale") => () => maps.verdicts.get(IFINDEX)![name];
-  const replayed = encodeWire(
-    { type: wireType.WIRE_ECHO, destination: parseMac(NODE_MAC), node: 2n, to: 3n },
-    PUBLIC_KEY,
-  );
+  const now = bootTime();
+  maps.verdicts.set(IFINDEX, verdicts.of({ interface: NODE_INTERFACE, heard_ns: now }));
+  const echo = { type: wireType.WIRE_ECHO, destination: parseMac(NODE_MAC), node: 2n, to: INSTANCE };
+  const [old, replayed] = [now - HOUR, now].map((nonce) => encodeWire({ ...echo, nonce }, PUBLIC_KEY)) as [
+    Uint8Array,
+    Uint8Array,
+  ];
   const forged = replayed.slice();
   forged[forged.length - 1]! ^= 1;
   const ours = { subject, program: programs.isat_ingress };
@@ -100,7 +104,11 @@ export async function wireCost(context: Context): Promise<Figure[]> {
   const empty: Job = { what: "empty", subject, program: bench.programs.bench_pass, frame: replayed, values: [] };
   const tag: Job = { what: "tag", subject, program: bench.programs.bench_tag, frame: replayed, values: [] };
   const arp = job("ARP for someone else", whoHas(otherBytes(0)), "not_managed");
-  const meaningless = [job("forged or mutated", forged, "wire_refused"), job("replayed", replayed, "wire_stale")];
+  const meaningless = [
+    job("forged or mutated", forged, "wire_refused"),
+    job("replayed", replayed, "wire_stale"),
+    job("recorded long ago", old, "wire_stale"),
+  ];
   await measure(context, "cost of a frame", [empty, tag, arp, ...meaningless]);
   const to = "ARP for someone else + a tag";
   const references = differences(tag.values, empty.values).map((value, round) => value + arp.values[round]!);
