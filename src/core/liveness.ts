@@ -31,10 +31,15 @@ const SECOND = 1_000_000_000n;
 const HELLOS = 20n;
 const HELLO = SECOND;
 
+/** Probes whose time to be answered was slept through, that are as good as one that was waited for. */
+const SLEEPS = 3;
+
 interface Member {
   heard: Heard;
   /** When the probes were sent that have not been answered, ns; no more of them than `dead`. */
   open: bigint[];
+  /** Sleeps in a row that began with an open probe and ended without an answer. */
+  slept: number;
   due: bigint;
   isAlive: boolean;
   /** When it was last alive, ns. */
@@ -45,7 +50,8 @@ interface Member {
  * Who is alive on one interface, out of what the kernel has heard and what was sent: no I/O, and the clock (ns of
  * CLOCK_BOOTTIME) and chance (0 to 1) come in as arguments.
  *
- * Only probes that were really sent count. A prober that slept concludes nothing until it has probed again.
+ * Only probes that were really sent count. A prober that slept concludes nothing until it has probed again; one that
+ * sleeps between any two rounds, as under a quota of processor time, concludes after {@link SLEEPS} times `dead` probes.
  */
 export class Liveness {
   #options: LivenessOptions;
@@ -109,12 +115,18 @@ export class Liveness {
     let isChanged = false;
     for (const heard of peers) {
       const before = this.#members.get(heard.node);
-      const member = before ?? { heard, open: [], due: now, isAlive: false, alive: this.#began };
+      const member = before ?? { heard, open: [], slept: 0, due: now, isAlive: false, alive: this.#began };
       if (!before) this.#members.set(heard.node, member);
       if (!before || describe(before.heard) !== describe(heard)) isChanged = true;
+      if (heard.echoedNs > member.heard.echoedNs) member.slept = 0;
       member.heard = heard;
-      member.open = hasSlept ? [] : member.open.filter((sent) => sent > heard.echoedNs);
-      const missed = member.open.filter((sent) => now - sent >= this.patience).length;
+      member.open = member.open.filter((sent) => sent > heard.echoedNs);
+      if (hasSlept && member.open.length > 0) {
+        member.open = [];
+        member.slept += 1;
+      }
+      const waited = member.open.filter((sent) => now - sent >= this.patience).length;
+      const missed = waited + Math.floor(member.slept / SLEEPS);
       // Dead is dead until it answers again: a sleeper's clean slate does not bring anybody back.
       const hasAnswered = heard.echoedNs > member.alive;
       const isAlive = missed < dead && (member.isAlive || hasAnswered);

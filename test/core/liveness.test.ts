@@ -210,6 +210,21 @@ test("a prober that is late each time, and not by two intervals, still notices a
   assert.not.ok(stand.isAlive());
 });
 
+for (const step of [250n * MS, 2n * SECOND]) {
+  test(`a prober that is ${step / MS} ms late each time notices a death by and by, and takes no peer that answers for dead`, () => {
+    const stand = new Stand(2);
+    stand.run(20n * step, step);
+    stand.silent.add(1n);
+    stand.run(8n * step, step);
+    assert.ok(stand.isAlive());
+    stand.run(4n * step, step);
+    assert.equal([stand.isAlive(1n), stand.isAlive(2n)], [false, true]);
+    stand.silent.delete(1n);
+    stand.run(3n * step, step);
+    assert.ok(stand.isAlive());
+  });
+}
+
 for (const [step, what] of [
   [5n * MS, "rounds of 5 ms"],
   [50n * MS, "rounds of half an interval"],
