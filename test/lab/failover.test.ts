@@ -242,6 +242,36 @@ test("a switch cut in two: each part has one answerer for each VIP, and a second
   assert.is(sumOf(healing).mute, 0);
 });
 
+test("a node whose speaker is dead loses its link and gets it back: a second later each VIP has one answerer again", async () => {
+  await using trio = await trios.start({ more: "hold: 10s" });
+  const parted = await trio.watched(VIPS, async () => {
+    await speakerOf(trio, n1).signal("SIGKILL");
+    await sleep(200);
+    trio.link(n1, "down");
+    await sleep(4_000); // it is held by then
+  });
+  assertMoves(parted, NODES, without(n1));
+
+  let back = 0;
+  const healing = await trio.watched(VIPS, async () => {
+    await sleep(200);
+    trio.link(n1, "up");
+    back = Date.now();
+    await sleep(1_000);
+  });
+  const doubled = healing.vips.flatMap(({ doubledAt }) => (doubledAt === undefined ? [] : [doubledAt - back]));
+  measured(`back: the last request with two answers came ${Math.max(0, ...doubled).toFixed(0)} ms after`);
+  assert.is(sumOf(healing).mute, 0);
+  // Who has asked it keeps its share, until there is a speaker that asks for it.
+  const returned = await trio.watched(VIPS, async () => {
+    await sleep(500);
+    speakerOf(trio, n1).start();
+    await speakerOf(trio, n1).ready();
+    await sleep(1_500);
+  });
+  assertMoves(returned, without(n1), NODES);
+});
+
 test("views that differ: what a peer refuses stays with the peer, and a warning says so", async () => {
   await using trio = trios.make();
   const third = speakerOf(trio, n3);
