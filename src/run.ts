@@ -7,12 +7,13 @@ import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
 import { stripVlanTags } from "./link/ethtool.ts";
 import { Links } from "./link/links.ts";
+import { type Log, makeLog } from "./log.ts";
 import { runningSummary } from "./observe/collect.ts";
 import { isDrained } from "./observe/drain.ts";
-import { type Log, makeLog } from "./observe/log.ts";
 import { removeRunFile, serveStatus, writeRunFile } from "./observe/socket.ts";
 import { formatDuration } from "./observe/status.ts";
 import { fileDemand, watchConfig } from "./source/file.ts";
+import { removeSaved } from "./source/kubernetes/saved.ts";
 import type { KubernetesWatch } from "./source/kubernetes.ts";
 import { Speaker } from "./speaker.ts";
 
@@ -45,6 +46,7 @@ export async function run(options: RunOptions): Promise<void> {
   };
 
   let cluster: KubernetesWatch | undefined;
+  const reports = () => ({ configError, sourceTroubles: cluster?.troubles ?? [], source: cluster?.counts });
   const first = watchConfig(options.config, {
     signal: stopped.signal,
     onTrouble: (message) => log.warn(message),
@@ -73,10 +75,10 @@ export async function run(options: RunOptions): Promise<void> {
   makeRunDir(first.runDir);
   stack.use(new FolderLock(first.runDir));
   // Before anything is attached, for these may fail.
-  stack.use(await serveStatus(first.runDir, running, () => configError));
+  stack.use(await serveStatus(first.runDir, running, reports));
   if (first.metrics) {
     const { makeRegistry, serveMetrics } = await import("./observe/metrics.ts"); // only here: for its memory
-    const registry = makeRegistry(() => ({ ...runningSummary(running(), configError), ...running().counts }));
+    const registry = makeRegistry(() => ({ ...runningSummary(running(), reports()), ...running().counts }));
     const server: Server = await serveMetrics(registry, first.metrics);
     stack.defer(() => void server.close());
   }
@@ -92,8 +94,6 @@ export async function run(options: RunOptions): Promise<void> {
     demand = found();
   }
   const serving = stack.use(new Speaker(config, demand, log, isDrained(config.runDir)));
-  serving.sourceTroubles = () => cluster?.troubles ?? [];
-  serving.sourceCounts = () => cluster?.counts;
   serving.setSourceStale(cluster !== undefined && !cluster.isFresh());
   speaker = serving;
   writeRunFile({
@@ -182,5 +182,6 @@ export function cleanUp(pinDir: string, runDir: string): boolean {
     if (vlan_strip_off) stripVlanTags(name, true);
   });
   removeRunFile(runDir);
+  removeSaved(runDir);
   return found;
 }

@@ -1,28 +1,25 @@
 import type { Config } from "./config.ts";
-import { type InterfaceEntry, interfaceEntry, NO_VERDICTS, nodeState, vipState, wireType } from "./core/abi.ts";
-import { type Address, addressBytes, formatAddress } from "./core/address.ts";
+import { nodeState, vipState, wireType } from "./core/abi.ts";
+import { type Address, formatAddress } from "./core/address.ts";
 import type { Demand } from "./core/demand.ts";
 import { difference, type Held, LEAVE, NOT_HELD } from "./core/difference.ts";
 import { bid, bidNumber } from "./core/election.ts";
 import { formatMac } from "./core/frame.ts";
+import { LIVE_FOR } from "./core/liveness.ts";
 import { addressOf, type EntryKey, electAll, entryKey, ifindexOf, matches } from "./core/ownership.ts";
-import { nodeId } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
-import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
-import { Kernel, networkNamespace, pointsOf } from "./kernel/kernel.ts";
+import { Interfaces } from "./interfaces.ts";
+import type { HookKind, Point } from "./kernel/hooks.ts";
+import { Kernel } from "./kernel/kernel.ts";
 import { VipTable } from "./kernel/vips.ts";
-import { requireXdpAnswers } from "./kernel/xdp.ts";
 import { Announcer } from "./link/announcer.ts";
-import { stripsVlanTags, stripVlanTags } from "./link/ethtool.ts";
 import { type Link, Links } from "./link/links.ts";
 import { PacketSocket } from "./link/packet.ts";
+import type { Log } from "./log.ts";
 import { Claims } from "./membership/claims.ts";
-import { readWireKeys } from "./membership/keys.ts";
+import { readWireKeys, UNSIGNED } from "./membership/keys.ts";
 import { Members } from "./membership/members.ts";
 import { type SelfStanding, WireMembership } from "./membership/wire.ts";
-import { UNSIGNED } from "./observe/doctor.ts";
-import type { Log } from "./observe/log.ts";
-import { LIVE, type SourceStatus } from "./observe/status.ts";
 import {
   everybody,
   linksOf,
@@ -40,14 +37,10 @@ const TICK = 500;
 const SLACK = 20;
 /** How often links are asked for changes where no peers are probed, ms. */
 const WATCH = 100;
-/** The least age of the last tick at which isat counts as gone for good, ms. */
-const GONE = 5 * 60_000;
 
 const NANOSECONDS = 1_000_000;
 /** For so long after waking, what the kernel has given away was given away in the sleep, ns. */
 const AWAKE = 1_000n * BigInt(NANOSECONDS);
-
-const goneAfter = (fence: number) => Math.max(fence, GONE);
 
 /** How nodes that find each other own; undefined where all that are listed count as alive. */
 interface Company {
@@ -67,10 +60,8 @@ export class Speaker implements Disposable {
   readonly #kernel: Kernel;
   readonly #table: VipTable;
   readonly #announcer: Announcer;
-  readonly #points: readonly Point[];
-  readonly #netns = networkNamespace();
+  readonly #interfaces: Interfaces;
   readonly #timer: NodeJS.Timeout | undefined;
-  readonly #entries = new Map<number, InterfaceEntry>();
   /** Where to announce if a new configuration does not say. */
   readonly #firstInterfaces: string[];
   readonly #company: Company | undefined;
@@ -113,7 +104,7 @@ export class Speaker implements Disposable {
     this.#socket = stack.use(new PacketSocket());
     this.#announcer = stack.use(new Announcer(this.#socket, config.garp, (error) => this.#fail(error)));
     this.#table = new VipTable(this.#kernel.maps);
-    this.#points = pointsOf(config.hook === "auto" ? (hasTcx() ? "tcx" : "tc") : config.hook);
+    this.#interfaces = new Interfaces(this.#kernel, this.#links, config.hook, log);
     const nothing = { ...demand, vips: [] };
     this.#plan = makePlan(resolved, nothing, this.#devices, UNKNOWN, "lenient");
     this.#plan = { ...this.#plan, links: [] };
@@ -125,14 +116,10 @@ export class Speaker implements Disposable {
       this.#commit({ ...this.#draft(resolved, demand, "strict"), changed: undefined }, "strict");
       this.#kernel.settle(
         this.#plan.links.map(({ ifindex }) => ifindex),
-        this.#points,
+        this.#interfaces.points,
       );
     } catch (error) {
-      for (const [link, point] of this.#newlyAttached) this.#kernel.detach(link.ifindex, point);
-      for (const { name, vlan_strip_off } of this.#entries.values()) {
-        if (vlan_strip_off && this.#kernel.isFresh) stripVlanTags(name, true);
-      }
-      this.#kernel.discard();
+      this.#interfaces.undo();
       throw error;
     }
     // With peers, each round of probes is the occasion: another wake would cost more than what is done in it.
@@ -149,7 +136,7 @@ export class Speaker implements Disposable {
     const wire = stack.use(
       new WireMembership(this.#kernel.maps, this.#socket, options, {
         self,
-        hello: (ifindex, nonce) => this.#hello(ifindex, nonce),
+        hello: (ifindex, nonce) => this.#interfaces.hello(ifindex, nonce),
         round: () => this.#turn(),
         changed: () => this.#round(() => this.#replan()),
         frame: (ifindex, frame) => this.#round(() => this.#frame(ifindex, frame)),
@@ -192,7 +179,7 @@ export class Speaker implements Disposable {
   }
 
   get hook(): HookKind {
-    return this.#points.at(-1)!.kind;
+    return this.#interfaces.hook;
   }
 
   get demand(): Demand {
@@ -207,12 +194,12 @@ export class Speaker implements Disposable {
   get view() {
     return {
       plan: this.#plan,
-      points: this.#points,
+      points: this.#interfaces.points,
       maps: this.#kernel.maps,
       entries: this.#table.entries,
       lastError: this.#lastError,
       announcements: (ifindex: number) => this.#announcer.sent(ifindex),
-      isAttached: (ifindex: number, point: Point) => this.#kernel.isAttached(ifindex, point),
+      isAttached: (ifindex: number, point: Point) => this.#interfaces.isAttached(ifindex, point),
       standing: (ifindex: number) => this.#standing(ifindex),
       members: (ifindex: number) => this.#company?.wire.members(ifindex) ?? [],
       contested: this.#company?.claims.contested ?? 0,
@@ -259,12 +246,6 @@ export class Speaker implements Disposable {
   }
 
   #isSourceStale = false;
-
-  /** What stands between the source and the VIPs, a line each, for status. */
-  sourceTroubles: () => string[] = () => [];
-
-  /** What the source gave, for status and metrics. */
-  sourceCounts: () => SourceStatus | undefined = () => undefined;
 
   get isSourceStale(): boolean {
     return this.#isSourceStale;
@@ -333,7 +314,7 @@ export class Speaker implements Disposable {
 
   /** What this node is on the interface: what it says with its next tick, which ends each commit. */
   #standing(ifindex: number): SelfStanding {
-    const entry = this.#entries.get(ifindex);
+    const entry = this.#interfaces.entry(ifindex);
     const sourceStale = this.#isSourceStale;
     if (!entry) return { state: nodeState.JOINING, sourceStale };
     // From the moment it has joined, whether it has ticked since or not.
@@ -341,14 +322,6 @@ export class Speaker implements Disposable {
     const age = state === entry.state ? bootTime() - entry.tick_ns : 0n;
     if (state !== nodeState.LIVE || age < entry.live_ns) return { state, sourceStale };
     return { state: age < entry.hold_ns ? nodeState.HELD : nodeState.PAST_HOLD, sourceStale };
-  }
-
-  #hello(ifindex: number, nonce: bigint): void {
-    const entry = this.#entries.get(ifindex);
-    if (!entry) return;
-    entry.last_hello_nonce = entry.hello_nonce;
-    entry.hello_nonce = nonce;
-    this.#kernel.maps.interfaces.set(ifindex, entry);
   }
 
   #frame(ifindex: number, frame: Parameters<Claims["reply"]>[1]): void {
@@ -453,8 +426,7 @@ export class Speaker implements Disposable {
 
     for (const link of plan.links) {
       const old = oldLink(link.ifindex);
-      if (!old && this.#kernel.maps.interfaces.get(link.ifindex)?.mac_text === formatMac(link.mac))
-        adopted.add(link.ifindex);
+      if (!old && this.#interfaces.pinned(link.ifindex)?.mac_text === formatMac(link.mac)) adopted.add(link.ifindex);
       if (!old || formatMac(old.mac) !== formatMac(link.mac) || (link.isUp && !old.isUp)) anew.add(link.ifindex);
       if (old && changed(link)) this.#log.info({ interface: link.name }, `interface changed: ${describe(link)}`);
       this.#writeInterface(link, plan);
@@ -485,18 +457,16 @@ export class Speaker implements Disposable {
 
     for (const link of plan.links.filter(({ ifindex }) => !oldLink(ifindex))) {
       try {
-        const how = this.#points.map((point) => this.#attach(link, point));
-        if (how.includes("attached")) adopted.delete(link.ifindex);
-        this.#log.info(
-          { interface: link.name, hook: this.hook },
-          `interface ${describe(link)}: ${this.hook} ${how.at(-1)}`,
-        );
+        const how = this.#interfaces.attach(link);
+        if (how === "attached") adopted.delete(link.ifindex);
+        this.#log.info({ interface: link.name, hook: this.hook }, `interface ${describe(link)}: ${this.hook} ${how}`);
       } catch (error) {
         if (mode === "strict") throw error;
         this.#fail(error as Error);
       }
     }
-    this.#dropInterfaces(plan);
+    const left = this.#interfaces.keep(plan.links.map(({ ifindex }) => ifindex));
+    for (const ifindex of left) this.#announcer.remove(ifindex);
     this.#plan = plan;
 
     for (const key of lost) this.#announcer.lose(ifindexOf(key), addressOf(key));
@@ -536,39 +506,19 @@ export class Speaker implements Disposable {
   }
 
   #writeInterface(link: Link, { config: { node, hold, fence }, entries }: Plan): void {
-    const { interfaces, verdicts } = this.#kernel.maps;
-    const pinned = interfaces.get(link.ifindex);
-    const known = this.#entries.get(link.ifindex);
+    const pinned = this.#interfaces.pinned(link.ifindex);
     // Till it has joined its peers, this speaker leaves the last one's word and tick as they are: nothing has changed yet.
     const isServed = pinned ? pinned.state === nodeState.LIVE && pinned.tick_ns > 0n : this.#owns(link.ifindex);
-    if (!known && this.#company && isServed) this.#adopted.add(link.ifindex);
-    // The guard gives a request this sender address: one that is a VIP itself would be a claim.
-    const own = link.addresses.find(({ address }) => !entries.has(entryKey(link.ifindex, address)));
-    const entry: InterfaceEntry = interfaceEntry.of({
-      name: link.name,
-      mac_text: formatMac(link.mac),
-      mac: link.mac,
-      address: addressBytes(own?.address ?? 0),
-      netns: this.#netns,
-      vlan_strip_off: pinned?.vlan_strip_off ?? false,
-      source_stale: this.#isSourceStale,
-      state: this.#stateOf(link.ifindex),
-      node_name: node,
-      node: nodeId(node),
+    if (!this.#interfaces.entry(link.ifindex) && this.#company && isServed) this.#adopted.add(link.ifindex);
+    this.#interfaces.write(link, {
+      node,
+      hold,
+      fence,
       instance: this.#company?.wire.instance ?? 0n,
-      hello_nonce: known?.hello_nonce ?? 0n,
-      last_hello_nonce: known?.last_hello_nonce ?? 0n,
-      // Hooks that are swapped in from another layout meet this entry before its first tick: without one they would let
-      // everything pass.
-      tick_ns: pinned?.tick_ns ?? bootTime(),
-      live_ns: BigInt(LIVE * NANOSECONDS),
-      hold_ns: BigInt(hold * NANOSECONDS),
-      fence_ns: BigInt(fence * NANOSECONDS),
-      gone_ns: BigInt(goneAfter(fence) * NANOSECONDS),
+      state: this.#stateOf(link.ifindex),
+      sourceStale: this.#isSourceStale,
+      address: link.addresses.find(({ address }) => !entries.has(entryKey(link.ifindex, address)))?.address,
     });
-    this.#entries.set(link.ifindex, entry);
-    interfaces.set(link.ifindex, entry);
-    verdicts.add(link.ifindex, { ...NO_VERDICTS, interface: link.name });
   }
 
   #owns(ifindex: number): boolean {
@@ -579,69 +529,11 @@ export class Speaker implements Disposable {
   }
 
   /** What this node says of itself with its next tick. */
-  #stateOf(ifindex: number): InterfaceEntry["state"] {
+  #stateOf(ifindex: number): number {
     if (this.#isDrained) return nodeState.DRAINED;
     if (this.#company?.wire.isBehind(ifindex)) return nodeState.BEHIND;
     if (!this.#company || this.#company.wire.isJoined(ifindex) || this.#adopted.has(ifindex)) return nodeState.LIVE;
     return nodeState.JOINING;
-  }
-
-  #newlyAttached: [Link, Point][] = [];
-
-  #attach(link: Link, point: Point): "adopted" | "attached" {
-    if (point.direction === "ingress") this.#keepVlanTags(link);
-    const how = this.#kernel.attach(link.ifindex, point);
-    if (how === "attached") this.#newlyAttached.push([link, point]);
-    if (point.kind === "xdp") {
-      this.#log.info({ interface: link.name }, `probing whether what XDP sends leaves ${link.name}`);
-      const transmitted = () => this.#links.read().find(isSame)?.transmitted ?? link.transmitted;
-      const isSame = ({ ifindex }: Link) => ifindex === link.ifindex;
-      if (requireXdpAnswers({ ...link, transmitted }, this.#kernel.xdpProbe) === "unknown") {
-        this.#log.warn(
-          { interface: link.name },
-          `${link.name}: this kernel cannot probe whether XDP answers leave the NIC (Linux >= 5.18 can)`,
-        );
-      }
-    }
-    return how;
-  }
-
-  /** XDP is blind to tags that the NIC strips, so for XDP it is told not to; for the others, as it was. */
-  #keepVlanTags({ name, ifindex }: Link): void {
-    const entry = this.#entries.get(ifindex)!;
-    const isXdp = this.hook === "xdp";
-    if (isXdp ? !stripsVlanTags(name) : !entry.vlan_strip_off) return;
-    if (!stripVlanTags(name, !isXdp) && isXdp) {
-      throw new Error(
-        `Cannot answer by XDP on ${name} as the NIC strips VLAN tags and cannot be told not to: a tagged ARP would look` +
-          " untagged. Set hook: tcx or tc",
-      );
-    }
-    this.#log.info(
-      { interface: name },
-      `told ${name} to ${isXdp ? "leave VLAN tags in: XDP is blind to stripped ones" : "strip VLAN tags again"}`,
-    );
-    entry.vlan_strip_off = isXdp;
-    this.#kernel.maps.interfaces.set(ifindex, entry);
-  }
-
-  /** Detaches from interfaces that are gone, or no longer meant. */
-  #dropInterfaces(plan: Plan): void {
-    const kept = new Set(plan.links.map(({ ifindex }) => ifindex));
-    const { interfaces, verdicts } = this.#kernel.maps;
-    for (const [ifindex, entry] of [...interfaces.entries()]) {
-      if (kept.has(ifindex)) continue;
-      this.#kernel.detachAllBut(ifindex, []);
-      if (entry.vlan_strip_off) stripVlanTags(entry.name, true);
-      this.#announcer.remove(ifindex);
-      this.#entries.delete(ifindex);
-      interfaces.deleteMany([ifindex]);
-      verdicts.deleteMany([ifindex]);
-      this.#log.warn(
-        { interface: entry.name },
-        `interface ${entry.name} is gone, or no longer meant: nothing is answered on it`,
-      );
-    }
   }
 
   /** What is to be done again and again. */
@@ -675,7 +567,7 @@ export class Speaker implements Disposable {
   /** @returns when this process woke last */
   #wake(): bigint {
     const now = bootTime();
-    if (now - this.#ran >= BigInt(LIVE * NANOSECONDS)) this.#woke = now;
+    if (now - this.#ran >= BigInt(LIVE_FOR * NANOSECONDS)) this.#woke = now;
     this.#ran = now;
     return this.#woke;
   }
@@ -704,26 +596,15 @@ export class Speaker implements Disposable {
     for (const link of this.#plan.links) this.#round(() => this.#stamp(link));
   }
 
-  #stamp({ ifindex, name }: Link): void {
-    const detached = this.#points.filter((point) => !this.#kernel.isAttached(ifindex, point));
-    for (const point of detached) {
-      const { kind, direction } = point;
-      this.#fail(new Error(`isat is no longer attached to ${name} at ${kind} ${direction}: attaching again`));
-      this.#kernel.attach(ifindex, point);
-      this.#log.info({ interface: name }, `attached to ${name} at ${kind} ${direction} again`);
-    }
-    if (detached.length > 0) return;
-    const { interfaces, verdicts } = this.#kernel.maps;
-    const entry = this.#entries.get(ifindex)!;
+  #stamp(link: Link): void {
+    const { ifindex } = link;
+    if (this.#interfaces.reattach(link, (error) => this.#fail(error)) === "reattached") return;
     if (this.#adopted.has(ifindex) && !this.#isDrained) {
       if (!this.#company!.wire.isJoined(ifindex)) return;
       this.#adopted.delete(ifindex);
     }
-    entry.tick_ns = this.#verified;
-    entry.state = this.#stateOf(ifindex);
-    entry.source_stale = this.#isSourceStale;
-    interfaces.set(ifindex, entry);
-    verdicts.add(ifindex, { ...NO_VERDICTS, interface: name });
+    const said = { state: this.#stateOf(ifindex), sourceStale: this.#isSourceStale };
+    this.#interfaces.stamp(ifindex, this.#verified, said);
   }
 
   /** Looks whether links changed, and if any that matters did, plans anew; a plan that failed is tried again. */

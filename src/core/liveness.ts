@@ -22,6 +22,9 @@ export interface LivenessOptions {
   dead: number;
 }
 
+/** For so long after a tick its speaker counts as running, ms. */
+export const LIVE_FOR = 3_000;
+
 /** Probes that a node sends at most in a second, about, and, its peers doing likewise, answers. */
 export const MOST = 1000n;
 

@@ -3,6 +3,8 @@ import { PUBLIC_KEY, type WireKey, wireKeyOf } from "../core/wire.ts";
 
 /** Characters that a key file holds at least: 128 bits even where they are only hexadecimal digits. */
 const SHORTEST = 32;
+/** What membership without a key comes to. */
+export const UNSIGNED = "frames between nodes are not signed: anybody on the wire can forge them";
 const REMEDY = "Make one, the same on all nodes: head -c 32 /dev/urandom | base64 > FILE && chmod 600 FILE";
 
 /**

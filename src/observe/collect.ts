@@ -12,7 +12,14 @@ import { type Maps, readPinnedMaps } from "../kernel/object.ts";
 import { keyOf, readEntries } from "../kernel/vips.ts";
 import type { Speaker } from "../speaker.ts";
 import { isDrained } from "./drain.ts";
-import { type InterfaceStatus, type MemberStatus, nodeState, type Status, type VipStatus } from "./status.ts";
+import {
+  type InterfaceStatus,
+  type MemberStatus,
+  nodeState,
+  type SourceStatus,
+  type Status,
+  type VipStatus,
+} from "./status.ts";
 
 /** Written into runDir, so that `status` and `clean` find a speaker by its runDir alone, running or not. */
 export interface RunFile {
@@ -111,8 +118,17 @@ function vipStatuses(
   });
 }
 
+/** What is known beside the speaker, of where it takes its orders from. */
+export interface Reports {
+  /** Why the last change of the file was refused. */
+  configError: string | undefined;
+  /** What stands between the source and the VIPs, a line each. */
+  sourceTroubles: readonly string[];
+  source: SourceStatus | undefined;
+}
+
 /** What a running speaker tells of itself, without the VIPs. */
-export function runningSummary(speaker: Speaker, configError: string | undefined): Omit<Status, "vips" | "standings"> {
+export function runningSummary(speaker: Speaker, reports: Reports): Omit<Status, "vips" | "standings"> {
   const { plan, points, maps, lastError, announcements, isAttached, contested } = speaker.view;
   const { config, links } = plan;
   const interfaces = interfaceStatuses(maps, config.hold).map((each) => ({
@@ -132,12 +148,12 @@ export function runningSummary(speaker: Speaker, configError: string | undefined
     runDir: config.runDir,
     members: memberStatuses(speaker),
     isDrained: speaker.isDrained,
-    warnings: [...plan.warnings, ...speaker.sourceTroubles()],
+    warnings: [...plan.warnings, ...reports.sourceTroubles],
     isSourceStale: speaker.isSourceStale,
-    source: speaker.sourceCounts(),
+    source: reports.source,
     contested,
     interfaces,
-    configError,
+    configError: reports.configError,
     lastError,
   };
 }
@@ -170,10 +186,10 @@ function memberStatuses(speaker: Speaker): MemberStatus[] {
 }
 
 /** The status of a running speaker. @param only one VIP, with each node's standing; undefined: all of them */
-export function runningStatus(speaker: Speaker, configError: string | undefined, only: Address | undefined): Status {
+export function runningStatus(speaker: Speaker, reports: Reports, only: Address | undefined): Status {
   const { plan, maps, entries } = speaker.view;
   return {
-    ...runningSummary(speaker, configError),
+    ...runningSummary(speaker, reports),
     vips: vipStatuses(maps, entries, only, (key) => ownerOf(plan.view, ifindexOf(key), addressOf(key))),
     standings: only === undefined ? undefined : standings(plan.view, plan.demand, ifindexFor(entries, only), only),
   };

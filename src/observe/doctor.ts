@@ -1,4 +1,5 @@
 import type { Config } from "../config.ts";
+import { UNSIGNED } from "../membership/keys.ts";
 import { formatDuration } from "./status.ts";
 
 /** What is known of one interface on which isat would announce. */
@@ -179,8 +180,6 @@ function judgeMembership({ membership, keys, heard }: Facts): Finding[] {
   return findings;
 }
 
-/** Without a key. */
-export const UNSIGNED = "frames between nodes are not signed: anybody on the wire can forge them";
 const SIGN = "head -c 32 /dev/urandom | base64 > /etc/isat/wire.key, chmod 600, the same file on every node";
 
 function judgeProfile({ garp }: Facts): Finding[] {

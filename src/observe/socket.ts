@@ -1,8 +1,8 @@
-import { existsSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { parseAddress } from "../core/address.ts";
 import type { Speaker } from "../speaker.ts";
-import { type RunFile, runningStatus } from "./collect.ts";
+import { type Reports, type RunFile, runningStatus } from "./collect.ts";
 import { writeDrained } from "./drain.ts";
 import type { Status } from "./status.ts";
 
@@ -13,10 +13,10 @@ const runFilePath = (runDir: string) => `${runDir}/speaker.json`;
 export async function serveStatus(
   runDir: string,
   speaker: () => Speaker,
-  configError: () => string | undefined,
+  reports: () => Reports,
 ): Promise<AsyncDisposable> {
   const path = socketPath(runDir);
-  if (existsSync(path)) unlinkSync(path); // of a speaker that was killed: the lock on runDir says that it is gone
+  rmSync(path, { force: true }); // of a speaker that was killed: the lock on runDir says that it is gone
   const server = createServer((incoming, response) => {
     try {
       if (incoming.method === "POST") {
@@ -25,7 +25,7 @@ export async function serveStatus(
         writeDrained(runDir, isDrained);
       }
       const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
-      const status = runningStatus(speaker(), configError(), vip ? parseAddress(vip) : undefined);
+      const status = runningStatus(speaker(), reports(), vip ? parseAddress(vip) : undefined);
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(status));
     } catch (error) {
       response.writeHead(500).end((error as Error).message);
@@ -57,10 +57,9 @@ export function readRunFile(runDir: string): RunFile | undefined {
   return JSON.parse(readFileSync(runFilePath(runDir), "utf8"));
 }
 
-/** Removes what a speaker leaves in runDir. */
+/** Removes that, and the socket of a speaker that was killed. */
 export function removeRunFile(runDir: string): void {
-  for (const path of [runFilePath(runDir), socketPath(runDir), `${runDir}/cluster.json`])
-    if (existsSync(path)) unlinkSync(path);
+  for (const path of [runFilePath(runDir), socketPath(runDir)]) rmSync(path, { force: true });
 }
 
 /** The running speaker's own word; undefined where none runs on `runDir`. */

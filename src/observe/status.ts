@@ -1,5 +1,6 @@
 import type { Verdicts } from "../core/abi.ts";
 import type { Skipped } from "../core/cluster.ts";
+import { LIVE_FOR } from "../core/liveness.ts";
 import type { Standing } from "../core/ownership.ts";
 
 /** How far isat's control plane is from the kernel's program, by the age of the last tick. */
@@ -14,13 +15,10 @@ export type NodeState =
   | "drained"
   | "behind";
 
-/** Younger than this the node is live, ms. */
-export const LIVE = 3_000;
-
 /** The state that a tick's age means. @param age ms since the last tick; undefined: there was none. All times in ms. */
 export function nodeState(age: number | undefined, hold: number, fence: number, gone: number): NodeState {
   if (age === undefined) return "never ticked";
-  if (age < LIVE) return "live";
+  if (age < LIVE_FOR) return "live";
   if (age <= hold) return "held";
   if (age <= fence) return "past hold";
   return age <= gone ? "fenced" : "gone";

@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Cluster } from "../../core/cluster.ts";
 import { type Kind, readers } from "../../core/kubernetes.ts";
@@ -16,6 +16,11 @@ export function save(runDir: string, cluster: Cluster): void {
   const file = fileOf(runDir);
   writeFileSync(`${file}.new`, text, { mode: 0o600 });
   renameSync(`${file}.new`, file);
+}
+
+/** For `clean`. */
+export function removeSaved(runDir: string): void {
+  for (const file of [fileOf(runDir), `${fileOf(runDir)}.new`]) rmSync(file, { force: true });
 }
 
 /** Gives the cluster what was saved; false where there is nothing. @throws Error where it cannot be read */
