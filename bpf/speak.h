@@ -332,6 +332,34 @@ static __always_inline bool is_heard_by_probe(const struct wire *frame, const st
 	return true;
 }
 
+/*
+ * A frame of our own name: of this node, come back, or of another that was given the name too. What a recorded one told
+ * would stop a speaker that joins, or an interface.
+ */
+static __always_inline enum verdict take_own(const struct wire *frame, const struct interface *interface,
+					     struct verdicts *counters, __u64 now, word *action)
+{
+	word type = frame->type, reading = frame->nonce, stamp = frame->stamp;
+
+	/* Another node of our name learns by our echo that the name is taken. */
+	if (type == WIRE_PROBE && frame->instance != interface->instance) {
+		*action = TURN;
+		return WIRE_OWN;
+	}
+	if (type != WIRE_PROBE && frame->to != interface->instance)
+		return WIRE_STALE;
+	barrier_var(stamp); /* as in is_recorded() */
+	if (type == WIRE_CLAIM || type == WIRE_NOTICE)
+		reading = stamp;
+	if (!is_fresh(reading, now))
+		return WIRE_STALE;
+	if (since(counters->own_ns, now) >= OWN_PAUSE) {
+		counters->own_ns = now;
+		*action = PASS;
+	}
+	return WIRE_OWN;
+}
+
 /* What an authentic frame says that may be new, and what becomes of it. */
 static __always_inline enum verdict hear(const struct wire *frame, const struct interface *interface, __u32 ifindex,
 					 struct verdicts *counters, __u64 now, word *action)
@@ -340,17 +368,8 @@ static __always_inline enum verdict hear(const struct wire *frame, const struct 
 	word type = frame->type, verdict, is_heard;
 
 	*action = STOP;
-	if (frame->node == interface->node) {
-		/* Another node of our name learns by our echo that the name is taken. */
-		if (type == WIRE_PROBE && frame->instance != interface->instance) {
-			*action = TURN;
-		} else if (since(counters->own_ns, now) >= OWN_PAUSE) {
-			counters->own_ns = now;
-			*action = PASS;
-		}
-		return WIRE_OWN;
-	}
-
+	if (frame->node == interface->node)
+		return take_own(frame, interface, counters, now, action);
 	if (type == WIRE_PROBE) {
 		*action = TURN;
 		is_heard = is_heard_by_probe(frame, interface, &key, now);

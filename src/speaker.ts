@@ -19,7 +19,7 @@ import type { Log } from "./log.ts";
 import { Claims } from "./membership/claims.ts";
 import { readWireKeys, UNSIGNED } from "./membership/keys.ts";
 import { Members } from "./membership/members.ts";
-import { type SelfStanding, WireMembership } from "./membership/wire.ts";
+import { type Frame, type SelfStanding, WireMembership } from "./membership/wire.ts";
 import {
   everybody,
   linksOf,
@@ -140,7 +140,7 @@ export class Speaker implements Disposable {
         round: () => this.#turn(),
         changed: () => this.#round(() => this.#replan()),
         frame: (ifindex, frame) => this.#round(() => this.#frame(ifindex, frame)),
-        namesake: (ifindex, mac) => this.#namesake(ifindex, mac),
+        namesake: (ifindex, frame) => this.#namesake(ifindex, frame),
         looped: (ifindex, from) => this.#round(() => this.#looped(ifindex, from)),
       }),
     );
@@ -324,7 +324,7 @@ export class Speaker implements Disposable {
     return { state: age < entry.hold_ns ? nodeState.HELD : nodeState.PAST_HOLD, sourceStale };
   }
 
-  #frame(ifindex: number, frame: Parameters<Claims["reply"]>[1]): void {
+  #frame(ifindex: number, frame: Frame): void {
     if (frame.type === wireType.WIRE_REPLY) {
       this.#company!.claims.reply(ifindex, frame);
       this.#checkReady();
@@ -356,15 +356,15 @@ export class Speaker implements Disposable {
   }
 
   /** Another machine has this node's name. */
-  #namesake(ifindex: number, mac: string): void {
+  #namesake(ifindex: number, frame: Frame): void {
     const { node } = this.#plan.config;
     const name = this.#plan.links.find((link) => link.ifindex === ifindex)?.name;
-    const text = `another node on ${name}, with MAC ${mac}, has this node's name: ${node}. Give each node a name of its own`;
+    const text = `another node on ${name}, with MAC ${formatMac(frame.source)}, has this node's name: ${node}. Give each node a name of its own`;
     if (this.#company!.wire.isJoined(ifindex)) {
       this.#fail(new Error(text));
       return;
     }
-    this.#company!.wire.warnNamesake(ifindex, mac);
+    this.#company!.wire.warnNamesake(ifindex, frame);
     this.#ready.reject(new Error(`Cannot serve as ${text}`));
   }
 

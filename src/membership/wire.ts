@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { nodeState, type Peer, wireType } from "../core/abi.ts";
-import { formatMac, parseMac } from "../core/frame.ts";
+import { formatMac } from "../core/frame.ts";
 import { candidates, Freshness, type Heard, Liveness } from "../core/liveness.ts";
 import { decodeWire, ETH_P_ISAT, encodeWire, type Message, nodeId, SOURCE_STALE, type WireKey } from "../core/wire.ts";
 import type { Maps } from "../kernel/object.ts";
@@ -48,7 +48,7 @@ export interface WireEvents {
   /** A claim was answered, or taken notice of. */
   frame(ifindex: number, frame: Frame): void;
   /** Another machine has this node's name. */
-  namesake(ifindex: number, mac: string): void;
+  namesake(ifindex: number, frame: Frame): void;
   /** Our own frames came in by this interface; they went out by the other one, if that is another. */
   looped(ifindex: number, from: number): void;
 }
@@ -267,12 +267,10 @@ export class WireMembership implements Disposable {
     );
   }
 
-  /** Tells the other machine with this node's name that it is not alone: its kernel passes the notice on to its speaker. */
-  warnNamesake(ifindex: number, mac: string): void {
-    const { link } = this.#wires.get(ifindex)!;
-    const nonce = this.nextNonce();
-    const frame = this.#encode(ifindex, undefined, { type: wireType.WIRE_NOTICE, nonce, destination: parseMac(mac) });
-    this.#socket.send(link.ifindex, frame);
+  /** Tells the other machine with this node's name, which sent this, that it is not alone: by a notice to its speaker. */
+  warnNamesake(ifindex: number, { source, instance, stamp }: Frame): void {
+    const to = { destination: source, to: instance, stamp };
+    this.send(ifindex, undefined, { type: wireType.WIRE_NOTICE, nonce: this.nextNonce(), ...to });
   }
 
   /** A nonce: the clock, and always more than the one before. */
@@ -427,7 +425,7 @@ export class WireMembership implements Disposable {
 
   #receiveOwn(ifindex: number, message: Frame): void {
     if (message.instance !== this.instance) {
-      this.#events.namesake(ifindex, formatMac(message.source));
+      this.#events.namesake(ifindex, message);
       return;
     }
     const source = formatMac(message.source);

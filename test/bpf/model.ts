@@ -237,6 +237,8 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
   if (node === here.node) {
     if (type === WIRE_PROBE && instance !== here.instance)
       return leave(turn(header, [], world, now), "answer", "wire_own");
+    const isOurs = [WIRE_CLAIM, WIRE_NOTICE].some((kind) => kind === type) ? stamp : nonce;
+    if ((type !== WIRE_PROBE && to !== here.instance) || !isFresh(isOurs, now)) return stale;
     if (since(world.own_ns, now) < SECOND / 100n) return leave(frame, "drop", "wire_own");
     return { ...leave(frame, "pass", "wire_own"), changes: { own_ns: now } };
   }

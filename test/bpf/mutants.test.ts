@@ -119,6 +119,13 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "since(counters->own_ns, now) >= OWN_PAUSE",
     "true",
   ],
+  ["recorded frames of our own name are passed on", "speak.h", "if (!is_fresh(reading, now))", "if (false)"],
+  [
+    "frames of our own name to an earlier speaker are passed on",
+    "speak.h",
+    "type != WIRE_PROBE && frame->to != interface->instance",
+    "false",
+  ],
   ["our own probes that come back are echoed", "speak.h", " && frame->instance != interface->instance) {", ") {"],
   ["a frame to another node is read", "speak.h", "is_broadcast(frame->destination) || same_mac", "true || same_mac"],
   [

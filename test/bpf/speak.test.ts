@@ -757,32 +757,44 @@ const rows: Row[] = [
   },
   {
     what: "a probe of our own that comes back is passed on, and not echoed",
-    frame: probe({ node: OUR_NODE, instance: OUR_INSTANCE }),
+    frame: probe((now) => ({ node: OUR_NODE, instance: OUR_INSTANCE, nonce: now - MS })),
     action: "pass",
     counters: { wire_own: 1 },
   },
+  stale(
+    "a probe of our own that was recorded",
+    probe((now) => ({ node: OUR_NODE, instance: OUR_INSTANCE, nonce: now - 6n * SECOND })),
+  ),
   ...(
     [
-      ["an echo", echo({ node: OUR_NODE })],
-      ["a claim", claims([claim(OWNED)], { node: OUR_NODE })],
-      ["a reply", reply({ node: OUR_NODE })],
-      ["a notice", notice({ node: OUR_NODE })],
-    ] as [string, Row["frame"]][]
-  ).flatMap(([kind, frame]): Row[] => [
+      ["an echo", echo, "nonce"],
+      ["a claim", (said) => claims([claim(OWNED)], said), "stamp"],
+      ["a reply", reply, "nonce"],
+      ["a notice", notice, "stamp"],
+    ] as [string, (said: (now: bigint) => Said) => Row["frame"], "nonce" | "stamp"][]
+  ).flatMap(([kind, make, reading]): Row[] => [
     {
-      what: `${kind} of our name is passed on, whatever it says`,
-      frame,
+      what: `${kind} of our name is passed on`,
+      frame: make((now) => ({ node: OUR_NODE, [reading]: now - MS })),
       world: (now) => ({ vips: { [OWNED]: "owned" }, own_ns: now - 10n * MS }),
       action: "pass",
       counters: { wire_own: 1 },
     },
     {
       what: `${kind} of our name is dropped within 10 ms of another`,
-      frame,
+      frame: make((now) => ({ node: OUR_NODE, [reading]: now - MS })),
       world: (now) => ({ own_ns: now + HOUR }),
       action: "drop",
       counters: { wire_own: 1 },
     },
+    stale(
+      `${kind} of our name that was recorded`,
+      make((now) => ({ node: OUR_NODE, [reading]: now - 6n * SECOND })),
+    ),
+    stale(
+      `${kind} of our name to an earlier speaker`,
+      make((now) => ({ node: OUR_NODE, [reading]: now - MS, to: 5n })),
+    ),
   ]),
 ];
 
