@@ -24,7 +24,7 @@
  * the kernel accepts a map whose fields were reordered if the size is the same.
  * What tells who owns what stays where it is in every layout, so that the next one
  * can take it over: vip_key, vip.state, vip.claim_ns and answers.yielded_ns. */
-#define ISAT_LAYOUT 2
+#define ISAT_LAYOUT 3
 
 #define ISAT_MAX_VIPS 65536 /* entries: VIPs x announcing interfaces */
 #define ISAT_MAX_INTERFACES 64
@@ -127,6 +127,7 @@ struct peer {
 	_Bool knows_us;   /* its control plane counts with this speaker */
 	__u8 speaks;      /* the highest version of the wire protocol that it knows */
 	__u64 instance;
+	__u64 echo_nonce; /* of the last echo that was taken: one of an earlier nonce is late, or was recorded */
 	__u64 stamp_ns;   /* the peer's clock at its last echo: given back, it proves that a frame is fresh */
 	__u64 tick_age_ms;
 	__u64 echoed_ns;  /* our clock, when it last answered a probe; 0: never */

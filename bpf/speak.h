@@ -16,7 +16,6 @@
 #define ECHO_PAUSE SECOND           /* a peer that was silent for longer is news, and may have rebooted */
 #define OWN_PAUSE (SECOND / 100)    /* between two frames of our own name that are passed on */
 
-
 /* What becomes of a frame. */
 enum action {
 	PASS, /* on to user space */
@@ -29,6 +28,27 @@ enum action {
  * the stack where a pointer was, is refused without CAP_PERFMON, by Linux 6.1 at least.
  */
 typedef __u64 word;
+
+#define VID 0x0fff
+
+/*
+ * Whether behind a tag of no VLAN (VID 0), which the stack takes off, stands what nobody may read unread: isat's own
+ * EtherType, or another such tag, which nobody else sends. `inner` is what stands behind the first one.
+ */
+static __always_inline bool hides_speech(__be16 type, const __be16 *inner, const void *end)
+{
+	if (type == bpf_htons(ETH_P_ISAT))
+		return true;
+	return is_vlan(type) && (const void *)(inner + 1) <= end && !(*inner & bpf_htons(VID));
+}
+
+/* The same of a frame that has all of its tags. */
+static __always_inline bool tagged_speech(const void *data, const void *end)
+{
+	const __be16 *tag = data + 14;
+
+	return (const void *)(tag + 2) <= end && !(tag[0] & bpf_htons(VID)) && hides_speech(tag[1], tag + 2, end);
+}
 
 /* The key that signs; without it this node does not speak, and passes every frame. */
 static __always_inline const struct wire_key *signing_key(void)
@@ -126,6 +146,9 @@ static __always_inline enum node_state state_of(const struct interface *interfac
 
 	if (interface->tick_ns == 0)
 		return JOINING;
+	/* What it was told to give away it gives away, however long its speaker is dead. */
+	if (interface->state == DRAINED || interface->state == BEHIND)
+		return interface->state;
 	if (age >= interface->hold_ns)
 		return PAST_HOLD;
 	if (interface->state == LIVE && age >= interface->live_ns)
@@ -174,23 +197,26 @@ static __always_inline bool is_repeated(__u64 tag, __u32 ifindex)
 	return false;
 }
 
-/* Makes the entry of a peer; another CPU may have been first, or the map be full. Apart from the rest for its stack. */
-__weak __noinline int enter(__u64 node, __u32 ifindex)
+/*
+ * Makes the entry of a peer; another CPU may have been first, or the map be full. Apart from the rest for its stack. An
+ * entry may have been there before: what was taken from it then is not taken again.
+ */
+__weak __noinline int enter(__u64 node, __u32 ifindex, __u64 now)
 {
 	struct peer_key key = { .node = node, .ifindex = ifindex };
-	struct peer unknown = {};
+	struct peer unknown = { .taken_stamp_ns = now };
 
 	return bpf_map_update_elem(&peers, &key, &unknown, BPF_NOEXIST);
 }
 
 /* The entry of a peer, made where there is none; NULL where there is no room. */
-static __always_inline struct peer *peer_of(const struct peer_key *key)
+static __always_inline struct peer *peer_of(const struct peer_key *key, __u64 now)
 {
 	struct peer *peer = bpf_map_lookup_elem(&peers, key);
 
 	if (peer)
 		return peer;
-	enter(key->node, key->ifindex);
+	enter(key->node, key->ifindex, now);
 	return bpf_map_lookup_elem(&peers, key);
 }
 
@@ -220,23 +246,27 @@ static __always_inline bool is_nonce(const struct interface *interface, const st
 static __always_inline enum verdict take_echo(const struct wire *frame, const struct interface *interface,
 					      const struct peer_key *key, __u64 now, word *action)
 {
-	word stale, knows_us;
+	word stale, knows_us, is_late;
 	struct peer *peer;
 	__u64 silent;
 
 	if (!is_nonce(interface, key, frame->nonce))
 		return WIRE_STALE;
-	peer = peer_of(key);
+	peer = peer_of(key, now);
 	if (!peer)
 		return WIRE_TAKEN;
 
 	/*
-	 * One probe, played to the peer again, makes it echo again: of the echoes to one nonce the latest counts. A clock
-	 * that went back is that of a machine that has rebooted, and was silent meanwhile.
+	 * Of the echoes to one nonce the latest counts: one probe, played to the peer again, makes it echo again. The nonces
+	 * are our clock, so a peer whose own went back, as it has rebooted, is heard with the next one.
 	 */
-	silent = since(peer->echoed_ns, now);
-	if (silent <= ECHO_PAUSE && frame->stamp < peer->stamp_ns)
+	is_late = frame->nonce < peer->echo_nonce;
+#ifndef ISAT_BENCH /* BPF_PROG_TEST_RUN repeats one frame */
+	is_late |= frame->nonce == peer->echo_nonce && frame->stamp <= peer->stamp_ns;
+#endif
+	if (is_late)
 		return WIRE_STALE;
+	silent = since(peer->echoed_ns, now);
 	/*
 	 * Another speaker on another NIC, while the one that is known answers: a second node of this name, which is joining
 	 * and will refuse. Were it taken for the first, nobody would ask the first for what it owns.
@@ -252,6 +282,7 @@ static __always_inline enum verdict take_echo(const struct wire *frame, const st
 		*action = PASS;
 	describe(peer, frame);
 	peer->knows_us = knows_us;
+	peer->echo_nonce = frame->nonce;
 	peer->stamp_ns = frame->stamp;
 	peer->tick_age_ms = frame->tick_age * 100;
 	peer->echoed_ns = now;
@@ -323,7 +354,7 @@ static __always_inline bool is_heard_by_probe(const struct wire *frame, const st
 
 	if (frame->to != interface->instance || !is_fresh(frame->stamp, now))
 		return false;
-	peer = peer_of(key);
+	peer = peer_of(key, now);
 	if (!peer)
 		return false;
 	if (peer->echoed_ns == 0)

@@ -84,7 +84,7 @@ __weak __noinline int speak_tc(struct __sk_buff *skb)
 	word verdict, action = STOP;
 	__u64 now, tag = 0;
 
-	if (skb->vlan_present || !first)
+	if (!first)
 		return NEXT;
 	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
 	if (!counters)
@@ -134,9 +134,18 @@ int isat_ingress(struct __sk_buff *skb)
 	enum verdict verdict;
 
 	if (protocol != bpf_htons(ETH_P_ARP)) {
+		void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+		/* The stack has taken the first tag off already, and put it by. */
+		if ((skb->vlan_present ? !(skb->vlan_tci & VID) && hides_speech(protocol, data + 14, end)
+				       : is_vlan(protocol) && tagged_speech(data, end)) &&
+		    signing_key()) {
+			count_on(ifindex, WIRE_REFUSED);
+			return DROP;
+		}
 		if (protocol == bpf_htons(ETH_P_ISAT))
-			return speak_tc(skb);
-		if (is_vlan(protocol) && tagged_arp((void *)(long)skb->data, (void *)(long)skb->data_end))
+			return skb->vlan_present ? NEXT : speak_tc(skb);
+		if (is_vlan(protocol) && tagged_arp(data, end))
 			count_on(ifindex, TAGGED);
 		return NEXT;
 	}

@@ -160,9 +160,14 @@ int isat_xdp(struct xdp_md *ctx)
 	if (eth->h_proto != bpf_htons(ETH_P_ARP)) {
 		if (eth->h_proto == bpf_htons(ETH_P_ISAT))
 			return speak_xdp(ctx);
-		if (is_vlan(eth->h_proto) && tagged_arp(data, end))
+		if (!is_vlan(eth->h_proto))
+			return XDP_PASS;
+		if (tagged_arp(data, end))
 			count_on(ifindex, TAGGED);
-		return XDP_PASS;
+		if (!tagged_speech(data, end) || !signing_key())
+			return XDP_PASS;
+		count_on(ifindex, WIRE_REFUSED);
+		return XDP_DROP;
 	}
 
 	if ((void *)(frame + 1) > end)

@@ -4,7 +4,7 @@
  */
 
 /** The pin folder is `v<LAYOUT>` (ISAT_LAYOUT). */
-export const LAYOUT = 2;
+export const LAYOUT = 3;
 export const MAX_VIPS = 65_536;
 export const MAX_INTERFACES = 64;
 export const MAX_PEERS = 4096;
@@ -180,6 +180,7 @@ export const peer = layout("peer", {
   knows_us: bool,
   speaks: u8,
   instance: u64,
+  echo_nonce: u64,
   stamp_ns: u64,
   tick_age_ms: u64,
   echoed_ns: u64,

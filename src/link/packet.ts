@@ -21,6 +21,10 @@ const REFUSALS: Record<number, Sent> = {
 
 const MSG_DONTWAIT = 0x40;
 
+/** struct sockaddr_ll, packet(7): of a VLAN that has no device, or to another machine. */
+const SLL_PKTTYPE = 10;
+const PACKET_OTHERHOST = 3;
+
 /** A frame that came in, and on which interface. */
 export interface Received {
   ifindex: number;
@@ -57,12 +61,15 @@ export class ListeningSocket implements Disposable {
 
   #next(): Received | undefined {
     if (!this.#isOpen) return undefined;
-    const room = Uint8Array.from([20, 0, 0, 0]);
     const { length } = this.#buffer;
-    const size = Number(libc.recvfrom(this.#fd, this.#buffer, length, MSG_DONTWAIT, this.#from, room));
-    if (size < 0) return undefined; // nothing is left; or a link went down, of which the links tell
-    const ifindex = new DataView(this.#from.buffer).getInt32(4, true);
-    return { ifindex, frame: this.#buffer.slice(0, size) };
+    for (;;) {
+      const room = Uint8Array.from([20, 0, 0, 0]);
+      const size = Number(libc.recvfrom(this.#fd, this.#buffer, length, MSG_DONTWAIT, this.#from, room));
+      if (size < 0) return undefined; // nothing is left; or a link went down, of which the links tell
+      if (this.#from[SLL_PKTTYPE] === PACKET_OTHERHOST) continue;
+      const ifindex = new DataView(this.#from.buffer).getInt32(4, true);
+      return { ifindex, frame: this.#buffer.slice(0, size) };
+    }
   }
 
   /** Wakes and ends {@link listen}, which closes the descriptors: a thread may still be waiting on them. */

@@ -23,6 +23,11 @@ export const pick = <T>(random: () => number, values: readonly T[]): T => values
 export const isRunnable = (frame: Uint8Array): boolean =>
   frame.length >= 54 || !["8,0", "134,221"].includes(frame.subarray(12, 14).join());
 
+const TAGS = [
+  [0x81, 0],
+  [0x88, 0xa8],
+];
+
 /** A frame that can be run, of 14 bytes at least: mostly ARP with fields that matter, often mutated, cut, grown or tagged. */
 export function makeFrame(random: () => number, { macs, ips }: Pools): Uint8Array {
   const mac = () => pick(random, macs);
@@ -32,22 +37,15 @@ export function makeFrame(random: () => number, { macs, ips }: Pools): Uint8Arra
     const value = chance(0.95) ? usual : pick(random, others);
     return [value >> 8, value & 255];
   };
+  const tag = () => [...pick(random, TAGS), 0, chance(0.6) ? 0 : 7];
+  const tags = chance(0.93) ? [] : chance(0.7) ? tag() : [...tag(), ...tag()];
   const source = mac();
   const sha = chance(0.8) ? source : mac();
   const spa = ip();
   let frame: Uint8Array = Uint8Array.of(
     ...[...mac(), ...source],
-    ...(chance(0.05)
-      ? [
-          ...pick(random, [
-            [0x81, 0],
-            [0x88, 0xa8],
-          ]),
-          0,
-          7,
-        ]
-      : []),
-    ...word(0x0806, [0x0800, 0x86dd, 0x0608, 0x8100, 0x88b5]),
+    ...tags,
+    ...word(tags.length > 0 && chance(0.4) ? 0x88b5 : 0x0806, [0x0800, 0x86dd, 0x0608, 0x8100, 0x88b5]),
     ...word(1, [0, 6, 0x0100]),
     ...word(0x0800, [0x0806, 0x86dd, 0x0008]),
     ...[chance(0.97) ? 6 : pick(random, [0, 4, 8]), chance(0.97) ? 4 : pick(random, [0, 6, 16])],

@@ -89,9 +89,17 @@ function leave(frame: Uint8Array, action: Action, counter?: keyof Counters): Exp
   return { action, frame, counters: counter ? { [counter]: 1 } : {}, answers: {}, changes: {} };
 }
 
+/** Whether the stack would take tags of no VLAN off, and find isat's EtherType, or another such tag, behind the first. */
+function hidesSpeech(frame: Uint8Array): boolean {
+  const isPriority = (at: number) =>
+    frame.length >= at + 4 && TAGS.includes(word(frame, at)) && word(frame, at + 2) % 4096 === 0;
+  return isPriority(12) && (word(frame, 16) === ISAT || isPriority(16));
+}
+
 /** What comes in. */
 export function ingress(frame: Uint8Array, world: World, now: bigint): Expected {
   const type = word(frame, 12);
+  if (hidesSpeech(frame) && isKey(world.keys[0]!)) return leave(frame, "drop", "wire_refused");
   if (TAGS.includes(type))
     return leave(frame, "pass", frame.length >= 18 && word(frame, 16) === ARP ? "tagged" : undefined);
   if (type === ISAT) return speech(frame, world, now);
@@ -171,6 +179,7 @@ function isAccepted(frame: Uint8Array, { keys }: World): boolean {
 function stateOf({ tick_ns, live_ns, hold_ns, state }: InterfaceEntry, now: bigint): number {
   const age = since(tick_ns, now);
   if (tick_ns === 0n) return nodeState.JOINING;
+  if (state === nodeState.DRAINED || state === nodeState.BEHIND) return state;
   if (age >= hold_ns) return nodeState.PAST_HOLD;
   return state === nodeState.LIVE && age >= live_ns ? nodeState.HELD : state;
 }
@@ -246,7 +255,7 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
   const peer = peers.get(node);
   /** With the peer heard, and with what else of its entry is another now. */
   const hearing = (expected: Expected, changes: Partial<Peer>): Expected => {
-    const entry = { ...(peer ?? peerLayout.of({})), ...changes, heard_ns: now };
+    const entry = { ...(peer ?? peerLayout.of({ taken_stamp_ns: now })), ...changes, heard_ns: now };
     return {
       ...expected,
       changes: { ...expected.changes, heard_ns: now, peers: new Map([...peers, [node, entry]]) },
@@ -266,7 +275,8 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
     if (nonce === 0n || !nonces.includes(nonce)) return stale;
     const told = { ...portrait(header), knows_us: (header.flags & KNOWN) !== 0 };
     const isSilent = since(peer?.echoed_ns ?? 0n, now) > SECOND;
-    if (peer && !isSilent && stamp < peer.stamp_ns) return stale;
+    const isLate = peer && (nonce < peer.echo_nonce || (nonce === peer.echo_nonce && stamp <= peer.stamp_ns));
+    if (isLate) return stale;
     const isNamesake =
       peer && !isSilent && peer.echoed_ns !== 0n && peer.instance !== instance && hex(peer.mac) !== hex(told.mac!);
     if (isNamesake) return stale;
@@ -278,6 +288,7 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
       Object.entries(compared).some(([name, value]) => String(value) !== String(peer[name as keyof Peer]));
     return hearing(leave(frame, isNews ? "pass" : "drop", "wire_taken"), {
       ...told,
+      echo_nonce: nonce,
       stamp_ns: stamp,
       tick_age_ms: BigInt(header.tick_age) * 100n,
       echoed_ns: now,

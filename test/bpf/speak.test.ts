@@ -184,7 +184,15 @@ const BY_PROBE: Partial<Peer> = {
   instance: PEER_INSTANCE,
   heard_ns: NOW,
 };
-const BY_ECHO: Partial<Peer> = { ...BY_PROBE, stamp_ns: 9000n, tick_age_ms: 300n, echoed_ns: NOW, echoes: 1n };
+/** What the last echo leaves. */
+const ECHOED: Partial<Peer> = {
+  echo_nonce: NONCES.nonce,
+  stamp_ns: 9000n,
+  tick_age_ms: 300n,
+  echoed_ns: NOW,
+  heard_ns: NOW,
+};
+const BY_ECHO: Partial<Peer> = { ...BY_PROBE, ...ECHOED, echoes: 1n };
 const knows =
   (more: (now: bigint) => Partial<Peer> = () => ({})) =>
   (now: bigint): World => ({
@@ -281,7 +289,11 @@ const rows: Row[] = [
   {
     what: "an echo that gives back what was younger when a peer was last heard is taken, whatever the time is now",
     frame: (now) => echo({ nonce: now - 6n * SECOND })(now),
-    world: (now) => ({ ...knows()(now), probe: { nonce: now - 6n * SECOND }, heard_ns: now - 2n * SECOND }),
+    world: (now) => ({
+      ...knows(() => ({ echo_nonce: now - 6n * SECOND }))(now),
+      probe: { nonce: now - 6n * SECOND },
+      heard_ns: now - 2n * SECOND,
+    }),
     action: "drop",
     counters: { wire_taken: 1 },
     peer: { stamp_ns: 9000n, tick_age_ms: 300n, echoed_ns: NOW, heard_ns: NOW, echoes: 6n },
@@ -412,7 +424,8 @@ const rows: Row[] = [
       ["held", DRAINED, DRAINED],
       ["past hold", LIVE, PAST_HOLD],
       ["past hold", JOINING, PAST_HOLD],
-      ["past hold", DRAINED, PAST_HOLD],
+      ["past hold", DRAINED, DRAINED],
+      ["past hold", BEHIND, BEHIND],
       ["gone", LIVE, PAST_HOLD],
       ["never ticked", LIVE, JOINING],
       ["never ticked", DRAINED, JOINING],
@@ -446,7 +459,7 @@ const rows: Row[] = [
       world: () => ({ probe: {} }),
       action: "pass",
       counters: { wire_taken: 1 },
-      peer: BY_ECHO,
+      peer: { ...BY_ECHO, echo_nonce: nonce },
       isHeard: true,
     }),
   ),
@@ -455,7 +468,7 @@ const rows: Row[] = [
     frame: echo({ nonce: NONCES.hello }),
     action: "pass",
     counters: { wire_taken: 1 },
-    peer: BY_ECHO,
+    peer: { ...BY_ECHO, echo_nonce: NONCES.hello },
     isHeard: true,
   },
   stale("an echo to a nonce that was never sent", echo({ nonce: 0x55n }), () => ({ probe: {} })),
@@ -471,7 +484,7 @@ const rows: Row[] = [
     world: (now) => ({ ...knows()(now), probe: {} }),
     action: "drop",
     counters: { wire_taken: 1 },
-    peer: { stamp_ns: 9000n, tick_age_ms: 300n, echoed_ns: NOW, heard_ns: NOW, echoes: 6n },
+    peer: { ...ECHOED, echoes: 6n },
     isHeard: true,
   },
   ...(
@@ -490,7 +503,7 @@ const rows: Row[] = [
       world: (now) => ({ ...knows()(now), probe: {} }),
       action: "pass",
       counters: { wire_taken: 1 },
-      peer: { stamp_ns: 9000n, tick_age_ms: 300n, echoed_ns: NOW, heard_ns: NOW, echoes: 6n, ...changed },
+      peer: { ...ECHOED, echoes: 6n, ...changed },
       isHeard: true,
     }),
   ),
@@ -500,7 +513,7 @@ const rows: Row[] = [
     world: (now) => ({ ...knows(() => ({ echoed_ns: now - 2n * SECOND }))(now), probe: {} }),
     action: "pass",
     counters: { wire_taken: 1 },
-    peer: { stamp_ns: 9000n, tick_age_ms: 300n, echoed_ns: NOW, heard_ns: NOW, echoes: 6n },
+    peer: { ...ECHOED, echoes: 6n },
     isHeard: true,
   },
   {
@@ -512,14 +525,32 @@ const rows: Row[] = [
     peer: BY_ECHO,
     isHeard: true,
   },
-  stale("an echo that is older than the one before", echo({ stamp: 7999n }), (now) => ({ ...knows()(now), probe: {} })),
+  ...(
+    [
+      ["is older than the one before to its nonce", { stamp: 7999n }, NONCES.nonce],
+      ["is as old as the one before to its nonce", { stamp: 8000n }, NONCES.nonce],
+      ["is to a nonce before that of the last one", { stamp: 9000n }, NONCES.nonce + 1n],
+    ] as [string, Said, bigint][]
+  ).flatMap(([what, said, echo_nonce]) =>
+    (
+      [
+        ["", 100n * MS],
+        [", though its node was silent since", 2n * SECOND],
+      ] as [string, bigint][]
+    ).map(([silent, age]) =>
+      stale(`an echo that ${what}${silent}`, echo(said), (now) => ({
+        ...knows(() => ({ echo_nonce, echoed_ns: now - age }))(now),
+        probe: {},
+      })),
+    ),
+  ),
   {
-    what: "an echo by a younger clock is taken from a node that was silent for more than a second: it has rebooted",
+    what: "an echo by a younger clock is taken with the next nonce: its node has rebooted",
     frame: echo({ stamp: 7999n }),
-    world: (now) => ({ ...knows(() => ({ echoed_ns: now - 2n * SECOND }))(now), probe: {} }),
-    action: "pass",
+    world: (now) => ({ ...knows(() => ({ echo_nonce: NONCES.nonce - 1n }))(now), probe: {} }),
+    action: "drop",
     counters: { wire_taken: 1 },
-    peer: { stamp_ns: 7999n, tick_age_ms: 300n, echoed_ns: NOW, heard_ns: NOW, echoes: 6n },
+    peer: { ...ECHOED, stamp_ns: 7999n, echoes: 6n },
     isHeard: true,
   },
 
@@ -748,6 +779,26 @@ const rows: Row[] = [
   ),
   stale("a reply to no claim", reply({ nonce: 0n }), knows()),
 
+  // behind a tag
+  ...(
+    [
+      ["a tag of no VLAN", [0x81, 0, 0xe0, 0], true],
+      ["two tags of no VLAN", [0x81, 0, 0, 0, 0x88, 0xa8, 0, 0], true],
+      ["a tag of a VLAN", [0x81, 0, 0, 5], false],
+      ["a tag of no VLAN and one of a VLAN", [0x81, 0, 0, 0, 0x81, 0, 0, 5], false],
+    ] as [string, number[], boolean][]
+  ).map(
+    ([what, tag, isDropped]): Row => ({
+      what: `a probe behind ${what}, ${isDropped ? "which the stack would take off, is dropped" : "which is another wire's, is passed unread"}`,
+      frame: (now) => {
+        const frame = probe()(now);
+        return Uint8Array.from([...frame.subarray(0, 12), ...tag, ...frame.subarray(12)]);
+      },
+      action: isDropped ? "drop" : "pass",
+      counters: isDropped ? { wire_refused: 1 } : {},
+    }),
+  ),
+
   // our own name
   {
     what: "a probe of another speaker of our name is echoed, so that it learns that the name is taken",
@@ -877,7 +928,9 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
         );
         for (const name of ["heard_ns", "echoed_ns"] as const)
           if (changes[name] === NOW) assert.ok(isNow(after![name]));
-        assert.equal(after, { ...peerLayout.of({}), ...before, ...changes, ...Object.fromEntries(times) });
+        // What was taken from a node before it was known is not taken again.
+        const blank = peerLayout.of({ taken_stamp_ns: after!.heard_ns });
+        assert.equal(after, { ...(before ?? blank), ...changes, ...Object.fromEntries(times) });
       } else {
         assert.equal(after, before);
       }
