@@ -154,14 +154,13 @@ export class Interfaces {
     return this.#kernel.isAttached(ifindex, point);
   }
 
-  /** Attaches what another program has detached. @param told of each, before that */
+  /** Attaches what another program has detached. @param told of each @throws Error where it cannot */
   reattach({ ifindex, name }: Link, told: (error: Error) => void): "attached" | "reattached" {
     const missing = this.points.filter((point) => !this.isAttached(ifindex, point));
     for (const point of missing) {
       const { kind, direction } = point;
-      told(new Error(`isat is no longer attached to ${name} at ${kind} ${direction}: attaching again`));
       this.#kernel.attach(ifindex, point);
-      this.#log.info({ interface: name }, `attached to ${name} at ${kind} ${direction} again`);
+      told(new Error(`isat was no longer attached to ${name} at ${kind} ${direction}: it is again`));
     }
     return missing.length > 0 ? "reattached" : "attached";
   }

@@ -56,16 +56,20 @@ export function resolveInterfaces(config: Config, links: Links): ResolvedConfig 
   );
 }
 
+/** Links on which nothing is announced though the configuration means them, by ifindex: why. */
+export type Barred = ReadonlyMap<number, string>;
+
 /** The links that the configuration means, and why others that it means cannot be. */
-function choose({ interfaces }: ResolvedConfig, links: readonly Link[]) {
+function choose({ interfaces }: ResolvedConfig, links: readonly Link[], barred: Barred = new Map()) {
   const meant = links.filter(({ name }) => matches(name, interfaces));
-  const chosen = meant.filter((link) => refusal(link, links) === undefined);
+  const why = (link: Link) => refusal(link, links) ?? barred.get(link.ifindex);
+  const chosen = meant.filter((link) => why(link) === undefined);
   const problems: string[] = [];
   for (const pattern of interfaces) {
     if (chosen.some(({ name }) => matches(name, [pattern]))) continue;
     const refused = meant.find(({ name }) => matches(name, [pattern]));
     const names = links.map(({ name }) => name).join(", ");
-    const reason = refused ? refusal(refused, links) : `there is no such interface. There are: ${names}`;
+    const reason = refused ? why(refused) : `there is no such interface. There are: ${names}`;
     problems.push(`Cannot announce on ${pattern} as ${reason}`);
   }
   if (chosen.length > MAX_INTERFACES) {
@@ -77,7 +81,8 @@ function choose({ interfaces }: ResolvedConfig, links: readonly Link[]) {
 }
 
 /** The links on which a configuration announces, as far as they may be announced on. */
-export const linksOf = (config: ResolvedConfig, links: readonly Link[]): Link[] => choose(config, links).chosen;
+export const linksOf = (config: ResolvedConfig, links: readonly Link[], barred: Barred): Link[] =>
+  choose(config, links, barred).chosen;
 
 const announces = (range: VipRange, { name }: Link) => !range.interfaces || matches(name, range.interfaces);
 
@@ -108,8 +113,14 @@ function outside({ vips }: Demand, links: readonly Link[]): string[] {
 }
 
 /** How the configuration fits this machine. @throws Error in one or more lines where it is refused */
-function fit(config: ResolvedConfig, demand: Demand, links: readonly Link[], mode: "strict" | "lenient") {
-  const { chosen, problems } = choose(config, links);
+function fit(
+  config: ResolvedConfig,
+  demand: Demand,
+  links: readonly Link[],
+  mode: "strict" | "lenient",
+  barred?: Barred,
+) {
+  const { chosen, problems } = choose(config, links, barred);
   const own = ownAddresses(demand, chosen);
   // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
   const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
@@ -139,8 +150,9 @@ export function makePlan(
   candidates: (link: Link) => Pick<AnnouncingInterface, "candidates" | "held">,
   mode: "strict" | "lenient",
   before?: Plan,
+  barred?: Barred,
 ): Plan {
-  const { chosen, problems, own } = fit(config, demand, links, mode);
+  const { chosen, problems, own } = fit(config, demand, links, mode, barred);
   const view: View = {
     self: config.node,
     vips: demand.vips,

@@ -35,12 +35,19 @@ import {
 const TICK = 500;
 /** A turn this much early is taken for the tick's: the next one would be late by more, ms. */
 const SLACK = 20;
+/** For so long an interface that is on one wire with another one is left alone, ms: then it is tried again. */
+const DOUBLED = 60_000;
+/** How often one error is said that stays, ms. */
+const REPEAT = 60_000;
 /** How often links are asked for changes where no peers are probed, ms. */
 const WATCH = 100;
 
 const NANOSECONDS = 1_000_000;
 /** For so long after waking, what the kernel has given away was given away in the sleep, ns. */
 const AWAKE = 1_000n * BigInt(NANOSECONDS);
+
+export const UNDRAINABLE =
+  "Cannot drain with static membership, as no peer would learn of it. Set membership: { kind: wire }";
 
 /** How nodes that find each other own; undefined where all that are listed count as alive. */
 interface Company {
@@ -70,10 +77,8 @@ export class Speaker implements Disposable {
   #devices: readonly Link[] = [];
   /** Interfaces that an earlier speaker served, on which its ticks still count until this one has joined its peers. */
   readonly #adopted = new Set<number>();
-  /** Interfaces on one wire with another one, which announces for both. */
-  readonly #doubled = new Set<number>();
-  /** Peers that were alive, by interface, id and instance. */
-  #neighbours = new Set<string>();
+  /** Interfaces on one wire with another one, which announces for both: why nothing is announced there, and till when. */
+  readonly #doubled = new Map<number, { why: string; until: number }>();
   /** The kernel's counters of what it gave away, by interface. */
   readonly #yields = new Map<number, bigint>();
   #isDrained: boolean;
@@ -91,7 +96,9 @@ export class Speaker implements Disposable {
    * @throws Error in one line that says what to do; what was attached before is as it was, and nothing else is.
    */
   constructor(config: Config, demand: Demand, log: Log, isDrained = false) {
-    this.#isDrained = isDrained;
+    const canDrain = config.membership.kind === "wire";
+    if (isDrained && !canDrain) log.warn(`${UNDRAINABLE}. Until then this node takes its share, though it was drained`);
+    this.#isDrained = isDrained && canDrain;
     this.#log = log;
     using stack = new DisposableStack();
     this.#links = stack.use(new Links());
@@ -147,6 +154,8 @@ export class Speaker implements Disposable {
     const changed = () => this.#round(() => this.#replan());
     const members = stack.use(new Members(config.node, wire, this.#socket, self, changed));
     const host = {
+      has: (ifindex: number) => wire.has(ifindex),
+      isSure: (ifindex: number) => wire.isSure(ifindex),
       alive: (ifindex: number) => wire.alive(ifindex),
       refresh: () => wire.refresh(),
       send: wire.send.bind(wire),
@@ -209,25 +218,32 @@ export class Speaker implements Disposable {
   /** A new configuration takes effect, or is refused as a whole: then this throws, and the old state stays. */
   reload(config: Config, demand: Demand): void {
     const next = { ...config };
-    for (const key of ["node", "hook", "pinDir", "runDir", "metrics"] as const) {
+    requireRestart("node", config.node, this.config.node);
+    requireRestart("membership.kind", config.membership.kind, this.config.membership.kind);
+    for (const key of ["hook", "pinDir", "runDir", "metrics"] as const) {
       if (JSON.stringify(config[key]) === JSON.stringify(this.config[key])) continue;
       this.#log.warn(`${key} changed in the file: it takes effect when isat is started again`);
       Object.assign(next, { [key]: this.config[key] });
     }
-    if (config.membership.kind !== this.config.membership.kind) {
-      this.#log.warn("membership.kind changed in the file: it takes effect when isat is started again");
-      next.membership = this.config.membership;
-    }
-    if (next.membership.kind === "wire") {
-      this.#company!.wire.configure(this.#wireOptions(next, readWireKeys(next.membership.keys)));
-    }
-    const interfaces = next.interfaces ?? this.#firstInterfaces;
+    const keys = next.membership.kind === "wire" ? readWireKeys(next.membership.keys) : [];
+    const resolved = { ...next, interfaces: next.interfaces ?? this.#firstInterfaces };
     this.#devices = this.#links.read();
+    requireFit(resolved, demand, this.#devices); // before anything of it takes effect: peers that are let go of are lost
+    this.#doubled.clear();
+    const { wire, members } = this.#company ?? {};
     const before = this.#plan;
+    const options = wire?.options;
     try {
-      this.#commit(this.#draft({ ...next, interfaces }, demand, "strict"), "strict");
+      wire?.configure(this.#wireOptions(next, keys));
+      this.#commit(this.#draft(resolved, demand, "strict"), "strict");
+      if (members) members.links = this.#plan.links;
     } catch (error) {
       // Undoes what was done of it until it failed; the new plan has used the old one's entries up.
+      if (members) {
+        wire!.configure(options!);
+        members.nodes = before.demand.nodes;
+        members.links = before.links;
+      }
       this.#commit({ ...before, ...electAll(before.view) }, "lenient");
       throw error;
     }
@@ -251,13 +267,14 @@ export class Speaker implements Disposable {
     return this.#isSourceStale;
   }
 
-  /** Gives everything away and takes nothing, or no longer. @throws Error where peers would not learn of it */
+  /** @throws Error where peers would not learn of it */
+  requireDrainable(): void {
+    if (!this.#company) throw new Error(UNDRAINABLE);
+  }
+
+  /** Gives everything away and takes nothing, or no longer. @throws Error as above */
   drain(isDrained: boolean): void {
-    if (!this.#company) {
-      throw new Error(
-        "Cannot drain with static membership, as no peer would learn of it. Set membership: { kind: wire }",
-      );
-    }
+    if (isDrained) this.requireDrainable();
     this.#isDrained = isDrained;
     this.#replan();
   }
@@ -268,16 +285,19 @@ export class Speaker implements Disposable {
 
   /** What is to be, with who is alive now. */
   #draft(config: ResolvedConfig, demand: Demand, mode: "strict" | "lenient"): Plan {
-    const devices = this.#devices.filter(({ ifindex }) => !this.#doubled.has(ifindex));
+    const barred = new Map([...this.#doubled].map(([ifindex, { why }]) => [ifindex, why]));
     const { members } = this.#company ?? {};
     this.#drafted = this.#standings;
     if (members) {
       members.nodes = demand.nodes;
       // Before the plan: peers are looked for on the links that are chosen, and only then is it known who they are.
-      members.links = linksOf(config, devices);
+      const links = linksOf(config, this.#devices, barred);
+      // A configuration may be refused yet: till it stands, peers on the links of the one before are kept.
+      const isKept = ({ ifindex }: Link) => mode === "strict" && !links.some((link) => link.ifindex === ifindex);
+      members.links = [...links, ...this.#plan.links.filter(isKept)];
     }
     const candidates = members ? (link: Link) => members.candidates(link) : everybody(demand);
-    const plan = makePlan(config, demand, devices, candidates, mode, this.#plan);
+    const plan = makePlan(config, demand, this.#devices, candidates, mode, this.#plan, barred);
     const unsigned = config.membership.kind === "wire" && config.membership.keys === "none" ? [UNSIGNED] : [];
     return members ? { ...plan, warnings: [...plan.warnings, ...unsigned, ...members.warnings] } : plan;
   }
@@ -294,22 +314,20 @@ export class Speaker implements Disposable {
   #greet(): void {
     if (!this.#company) return;
     const { wire, claims } = this.#company;
-    const now = new Set<string>();
     for (const { ifindex } of this.#plan.links) {
-      if (!wire.isJoined(ifindex)) continue;
-      for (const peer of wire.alive(ifindex)) {
-        const name = `${ifindex} ${peer.id} ${peer.instance}`;
-        now.add(name);
-        if (!this.#neighbours.has(name)) claims.defend(ifindex, peer);
-      }
+      for (const peer of wire.newcomers(ifindex)) claims.defend(ifindex, peer);
     }
-    this.#neighbours = now;
   }
 
+  #isReady = false;
+
   #checkReady(): void {
+    if (this.#isReady) return;
     const { wire, claims } = this.#company ?? {};
     const hasSettled = this.#plan.links.every(({ ifindex, isUp }) => !isUp || (wire?.isSettled(ifindex) ?? true));
-    if (hasSettled && (claims?.isIdle ?? true)) this.#ready.resolve();
+    if (!hasSettled || !(claims?.isIdle ?? true)) return;
+    this.#isReady = true;
+    this.#ready.resolve();
   }
 
   /** What this node is on the interface: what it says with its next tick, which ends each commit. */
@@ -376,12 +394,12 @@ export class Speaker implements Disposable {
       return;
     }
     const [first, second] = nameOf(from) < nameOf(ifindex) ? [from, ifindex] : [ifindex, from];
+    const [kept, left] = [nameOf(first), nameOf(second)];
     this.#fail(
-      new Error(
-        `${nameOf(first)} and ${nameOf(second)} are on one wire: announcing on ${nameOf(first)} only. Take ${nameOf(second)} out of interfaces:`,
-      ),
+      new Error(`${kept} and ${left} are on one wire: announcing on ${kept} only. Take ${left} out of interfaces:`),
     );
-    this.#doubled.add(second);
+    const why = `it is on one wire with ${kept}, which announces for both`;
+    this.#doubled.set(second, { why, until: performance.now() + DOUBLED });
     this.#replan();
   }
 
@@ -405,13 +423,24 @@ export class Speaker implements Disposable {
     }
   }
 
+  /** The errors that were said lately, and when. */
+  readonly #said = new Map<string, number>();
+
+  /** Says it, and what stays wrong once a minute. */
   #fail(error: Error): void {
-    if (this.#lastError?.message !== error.message) this.#log.error(error.message);
-    this.#lastError = { at: new Date().toISOString(), message: error.message };
+    const { message } = error;
+    const now = performance.now();
+    for (const [said, at] of this.#said) if (now - at >= REPEAT) this.#said.delete(said);
+    if (!this.#said.has(message)) {
+      this.#log.error(message);
+      this.#said.set(message, now);
+    }
+    this.#lastError = { at: new Date().toISOString(), message };
   }
 
   /**
-   * Makes the plan so. Hooks come after the maps, so that no program meets an empty one.
+   * Makes the plan so. Hooks come after what is said of their interface, and before what may be answered there: a plan
+   * that fails as one cannot be attached has moved nothing.
    * @param mode lenient: an interface to which nothing can be attached keeps none of the others waiting; the ticks try on
    */
   #commit(plan: Plan, mode: "strict" | "lenient"): void {
@@ -434,12 +463,23 @@ export class Speaker implements Disposable {
     }
     this.#announcer.setPace(plan.config.garp);
 
+    for (const link of plan.links.filter(({ ifindex }) => !oldLink(ifindex))) {
+      try {
+        const how = this.#interfaces.attach(link);
+        if (how === "attached") adopted.delete(link.ifindex);
+        this.#log.info({ interface: link.name, hook: this.hook }, `interface ${describe(link)}: ${this.hook} ${how}`);
+      } catch (error) {
+        if (mode === "strict") throw error;
+        this.#fail(error as Error);
+      }
+    }
+
     const actual = this.#table.entries;
     this.#table.rename(namesOf(plan.links));
     this.#plan = { ...this.#plan, config: plan.config, demand: plan.demand };
     const { wire, claims } = this.#company ?? {};
     const accompanied = new Set(
-      plan.links.map(({ ifindex }) => ifindex).filter((ifindex) => wire?.alive(ifindex).length),
+      plan.links.map(({ ifindex }) => ifindex).filter((ifindex) => wire?.isAccompanied(ifindex)),
     );
     const unsettled = this.#table.takeUnsettled();
     const { set, claim, stead, remove } = difference(plan.entries, actual, {
@@ -452,19 +492,8 @@ export class Speaker implements Disposable {
     const gained = set.filter(([key, held]) => isOwned(held) && !isOwned(actual.get(key))).map(([key]) => key);
     const noLonger = set.filter(([, held]) => !isOwned(held)).map(([key]) => key);
     const lost = [...noLonger, ...remove].filter((key) => isOwned(actual.get(key)));
-    this.#table.write(set);
-    this.#table.remove(remove);
+    this.#table.replace(set, remove);
 
-    for (const link of plan.links.filter(({ ifindex }) => !oldLink(ifindex))) {
-      try {
-        const how = this.#interfaces.attach(link);
-        if (how === "attached") adopted.delete(link.ifindex);
-        this.#log.info({ interface: link.name, hook: this.hook }, `interface ${describe(link)}: ${this.hook} ${how}`);
-      } catch (error) {
-        if (mode === "strict") throw error;
-        this.#fail(error as Error);
-      }
-    }
     const left = this.#interfaces.keep(plan.links.map(({ ifindex }) => ifindex));
     for (const ifindex of left) this.#announcer.remove(ifindex);
     this.#plan = plan;
@@ -614,6 +643,9 @@ export class Speaker implements Disposable {
     const known = new Set(links.map(({ ifindex }) => ifindex));
     const concerns = (name: string, ifindex: number) => known.has(ifindex) || matches(name, config.interfaces);
     this.#isStale ||= this.#links.changed(concerns);
+    for (const [ifindex, { until }] of this.#doubled) {
+      if (performance.now() >= until) this.#isStale = this.#doubled.delete(ifindex);
+    }
     if (!this.#isStale) return;
     this.#devices = this.#links.read();
     const plan = this.#draft(config, demand, "lenient");
@@ -645,6 +677,11 @@ export class Speaker implements Disposable {
     this.#links[Symbol.dispose]();
     this.#kernel[Symbol.dispose]();
   }
+}
+
+/** @throws Error where the value is another than it was */
+function requireRestart(key: string, value: string, before: string): void {
+  if (value !== before) throw new Error(`${key} is now ${value}: that takes effect when isat is started again`);
 }
 
 /** What is hashed for the addresses that do not bid as themselves. */

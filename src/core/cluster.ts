@@ -314,10 +314,8 @@ export class Cluster {
 
   /** The default gateways of this node. */
   set gateways(addresses: ReadonlySet<Address>) {
-    const isSame =
-      addresses.size === this.#gateways.size && [...addresses].every((address) => this.#gateways.has(address));
-    if (!isSame) this.#ground = undefined;
     this.#gateways = addresses;
+    this.#ground = undefined;
   }
 
   get gateways(): ReadonlySet<Address> {

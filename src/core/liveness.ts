@@ -34,6 +34,9 @@ const SECOND = 1_000_000_000n;
 const HELLOS = 20n;
 const HELLO = SECOND;
 
+/** Whoever has slept for longer, and for two intervals, does not know who came meanwhile, ns. */
+const NAP = SECOND / 4n;
+
 /** Probes whose time to be answered was slept through, that are as good as one that was waited for. */
 const SLEEPS = 3;
 
@@ -47,6 +50,8 @@ interface Member {
   isAlive: boolean;
   /** When it was last alive, ns. */
   alive: bigint;
+  /** How often it came, or came back: also where it was silent for so long that to it, this node may have died. */
+  comings: number;
 }
 
 /**
@@ -68,6 +73,8 @@ export class Liveness {
   #helloed = 0n;
   /** Broadcast probes sent. */
   #hellos = 0;
+  /** After a nap: when all were asked who is there; 0: not yet. undefined: it is known. */
+  #asked: bigint | undefined;
 
   constructor(options: LivenessOptions, now: bigint, random: () => number) {
     this.#options = options;
@@ -93,8 +100,17 @@ export class Liveness {
     return this.interval / 2n;
   }
 
+  /**
+   * Silence, ns, in which a peer may have missed `dead` probes of its own, which it sends as often, at least 0.85 intervals
+   * apart. It need not have counted as dead here, where this process slept through it.
+   */
+  get #absence(): bigint {
+    const { dead } = this.#options;
+    return (this.interval * BigInt(Math.max(15, 8 * (dead - 1)))) / 10n;
+  }
+
   /** Everybody who is or was heard. */
-  get members(): ReadonlyMap<bigint, { readonly heard: Heard; readonly isAlive: boolean; readonly alive: bigint }> {
+  get members(): ReadonlyMap<bigint, Readonly<Pick<Member, "heard" | "isAlive" | "alive" | "comings">>> {
     return this.#members;
   }
 
@@ -114,14 +130,23 @@ export class Liveness {
   observe(peers: Iterable<Heard>, now: bigint): boolean {
     const { dead } = this.#options;
     const hasSlept = now - this.#last > 2n * this.interval;
+    const hasNapped = now - this.#last > this.#nap;
     this.#last = now;
+    // What has been asked is answered by now: one who naps between any two rounds is to know something in between.
+    if (this.#asked) this.#asked = now - this.#asked >= this.patience ? undefined : this.#asked;
+    else if (hasNapped) {
+      this.#asked = 0n;
+      this.callAll();
+    }
     let isChanged = false;
     for (const heard of peers) {
       const before = this.#members.get(heard.node);
-      const member = before ?? { heard, open: [], slept: 0, due: now, isAlive: false, alive: this.#began };
+      const member = before ?? { heard, open: [], slept: 0, due: now, isAlive: false, alive: this.#began, comings: 0 };
       if (!before) this.#members.set(heard.node, member);
       if (!before || describe(before.heard) !== describe(heard)) isChanged = true;
       if (heard.echoedNs > member.heard.echoedNs) member.slept = 0;
+      const isAnother = heard.instance !== member.heard.instance;
+      const wasAway = isAnother || heard.echoedNs - member.heard.echoedNs > this.#absence;
       member.heard = heard;
       member.open = member.open.filter((sent) => sent > heard.echoedNs);
       if (hasSlept && member.open.length > 0) {
@@ -133,11 +158,28 @@ export class Liveness {
       // Dead is dead until it answers again: a sleeper's clean slate does not bring anybody back.
       const hasAnswered = heard.echoedNs > member.alive;
       const isAlive = missed < dead && (member.isAlive || hasAnswered);
+      if (isAlive && (wasAway || !member.isAlive)) {
+        member.comings += 1;
+        isChanged = true;
+      }
       if (isAlive !== member.isAlive) isChanged = true;
       member.isAlive = isAlive;
       if (isAlive) member.alive = heard.echoedNs;
     }
     return isChanged;
+  }
+
+  /**
+   * Whether all who are there are known. Not so after a nap, until a broadcast probe has had the time to be answered: who
+   * was alone before it may be alone no more.
+   */
+  isSure(now: bigint): boolean {
+    return this.#asked === undefined && now - this.#last <= this.#nap;
+  }
+
+  get #nap(): bigint {
+    const two = 2n * this.#options.interval;
+    return two > NAP ? two : NAP;
   }
 
   /** Whether a peer will be dead as soon as it has missed what is open: worth looking before the next round of probes. */
@@ -158,6 +200,11 @@ export class Liveness {
     member.due = now + (this.interval * BigInt(Math.floor(850 + 100 * this.#random()))) / 1000n;
   }
 
+  /** All are to be asked at once. */
+  callAll(): void {
+    this.#hello = this.#last;
+  }
+
   /** Whether a broadcast probe is due: at first each `interval`, then at most some {@link HELLOS} a second on the wire. */
   isHelloDue(now: bigint): boolean {
     return this.#hello <= now;
@@ -167,6 +214,7 @@ export class Liveness {
   helloSent(now: bigint): void {
     const { interval, dead } = this.#options;
     this.#hellos += 1;
+    if (this.#asked === 0n) this.#asked = now;
     if (this.#hellos <= dead + 1) this.#helloed = now;
     if (this.#hellos <= dead) {
       this.#hello = now + (interval * 9n) / 10n;

@@ -1,4 +1,4 @@
-import { answers, type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
+import { answers, MAX_VIPS, type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
 import { addressBytes } from "../core/address.ts";
 import { type Held, NOT_HELD } from "../core/difference.ts";
 import { addressOf, type EntryKey, entryKey, ifindexOf } from "../core/ownership.ts";
@@ -98,6 +98,18 @@ export class VipTable {
     this.#actual = entries;
     this.#names = names;
     this.write(this.yielded().map((key) => [key, NOT_HELD]));
+    this.#removeStrayAnswers();
+  }
+
+  /** A write that failed half-way, or a process that was killed in one, leaves some that no entry has. */
+  #removeStrayAnswers(): void {
+    const stray: EntryKey[] = [];
+    for (const batch of this.#maps.answers.batches()) {
+      forEach(batch, answers.size, (key) => {
+        if (!this.#actual.has(key)) stray.push(key);
+      });
+    }
+    this.#maps.answers.deleteMany(stray.map(mapKey));
   }
 
   get entries(): ReadonlyMap<EntryKey, Held> {
@@ -175,8 +187,17 @@ export class VipTable {
     this.#parts = undefined;
   }
 
+  /** Sets the one entries, and removes the others. */
+  replace(set: readonly (readonly [EntryKey, Held])[], gone: readonly EntryKey[]): void {
+    const isNew = ([key]: readonly [EntryKey, Held]) => !this.#actual.has(key);
+    const isTooMuch = this.#actual.size + set.filter(isNew).length > MAX_VIPS;
+    if (isTooMuch) this.remove(gone);
+    this.write(set);
+    if (!isTooMuch) this.remove(gone);
+  }
+
   /**
-   * Removes the entries. To be called after {@link write}: a hash map gives a freed element to the next new entry at once,
+   * Removes the entries. To be called after {@link write}, where the map has room for both: a hash map gives a freed element to the next new entry at once,
    * and a program reading it meanwhile would read that one's state.
    */
   remove(keys: readonly EntryKey[]): void {
@@ -220,6 +241,7 @@ export class VipTable {
     for (const key of this.#actual.keys()) this.#maps.answers.add(mapKey(key), answers.of({}));
     this.write([...this.#actual]);
     this.remove(stray);
+    this.#removeStrayAnswers();
   }
 }
 

@@ -8,6 +8,10 @@ import type { Frame, Neighbour } from "./wire.ts";
 
 /** What claims need of the membership, the kernel's map and the speaker. */
 export interface ClaimsHost {
+  /** Whether peers are looked for on the interface: where none are, nothing is granted. */
+  has(ifindex: number): boolean;
+  /** Whether it is known who is there: as long as it is not, nothing is granted either. */
+  isSure(ifindex: number): boolean;
   /** The peers that must grant a claim on the interface: those whose kernels answer. */
   alive(ifindex: number): Neighbour[];
   /** Reads anew which peers there are. */
@@ -102,9 +106,11 @@ export class Claims implements Disposable {
     this.#clock = clock;
   }
 
-  /** Whether nothing is being asked for, or waits to be. */
+  /** Whether nothing is being asked for, and what waits to be was asked for before: a peer has it. */
   get isIdle(): boolean {
-    return this.#queue.size === 0 && this.#batches.size === 0;
+    if (this.#batches.size > 0) return false;
+    for (const key of this.#queue) if (!this.#pauses.has(key)) return false;
+    return true;
   }
 
   /** Whether the entry went to a better claim, or was refused, a while ago, and is not to be asked for yet. */
@@ -252,6 +258,12 @@ export class Claims implements Disposable {
   /** Asks whom it has not asked yet, again who is late, and ends where nobody is left. */
   #settle(batch: Batch, now: bigint, known: Map<number, Peers>): void {
     if (!this.#batches.has(batch)) return;
+    if (!this.#host.has(batch.ifindex)) {
+      // Nobody to be asked is not the same as nobody there.
+      this.#batches.delete(batch);
+      if (!batch.isDefence) for (const key of batch.keys) this.#busy.delete(key);
+      return;
+    }
     // Whoever appeared since is asked too: read anew, right before anything is owned.
     if (!isPending(batch)) {
       this.#host.refresh();
@@ -269,7 +281,7 @@ export class Claims implements Disposable {
       const isLate = asked && now - asked.sent >= (patience! < RETRY_MOST ? patience! : RETRY_MOST);
       if (!asked || isLate) this.#ask(batch, peer, now);
     }
-    if (!isPending(batch)) this.#end(batch, alive);
+    if (!isPending(batch) && (batch.isDefence || this.#host.isSure(ifindex))) this.#end(batch, alive);
   }
 
   /** Still answered here while it is asked for again: nothing is silent that need not be. */

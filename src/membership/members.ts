@@ -144,6 +144,7 @@ export class Members implements Disposable {
     const others = this.#nodes.filter(({ name }) => name !== this.#node);
     const targets = others.flatMap(({ address }) => address ?? []);
     const answered = targets.length > 0 ? await whoHas(this.#socket, link, targets) : new Set<Address>();
+    if (this.#isDisposed) return;
     const before = this.#lonely.get(ifindex);
     const asks = answered.size > 0 ? 0 : (before?.asks ?? 0) + 1;
     const hasWaited = targets.length === others.length || bootTime() - this.#wire.since(ifindex) >= WAIT;
@@ -152,7 +153,10 @@ export class Members implements Disposable {
     if (isAlone !== (before?.isAlone ?? false) || answered.size !== (before?.answered.size ?? 0)) this.#changed();
   }
 
+  #isDisposed = false;
+
   [Symbol.dispose](): void {
+    this.#isDisposed = true;
     clearInterval(this.#timer);
   }
 }

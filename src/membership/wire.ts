@@ -82,6 +82,12 @@ interface Wire {
   hasHeard: boolean;
   peers: Map<bigint, Neighbour>;
   freshness: Freshness;
+  /** How often each live peer had come when newcomers were asked for last. */
+  met: ReadonlyMap<bigint, number>;
+  /** Rounds in which peers are still to be told that the MAC is another. */
+  tell: number;
+  /** The nonces of the last two broadcast probes. */
+  hellos: readonly bigint[];
 }
 
 /**
@@ -136,6 +142,10 @@ export class WireMembership implements Disposable {
     }
   }
 
+  get options(): WireOptions {
+    return this.#options;
+  }
+
   get #pace() {
     const { interval, dead } = this.#options;
     return { interval: BigInt(interval) * MS, dead };
@@ -154,14 +164,18 @@ export class WireMembership implements Disposable {
       hasHeard: false,
       peers: new Map(),
       freshness: new Freshness(),
+      met: new Map(),
+      tell: 0,
+      hellos: [],
     });
     this.#schedule(0);
   }
 
   /** The interface has another MAC or name, and is up as before. */
   update(link: Link): void {
-    const wire = this.#wires.get(link.ifindex);
-    if (wire) wire.link = link;
+    const wire = this.#wires.get(link.ifindex)!;
+    if (formatMac(wire.link.mac) !== formatMac(link.mac)) wire.tell = this.#options.dead;
+    wire.link = link;
   }
 
   remove(ifindex: number): void {
@@ -169,10 +183,6 @@ export class WireMembership implements Disposable {
     const gone = [...this.#maps.probes.entries()].map(([key]) => key).filter((key) => key.ifindex === ifindex);
     this.#maps.probes.deleteMany(gone);
     this.#maps.peers.deleteMany(gone);
-  }
-
-  has(ifindex: number): boolean {
-    return this.#wires.has(ifindex);
   }
 
   /** Whether this node knows its peers on the interface, and they know it. */
@@ -219,10 +229,35 @@ export class WireMembership implements Disposable {
     return this.#clock.now() - this.#began >= BigInt(this.#options.hold) * MS;
   }
 
-  /** The peers whose kernels answer, whatever their state: whom a claim has to ask. */
+  /** The peers whose kernels answer, whatever their state: whom a claim has to ask. None where none are looked for. */
   alive(ifindex: number): Neighbour[] {
     const wire = this.#wires.get(ifindex);
     return wire ? wire.liveness.alive.map(({ node }) => wire.peers.get(node)!) : [];
+  }
+
+  /** Whether what this node knows of its peers there is of now: not after a sleep, until they have been asked again. */
+  isSure(ifindex: number): boolean {
+    return this.#wires.get(ifindex)?.liveness.isSure(this.#clock.now()) ?? false;
+  }
+
+  /** Whether there is anybody to ask before something is owned there, or may be. */
+  isAccompanied(ifindex: number): boolean {
+    return this.has(ifindex) && (!this.isSure(ifindex) || this.alive(ifindex).length > 0);
+  }
+
+  /** Whether peers are looked for on the interface. */
+  has(ifindex: number): boolean {
+    return this.#wires.has(ifindex);
+  }
+
+  /** The live peers that came, or came back, since this was asked last: each may own what is owned here. */
+  newcomers(ifindex: number): Neighbour[] {
+    const wire = this.#wires.get(ifindex);
+    if (wire?.joined === undefined) return [];
+    const { members } = wire.liveness;
+    const before = wire.met;
+    wire.met = new Map([...members].flatMap(([node, { isAlive, comings }]) => (isAlive ? [[node, comings]] : [])));
+    return this.alive(ifindex).filter(({ id }) => before.get(id) !== wire.met.get(id));
   }
 
   /** Everybody who is or was heard on the interface. */
@@ -286,8 +321,8 @@ export class WireMembership implements Disposable {
   }
 
   #round(): void {
-    this.#events.round();
     this.refresh();
+    this.#events.round();
     for (const [ifindex, wire] of this.#wires) this.#probe(ifindex, wire);
     this.#tellChanges();
     // Each wake costs more than what is done in it, so one a round; more only where somebody's last chance is open, or where
@@ -367,11 +402,20 @@ export class WireMembership implements Disposable {
     }
   }
 
-  #probe(ifindex: number, { link, liveness, peers }: Wire): void {
+  #probe(ifindex: number, wire: Wire): void {
+    const { link, liveness, peers } = wire;
     if (!link.isUp) return;
     const now = this.#clock.now();
+    if (wire.tell > 0) {
+      // They ask for an old MAC, which is not answered.
+      for (const peer of this.alive(ifindex)) {
+        this.send(ifindex, peer, { type: wireType.WIRE_NOTICE, nonce: this.nextNonce() });
+      }
+      wire.tell -= 1;
+    }
     if (liveness.isHelloDue(now)) {
       const nonce = this.nextNonce();
+      wire.hellos = [nonce, ...wire.hellos].slice(0, 2);
       this.#events.hello(ifindex, nonce);
       if (this.send(ifindex, undefined, { type: wireType.WIRE_PROBE, nonce })) liveness.helloSent(now);
     }
@@ -396,15 +440,27 @@ export class WireMembership implements Disposable {
 
   readonly #nonces = new Map<string, bigint>();
 
+  /**
+   * The kernel's programs have read what comes in here, but for what came before they stood, or comes past them on some
+   * way of the stack's: so nothing counts that is not meant for this very speaker.
+   */
   #receive({ ifindex, frame }: Received): void {
     const wire = this.#wires.get(ifindex);
     const message = wire && decodeWire(frame, this.#options.keys);
     if (!message) return;
-    if (message.node === this.#id) this.#receiveOwn(ifindex, message);
+    if (message.node === this.#id && message.instance === this.instance) this.#receiveOwn(ifindex, message);
+    else if (message.to !== this.instance) return;
+    else if (message.node === this.#id) this.#events.namesake(ifindex, message);
     else if (message.type === wireType.WIRE_ECHO) {
       this.#hasNews = true;
       if (!this.#cancelRest) this.#takeNews();
     } else if (message.type === wireType.WIRE_REPLY || message.type === wireType.WIRE_NOTICE) {
+      const peer = wire.peers.get(message.node);
+      if (peer && message.type === wireType.WIRE_NOTICE && formatMac(peer.mac) !== formatMac(message.source)) {
+        // What its MAC is, its echo alone tells.
+        wire.liveness.callAll();
+        this.#schedule(0);
+      }
       this.#events.frame(ifindex, message);
     }
   }
@@ -423,14 +479,10 @@ export class WireMembership implements Disposable {
   #hasNews = false;
   #cancelRest: (() => void) | undefined;
 
-  #receiveOwn(ifindex: number, message: Frame): void {
-    if (message.instance !== this.instance) {
-      this.#events.namesake(ifindex, message);
-      return;
-    }
-    const source = formatMac(message.source);
-    const from = [...this.#wires.values()].find(({ link }) => formatMac(link.mac) === source)?.link.ifindex ?? ifindex;
-    this.#events.looped(ifindex, from);
+  /** Of what comes back, only a broadcast probe that has just been sent is no recording. */
+  #receiveOwn(ifindex: number, { nonce }: Frame): void {
+    const from = [...this.#wires].find(([, { hellos }]) => hellos.includes(nonce))?.[0];
+    if (from !== undefined) this.#events.looped(ifindex, from);
   }
 
   [Symbol.dispose](): void {

@@ -483,4 +483,65 @@ for (const [what, seconds, end, behind, state = LIVE] of histories) {
   });
 }
 
+/** How often the peer has come. */
+const comings = (stand: Stand) => stand.liveness.members.get(1n)!.comings;
+
+test("a peer comes once, and again: after it was dead, with another speaker, and after a silence in which it may have died", () => {
+  const stand = new Stand();
+  stand.run(2n * SECOND);
+  assert.is(comings(stand), 1);
+
+  stand.silent.add(1n);
+  stand.run(SECOND);
+  assert.is(stand.isAlive(), false);
+  stand.silent.clear();
+  stand.run(SECOND);
+  assert.is(comings(stand), 2);
+
+  stand.peers.set(1n, { ...stand.peers.get(1n)!, instance: 99n });
+  assert.is(stand.observe(), true);
+  assert.is(comings(stand), 3);
+
+  // The prober slept while the wire was cut: to it, the peer has never been dead.
+  stand.run(SECOND);
+  stand.now += 10n * SECOND;
+  stand.answer();
+  assert.is(stand.observe(), true);
+  assert.equal([stand.isAlive(), comings(stand)], [true, 4]);
+  stand.run(SECOND);
+  assert.is(comings(stand), 4);
+});
+
+test("after a nap it is not known who is there, until all were asked and have had the time to answer", () => {
+  const stand = new Stand();
+  stand.run(2n * SECOND);
+  stand.round();
+  const isSure = () => stand.liveness.isSure(stand.now);
+  assert.is(isSure(), true);
+  stand.now += 240n * MS;
+  assert.is(isSure(), true);
+  stand.now += 20n * MS;
+  assert.is(isSure(), false, "nobody has looked");
+  const before = stand.hellos;
+  stand.round();
+  assert.equal([stand.hellos - before, isSure()], [1, false], "asked at once");
+  stand.now += 49n * MS;
+  stand.round();
+  assert.is(isSure(), false);
+  stand.now += MS;
+  stand.round();
+  assert.is(isSure(), true);
+});
+
+test("one who naps between any two rounds is sure now and then", () => {
+  const stand = new Stand();
+  let sure = 0;
+  for (let round = 0; round < 20; round++) {
+    stand.now += 400n * MS;
+    stand.round();
+    if (stand.liveness.isSure(stand.now)) sure += 1;
+  }
+  assert.is(sure, 10);
+});
+
 test.run();

@@ -294,7 +294,7 @@ const ECHO_PAUSE = BigInt(5 * SECOND);
  * A speaker that was frozen acts at first on what it knew then: it may own what nobody had asked its kernel for, until its
  * first probes are answered, ns.
  */
-const WAKE = 100 * MS;
+const WAKE = 0 * MS;
 
 const macOf = (index: number) => Uint8Array.of(2, 0, 0, 0, index >> 8, index & 255);
 const macIndex = (mac: Uint8Array) => (mac[4]! << 8) | mac[5]!;
@@ -440,6 +440,7 @@ export class Machine {
     const { entry } = this;
     if (!entry || entry.tick_ns === 0n) return nodeState.JOINING;
     const age = BigInt(this.simulation.now) - entry.tick_ns;
+    if (entry.state === nodeState.DRAINED || entry.state === nodeState.BEHIND) return entry.state;
     if (age >= entry.hold_ns) return nodeState.PAST_HOLD;
     if (entry.state === nodeState.LIVE && age >= entry.live_ns) return nodeState.HELD;
     return entry.state;
@@ -501,6 +502,7 @@ export class Machine {
     const nonces = [entry.hello_nonce, entry.last_hello_nonce, probe?.nonce, probe?.last_nonce];
     if (frame.to !== entry.instance || nonce === 0n || !nonces.includes(nonce)) return;
     const before = this.peers.get(node);
+    if (before && nonce < before.echo_nonce) return;
     const isNews =
       !before ||
       now - before.echoed_ns > ECHO_PAUSE ||
@@ -516,6 +518,7 @@ export class Machine {
       knows_us: (frame.flags & KNOWN) > 0,
       mac: frame.source,
       instance: frame.instance,
+      echo_nonce: nonce,
       stamp_ns: frame.stamp,
       echoed_ns: now,
       heard_ns: now,
@@ -570,7 +573,6 @@ class Speaker {
   #isAdopted = false;
   #entry: InterfaceEntry | undefined;
   #plan: { view: View; entries: Entries } | undefined;
-  #neighbours = new Set<string>();
   #yields: bigint;
   #isAlone = false;
   #cancelLeaving: (() => void) | undefined;
@@ -611,6 +613,8 @@ class Speaker {
     );
     this.claims = new Claims(
       {
+        has: (ifindex) => this.wire.has(ifindex),
+        isSure: (ifindex) => this.wire.isSure(ifindex),
         alive: (ifindex) => this.wire.alive(ifindex),
         refresh: () => this.wire.refresh(),
         send: (ifindex, to, message) => this.wire.send(ifindex, to, message),
@@ -768,7 +772,7 @@ class Speaker {
     this.#writeInterface();
     const { set, claim, stead } = difference(entries, this.entries, {
       now: BigInt(simulation.now),
-      mustAsk: (key) => this.wire.alive(IFINDEX).length > 0 || this.claims.isPausing(key),
+      mustAsk: (key) => this.wire.isAccompanied(IFINDEX) || this.claims.isPausing(key),
       bid: (key) => this.#bid(key),
     });
     this.#plan = { view, entries };
@@ -783,14 +787,7 @@ class Speaker {
   }
 
   #greet(): void {
-    if (!this.wire.isJoined(IFINDEX)) return;
-    const now = new Set<string>();
-    for (const peer of this.wire.alive(IFINDEX)) {
-      const name = `${peer.id} ${peer.instance}`;
-      now.add(name);
-      if (!this.#neighbours.has(name)) this.claims.defend(IFINDEX, peer);
-    }
-    this.#neighbours = now;
+    for (const peer of this.wire.newcomers(IFINDEX)) this.claims.defend(IFINDEX, peer);
   }
 
   #bid(key: EntryKey): bigint {

@@ -117,6 +117,59 @@ test("recorded, mutated and forged frames change nothing, after a restart neithe
   measured(`${frames.length} frames were recorded, and played ${rounds.length * 2} times`);
 });
 
+/** As a frame comes that has tags of these VLANs. */
+const tagged = (frame: Uint8Array, ...vlans: number[]) =>
+  Uint8Array.from([...frame.subarray(0, 12), ...vlans.flatMap((vlan) => [0x81, 0, 0, vlan]), ...frame.subarray(12)]);
+
+test("a node's own frames of an earlier speaker, played to it while it starts, keep it from nothing", async () => {
+  await using trio = await trios.start();
+  using tap = new Tap(trio);
+  const speaker = speakerOf(trio, n1);
+  const sent = (type: number, destination: string) =>
+    until(`a frame of type ${type}`, () => {
+      const is = (frame: Uint8Array) =>
+        wireHeader.decode(frame).type === type && formatMac(frame.subarray(0, 6)) === destination;
+      return tap.frames.find(({ from, frame }) => from === n1 && is(frame))?.frame;
+    });
+  const hello = await sent(wireType.WIRE_PROBE, "ff:ff:ff:ff:ff:ff");
+  await speaker.signal("SIGKILL");
+  speaker.start();
+  await speaker.ready();
+  await sleep(1_000);
+  tap.frames.length = 0;
+  tap.send(n1, hello); // its kernel tells whoever has its name that the name is taken: itself
+  const echo = await sent(wireType.WIRE_ECHO, n1.mac);
+  await sleep(500);
+
+  const played = [hello, echo].flatMap((frame) => [
+    frame,
+    tagged(frame, 0),
+    tagged(frame, 0, 0),
+    tagged(frame, 0, 0, 0),
+    tagged(frame, 5),
+  ]);
+  const restart = async () => {
+    await speaker.signal("SIGKILL");
+    if (isFresh) speaker.isat("clean");
+    speaker.start();
+    let isReady = false;
+    const ready = speaker.ready().finally(() => {
+      isReady = true;
+    });
+    for (let round = 0; round < 2_000 && !isReady; round++) {
+      for (const frame of played) tap.send(n1, frame);
+      await sleep(2);
+    }
+    await ready;
+    await sleep(1_000);
+  };
+  let isFresh = false;
+  assertQuiet(await trio.watched(VIPS, restart));
+  isFresh = true;
+  await restart();
+  assert.not.match(words(speaker), /has this node's name|come back|on one wire/);
+});
+
 test("a claim that was granted, played again while it is fresh, takes nothing a second time", async () => {
   await using trio = await trios.start();
   using tap = new Tap(trio);
@@ -281,6 +334,36 @@ test("two announcing interfaces on one wire: it announces on the first only, and
   await until("it says so", () => words(first).includes("eth0 and eth1 are on one wire: announcing on eth0 only."));
   await sleep(1_500);
   assertQuiet(await trio.watched(VIPS, () => sleep(1_000)));
+  const { warnings } = first.status();
+  assert.ok(warnings.includes("Cannot announce on eth1 as it is on one wire with eth0, which announces for both"));
+
+  // The cables are put right, and the file is read again.
+  trios.namespaces.ip(trio.place("switch"), ["link set p5 nomaster"]);
+  rewrite(first, (text) => `${text}# again\n`);
+  await until("eth1 is back", () => first.status().interfaces.some(({ name }) => name === "eth1"));
+  assert.not.match(first.status().warnings.join(), "eth1 as");
+  assertQuiet(await trio.watched(VIPS, () => sleep(1_000)));
+});
+
+test("a broadcast probe that was recorded on one of a node's wires, and is played on another, ends neither", async () => {
+  await using trio = trios.make();
+  const mac = "02:00:00:00:00:11";
+  trios.namespaces.link(
+    { namespace: trio.place("n1"), name: "eth1", mac },
+    { namespace: trio.place("switch"), name: "p5" },
+  );
+  const first = speakerOf(trio, n1);
+  rewrite(first, (text) => text.replace("interfaces: [eth0]", "interfaces: [eth0, eth1]"));
+  await trio.start();
+  using tap = new Tap(trio);
+  using other = new PacketPort(trios.namespaces.full(trio.place("switch")), "p5");
+  const isHello = (frame: Uint8Array) => formatMac(frame.subarray(0, 6)) === "ff:ff:ff:ff:ff:ff";
+  const { frame } = await until("a hello", () => tap.frames.find(({ from, frame }) => from === n1 && isHello(frame)));
+  await sleep(3_000); // two others have left since
+  for (const to of [frame, tagged(frame, 0), tagged(frame, 0, 0, 0)]) other.send(to);
+  await sleep(1_000);
+  assert.not.match(words(first), "on one wire");
+  assert.is(first.status().interfaces.length, 2);
 });
 
 /** A peer made by hand, on the client's place. */

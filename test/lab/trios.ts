@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import * as assert from "uvu/assert";
 import { Namespaces } from "./namespaces.ts";
 import { type LabNode, NODES, nodeByMac, ownerOf, VIPS } from "./topology.ts";
@@ -71,9 +71,10 @@ export function assertQuiet(report: Report): void {
 
 export const silenceOf = (report: Report) => `${sumOf(report).silence.toFixed(0)} ms of silence`;
 
-/** Changes the text of a speaker's file. */
+/** Changes the text of a speaker's file, which is renamed into place. */
 export function rewrite({ config }: Speaker, change: (text: string) => string): void {
-  writeFileSync(config, change(readFileSync(config, "utf8")));
+  writeFileSync(`${config}.new`, change(readFileSync(config, "utf8")));
+  renameSync(`${config}.new`, config);
 }
 
 /** All that it logged, in one text. */

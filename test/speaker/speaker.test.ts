@@ -225,6 +225,28 @@ test("a reload that fails half-way, as a hook is taken, is refused as a whole", 
   rig.namespaces.ip("node", ["link del eth1"]);
 });
 
+test("with static membership nothing can be drained, running or not; a mark of before is said, and taken off", async () => {
+  const CANNOT = /Cannot drain with static membership, as no peer would learn of it. Set membership: { kind: wire }/;
+  writeFileSync(join(rig.runDir, "drained"), "");
+  const speaker = await rig.serve({ hook: "tcx" });
+  await speaker.says(
+    /^Cannot drain with static membership.*\. Until then this node takes its share, though it was drained$/,
+  );
+  await rig.answersWith();
+  const place = ["--run-dir", rig.runDir];
+  const shown = await rig.isat(["status", ...place]);
+  assert.not.match(shown.stdout, /DRAINED/);
+  assert.is((await rig.isat(["undrain", ...place])).status, 0);
+  assert.is(existsSync(join(rig.runDir, "drained")), false);
+  for (const isRunning of [true, false]) {
+    if (!isRunning) await speaker.end("SIGTERM");
+    const refused = await rig.isat(["drain", ...place]);
+    assert.is(refused.status, 1);
+    assert.match(refused.stderr, CANNOT);
+    assert.is(existsSync(join(rig.runDir, "drained")), false);
+  }
+});
+
 test("keys that take a restart say so, and the rest of the file applies", async () => {
   const speaker = await rig.serve({ hook: "tcx" });
   const from = speaker.log.length;
