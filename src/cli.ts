@@ -11,6 +11,7 @@ import { writeDrained } from "./observe/drain.ts";
 import { askStatus, readRunFile, tellDrain } from "./observe/socket.ts";
 import { formatDuration, formatStatus, type Status } from "./observe/status.ts";
 import { cleanUp, run } from "./run.ts";
+import { UNDRAINABLE } from "./speaker.ts";
 
 const DEFAULT_CONFIG = "/etc/isat/isat.yaml";
 
@@ -25,8 +26,8 @@ const nodeName = () => process.env.NODE_NAME || hostname();
 function locate({ config, runDir = KEYS.runDir.default }: Where): RunFile {
   if (config !== undefined) {
     // To find a speaker its node's name plays no part: outside of a pod there is no NODE_NAME, which a cluster asks for.
-    const { node, pinDir, runDir, hold } = readConfig(config, { ...process.env, NODE_NAME: nodeName() });
-    return { node, pid: 0, pinDir, runDir, hold };
+    const { node, pinDir, runDir, membership } = readConfig(config, { ...process.env, NODE_NAME: nodeName() });
+    return { node, pid: 0, pinDir, runDir, membership: membership.kind };
   }
   const found = readRunFile(runDir);
   if (!found) {
@@ -53,9 +54,10 @@ async function status(vip: string | undefined, options: Where & { json?: boolean
 const DRAIN = 10_000;
 
 async function drain(options: Where): Promise<void> {
-  const { runDir, pinDir } = locate(options);
+  const { runDir, pinDir, membership } = locate(options);
   let told = await tellDrain(runDir, true);
   if (!told) {
+    if (membership === "static") throw new Error(UNDRAINABLE);
     writeDrained(runDir, true);
     const hasPins = markDrained(pinDir);
     console.log(

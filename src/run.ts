@@ -20,6 +20,9 @@ import { Speaker } from "./speaker.ts";
 /** When so much time has passed since the start, what it left behind is collected, ms: a third of all memory. */
 const SETTLED = 2_000;
 
+/** How often the default gateways are looked up, which are never announced, ms. */
+const GATEWAYS = 60_000;
+
 export interface RunOptions {
   config: string;
   cleanOnExit: boolean;
@@ -52,17 +55,19 @@ export async function run(options: RunOptions): Promise<void> {
     onTrouble: (message) => log.warn(message),
     onChange(result) {
       if (result instanceof ConfigError) return refuse(result);
-      latest = result;
+      const { source } = result;
       try {
-        if (!speaker) return;
-        const { source } = result;
-        if (source.kind !== speaker.config.source.kind) {
+        if (source.kind !== first.source.kind) {
           throw new Error(`source.kind is now ${source.kind}: that takes effect when isat is started again`);
         }
-        if (source.kind === "kubernetes") cluster!.settings = source;
-        speaker.reload(result, source.kind === "file" ? fileDemand(source) : speaker.demand);
+        if (source.kind === "kubernetes" && source.kubeconfig !== (first.source as KubernetesSource).kubeconfig) {
+          log.warn("source.kubeconfig changed in the file: it takes effect when isat is started again");
+        }
+        latest = result;
+        speaker?.reload(result, source.kind === "file" ? fileDemand(source) : speaker.demand);
+        if (source.kind === "kubernetes" && cluster) cluster.settings = source;
         configError = undefined;
-        log.info("configuration applied");
+        if (speaker) log.info("configuration applied");
       } catch (error) {
         refuse(error as Error);
       }
@@ -82,27 +87,35 @@ export async function run(options: RunOptions): Promise<void> {
     const server: Server = await serveMetrics(registry, first.metrics);
     stack.defer(() => void server.close());
   }
-  const config = { ...(latest ?? first), runDir: first.runDir, metrics: first.metrics };
+  const wanted = (): Config => ({
+    ...(latest ?? first),
+    node: first.node,
+    runDir: first.runDir,
+    metrics: first.metrics,
+  });
   let demand: Demand;
-  if (config.source.kind === "file") demand = fileDemand(config.source);
+  const { source } = wanted();
+  if (source.kind === "file") demand = fileDemand(source);
   else {
     // What stands in the kernel goes on being answered until it is known what is wanted now.
-    const read = await readCluster(config, config.source, log, stopped.signal, () => speaker);
+    const read = await readCluster(first, source, log, stopped.signal, () => speaker);
     cluster = read.cluster;
+    const { source: now } = wanted();
+    if (now !== source && now.kind === "kubernetes") cluster.settings = now; // it has changed since
     const found = await Promise.race([read.demand, signalled]);
     if (typeof found === "string") return log.info(`stopped by ${found} before the cluster could be read`);
     demand = found();
   }
+  const config = wanted();
   const serving = stack.use(new Speaker(config, demand, log, isDrained(config.runDir)));
   serving.setSourceStale(cluster !== undefined && !cluster.isFresh());
   speaker = serving;
-  writeRunFile({
-    node: config.node,
-    pid: process.pid,
-    pinDir: config.pinDir,
-    runDir: config.runDir,
-    hold: config.hold,
-  });
+  const { node, pinDir, runDir, membership } = config;
+  try {
+    writeRunFile({ node, pid: process.pid, pinDir, runDir, membership: membership.kind });
+  } catch (error) {
+    log.warn(`${(error as Error).message}. Until then this speaker is found by --config only`); // no reason not to serve
+  }
   serving.ready.then(
     () => {
       log.info({ ...serving.counts, node: config.node, pid: process.pid }, "ready");
@@ -155,8 +168,13 @@ async function readCluster(
     onFreshness: (isFresh) => speaker()?.setSourceStale(!isFresh),
     report: (level, message) => log[level](message),
   });
-  using links = new Links();
-  cluster.gateways = links.gateways();
+  const look = () => {
+    using links = new Links();
+    cluster.gateways = links.gateways();
+  };
+  look();
+  const timer = setInterval(look, GATEWAYS).unref();
+  signal.addEventListener("abort", () => clearInterval(timer), { once: true });
   return { cluster, demand: first.promise.then(() => () => latest!) };
 }
 

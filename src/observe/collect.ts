@@ -1,4 +1,5 @@
 import process from "node:process";
+import type { Config } from "../config.ts";
 import { type InterfaceEntry, NO_VERDICTS, type Verdicts, vipState, nodeState as wireState } from "../core/abi.ts";
 import { type Address, formatAddress } from "../core/address.ts";
 import type { Held } from "../core/difference.ts";
@@ -27,8 +28,7 @@ export interface RunFile {
   pid: number;
   pinDir: string;
   runDir: string;
-  /** ms */
-  hold: number;
+  membership: Config["membership"]["kind"];
 }
 
 /** package.json's version; put in by the bundle. */
@@ -49,14 +49,13 @@ const stateName = (state: number) =>
     .toLowerCase()
     .replace("_", " ");
 
-function interfaceStatus(
-  ifindex: number,
-  entry: InterfaceEntry,
-  verdicts: Verdicts | undefined,
-  hold: number,
-): InterfaceStatus {
+function interfaceStatus(ifindex: number, entry: InterfaceEntry, verdicts: Verdicts | undefined): InterfaceStatus {
   const tickAgeMs = age(entry.tick_ns);
-  const [fence, gone] = [Number(entry.fence_ns) / NANOSECONDS, Number(entry.gone_ns) / NANOSECONDS];
+  const [hold, fence, gone] = [entry.hold_ns, entry.fence_ns, entry.gone_ns].map((ns) => Number(ns) / NANOSECONDS) as [
+    number,
+    number,
+    number,
+  ];
   const counted = Object.entries(verdicts ?? NO_VERDICTS).filter(([name]) => !NO_COUNTERS.includes(name));
   return {
     name: entry.name,
@@ -72,21 +71,17 @@ function interfaceStatus(
   };
 }
 
-/** What the tick's age says, unless the node has said otherwise. */
+/** What the tick's age says, unless the node has said otherwise: the twin of state_of() in bpf/speak.h. */
 function stateOf(said: number, byAge: InterfaceStatus["state"]): InterfaceStatus["state"] {
-  if (byAge !== "live") return byAge;
-  return said === wireState.JOINING
-    ? "joining"
-    : said === wireState.DRAINED
-      ? "drained"
-      : said === wireState.BEHIND
-        ? "behind"
-        : "live";
+  if (["never ticked", "fenced", "gone"].includes(byAge)) return byAge;
+  if (said === wireState.DRAINED) return "drained";
+  if (said === wireState.BEHIND) return "behind";
+  return said === wireState.JOINING && byAge === "live" ? "joining" : byAge;
 }
 
-function interfaceStatuses(maps: Maps, hold: number): InterfaceStatus[] {
+function interfaceStatuses(maps: Maps): InterfaceStatus[] {
   return [...maps.interfaces.entries()].map(([ifindex, entry]) =>
-    interfaceStatus(ifindex, entry, maps.verdicts.get(ifindex), hold),
+    interfaceStatus(ifindex, entry, maps.verdicts.get(ifindex)),
   );
 }
 
@@ -131,7 +126,7 @@ export interface Reports {
 export function runningSummary(speaker: Speaker, reports: Reports): Omit<Status, "vips" | "standings"> {
   const { plan, points, maps, lastError, announcements, isAttached, contested } = speaker.view;
   const { config, links } = plan;
-  const interfaces = interfaceStatuses(maps, config.hold).map((each) => ({
+  const interfaces = interfaceStatuses(maps).map((each) => ({
     ...each,
     isUp: links.find(({ ifindex }) => ifindex === each.ifindex)?.isUp,
     hooks: points.map(
@@ -210,7 +205,7 @@ function pinnedHooks(pinDir: string, ifindex: number): string[] {
 }
 
 /** What stands in the kernel while no speaker runs; undefined where nothing does. */
-export function pinnedStatus({ node, pinDir, runDir, hold }: RunFile, only: Address | undefined): Status | undefined {
+export function pinnedStatus({ node, pinDir, runDir }: RunFile, only: Address | undefined): Status | undefined {
   return readPinnedMaps(layoutFolder(pinDir), (maps) => ({
     node,
     pid: undefined,
@@ -224,7 +219,7 @@ export function pinnedStatus({ node, pinDir, runDir, hold }: RunFile, only: Addr
     isSourceStale: false,
     source: undefined,
     contested: 0,
-    interfaces: interfaceStatuses(maps, hold).map((each) => ({ ...each, hooks: pinnedHooks(pinDir, each.ifindex) })),
+    interfaces: interfaceStatuses(maps).map((each) => ({ ...each, hooks: pinnedHooks(pinDir, each.ifindex) })),
     vips: vipStatuses(maps, readEntries(maps), only, (_, isOwned) => (isOwned ? node : undefined)),
     configError: undefined,
     lastError: undefined,

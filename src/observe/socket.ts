@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { parseAddress } from "../core/address.ts";
 import type { Speaker } from "../speaker.ts";
@@ -21,8 +21,10 @@ export async function serveStatus(
     try {
       if (incoming.method === "POST") {
         const isDrained = incoming.url === "/drain";
-        speaker().drain(isDrained);
-        writeDrained(runDir, isDrained);
+        const told = speaker();
+        if (isDrained) told.requireDrainable();
+        writeDrained(runDir, isDrained); // first: what is said now is to hold over a restart
+        told.drain(isDrained);
       }
       const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
       const status = runningStatus(speaker(), reports(), vip ? parseAddress(vip) : undefined);
@@ -48,13 +50,25 @@ export async function serveStatus(
 
 /** Says where a speaker is to be found once it has stopped. */
 export function writeRunFile(file: RunFile): void {
-  writeFileSync(runFilePath(file.runDir), `${JSON.stringify(file, null, 2)}\n`);
+  const path = runFilePath(file.runDir);
+  try {
+    writeFileSync(`${path}.new`, `${JSON.stringify(file, null, 2)}\n`);
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    rmSync(`${path}.new`, { force: true });
+    throw new Error(`Cannot write ${path}: ${(error as Error).message}. Make room, or set runDir: to another folder`);
+  }
 }
 
 /** What the last speaker on `runDir` wrote; undefined where none ever ran. */
 export function readRunFile(runDir: string): RunFile | undefined {
-  if (!existsSync(runFilePath(runDir))) return undefined;
-  return JSON.parse(readFileSync(runFilePath(runDir), "utf8"));
+  const path = runFilePath(runDir);
+  if (!existsSync(path)) return undefined;
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new Error(`Cannot read ${path}: ${(error as Error).message}. Say which speaker by --config FILE`);
+  }
 }
 
 /** Removes that, and the socket of a speaker that was killed. */
