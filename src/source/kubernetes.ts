@@ -160,6 +160,7 @@ export class KubernetesWatch {
 
   /** The default gateways of this node, which are never announced. */
   set gateways(addresses: ReadonlySet<Address>) {
+    if (String([...addresses]) === String([...this.#cluster.gateways])) return; // asked once a minute
     this.#cluster.gateways = addresses;
     this.#changed();
   }
@@ -334,21 +335,29 @@ export class KubernetesWatch {
     const { onDemand, report } = this.#options;
     this.#delivery = undefined;
     const { isRead } = this;
-    if (!isRead && !this.#isAdopted) return;
+    // What is not read yet is waited for at the start. Later, as where another kind of object came to be served, it would
+    // keep all else from being heard of.
+    if (!isRead && !this.#isAdopted && !this.#given) return;
     this.#delivered = this.#now();
     this.#checkFreshness();
     const demand = this.#cluster.demand();
     try {
       if (demand !== this.#given) onDemand(demand, { isFresh: this.isFresh() });
       this.#given = demand;
+      this.#refusal = undefined;
     } catch (error) {
-      report("error", (error as Error).message);
+      const { message } = error as Error;
+      if (message !== this.#refusal) report("error", message);
+      this.#refusal = message;
     }
     if (!isRead) return;
     for (const { message } of this.#events.tell(this.#cluster.reports())) report("warn", message);
     this.#warn([...this.#cluster.warnings(), ...(this.#unknownVersion ? [this.#unknownVersion] : [])]);
     this.#saving ??= setTimeout(() => this.#save(), this.#timing.save);
   }
+
+  /** Why the last demand could not be applied. */
+  #refusal: string | undefined;
 
   #save(): void {
     const { runDir, report } = this.#options;

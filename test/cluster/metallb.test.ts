@@ -120,7 +120,7 @@ check("the manifest's configuration is one, and its DaemonSet gives what isat ne
   const { spec } = ofKind("DaemonSet").spec.template;
   const [container] = spec.containers;
   assert.ok(spec.hostNetwork);
-  assert.equal(container.securityContext.capabilities.add, ["BPF", "NET_ADMIN", "NET_RAW"]);
+  assert.equal(container.securityContext.capabilities.add, ["BPF", "NET_ADMIN", "NET_RAW", "PERFMON"]);
   const mounts = container.volumeMounts.map(({ mountPath }: { mountPath: string }) => mountPath);
   for (const needed of [config.pinDir, config.runDir, "/etc/isat", "/etc/isat-keys/wire.key"])
     assert.ok(

@@ -30,6 +30,8 @@ export class Api {
   readonly denied = new Set<string>();
   /** Resources that are not served at all. */
   readonly absent = new Set<string>(["ipaddresspools", "l2advertisements"]);
+  /** Namespaces that are being deleted, in which nothing is created any more. */
+  readonly terminating = new Set<string>();
   /** Answers nothing, and says nothing in the watches that are open; connections stay. */
   isFrozen = false;
   /** The next pages after the first are refused as expired, so many times. */
@@ -217,7 +219,11 @@ export class Api {
     let text = "";
     for await (const chunk of request) text += chunk;
     const event = JSON.parse(text);
-    if (this.events.some(({ metadata }) => metadata.name === event.metadata.name)) return refuse(409, "already exists");
+    const { namespace, name } = event.metadata;
+    if (this.terminating.has(namespace))
+      return refuse(403, `events "${name}" is forbidden: namespace ${namespace} is being terminated`);
+    if (name.length > 253) return refuse(422, "metadata.name: must be no more than 253 characters");
+    if (this.events.some(({ metadata }) => metadata.name === name)) return refuse(409, "already exists");
     this.events.push(event);
     response.writeHead(201, { "content-type": "application/json" });
     response.end(text);

@@ -259,8 +259,9 @@ test("a version that is gone (410 in an answer of 200) lists anew, and only diff
   const lists = () => rig.api.requests.filter((request) => request.includes("sendInitialEvents")).length;
   rig.api.compact();
   await until("four lists more", () => lists() >= 8 && rig.api.watches.length === 4);
-  await seen.says("info: The API is read again");
+  await sleep(50);
   assert.is(seen.demands.length, 1, "nothing had changed");
+  assert.equal(seen.lines, [], "which happens now and then");
   const [kept] = seen.demands[0]!.vips;
   rig.api.isFrozen = true; // what follows is seen by no watch
   rig.api.remove("services", "mail");
@@ -453,6 +454,33 @@ test("what was saved and cannot be read is told, and left alone", async () => {
   assert.is(JSON.parse(readFileSync(join(rig.folder, "run", "cluster.json"), "utf8")).objects.Service.length, 1);
 });
 
+test("a server that comes back refuses for a moment what it gave, which is not told; for long, and it is", async () => {
+  for (const [steady, isTold] of [
+    [20_000, false],
+    [200, true],
+  ] as const) {
+    await using rig = await Rig.start(...WEB);
+    const seen = rig.watch({}, { timing: { steady } });
+    await seen.shows(`10.9.0.1 ${ALL}`);
+    await until("four watches", () => rig.api.watches.length === 4);
+    await rig.api.stop();
+    await seen.says("Cannot reach the API");
+    for (const plural of ["services", "endpointslices", "nodes"]) rig.api.denied.add(plural);
+    await rig.api.start();
+    const refused = () => rig.api.requests.slice(before).filter((line) => line.startsWith("GET nodes")).length;
+    const before = rig.api.requests.length;
+    await until("some refusals", () => refused() > 4);
+    if (isTold) await seen.says("Cannot list and watch nodes");
+    rig.api.denied.clear();
+    await seen.says("info: The API is read again");
+    assert.is(
+      seen.lines.some((line) => line.includes("Cannot list")),
+      isTold,
+      seen.lines.join("\n"),
+    );
+  }
+});
+
 test("a refusal names the verbs, the resource and the rule to grant, once; a grant is noticed", async () => {
   await using rig = await Rig.start(...WEB);
   rig.api.denied.add("endpointslices");
@@ -477,6 +505,20 @@ test("a refusal of Events is told, and costs nothing else", async () => {
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
   await seen.says("Cannot write Events", '{ apiGroups: [""], resources: ["events"], verbs: ["create"] }');
+});
+
+test("Events: none of what is deleted with its namespace, and one of the longest name", async () => {
+  await using rig = await Rig.start(...WEB);
+  const seen = rig.watch();
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  rig.api.terminating.add("default");
+  rig.put(service("bad", ["x"]));
+  const posts = () => rig.api.requests.filter((request) => request.startsWith("POST events")).length;
+  await until("an attempt", () => posts() === 1);
+  rig.api.terminating.clear();
+  rig.put(service("b".repeat(253), ["y"]));
+  await until("an Event", () => rig.api.events.length === 1);
+  assert.not.match(seen.lines.join("\n"), "Events");
 });
 
 test("a kubeconfig that is not there is told once, and read when it is", async () => {
@@ -532,6 +574,19 @@ test("where MetalLB's resources are served but may not be read, nothing is annou
   await seen.says("Cannot list and watch l2advertisements", '{ apiGroups: ["metallb.io"]');
   await sleep(100);
   assert.equal(seen.demands, []);
+});
+
+test("MetalLB's resources that come to be served and may not be read keep nothing else from being heard of", async () => {
+  await using rig = await Rig.start(...WEB);
+  const seen = rig.watch();
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  rig.api.denied.add("l2advertisements");
+  rig.serveMetalLB();
+  await seen.says("Cannot list and watch l2advertisements");
+  rig.put(service("mail", ["10.9.0.2"]), slice("mail", READY));
+  await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
+  rig.api.denied.clear();
+  await seen.shows();
 });
 
 test("L2Advertisements of an unknown version are named and ignored", async () => {

@@ -8,6 +8,8 @@ import type { ApiError, Connection } from "./connection.ts";
 const PAUSE = 1_000;
 /** More than so many wait for their turn at no time; the log has them all. */
 const MOST = 100;
+/** Of an object's name in an Event's, which has 253 characters at most with what follows. */
+const LONGEST = 236;
 /** The API forgets an Event after an hour (--event-ttl): what holds on is told no oftener than that. */
 const TTL = 3_600_000;
 
@@ -38,23 +40,28 @@ export class Events {
   /** What was told, and when. */
   readonly #told = new Map<string, number>();
   readonly #waiting = new Map<string, Report>();
+  /** What held at the last call. */
+  #held: ReadonlySet<string> = new Set();
   #isSending = false;
+  /** Why none could be written last. */
+  #failure: string | undefined;
 
   constructor(options: EventsOptions) {
     this.#options = options;
   }
 
-  /** What holds now; what is new of it is told. Gives those that were not known. */
+  /** What holds now; what is new of it is told, and what has held for long again. Gives those that did not hold before. */
   tell(reports: readonly Report[]): Report[] {
     const now = this.#options.now();
     for (const [id, at] of this.#told) if (now - at > TTL) this.#told.delete(id);
-    const news = reports.filter((report) => !this.#told.has(idOf(report)));
-    for (const report of news) {
+    for (const report of reports.filter((report) => !this.#told.has(idOf(report)))) {
       this.#told.set(idOf(report), now);
       if (this.#waiting.size < MOST) this.#waiting.set(idOf(report), report);
     }
     // What does not hold any more before its turn came is not worth telling.
     const current = new Set(reports.map(idOf));
+    const news = reports.filter((report) => !this.#held.has(idOf(report)));
+    this.#held = current;
     for (const id of this.#waiting.keys()) if (!current.has(id)) this.#waiting.delete(id);
     if (!this.#isSending) void this.#send();
     return news;
@@ -81,20 +88,25 @@ export class Events {
       const path = `/api/v1/namespaces/${body.metadata.namespace}/events`;
       const response = await connection.send("POST", path, { signal, body });
       response.resume();
+      this.#failure = undefined;
       return true;
     } catch (error) {
       const { message, status } = error as ApiError;
-      if (signal.aborted || status === 409 || status === 404) return false; // 404: its namespace is gone
+      // 404: its namespace is gone; or it is going, which is a 403.
+      if (signal.aborted || status === 409 || status === 404 || message.includes("being terminated")) return false;
       const grant = `Grant it in isat's ClusterRole: { apiGroups: [""], resources: ["events"], verbs: ["create"] }`;
-      report("warn", `Cannot write Events: ${message}${status === 403 ? `. ${grant}` : ""}`);
-      this.#waiting.clear();
+      const failure = status === 403 ? grant : message;
+      if (failure !== this.#failure)
+        report("warn", `Cannot write Events: ${message}${status === 403 ? `. ${grant}` : ""}`);
+      this.#failure = failure;
+      if (status !== 422) this.#waiting.clear(); // 422: it is this one's fault alone
       return false;
     }
   }
 }
 
 const idOf = ({ ref, reason, message }: Report) =>
-  `${ref.name}.${hash("sha256", `${ref.kind} ${keyOf(ref)} ${ref.uid} ${reason} ${message}`, "hex").slice(0, 16)}`;
+  `${ref.name.slice(0, LONGEST)}.${hash("sha256", `${ref.kind} ${keyOf(ref)} ${ref.uid} ${reason} ${message}`, "hex").slice(0, 16)}`;
 
 function eventOf({ ref, reason, message }: Report, name: string, node: string) {
   const namespace = ref.namespace ?? "default"; // where Events on Nodes stand

@@ -58,6 +58,8 @@ const PAGE = 100;
 const MAX_LINE = 32 * 2 ** 20;
 /** HTTP statuses of which the version is to blame: gone, malformed, later than any (an etcd put back from a backup). */
 const GONE = 410;
+/** Of an API server that starts: its RBAC is not loaded yet, its storage not ready, something before it has none to send to. */
+const PASSING = [403, 429, 503, 504];
 const BAD_VERSION = [GONE, 400, 504];
 /** For how long TCP has probed a connection in vain when it gives up, ms: it does so ten times, once a second. */
 const UNANSWERED = 10_000;
@@ -96,23 +98,34 @@ export async function follow(resource: Resource, handler: Handler, options: Foll
   const { signal, timing, now, random } = options;
   const follower = new Follower(resource, handler, options);
   let failures = 0;
-  let wasGone = false;
+  /** When a version was gone last: now and then one is, which is in order. */
+  let gone = Number.NEGATIVE_INFINITY;
+  /** Since when the API refuses what it had given. */
+  let refused: number | undefined;
   while (!signal.aborted) {
     const started = now();
     let pause = 0;
-    let isGone = false;
+    let isFirstGone = false;
     try {
       await follower.run();
     } catch (error) {
       if (signal.aborted) return;
-      isGone = (error as ApiError).status === GONE;
-      handler.onTrouble(explain(resource, error as Error));
+      const { status } = error as ApiError;
+      if (status === GONE) {
+        isFirstGone = now() - gone > timing.steady;
+        gone = now();
+      }
+      // An API server that starts refuses what it will give in a moment, and what it gave before.
+      const isPassing = follower.hasListed && PASSING.includes(status);
+      if (!isPassing) refused = undefined;
+      else if (refused === undefined || follower.connected > refused) refused = now();
+      const isPatient = refused !== undefined && now() - refused < timing.steady;
+      if (!isPatient && !isFirstGone) handler.onTrouble(explain(resource, error as Error));
       pause = error instanceof ApiError ? error.retryAfter : 0;
     }
     // Also a watch that ends in good order, for a server that ends each at once.
-    const isFirstGone = isGone && !wasGone; // the API is there: it is a list that is wanted, not patience
+    // After a version that is gone the API is there: it is a list that is wanted, not patience.
     failures = isFirstGone || now() - started > timing.steady ? 0 : failures + 1;
-    wasGone = isGone;
     const [first, longest] = timing.retry;
     const backoff = Math.min(longest, first * 2 ** Math.min(failures, 20)) * (0.5 + random() / 2);
     await sleep(Math.max(pause, backoff), undefined, { signal }).catch(() => undefined);
@@ -127,6 +140,9 @@ class Follower {
   #version: string | undefined;
   #hasWatchList = true;
   #lastHeard = 0;
+  hasListed = false;
+  /** When it was given what it asked for last, ms. */
+  connected = 0;
 
   constructor(resource: Resource, handler: Handler, options: FollowOptions) {
     this.#resource = resource;
@@ -185,6 +201,12 @@ class Follower {
 
   #listed(keys: ReadonlySet<Key>): void {
     this.#guard(() => this.#handler.onListed(keys));
+    this.hasListed = true;
+    this.#connect();
+  }
+
+  #connect(): void {
+    this.connected = this.#options.now();
     this.#handler.onTrouble(undefined);
     this.#handler.onConnection(undefined);
   }
@@ -200,10 +222,7 @@ class Follower {
         : { resourceVersion: this.#version ?? "" }),
     });
     let listing = keys;
-    if (!listing) {
-      this.#handler.onTrouble(undefined);
-      this.#handler.onConnection(undefined);
-    }
+    if (!listing) this.#connect();
     const stall = () => (listing ? timing.stallListing : timing.stall);
     for await (const line of linesOf(this.#guarded(response, stall))) {
       const { type, object } = parse<WatchEvent>(line);
