@@ -55,13 +55,14 @@ const peerValue = {
   knows_us: true,
   speaks: 7,
   instance: 0x2122232425262728n,
-  stamp_ns: 1n,
-  tick_age_ms: 2n,
-  echoed_ns: 3n,
-  heard_ns: 4n,
-  echoes: 5n,
-  taken_stamp_ns: 6n,
-  taken_nonce: 7n,
+  echo_nonce: 1n,
+  stamp_ns: 2n,
+  tick_age_ms: 3n,
+  echoed_ns: 4n,
+  heard_ns: 5n,
+  echoes: 6n,
+  taken_stamp_ns: 7n,
+  taken_nonce: 8n,
 };
 const probeValue = {
   node: "n2",
@@ -147,7 +148,7 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
     peer,
     peerValue,
     `00 00 00 00  ${text("n2", 32)} 03 00 00 00  9e a4 2c fb 05 99  00 01 07  00 00 00 00 00 00 00
-     28 27 26 25 24 23 22 21 ${words(1, 2, 3, 4, 5, 6, 7)}`,
+     28 27 26 25 24 23 22 21 ${words(1, 2, 3, 4, 5, 6, 7, 8)}`,
   ],
   [
     "a probe",
