@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { maps } from "../core/abi.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName } from "../ffi/libc.ts";
+import { hasCapability } from "./capabilities.ts";
 import { check, collectMessages, Fd, getPinned, KernelError, libbpf } from "./libbpf.ts";
 import { KernelMap } from "./map.ts";
 
@@ -131,7 +132,9 @@ export function explain(number: number, said: string): string {
       .filter((line) => line !== "" && !/^(processed \d+ insns|verification time|stack depth)/.test(line));
     const source = log.findLast((line) => line.startsWith("; "));
     const program = /prog '([^']+)'/.exec(lines[begin]!)?.[1] ?? "a program";
-    return `the verifier refuses ${program}: ${log.at(-1)}${source ? ` (at "${source.slice(2)}")` : ""}`;
+    const where = source ? ` (at "${source.slice(2)}")` : "";
+    const hint = hasCapability("CAP_PERFMON") ? "" : ". Grant CAP_PERFMON, which Linux 5.16 to 6.7 asks for";
+    return `the verifier refuses ${program}: ${log.at(-1)}${where}${hint}`;
   }
   const last = lines.findLast((line) => line.startsWith("libbpf:"))?.replace(/^libbpf: /, "");
   return last ? `${last} (${errnoName(number)})` : errnoName(number);
