@@ -83,7 +83,7 @@ struct interface {
 	__u32 netns;      /* inode of the network namespace in which the ifindex counts */
 	_Bool vlan_strip_off; /* for XDP, isat told the NIC to leave VLAN tags in; clean tells it back */
 	_Bool source_stale;   /* the source of the VIPs has been out of reach: what a live node says of it does not count */
-	enum node_state state; /* JOINING, LIVE, DRAINED or BEHIND, as of the last tick; its age makes LIVE to HELD and PAST_HOLD */
+	enum node_state state; /* JOINING, LIVE, DRAINED or BEHIND, as of the last tick; its age makes HELD, then PAST_HOLD of LIVE */
 	char node_name[32];   /* this node's name, cut off where it is longer */
 	__u64 node;       /* the first 8 bytes of SHA-256 of its whole name, as a number */
 	__u64 instance;   /* random, of the speaker that runs or ran last */

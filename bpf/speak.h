@@ -13,7 +13,7 @@
 
 #define SECOND 1000000000ULL
 #define FRESH (5 * SECOND)          /* a frame that gives back an older stamp of ours was recorded */
-#define ECHO_PAUSE SECOND           /* a peer that was silent for longer is news, and may have rebooted */
+#define ECHO_PAUSE (5 * SECOND)     /* a peer that was silent for longer is news: more than the pause of a thousand's probes */
 #define OWN_PAUSE (SECOND / 100)    /* between two frames of our own name that are passed on */
 
 /* What becomes of a frame. */

@@ -508,9 +508,9 @@ const rows: Row[] = [
     }),
   ),
   {
-    what: "an echo of a node that was silent for more than a second is passed on",
+    what: "an echo of a node that was silent for more than five seconds is passed on",
     frame: echo(),
-    world: (now) => ({ ...knows(() => ({ echoed_ns: now - 2n * SECOND }))(now), probe: {} }),
+    world: (now) => ({ ...knows(() => ({ echoed_ns: now - 6n * SECOND }))(now), probe: {} }),
     action: "pass",
     counters: { wire_taken: 1 },
     peer: { ...ECHOED, echoes: 6n },
@@ -535,7 +535,7 @@ const rows: Row[] = [
     (
       [
         ["", 100n * MS],
-        [", though its node was silent since", 2n * SECOND],
+        [", though its node was silent since", 6n * SECOND],
       ] as [string, bigint][]
     ).map(([silent, age]) =>
       stale(`an echo that ${what}${silent}`, echo(said), (now) => ({

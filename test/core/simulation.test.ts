@@ -1,8 +1,9 @@
 // limit: 300 s
+import { readFileSync } from "node:fs";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { IFINDEX, type Machine, MS, type Settings, SIZE, Simulation } from "./simulation.ts";
+import { ECHO_PAUSE, IFINDEX, type Machine, MS, type Settings, SIZE, Simulation } from "./simulation.ts";
 import { storm } from "./storm.ts";
 
 /** Nodes that have found each other, and hold their share. */
@@ -20,6 +21,11 @@ const inMs = (nanoseconds: number) => Math.round(nanoseconds / MS);
 test("three nodes start, and each VIP is answered by one of them", () => {
   const simulation = started();
   for (const key of simulation.keys) assert.is(simulation.owners(key).length, 1);
+});
+
+test("a peer is news after the same silence as in the kernel", () => {
+  const source = readFileSync(new URL("../../bpf/speak.h", import.meta.url), "utf8");
+  assert.is(ECHO_PAUSE, BigInt(/#define ECHO_PAUSE \((\d+) \* SECOND\)/.exec(source)![1]!) * BigInt(1000 * MS));
 });
 
 interface Row {

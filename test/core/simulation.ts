@@ -288,7 +288,7 @@ export class Simulation {
  * A peer that was silent for longer is news to its control plane, ns. More than the interval of a thousand peers, or each
  * echo would be: half of a core went into looking at them.
  */
-const ECHO_PAUSE = BigInt(5 * SECOND);
+export const ECHO_PAUSE = BigInt(5 * SECOND);
 
 /**
  * A speaker that was frozen acts at first on what it knew then: it may own what nobody had asked its kernel for, until its
@@ -602,6 +602,7 @@ class Speaker {
         frame: (_, frame) => this.#frame(frame),
         namesake: () => simulation.fail(`${machine.name} hears a namesake`),
         looped: () => simulation.fail(`${machine.name} hears itself`),
+        isBarred: () => false,
       },
       clock,
       {
@@ -787,7 +788,7 @@ class Speaker {
   }
 
   #greet(): void {
-    for (const peer of this.wire.newcomers(IFINDEX)) this.claims.defend(IFINDEX, peer);
+    this.claims.defend(IFINDEX, this.wire.newcomers(IFINDEX));
   }
 
   #bid(key: EntryKey): bigint {
