@@ -30,12 +30,18 @@ export const MOST = 1000n;
 
 const SECOND = 1_000_000_000n;
 
-/** Broadcast probes on the wire in a second, of all nodes together, about; and the least time between two of one node. */
+/**
+ * Broadcast probes on the wire in a second, of all nodes together, about; and the least time between two of one node. Not
+ * counted are those after a nap, and those that look for a peer whose MAC is another.
+ */
 const HELLOS = 20n;
 const HELLO = SECOND;
 
 /** Whoever has slept for longer, and for two intervals, does not know who came meanwhile, ns. */
 const NAP = SECOND / 4n;
+
+/** An answer that may have come so long ago tells nothing of now, ns. */
+const LONG = 3n * SECOND;
 
 /** Probes whose time to be answered was slept through, that are as good as one that was waited for. */
 const SLEEPS = 3;
@@ -50,6 +56,8 @@ interface Member {
   isAlive: boolean;
   /** When it was last alive, ns. */
   alive: bigint;
+  /** When this process had slept at last, ns: what it has not heard of the peer since, it does not know. */
+  doubted: bigint | undefined;
   /** How often it came, or came back: also where it was silent for so long that to it, this node may have died. */
   comings: number;
 }
@@ -133,7 +141,8 @@ export class Liveness {
     const hasNapped = now - this.#last > this.#nap;
     this.#last = now;
     // What has been asked is answered by now: one who naps between any two rounds is to know something in between.
-    if (this.#asked) this.#asked = now - this.#asked >= this.patience ? undefined : this.#asked;
+    const waited = this.#asked && now - this.#asked;
+    if (waited && waited < LONG) this.#asked = waited >= this.patience ? undefined : this.#asked;
     else if (hasNapped) {
       this.#asked = 0n;
       this.callAll();
@@ -141,20 +150,33 @@ export class Liveness {
     let isChanged = false;
     for (const heard of peers) {
       const before = this.#members.get(heard.node);
-      const member = before ?? { heard, open: [], slept: 0, due: now, isAlive: false, alive: this.#began, comings: 0 };
+      const member = before ?? {
+        heard,
+        open: [],
+        slept: 0,
+        due: now,
+        isAlive: false,
+        alive: this.#began,
+        doubted: undefined,
+        comings: 0,
+      };
       if (!before) this.#members.set(heard.node, member);
       if (!before || describe(before.heard) !== describe(heard)) isChanged = true;
       if (heard.echoedNs > member.heard.echoedNs) member.slept = 0;
+      if (hasSlept || hasNapped) member.doubted = now;
       const isAnother = heard.instance !== member.heard.instance;
-      const wasAway = isAnother || heard.echoedNs - member.heard.echoedNs > this.#absence;
+      // Only where something was missed, or slept through: probes may well be rarer.
+      const isDoubted = member.doubted !== undefined || member.open.some((at) => heard.echoedNs - at >= this.patience);
+      const wasAway = isAnother || (isDoubted && heard.echoedNs - member.heard.echoedNs > this.#absence);
+      if (member.doubted !== undefined && heard.echoedNs > member.doubted) member.doubted = undefined;
       member.heard = heard;
       member.open = member.open.filter((sent) => sent > heard.echoedNs);
       if (hasSlept && member.open.length > 0) {
         member.open = [];
         member.slept += 1;
       }
-      const waited = member.open.filter((sent) => now - sent >= this.patience).length;
-      const missed = waited + Math.floor(member.slept / SLEEPS);
+      const unanswered = member.open.filter((sent) => now - sent >= this.patience).length;
+      const missed = unanswered + Math.floor(member.slept / SLEEPS);
       // Dead is dead until it answers again: a sleeper's clean slate does not bring anybody back.
       const hasAnswered = heard.echoedNs > member.alive;
       const isAlive = missed < dead && (member.isAlive || hasAnswered);

@@ -143,15 +143,25 @@ export class Claims implements Disposable {
     this.#run();
   }
 
-  /** A peer came, or came back: what is owned here on the interface is asked of it, lest it owns the same. */
-  defend(ifindex: number, peer: Neighbour): void {
-    const owned = [...this.#host.entries].filter(
-      ([key, { state }]) => ifindexOf(key) === ifindex && (state === vipState.OWNED || this.#isLeaving(key)),
-    );
-    for (let at = 0; at < owned.length; at += MAX_CLAIMS) {
-      const keys = owned.slice(at, at + MAX_CLAIMS).map(([key]) => key);
-      const batch = this.#begin(ifindex, keys, true);
-      this.#ask(batch, peer, this.#clock.now());
+  /**
+   * Peers came, or came back: what is owned here on the interface is asked of them, lest they own the same. What they had
+   * granted before counts no more.
+   */
+  defend(ifindex: number, peers: readonly Neighbour[]): void {
+    if (peers.length === 0) return;
+    for (const batch of this.#batches) {
+      if (batch.isDefence || batch.ifindex !== ifindex) continue;
+      for (const { id } of peers) batch.asked.delete(id);
+    }
+    const owned: EntryKey[] = [];
+    for (const [key, { state }] of this.#host.entries) {
+      if (ifindexOf(key) === ifindex && (state === vipState.OWNED || this.#isLeaving(key))) owned.push(key);
+    }
+    for (const peer of peers) {
+      for (let at = 0; at < owned.length; at += MAX_CLAIMS) {
+        const batch = this.#begin(ifindex, owned.slice(at, at + MAX_CLAIMS), true);
+        this.#ask(batch, peer, this.#clock.now());
+      }
     }
     this.#arm();
   }
@@ -202,11 +212,15 @@ export class Claims implements Disposable {
     let open = [...this.#batches].reduce((sum, { asked }) => sum + asked.size, 0);
     let room = (WINDOW - open) * MAX_CLAIMS; // with one peer; to look at all that waits after each answer takes long
     const ready = new Map<number, EntryKey[]>();
+    const sure = new Map<number, boolean>();
     for (const key of this.#queue) {
       if (room <= 0) break;
       const pause = this.#pauses.get(key);
       if (pause && pause.until > now) continue;
       const ifindex = ifindexOf(key);
+      // Who is asked gives it away at once, and nobody would answer until it is known who else is to be asked.
+      if (!sure.has(ifindex)) sure.set(ifindex, !this.#host.has(ifindex) || this.#host.isSure(ifindex));
+      if (!sure.get(ifindex)) continue;
       const keys = ready.get(ifindex) ?? [];
       ready.set(ifindex, keys);
       keys.push(key);

@@ -512,6 +512,50 @@ test("a peer comes once, and again: after it was dead, with another speaker, and
   assert.is(comings(stand), 4);
 });
 
+for (const peers of [1, 105, 110, 120, 130, 140, 250]) {
+  test(`of ${peers} peers that answer none comes a second time, though rounds are as often as before`, () => {
+    const stand = new Stand(peers, OPTIONS, () => Math.random());
+    stand.run(10n * SECOND, 101n * MS);
+    const all = [...stand.liveness.members.values()].map(({ comings }) => comings);
+    assert.equal(all, Array(peers).fill(1));
+  });
+}
+
+test("a peer that left a probe unanswered comes again: of its own, a little more frequent, it may have missed three", () => {
+  const stand = new Stand();
+  stand.run(2n * SECOND, 100n * MS);
+  stand.silent.add(1n);
+  stand.round();
+  stand.silent.clear();
+  stand.now += 100n * MS;
+  stand.run(SECOND, 100n * MS);
+  assert.equal([stand.isAlive(), comings(stand)], [true, 2]);
+});
+
+test("a peer that is heard only by the second look after a sleep comes again all the same", () => {
+  const stand = new Stand();
+  stand.run(2n * SECOND);
+  stand.now += 10n * SECOND;
+  stand.observe();
+  assert.is(comings(stand), 1);
+  stand.run(SECOND);
+  assert.is(comings(stand), 2);
+});
+
+test("what was asked before a long sleep is asked again", () => {
+  const stand = new Stand();
+  stand.run(2n * SECOND);
+  stand.now += 300n * MS;
+  stand.round();
+  const before = stand.hellos;
+  stand.now += 60n * SECOND;
+  stand.round();
+  assert.equal([stand.hellos - before, stand.liveness.isSure(stand.now)], [1, false]);
+  stand.now += 50n * MS;
+  stand.round();
+  assert.is(stand.liveness.isSure(stand.now), true);
+});
+
 test("after a nap it is not known who is there, until all were asked and have had the time to answer", () => {
   const stand = new Stand();
   stand.run(2n * SECOND);

@@ -98,6 +98,8 @@ class Node {
   readonly peers = new Set<Node>();
   readonly events: string[] = [];
   isUp = true;
+  /** Whether it knows who is there. */
+  isSure = true;
   #nonce = 0n;
   /** Called when the claims look anew who is there. */
   refresh: () => void = () => undefined;
@@ -117,7 +119,7 @@ class Node {
     this.claims = new Claims(
       {
         has: () => true,
-        isSure: () => true,
+        isSure: () => this.isSure,
         alive: () => [...this.peers].map(({ neighbour }) => neighbour),
         refresh: () => this.refresh(),
         send: (_, to, message) => {
@@ -411,6 +413,31 @@ test("a peer that granted, died, and came back with the VIP is asked again", () 
   assert.is(town.who(A), "a");
 });
 
+test("what a peer that came granted before counts no more", () => {
+  const { town, a, b, c } = three();
+  town.loses = (from, to) => [from, to].includes(b); // so that the claim waits for b
+  a.claims.want([A]);
+  town.run(15);
+  assert.not.ok(town.said.includes("a tells c"));
+  c.own([A], town.now); // a was dead to it, and never knew
+  a.claims.defend(IFINDEX, [c.neighbour]);
+  town.loses = () => false;
+  town.run(300);
+  assert.is(town.who(A), "a");
+});
+
+test("who does not know who is there asks nobody to give anything away, and asks when it knows", () => {
+  const { town, a, b } = three();
+  b.own([A]);
+  a.isSure = false;
+  a.claims.want([A]);
+  town.run(500);
+  assert.equal([town.who(A), town.said, a.claims.isIdle], ["b", [], false]);
+  a.isSure = true;
+  town.run(15);
+  assert.is(town.who(A), "a");
+});
+
 test("of two who claim at once the better bid wins, whoever is first", () => {
   for (const latency of [0.1, 1, 5]) {
     for (const [first, second] of [
@@ -558,7 +585,7 @@ test("what is leaving ends at once where a peer that came has it, and takes it f
   b.own([A]);
   b.kernel.stance = "holds";
   a.write([[A, { ...a.entries.get(A)!, state: vipState.LEAVING, untilNs: town.now + 1000n * MS }]]);
-  a.claims.defend(IFINDEX, b.neighbour);
+  a.claims.defend(IFINDEX, [b.neighbour]);
   town.run(0.3);
   assert.equal([town.who(A), a.state(), a.events], ["b", NOT_OWNED, []]);
   town.run(3000);
@@ -644,7 +671,7 @@ test("a peer that comes back with the same VIPs loses those for which it has the
   town.mayBeTwo = true;
   a.own([A]);
   b.own([A]);
-  a.claims.defend(IFINDEX, b.neighbour);
+  a.claims.defend(IFINDEX, [b.neighbour]);
   town.run(0.15);
   town.mayBeTwo = false;
   town.run(0.1);
@@ -659,7 +686,7 @@ test("who finds that a peer that came back has the better bid stops, says so, an
   town.mayBeTwo = true;
   a.own([A]);
   b.own([A]);
-  b.claims.defend(IFINDEX, a.neighbour);
+  b.claims.defend(IFINDEX, [a.neighbour]);
   town.run(0.25);
   town.mayBeTwo = false;
   assert.is(town.who(A), "a");
@@ -673,8 +700,8 @@ test("several peers that come back at once are each asked", () => {
   town.mayBeTwo = true;
   const keys = vips(100);
   for (const node of town.nodes) node.own(keys);
-  a.claims.defend(IFINDEX, b.neighbour);
-  a.claims.defend(IFINDEX, c.neighbour);
+  a.claims.defend(IFINDEX, [b.neighbour]);
+  a.claims.defend(IFINDEX, [c.neighbour]);
   town.run(0.2);
   town.mayBeTwo = false;
   town.run(1);
@@ -688,11 +715,11 @@ test("a defence outlives lost frames, and ends with a peer that dies", () => {
   b.own([A]);
   let lost = 0;
   town.loses = () => lost++ < 5;
-  a.claims.defend(IFINDEX, b.neighbour);
+  a.claims.defend(IFINDEX, [b.neighbour]);
   town.run(700);
   assert.is(town.who(A), "a");
   town.loses = () => true;
-  a.claims.defend(IFINDEX, b.neighbour);
+  a.claims.defend(IFINDEX, [b.neighbour]);
   town.run(100);
   assert.not.ok(a.claims.isIdle);
   a.peers.delete(b);
@@ -708,7 +735,7 @@ test("a refusal of what was defended does not take what was claimed anew meanwhi
   town.mayBeTwo = true;
   a.own([A]);
   town.latency = (from) => (from === a ? 15 : 0.1);
-  b.claims.defend(IFINDEX, a.neighbour);
+  b.claims.defend(IFINDEX, [a.neighbour]);
   town.run(1);
   b.manage([A]);
   b.claims.want([A]);
