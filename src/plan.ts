@@ -81,7 +81,7 @@ function choose({ interfaces }: ResolvedConfig, links: readonly Link[], barred: 
 }
 
 /** The links on which a configuration announces, as far as they may be announced on. */
-export const linksOf = (config: ResolvedConfig, links: readonly Link[], barred: Barred): Link[] =>
+export const linksOf = (config: ResolvedConfig, links: readonly Link[], barred?: Barred): Link[] =>
   choose(config, links, barred).chosen;
 
 const announces = (range: VipRange, { name }: Link) => !range.interfaces || matches(name, range.interfaces);
@@ -140,7 +140,7 @@ export function requireFit(config: ResolvedConfig, demand: Demand, links: readon
  * @param before the plan of the last time: what has not changed since is not worked out anew
  * @param mode strict: for a configuration, which is refused where it does not fit this machine; lenient: for links that
  * changed under a configuration that stands
- * @param held the candidates whose speakers do not run
+ * @param barred links on which nothing is announced though the configuration means them
  * @throws Error in one line where the configuration is refused
  */
 export function makePlan(

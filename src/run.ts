@@ -168,12 +168,20 @@ async function readCluster(
     onFreshness: (isFresh) => speaker()?.setSourceStale(!isFresh),
     report: (level, message) => log[level](message),
   });
+  // What was one stays one: a default route may be away for a moment.
   const look = () => {
     using links = new Links();
-    cluster.gateways = links.gateways();
+    cluster.gateways = new Set([...cluster.gateways, ...links.gateways()]);
   };
   look();
-  const timer = setInterval(look, GATEWAYS).unref();
+  const lookAgain = () => {
+    try {
+      look();
+    } catch (error) {
+      log.warn(`Cannot look up the default gateways: ${(error as Error).message}`);
+    }
+  };
+  const timer = setInterval(lookAgain, GATEWAYS).unref();
   signal.addEventListener("abort", () => clearInterval(timer), { once: true });
   return { cluster, demand: first.promise.then(() => () => latest!) };
 }

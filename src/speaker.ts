@@ -35,7 +35,7 @@ import {
 const TICK = 500;
 /** A turn this much early is taken for the tick's: the next one would be late by more, ms. */
 const SLACK = 20;
-/** For so long an interface that is on one wire with another one is left alone, ms: then it is tried again. */
+/** For so long an interface is left alone after this node's frames were heard there by another one, ms. */
 const DOUBLED = 60_000;
 /** How often one error is said that stays, ms. */
 const REPEAT = 60_000;
@@ -77,8 +77,8 @@ export class Speaker implements Disposable {
   #devices: readonly Link[] = [];
   /** Interfaces that an earlier speaker served, on which its ticks still count until this one has joined its peers. */
   readonly #adopted = new Set<number>();
-  /** Interfaces on one wire with another one, which announces for both: why nothing is announced there, and till when. */
-  readonly #doubled = new Map<number, { why: string; until: number }>();
+  /** Interfaces on one wire with another one, `kept`, which announces for both: why nothing is announced there, till when. */
+  readonly #doubled = new Map<number, { kept: number; why: string; until: number }>();
   /** The kernel's counters of what it gave away, by interface. */
   readonly #yields = new Map<number, bigint>();
   #isDrained: boolean;
@@ -117,7 +117,7 @@ export class Speaker implements Disposable {
     this.#plan = { ...this.#plan, links: [] };
     if (config.membership.kind === "wire") this.#company = this.#meet(config, keys, stack);
     // Another layout's programs answer till the hooks are swapped, and this one's must know by then what they answered.
-    this.#table.takeOver(this.#kernel.formerlyOwned(), bootTime(), (key) => this.#bid(key));
+    this.#table.takeOver(this.#kernel.formerEntries(), bootTime(), (key) => this.#bid(key));
     try {
       // All of it: what an earlier speaker left may be wanted no more.
       this.#commit({ ...this.#draft(resolved, demand, "strict"), changed: undefined }, "strict");
@@ -149,6 +149,7 @@ export class Speaker implements Disposable {
         frame: (ifindex, frame) => this.#round(() => this.#frame(ifindex, frame)),
         namesake: (ifindex, frame) => this.#namesake(ifindex, frame),
         looped: (ifindex, from) => this.#round(() => this.#looped(ifindex, from)),
+        isBarred: (ifindex) => this.#doubled.has(ifindex),
       }),
     );
     const changed = () => this.#round(() => this.#replan());
@@ -229,7 +230,6 @@ export class Speaker implements Disposable {
     const resolved = { ...next, interfaces: next.interfaces ?? this.#firstInterfaces };
     this.#devices = this.#links.read();
     requireFit(resolved, demand, this.#devices); // before anything of it takes effect: peers that are let go of are lost
-    this.#doubled.clear();
     const { wire, members } = this.#company ?? {};
     const before = this.#plan;
     const options = wire?.options;
@@ -285,7 +285,9 @@ export class Speaker implements Disposable {
 
   /** What is to be, with who is alive now. */
   #draft(config: ResolvedConfig, demand: Demand, mode: "strict" | "lenient"): Plan {
-    const barred = new Map([...this.#doubled].map(([ifindex, { why }]) => [ifindex, why]));
+    const isMeant = new Set(linksOf(config, this.#devices).map(({ ifindex }) => ifindex));
+    const doubled = [...this.#doubled].filter(([, { kept }]) => isMeant.has(kept));
+    const barred = new Map(doubled.map(([ifindex, { why }]) => [ifindex, why]));
     const { members } = this.#company ?? {};
     this.#drafted = this.#standings;
     if (members) {
@@ -315,7 +317,7 @@ export class Speaker implements Disposable {
     if (!this.#company) return;
     const { wire, claims } = this.#company;
     for (const { ifindex } of this.#plan.links) {
-      for (const peer of wire.newcomers(ifindex)) claims.defend(ifindex, peer);
+      claims.defend(ifindex, wire.newcomers(ifindex));
     }
   }
 
@@ -388,6 +390,11 @@ export class Speaker implements Disposable {
 
   /** Our own frames came in. */
   #looped(ifindex: number, from: number): void {
+    const barred = this.#doubled.get(ifindex);
+    if (barred) {
+      barred.until = performance.now() + DOUBLED;
+      return;
+    }
     const nameOf = (index: number) => this.#plan.links.find((link) => link.ifindex === index)?.name ?? `${index}`;
     if (ifindex === from) {
       this.#fail(new Error(`isat's own frames come back on ${nameOf(ifindex)}: there is a loop in the network`));
@@ -399,7 +406,7 @@ export class Speaker implements Disposable {
       new Error(`${kept} and ${left} are on one wire: announcing on ${kept} only. Take ${left} out of interfaces:`),
     );
     const why = `it is on one wire with ${kept}, which announces for both`;
-    this.#doubled.set(second, { why, until: performance.now() + DOUBLED });
+    this.#doubled.set(second, { kept: first, why, until: performance.now() + DOUBLED });
     this.#replan();
   }
 
@@ -567,6 +574,7 @@ export class Speaker implements Disposable {
 
   /** What is to be done again and again. */
   #turn(): void {
+    this.#checkReady();
     this.#round(() => this.#watch());
     if (performance.now() - this.#beaten < TICK - SLACK) return;
     this.#beaten = performance.now();
@@ -648,8 +656,10 @@ export class Speaker implements Disposable {
     }
     if (!this.#isStale) return;
     this.#devices = this.#links.read();
+    const before = this.#drafted;
     const plan = this.#draft(config, demand, "lenient");
-    if (plan.links.map(describe).join() !== links.map(describe).join()) this.#commit(plan, "lenient");
+    const isAsBefore = this.#drafted === before && plan.links.map(describe).join() === links.map(describe).join();
+    if (!isAsBefore) this.#commit(plan, "lenient");
     this.#isStale = false;
   }
 

@@ -145,10 +145,10 @@ export class Kernel implements Disposable {
   }
 
   /**
-   * What another layout's maps have as owned, by key, and not given away since. Of a layout that knew no claims all counts.
-   * To be asked at the start, before the other layout goes.
+   * What another layout's maps have, by key: whether it is owned, and was not given away since. Of a layout that knew no
+   * claims all that is owned counts. To be asked at the start, before the other layout goes.
    */
-  formerlyOwned(): Uint8Array[] {
+  formerEntries(): { key: Uint8Array; isOwned: boolean }[] {
     return otherLayouts(this.#pinDir).flatMap((folder) => {
       using vips = getPinned(`${folder}/vips`);
       using answers = getPinned(`${folder}/answers`);
@@ -156,12 +156,12 @@ export class Kernel implements Disposable {
       const CLAIM = vip.fields.get("claim_ns")!.offset;
       const YIELDED = answersLayout.fields.get("yielded_ns")!.offset;
       const yields = new Map([...rawMap(answers).entries()].map(([key, value]) => [key.join(), word(value, YIELDED)]));
-      const owned = [...rawMap(vips).entries()].filter(([key, value]) => {
+      return [...rawMap(vips).entries()].map(([key, value]) => {
         const state = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
         const claim = word(value, CLAIM);
-        return state === vipState.OWNED && (claim === undefined || claim > (yields.get(key.join()) ?? 0n));
+        const counts = claim === undefined || claim > (yields.get(key.join()) ?? 0n);
+        return { key, isOwned: state === vipState.OWNED && counts };
       });
-      return owned.map(([key]) => key);
     });
   }
 

@@ -133,11 +133,19 @@ export class VipTable {
     return yielded(this.#maps, this.#actual);
   }
 
-  /** Takes over what another layout's map had as owned: it is owned from now on, and answered by no other program. */
-  takeOver(keys: readonly Uint8Array[], now: bigint, bid: (key: EntryKey) => bigint): void {
-    const set = keys.map((raw) => {
+  /**
+   * Takes over what another layout's map had: what was owned there is owned from now on, and what was not stays silent.
+   * Where both stand side by side, the programs of this one know what those of the other knew.
+   */
+  takeOver(
+    former: readonly { key: Uint8Array; isOwned: boolean }[],
+    now: bigint,
+    bid: (key: EntryKey) => bigint,
+  ): void {
+    const set = former.map(({ key: raw, isOwned }) => {
       const key = keyOf(vipKey.decode(raw));
-      return [key, { state: vipState.OWNED, claimNs: now, untilNs: 0n, bid: bid(key) }] as const;
+      const owned = { state: vipState.OWNED, claimNs: now, untilNs: 0n, bid: bid(key) };
+      return [key, isOwned ? owned : NOT_HELD] as const;
     });
     this.write(set.filter(([key]) => !this.#actual.has(key)));
   }

@@ -51,6 +51,8 @@ export interface WireEvents {
   namesake(ifindex: number, frame: Frame): void;
   /** Our own frames came in by this interface; they went out by the other one, if that is another. */
   looped(ifindex: number, from: number): void;
+  /** Whether only one's own frames are listened for on the interface, as another one announces on its wire. */
+  isBarred(ifindex: number): boolean;
 }
 
 const BROADCAST = new Uint8Array(6).fill(255);
@@ -446,10 +448,11 @@ export class WireMembership implements Disposable {
    */
   #receive({ ifindex, frame }: Received): void {
     const wire = this.#wires.get(ifindex);
-    const message = wire && decodeWire(frame, this.#options.keys);
+    if (!wire && !this.#events.isBarred(ifindex)) return;
+    const message = decodeWire(frame, this.#options.keys);
     if (!message) return;
     if (message.node === this.#id && message.instance === this.instance) this.#receiveOwn(ifindex, message);
-    else if (message.to !== this.instance) return;
+    else if (!wire || message.to !== this.instance) return;
     else if (message.node === this.#id) this.#events.namesake(ifindex, message);
     else if (message.type === wireType.WIRE_ECHO) {
       this.#hasNews = true;

@@ -158,6 +158,10 @@ export class KubernetesWatch {
     return [...new Set(this.#troubles.values())];
   }
 
+  get gateways(): ReadonlySet<Address> {
+    return this.#cluster.gateways;
+  }
+
   /** The default gateways of this node, which are never announced. */
   set gateways(addresses: ReadonlySet<Address>) {
     if (String([...addresses]) === String([...this.#cluster.gateways])) return; // asked once a minute
@@ -319,7 +323,7 @@ export class KubernetesWatch {
 
   /** Serves what was saved, as the API cannot be read. */
   #adopt(): void {
-    if (this.isRead || this.#isAdopted || !this.#hasSaved) return;
+    if (this.isRead || this.#isAdopted || this.#given || !this.#hasSaved) return;
     this.#isAdopted = true;
     this.#options.report("warn", "The API cannot be read: what was saved of the cluster is served until it can");
     this.#changed();

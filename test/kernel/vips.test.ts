@@ -1,10 +1,10 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { MAX_VIPS } from "../../src/core/abi.ts";
+import { MAX_VIPS, vipKey, vipState } from "../../src/core/abi.ts";
 import { parseAddress } from "../../src/core/address.ts";
 import { NOT_HELD } from "../../src/core/difference.ts";
 import { type EntryKey, entryKey } from "../../src/core/ownership.ts";
-import { VipTable } from "../../src/kernel/vips.ts";
+import { readEntries, VipTable } from "../../src/kernel/vips.ts";
 import { Bench } from "../bpf/run.ts";
 
 const test = suite("the table of VIPs");
@@ -39,6 +39,25 @@ test("what was left behind in a write that ended half-way goes with the next sta
   assert.is(size("answers"), 15);
   assert.is(new VipTable(bench.maps).entries.size, 10);
   assert.is(size("answers"), 10);
+});
+
+test("of another layout's entries, what was owned there is owned, and what was not is known all the same", () => {
+  const table = new VipTable(bench.maps);
+  table.remove([...table.entries.keys()]);
+  const [own, others, here] = keys("10.9.0.1", 3) as [EntryKey, EntryKey, EntryKey];
+  const ours = { state: vipState.OWNED, claimNs: 5n, untilNs: 0n, bid: 9n };
+  table.write([[here, ours]]);
+  const raw = (last: number) => vipKey.encode({ ip: Uint8Array.of(10, 9, 0, last), ifindex: 1 });
+  const former = [1, 2, 3].map((last) => ({ key: raw(last), isOwned: last === 1 }));
+  table.takeOver(former, 77n, () => 7n);
+  assert.equal(
+    [...readEntries(bench.maps)].sort(([a], [b]) => a - b),
+    [
+      [own, { state: vipState.OWNED, claimNs: 77n, untilNs: 0n, bid: 7n }],
+      [others, NOT_HELD],
+      [here, ours],
+    ],
+  );
 });
 
 test.run();
