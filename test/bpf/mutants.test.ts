@@ -9,7 +9,7 @@ import { Bench } from "./run.ts";
 import { search } from "./search.ts";
 
 /** Most are found in the first hundred. */
-const FRAMES = 20_000;
+const FRAMES = 60_000;
 
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 console.log(`MEASURED SEED=${seed}, up to ${FRAMES} frames`);

@@ -49,7 +49,7 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
     type,
     state: chance(0.5) ? nodeState.LIVE : chance(0.9) ? pick(random, Object.values(nodeState)) : byte(),
     flags: chance(0.5) ? 0 : chance(0.9) ? Math.floor(random() * 4) : byte(),
-    speaks: chance(0.85) ? 1 : pick(random, [0, 2, 255]),
+    speaks: chance(0.65) ? 1 : pick(random, [0, 2, 2, 255]),
     count: chance(0.97) ? count : pick(random, [0, 1, 2, 64, 65, 128, 65_535]),
     tick_age: chance(0.9) ? 3 : pick(random, [0, 65_535]),
     node: sender.node,
