@@ -274,7 +274,7 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
     const nonces = [here.hello_nonce, here.last_hello_nonce, ...(probe ? [probe.nonce, probe.last_nonce] : [])];
     if (nonce === 0n || !nonces.includes(nonce)) return stale;
     const told = { ...portrait(header), knows_us: (header.flags & KNOWN) !== 0 };
-    const isSilent = since(peer?.echoed_ns ?? 0n, now) > SECOND;
+    const isSilent = since(peer?.echoed_ns ?? 0n, now) > 5n * SECOND;
     const isLate = peer && (nonce < peer.echo_nonce || (nonce === peer.echo_nonce && stamp <= peer.stamp_ns));
     if (isLate) return stale;
     const isNamesake =

@@ -112,7 +112,7 @@ function settle(bench: Bench, random: () => number): void {
     const instances = { instance: chance(0.85) ? instance : pick(random, SPEECH_POOLS.instances) };
     if (chance(0.6)) maps.probes.set(key, probeLayout.of({ ...instances, nonce: nonce(), last_nonce: nonce() }));
     if (chance(0.3)) continue;
-    const age = pick(random, [undefined, 0n, 100_000_000n, 10_000_000_000n]);
+    const age = pick(random, [undefined, 0n, 100_000_000n, 3_000_000_000n, 10_000_000_000n]);
     const entry = peerLayout.of({
       ...{ node: name, mac, ...instances },
       state: pick(random, [nodeState.LIVE, nodeState.LIVE, nodeState.JOINING]),
