@@ -15,7 +15,7 @@ import { formatDuration } from "./observe/status.ts";
 import { fileDemand, watchConfig } from "./source/file.ts";
 import { removeSaved } from "./source/kubernetes/saved.ts";
 import type { KubernetesWatch } from "./source/kubernetes.ts";
-import { Speaker } from "./speaker.ts";
+import { requireRestart, Speaker } from "./speaker.ts";
 
 /** When so much time has passed since the start, what it left behind is collected, ms: a third of all memory. */
 const SETTLED = 2_000;
@@ -57,9 +57,7 @@ export async function run(options: RunOptions): Promise<void> {
       if (result instanceof ConfigError) return refuse(result);
       const { source } = result;
       try {
-        if (source.kind !== first.source.kind) {
-          throw new Error(`source.kind is now ${source.kind}: that takes effect when isat is started again`);
-        }
+        requireRestart("source.kind", source.kind, first.source.kind);
         if (source.kind === "kubernetes" && source.kubeconfig !== (first.source as KubernetesSource).kubeconfig) {
           log.warn("source.kubeconfig changed in the file: it takes effect when isat is started again");
         }
@@ -168,10 +166,9 @@ async function readCluster(
     onFreshness: (isFresh) => speaker()?.setSourceStale(!isFresh),
     report: (level, message) => log[level](message),
   });
-  // What was one stays one: a default route may be away for a moment.
   const look = () => {
     using links = new Links();
-    cluster.gateways = new Set([...cluster.gateways, ...links.gateways()]);
+    cluster.addGateways(links.gateways());
   };
   look();
   const lookAgain = () => {

@@ -285,8 +285,8 @@ export class Speaker implements Disposable {
 
   /** What is to be, with who is alive now. */
   #draft(config: ResolvedConfig, demand: Demand, mode: "strict" | "lenient"): Plan {
-    const isMeant = new Set(linksOf(config, this.#devices).map(({ ifindex }) => ifindex));
-    const doubled = [...this.#doubled].filter(([, { kept }]) => isMeant.has(kept));
+    const isMeant = (kept: number) => linksOf(config, this.#devices).some(({ ifindex }) => ifindex === kept);
+    const doubled = [...this.#doubled].filter(([, { kept }]) => isMeant(kept));
     const barred = new Map(doubled.map(([ifindex, { why }]) => [ifindex, why]));
     const { members } = this.#company ?? {};
     this.#drafted = this.#standings;
@@ -690,7 +690,7 @@ export class Speaker implements Disposable {
 }
 
 /** @throws Error where the value is another than it was */
-function requireRestart(key: string, value: string, before: string): void {
+export function requireRestart(key: string, value: string, before: string): void {
   if (value !== before) throw new Error(`${key} is now ${value}: that takes effect when isat is started again`);
 }
 

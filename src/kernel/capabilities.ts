@@ -7,8 +7,7 @@ const NEEDED = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"] as const;
 type Capability = keyof typeof BITS;
 
 /** Whether this process has the capability; CAP_SYS_ADMIN holds what was once a part of it. */
-export function hasCapability(name: Capability): boolean {
-  const status = readFileSync("/proc/self/status", "utf8");
+export function hasCapability(name: Capability, status = readFileSync("/proc/self/status", "utf8")): boolean {
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? "0"}`);
   const has = (one: Capability) => ((effective >> BigInt(BITS[one])) & 1n) === 1n;
   return has(name) || ((name === "CAP_BPF" || name === "CAP_PERFMON") && has("CAP_SYS_ADMIN"));
@@ -16,7 +15,8 @@ export function hasCapability(name: Capability): boolean {
 
 /** @throws Error naming every capability that this process lacks. */
 export function requireCapabilities(): void {
-  const missing = NEEDED.filter((name) => !hasCapability(name));
+  const status = readFileSync("/proc/self/status", "utf8");
+  const missing = NEEDED.filter((name) => !hasCapability(name, status));
   if (missing.length === 0) return;
   throw new Error(
     `Cannot run as capabilities are missing: ${missing.join(", ")}. Run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW`,

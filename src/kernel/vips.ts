@@ -56,23 +56,28 @@ function read({ vips }: Maps): { entries: Map<EntryKey, Held>; names: Map<number
   return { entries, names };
 }
 
-/** Those of the entries that the kernel has given away since they were claimed. */
-function yielded({ answers: map }: Maps, entries: ReadonlyMap<EntryKey, Held>): EntryKey[] {
-  const found: EntryKey[] = [];
+/**
+ * What the map `answers` says of the entries: those that the kernel has given away since they were claimed, and keys that no
+ * entry has, as a write that failed half-way leaves them, or a process that was killed in one.
+ */
+function survey({ answers: map }: Maps, entries: ReadonlyMap<EntryKey, Held>) {
+  const yielded: EntryKey[] = [];
+  const stray: EntryKey[] = [];
   for (const batch of map.batches()) {
     forEach(batch, answers.size, (key, valueAt) => {
       const held = entries.get(key);
-      if (!held || held.state === vipState.NOT_OWNED) return;
-      if (batch.values.getBigUint64(valueAt + YIELDED, true) >= held.claimNs) found.push(key);
+      if (!held) stray.push(key);
+      else if (held.state === vipState.NOT_OWNED) return;
+      else if (batch.values.getBigUint64(valueAt + YIELDED, true) >= held.claimNs) yielded.push(key);
     });
   }
-  return found;
+  return { yielded, stray };
 }
 
 /** What the map holds now; what was given away counts as not held. */
 export function readEntries(maps: Maps): Map<EntryKey, Held> {
   const { entries } = read(maps);
-  for (const key of yielded(maps, entries)) entries.set(key, NOT_HELD);
+  for (const key of survey(maps, entries).yielded) entries.set(key, NOT_HELD);
   return entries;
 }
 
@@ -97,18 +102,8 @@ export class VipTable {
     const { entries, names } = read(maps);
     this.#actual = entries;
     this.#names = names;
-    this.write(this.yielded().map((key) => [key, NOT_HELD]));
-    this.#removeStrayAnswers();
-  }
-
-  /** A write that failed half-way, or a process that was killed in one, leaves some that no entry has. */
-  #removeStrayAnswers(): void {
-    const stray: EntryKey[] = [];
-    for (const batch of this.#maps.answers.batches()) {
-      forEach(batch, answers.size, (key) => {
-        if (!this.#actual.has(key)) stray.push(key);
-      });
-    }
+    const { yielded, stray } = survey(maps, entries);
+    this.write(yielded.map((key) => [key, NOT_HELD]));
     this.#maps.answers.deleteMany(stray.map(mapKey));
   }
 
@@ -130,7 +125,7 @@ export class VipTable {
 
   /** Those that the kernel has given away since they were claimed. Reads all of a map: call it when there is reason to. */
   yielded(): EntryKey[] {
-    return yielded(this.#maps, this.#actual);
+    return survey(this.#maps, this.#actual).yielded;
   }
 
   /**
@@ -249,7 +244,7 @@ export class VipTable {
     for (const key of this.#actual.keys()) this.#maps.answers.add(mapKey(key), answers.of({}));
     this.write([...this.#actual]);
     this.remove(stray);
-    this.#removeStrayAnswers();
+    this.#maps.answers.deleteMany(survey(this.#maps, this.#actual).stray.map(mapKey));
   }
 }
 

@@ -273,9 +273,7 @@ export class Claims implements Disposable {
   #settle(batch: Batch, now: bigint, known: Map<number, Peers>): void {
     if (!this.#batches.has(batch)) return;
     if (!this.#host.has(batch.ifindex)) {
-      // Nobody to be asked is not the same as nobody there.
-      this.#batches.delete(batch);
-      if (!batch.isDefence) for (const key of batch.keys) this.#busy.delete(key);
+      this.#close(batch); // nobody to be asked is not the same as nobody there
       return;
     }
     // Whoever appeared since is asked too: read anew, right before anything is owned.
@@ -304,9 +302,13 @@ export class Claims implements Disposable {
     return held?.state === vipState.LEAVING && held.untilNs > this.#clock.now();
   }
 
-  #end(batch: Batch, alive: Peers): void {
+  #close(batch: Batch): void {
     this.#batches.delete(batch);
     if (!batch.isDefence) for (const key of batch.keys) this.#busy.delete(key);
+  }
+
+  #end(batch: Batch, alive: Peers): void {
+    this.#close(batch);
     const { entries } = this.#host;
     const wasAsked = (key: EntryKey) => {
       const held = entries.get(key);

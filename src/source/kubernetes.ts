@@ -158,14 +158,12 @@ export class KubernetesWatch {
     return [...new Set(this.#troubles.values())];
   }
 
-  get gateways(): ReadonlySet<Address> {
-    return this.#cluster.gateways;
-  }
-
-  /** The default gateways of this node, which are never announced. */
-  set gateways(addresses: ReadonlySet<Address>) {
-    if (String([...addresses]) === String([...this.#cluster.gateways])) return; // asked once a minute
-    this.#cluster.gateways = addresses;
+  /** The default gateways of this node, which are never announced. One stays one: its route may be away for a moment. */
+  addGateways(addresses: ReadonlySet<Address>): void {
+    const before = this.#cluster.gateways;
+    const all = new Set([...before, ...addresses]);
+    if (all.size === before.size) return; // nothing new, each minute
+    this.#cluster.gateways = all;
     this.#changed();
   }
 

@@ -619,7 +619,7 @@ test("settings and gateways may change while it runs", async () => {
   await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]), slice("mail", READY));
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
-  seen.watch.gateways = new Set([parseRange("10.9.0.2").first]);
+  seen.watch.addGateways(new Set([parseRange("10.9.0.2").first]));
   await seen.shows(`10.9.0.1 ${ALL}`);
 });
 

@@ -54,13 +54,15 @@ export class Events {
   tell(reports: readonly Report[]): Report[] {
     const now = this.#options.now();
     for (const [id, at] of this.#told) if (now - at > TTL) this.#told.delete(id);
-    for (const report of reports.filter((report) => !this.#told.has(idOf(report)))) {
-      this.#told.set(idOf(report), now);
-      if (this.#waiting.size < MOST) this.#waiting.set(idOf(report), report);
+    const ids = reports.map(idOf);
+    for (const [i, id] of ids.entries()) {
+      if (this.#told.has(id)) continue;
+      this.#told.set(id, now);
+      if (this.#waiting.size < MOST) this.#waiting.set(id, reports[i]!);
     }
     // What does not hold any more before its turn came is not worth telling.
-    const current = new Set(reports.map(idOf));
-    const news = reports.filter((report) => !this.#held.has(idOf(report)));
+    const current = new Set(ids);
+    const news = reports.filter((_, i) => !this.#held.has(ids[i]!));
     this.#held = current;
     for (const id of this.#waiting.keys()) if (!current.has(id)) this.#waiting.delete(id);
     if (!this.#isSending) void this.#send();
