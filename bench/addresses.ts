@@ -1,5 +1,5 @@
 import { addressBytes, formatAddress, parseAddress } from "../src/core/address.ts";
-import { ARP_REQUEST, BROADCAST, encodeArp, NO_MAC, parseMac } from "../src/core/frame.ts";
+import { ARP_REQUEST, BROADCAST, encodeArp, NO_MAC, parseMac } from "../src/core/arp.ts";
 
 /** The wire of every stand: eth0 of the node, c0 of the client. */
 export const NODE_INTERFACE = "eth0";

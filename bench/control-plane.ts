@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { inNamespace } from "../lab/namespaces.ts";
 import { vipKey } from "../src/core/abi.ts";
 import { elect } from "../src/core/election.ts";
 import { errno } from "../src/ffi/libc.ts";
 import { check, getPinned, libbpf } from "../src/kernel/libbpf.ts";
 import { readPinnedMaps } from "../src/kernel/object.ts";
-import { inNamespace } from "../test/lab/namespaces.ts";
 import { NODE_INTERFACE, vipBytes, vipRange } from "./addresses.ts";
 import type { Figure, Target } from "./figure.ts";
 import { Prober } from "./prober.ts";

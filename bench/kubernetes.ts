@@ -1,15 +1,15 @@
 import { randomUUID } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
+import { noCluster } from "../lab/cluster/binaries.ts";
+import { endpointSlice, service, status } from "../lab/cluster/objects.ts";
+import { best, NODES, Scene } from "../lab/cluster/scene.ts";
+import { until } from "../lab/kernel/process.ts";
+import type { Speaker } from "../lab/trio.ts";
+import { sumOf } from "../lab/watch.ts";
 import { LAYOUT, vip as vipEntry, vipKey, vipState } from "../src/core/abi.ts";
 import { addressBytes, formatAddress, parseAddress } from "../src/core/address.ts";
 import { getPinned, libbpf } from "../src/kernel/libbpf.ts";
-import { noCluster } from "../test/cluster/binaries.ts";
-import { endpointSlice, service, status } from "../test/cluster/objects.ts";
-import { best, NODES, Scene } from "../test/cluster/scene.ts";
-import { until } from "../test/kernel/process.ts";
-import type { Speaker } from "../test/lab/trio.ts";
-import { sumOf } from "../test/lab/watch.ts";
 import type { Figure, Target, Unit } from "./figure.ts";
 import type { Context, Section } from "./section.ts";
 

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { inNamespace, type Namespaces } from "../test/lab/namespaces.ts";
+import { inNamespace, type Namespaces } from "../lab/namespaces.ts";
 import { CLIENT_INTERFACE } from "./addresses.ts";
 import type { Stand } from "./stand.ts";
 import { CPUS } from "./system.ts";

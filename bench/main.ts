@@ -5,7 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { Namespaces } from "../test/lab/namespaces.ts";
+import { Namespaces } from "../lab/namespaces.ts";
 import { drawCharts } from "./charts.ts";
 import { controlPlane } from "./control-plane.ts";
 import { failover } from "./failover.ts";

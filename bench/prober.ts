@@ -1,5 +1,5 @@
 import { addressBytes, parseAddress } from "../src/core/address.ts";
-import { ETH_P_ARP } from "../src/core/frame.ts";
+import { ETH_P_ARP } from "../src/core/arp.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { libc as base, errno, errnoName } from "../src/ffi/libc.ts";
 import { CLIENT_INTERFACE, PROBER_IP, whoHas } from "./addresses.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { answers, interfaceEntry, nodeState, verdicts, vip, vipState, wireType } from "../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
-import { announcement, parseMac } from "../src/core/frame.ts";
+import { announcement, parseMac } from "../src/core/arp.ts";
 import { encodeWire, PUBLIC_KEY } from "../src/core/wire.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { bootTime, errno } from "../src/ffi/libc.ts";

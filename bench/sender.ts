@@ -1,6 +1,6 @@
+import { inNamespace } from "../lab/namespaces.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { libc as base, errno, errnoName } from "../src/ffi/libc.ts";
-import { inNamespace } from "../test/lab/namespaces.ts";
 import { median } from "./statistics.ts";
 import { ifindexOf, libc } from "./system.ts";
 

@@ -3,6 +3,10 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Namespaces } from "../lab/namespaces.ts";
+import { PacketPort } from "../lab/packet-port.ts";
+import { CLIENT, type LabNode, NODES, nodeByMac, PREFIX_LENGTH } from "../lab/topology.ts";
+import { type Speaker, Trio } from "../lab/trio.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
 import {
   ARP_REPLY,
@@ -13,11 +17,7 @@ import {
   formatMac,
   NO_MAC,
   parseMac,
-} from "../src/core/frame.ts";
-import type { Namespaces } from "../test/lab/namespaces.ts";
-import { PacketPort } from "../test/lab/packet-port.ts";
-import { CLIENT, type LabNode, NODES, nodeByMac, PREFIX_LENGTH } from "../test/lab/topology.ts";
-import { type Speaker, Trio } from "../test/lab/trio.ts";
+} from "../src/core/arp.ts";
 
 /** How long VIPs may take until each is answered by one node, ms. */
 const PATIENCE = 90_000;

@@ -2,10 +2,10 @@ import type { ChildProcess } from "node:child_process";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { ISAT, requireBundle } from "../lab/bundle.ts";
+import type { Namespaces } from "../lab/namespaces.ts";
 import { LAYOUT } from "../src/core/abi.ts";
 import type { HookKind } from "../src/kernel/hooks.ts";
-import { ISAT, requireBundle } from "../test/lab/bundle.ts";
-import type { Namespaces } from "../test/lab/namespaces.ts";
 import { NODE_INTERFACE } from "./addresses.ts";
 
 const READY_MS = 30_000;

@@ -2,9 +2,9 @@ import type { ChildProcess } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
+import { inNamespace, type Namespaces } from "../lab/namespaces.ts";
 import { type HookKind, Hooks, hasTcx } from "../src/kernel/hooks.ts";
 import type { Fd } from "../src/kernel/libbpf.ts";
-import { inNamespace, type Namespaces } from "../test/lab/namespaces.ts";
 import {
   CLIENT_INTERFACE,
   CLIENT_IP,

@@ -3,16 +3,16 @@ import { globSync } from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { Display } from "../test/lab/display.ts";
-import { comeback, death, upgrade } from "../test/lab/hand-over.ts";
-import { Lab, LEADER } from "../test/lab/lab.ts";
-import { Namespaces } from "../test/lab/namespaces.ts";
-import { replay } from "../test/lab/replay.ts";
-import { render, renderRow, type Scene, tableHeading } from "../test/lab/screen.ts";
-import { BEHAVIOURS, H3C, OUTAGE } from "../test/lab/settings.ts";
-import { VIP_RANGES, VIPS } from "../test/lab/topology.ts";
-import { Trio } from "../test/lab/trio.ts";
-import { brokenPromises, type Row } from "../test/lab/verdict.ts";
+import { Display } from "../lab/display.ts";
+import { comeback, death, upgrade } from "../lab/hand-over.ts";
+import { Lab, LEADER } from "../lab/lab.ts";
+import { Namespaces } from "../lab/namespaces.ts";
+import { replay } from "../lab/replay.ts";
+import { render, renderRow, type Scene, tableHeading } from "../lab/screen.ts";
+import { BEHAVIOURS, H3C, OUTAGE } from "../lab/settings.ts";
+import { VIP_RANGES, VIPS } from "../lab/topology.ts";
+import { Trio } from "../lab/trio.ts";
+import { brokenPromises, type Row } from "../lab/verdict.ts";
 
 const HELP = `npm start: brings up three nodes, a client and a simulated gateway switch in network namespaces, twice;
 one with isat, one with OpenELB v0.4.4's way of answering. Replays the outage, then every behaviour of the switch; then a

@@ -80,8 +80,7 @@ async function runFile(file: string): Promise<Result> {
   if (total + skipped === 0) trouble.push("reports no test");
   if (code !== 0 && total === passed) trouble.push(`exit status ${code}, though every test passed`);
   const reasons = plain.split("\n").filter((line) => line.startsWith("SKIPPED ")).length;
-  if (reasons < skipped)
-    trouble.push(`skips ${skipped} tests and gives ${reasons} reasons: use skip() of test/skip.ts`);
+  if (reasons < skipped) trouble.push(`skips ${skipped} tests and gives ${reasons} reasons: use skip() of lab/skip.ts`);
   const left = namespaces().filter((name) => name.startsWith("isat-t-") && !before.has(name));
   if (left.length > 0) trouble.push(`leaves network namespaces behind: ${left.join(", ")}`);
   return { passed, skipped, failed: total - passed + trouble.length, trouble, output: plain };

@@ -1,15 +1,15 @@
 import { hostname } from "node:os";
 import process from "node:process";
 import { Command } from "commander";
-import { KEYS, type Key, readConfig } from "./config.ts";
+import { KEYS, type Key, readConfig } from "./config/config.ts";
+import { writeDrained } from "./control/drain.ts";
+import { askStatus, readRunFile, tellDrain } from "./control/socket.ts";
 import { parseAddress } from "./core/address.ts";
-import { examineMachine } from "./doctor.ts";
+import { examineMachine } from "./doctor/examine.ts";
+import { formatFindings } from "./doctor/judge.ts";
 import { markDrained } from "./kernel/kernel.ts";
-import { pinnedStatus, type RunFile, VERSION } from "./observe/collect.ts";
-import { formatFindings } from "./observe/doctor.ts";
-import { writeDrained } from "./observe/drain.ts";
-import { askStatus, readRunFile, tellDrain } from "./observe/socket.ts";
-import { formatDuration, formatStatus, type Status } from "./observe/status.ts";
+import { pinnedStatus, type RunFile, VERSION } from "./report/collect.ts";
+import { formatDuration, formatStatus, type Status } from "./report/status.ts";
 import { cleanUp, run } from "./run.ts";
 import { UNDRAINABLE } from "./speaker.ts";
 

@@ -1,6 +1,8 @@
 import { mkdirSync } from "node:fs";
 import type { Server } from "node:http";
-import { type Config, ConfigError, type KubernetesSource } from "./config.ts";
+import { type Config, ConfigError, type KubernetesSource } from "./config/config.ts";
+import { isDrained } from "./control/drain.ts";
+import { removeRunFile, serveStatus, writeRunFile } from "./control/socket.ts";
 import type { Demand } from "./core/demand.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
@@ -8,13 +10,11 @@ import { FolderLock } from "./kernel/lock.ts";
 import { stripVlanTags } from "./link/ethtool.ts";
 import { Links } from "./link/links.ts";
 import { type Log, makeLog } from "./log.ts";
-import { runningSummary } from "./observe/collect.ts";
-import { isDrained } from "./observe/drain.ts";
-import { removeRunFile, serveStatus, writeRunFile } from "./observe/socket.ts";
-import { formatDuration } from "./observe/status.ts";
+import { runningSummary } from "./report/collect.ts";
+import { formatDuration } from "./report/status.ts";
 import { fileDemand, watchConfig } from "./source/file.ts";
-import { removeSaved } from "./source/kubernetes/saved.ts";
-import type { KubernetesWatch } from "./source/kubernetes.ts";
+import { removeSaved } from "./source/kubernetes/snapshot.ts";
+import type { KubernetesWatch } from "./source/kubernetes/source.ts";
 import { requireRestart, Speaker } from "./speaker.ts";
 
 /** When so much time has passed since the start, what it left behind is collected, ms: a third of all memory. */
@@ -80,7 +80,7 @@ export async function run(options: RunOptions): Promise<void> {
   // Before anything is attached, for these may fail.
   stack.use(await serveStatus(first.runDir, running, reports));
   if (first.metrics) {
-    const { makeRegistry, serveMetrics } = await import("./observe/metrics.ts"); // only here: for its memory
+    const { makeRegistry, serveMetrics } = await import("./report/metrics.ts"); // only here: for its memory
     const registry = makeRegistry(() => ({ ...runningSummary(running(), reports()), ...running().counts }));
     const server: Server = await serveMetrics(registry, first.metrics);
     stack.defer(() => void server.close());
@@ -151,7 +151,7 @@ async function readCluster(
   signal: AbortSignal,
   speaker: () => Speaker | undefined,
 ): Promise<{ cluster: KubernetesWatch; demand: Promise<() => Demand> }> {
-  const { watchKubernetes } = await import("./source/kubernetes.ts"); // only here: for its memory
+  const { watchKubernetes } = await import("./source/kubernetes/source.ts"); // only here: for its memory
   const first = Promise.withResolvers<void>();
   let latest: Demand | undefined;
   const cluster = watchKubernetes(source, {

@@ -1,15 +1,16 @@
-import type { Config } from "./config.ts";
+import type { Config } from "./config/config.ts";
+import { readWireKeys, UNSIGNED } from "./config/keys.ts";
 import { nodeState, vipState, wireType } from "./core/abi.ts";
 import { type Address, formatAddress } from "./core/address.ts";
+import { formatMac } from "./core/arp.ts";
 import type { Demand } from "./core/demand.ts";
 import { difference, type Held, LEAVE, NOT_HELD } from "./core/difference.ts";
 import { bid, bidNumber } from "./core/election.ts";
-import { formatMac } from "./core/frame.ts";
 import { LIVE_FOR } from "./core/liveness.ts";
 import { addressOf, type EntryKey, electAll, entryKey, ifindexOf, matches } from "./core/ownership.ts";
 import { bootTime } from "./ffi/libc.ts";
-import { Interfaces } from "./interfaces.ts";
 import type { HookKind, Point } from "./kernel/hooks.ts";
+import { Interfaces } from "./kernel/interfaces.ts";
 import { Kernel } from "./kernel/kernel.ts";
 import { VipTable } from "./kernel/vips.ts";
 import { Announcer } from "./link/announcer.ts";
@@ -17,7 +18,6 @@ import { type Link, Links } from "./link/links.ts";
 import { PacketSocket } from "./link/packet.ts";
 import type { Log } from "./log.ts";
 import { Claims } from "./membership/claims.ts";
-import { readWireKeys, UNSIGNED } from "./membership/keys.ts";
 import { Members } from "./membership/members.ts";
 import { type Frame, type SelfStanding, WireMembership } from "./membership/wire.ts";
 import {

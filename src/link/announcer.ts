@@ -1,5 +1,5 @@
 import { type Address, addressBytes } from "../core/address.ts";
-import { announcement } from "../core/frame.ts";
+import { announcement } from "../core/arp.ts";
 import { type Pace, Timetable } from "../core/timetable.ts";
 import type { PacketSocket, Sent } from "./packet.ts";
 

@@ -4,9 +4,9 @@ import type { NodeEntry } from "../core/demand.ts";
 import type { AnnouncingInterface } from "../core/ownership.ts";
 import { nodeId } from "../core/wire.ts";
 import { bootTime } from "../ffi/libc.ts";
-import { whoHas } from "../link/arp.ts";
 import type { Link } from "../link/links.ts";
 import type { PacketSocket } from "../link/packet.ts";
+import { whoHas } from "../link/who-has.ts";
 import type { SelfStanding, WireMembership } from "./wire.ts";
 
 const SECOND = 1_000_000_000n;

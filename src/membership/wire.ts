@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { nodeState, type Peer, wireType } from "../core/abi.ts";
-import { formatMac } from "../core/frame.ts";
+import { formatMac } from "../core/arp.ts";
 import { candidates, Freshness, type Heard, Liveness } from "../core/liveness.ts";
 import { decodeWire, ETH_P_ISAT, encodeWire, type Message, nodeId, SOURCE_STALE, type WireKey } from "../core/wire.ts";
 import type { Maps } from "../kernel/object.ts";

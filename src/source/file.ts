@@ -1,6 +1,6 @@
 import { type FSWatcher, realpathSync, statSync, watch } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
-import { type Config, ConfigError, type FileSource, parseConfig, readConfigText } from "../config.ts";
+import { type Config, ConfigError, type FileSource, parseConfig, readConfigText } from "../config/config.ts";
 import type { Demand } from "../core/demand.ts";
 
 /** What the file's own lists come to. */

@@ -6,11 +6,11 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { inNamespace, Namespaces } from "../../lab/namespaces.ts";
 import { differences } from "../../scripts/check-abi.ts";
 import { LAYOUT, maps } from "../../src/core/abi.ts";
 import { findObject } from "../../src/kernel/object.ts";
 import { Links } from "../../src/link/links.ts";
-import { inNamespace, Namespaces } from "../lab/namespaces.ts";
 import { build, copySources, SOURCES } from "./build.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));

@@ -3,7 +3,7 @@
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Namespaces } from "../lab/namespaces.ts";
+import { Namespaces } from "../../lab/namespaces.ts";
 import { build, copySources } from "./build.ts";
 import { Bench } from "./run.ts";
 import { search } from "./search.ts";

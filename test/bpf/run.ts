@@ -1,3 +1,4 @@
+import { Namespaces } from "../../lab/namespaces.ts";
 import {
   answers,
   type InterfaceEntry,
@@ -11,12 +12,11 @@ import {
   vipState,
 } from "../../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
-import { formatMac } from "../../src/core/frame.ts";
+import { formatMac } from "../../src/core/arp.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { check, libbpf } from "../../src/kernel/libbpf.ts";
 import { findObject, type LoadedObject, loadObject, type Maps, type ProgramName } from "../../src/kernel/object.ts";
-import { Namespaces } from "../lab/namespaces.ts";
 import { tagOf } from "./speech.ts";
 
 /**

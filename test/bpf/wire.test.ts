@@ -7,6 +7,9 @@
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { inNamespace, Namespaces } from "../../lab/namespaces.ts";
+import { PacketPort } from "../../lab/packet-port.ts";
+import { skip } from "../../lab/skip.ts";
 import {
   answers,
   claimVerdict,
@@ -32,7 +35,7 @@ import {
   formatMac,
   NO_MAC,
   parseMac,
-} from "../../src/core/frame.ts";
+} from "../../src/core/arp.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { bootTime, errnoName, libc } from "../../src/ffi/libc.ts";
 import { type HookKind, Hooks, hasTcx } from "../../src/kernel/hooks.ts";
@@ -40,9 +43,6 @@ import { pointsOf } from "../../src/kernel/kernel.ts";
 import { findObject, loadObject, type Maps } from "../../src/kernel/object.ts";
 import { Links } from "../../src/link/links.ts";
 import { PacketSocket } from "../../src/link/packet.ts";
-import { inNamespace, Namespaces } from "../lab/namespaces.ts";
-import { PacketPort } from "../lab/packet-port.ts";
-import { skip } from "../skip.ts";
 import { ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
 
 const OBJECT = process.argv[2] ?? findObject();

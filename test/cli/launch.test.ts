@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { parseAllDocuments } from "yaml";
-import { NODE_FLAGS } from "../lab/bundle.ts";
+import { NODE_FLAGS } from "../../lab/bundle.ts";
 
 const test = suite("launch");
 const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");

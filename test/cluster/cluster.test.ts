@@ -2,16 +2,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { becomes, until } from "../kernel/process.ts";
-import { Namespaces } from "../lab/namespaces.ts";
-import { skip } from "../skip.ts";
-import { pathOf, type WatchEvent } from "./api.ts";
-import { binary, noCluster } from "./binaries.ts";
-import { Cluster } from "./cluster.ts";
-import { ADDRESS, PORT } from "./control-plane.ts";
-import { curl, mustInside } from "./inside.ts";
-import { advertisement, pool } from "./metallb.ts";
-import { service } from "./objects.ts";
+import { pathOf, type WatchEvent } from "../../lab/cluster/api.ts";
+import { binary, noCluster } from "../../lab/cluster/binaries.ts";
+import { Cluster } from "../../lab/cluster/cluster.ts";
+import { ADDRESS, PORT } from "../../lab/cluster/control-plane.ts";
+import { curl, mustInside } from "../../lab/cluster/inside.ts";
+import { advertisement, pool } from "../../lab/cluster/metallb.ts";
+import { service } from "../../lab/cluster/objects.ts";
+import { becomes, until } from "../../lab/kernel/process.ts";
+import { Namespaces } from "../../lab/namespaces.ts";
+import { skip } from "../../lab/skip.ts";
 
 const VIP = "10.9.0.1";
 /** How long anything here may take that takes a second or two, ms. */

@@ -5,16 +5,16 @@
  */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { until } from "../kernel/process.ts";
-import { H3C } from "../lab/settings.ts";
-import { GATEWAY } from "../lab/topology.ts";
-import { Witness } from "../lab/witness.ts";
-import type { KubeObject } from "./api.ts";
-import { noCluster } from "./binaries.ts";
-import { advertisement, DEFINITIONS, METALLB, pool } from "./metallb.ts";
-import { service } from "./objects.ts";
-import { best, checker, NODES, PATIENCE, Scene, vipsOf } from "./scene.ts";
-import { RULES } from "./speakers.ts";
+import type { KubeObject } from "../../lab/cluster/api.ts";
+import { noCluster } from "../../lab/cluster/binaries.ts";
+import { advertisement, DEFINITIONS, METALLB, pool } from "../../lab/cluster/metallb.ts";
+import { service } from "../../lab/cluster/objects.ts";
+import { best, checker, NODES, PATIENCE, Scene, vipsOf } from "../../lab/cluster/scene.ts";
+import { RULES } from "../../lab/cluster/speakers.ts";
+import { until } from "../../lab/kernel/process.ts";
+import { H3C } from "../../lab/settings.ts";
+import { GATEWAY } from "../../lab/topology.ts";
+import { Witness } from "../../lab/witness.ts";
 
 const test = suite("isat on a cluster");
 const check = checker(test);

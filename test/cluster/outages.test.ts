@@ -6,14 +6,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { noCluster } from "../../lab/cluster/binaries.ts";
+import { best, checker, NODES, PATIENCE, Scene, turns, vipsOf } from "../../lab/cluster/scene.ts";
+import { until } from "../../lab/kernel/process.ts";
+import { type Report, sumOf } from "../../lab/watch.ts";
 import { formatAddress, parseRange } from "../../src/core/address.ts";
-import { type ClusterObjects, demandOf } from "../../src/core/cluster.ts";
-import { type Kind, type Objects, readers } from "../../src/core/kubernetes.ts";
 import { addressOf, entriesOf, Wish } from "../../src/core/ownership.ts";
-import { until } from "../kernel/process.ts";
-import { type Report, sumOf } from "../lab/watch.ts";
-import { noCluster } from "./binaries.ts";
-import { best, checker, NODES, PATIENCE, Scene, turns, vipsOf } from "./scene.ts";
+import { type ClusterObjects, demandOf } from "../../src/source/kubernetes/cluster.ts";
+import { type Kind, type Objects, readers } from "../../src/source/kubernetes/objects.ts";
 
 const test = suite("outages on a cluster");
 const check = checker(test);

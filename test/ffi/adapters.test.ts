@@ -1,10 +1,10 @@
 import { text } from "node:stream/consumers";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { Namespaces } from "../lab/namespaces.ts";
-import { skip } from "../skip.ts";
+import { Namespaces } from "../../lab/namespaces.ts";
+import { type Command, noDeno, onDeno, onNode } from "../../lab/runtimes.ts";
+import { skip } from "../../lab/skip.ts";
 import type { Outcome } from "./body.ts";
-import { type Command, noDeno, onDeno, onNode } from "./runtimes.ts";
 
 const FILE = "test/ffi/body.ts";
 const LIMIT = 40_000;

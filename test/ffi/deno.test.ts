@@ -5,6 +5,13 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { ISAT } from "../../lab/bundle.ts";
+import { until } from "../../lab/kernel/process.ts";
+import { Namespaces } from "../../lab/namespaces.ts";
+import { PacketPort } from "../../lab/packet-port.ts";
+import { type Command, noDeno, onDeno } from "../../lab/runtimes.ts";
+import { skip } from "../../lab/skip.ts";
+import { CLIENT, type LabNode, NODES, ownerOf, PREFIX_LENGTH, VIP_RANGES, VIPS } from "../../lab/topology.ts";
 import { addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
 import {
   ARP_REPLY,
@@ -15,14 +22,7 @@ import {
   formatMac,
   NO_MAC,
   parseMac,
-} from "../../src/core/frame.ts";
-import { until } from "../kernel/process.ts";
-import { ISAT } from "../lab/bundle.ts";
-import { Namespaces } from "../lab/namespaces.ts";
-import { PacketPort } from "../lab/packet-port.ts";
-import { CLIENT, type LabNode, NODES, ownerOf, PREFIX_LENGTH, VIP_RANGES, VIPS } from "../lab/topology.ts";
-import { skip } from "../skip.ts";
-import { type Command, noDeno, onDeno } from "./runtimes.ts";
+} from "../../src/core/arp.ts";
 
 const test = suite("deno");
 const PATIENCE = 20_000;

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { Flood, type Toll } from "../../lab/kernel/flood.ts";
+import { becomes, must } from "../../lab/kernel/process.ts";
+import { measured, NODE_MAC, pinnedId, Rig, VIP } from "../../lab/kernel/rig.ts";
 import { LAYOUT } from "../../src/core/abi.ts";
-import { Flood, type Toll } from "./flood.ts";
-import { becomes, must } from "./process.ts";
-import { measured, NODE_MAC, pinnedId, Rig, VIP } from "./rig.ts";
 
 type Hook = "tcx" | "tc" | "xdp";
 

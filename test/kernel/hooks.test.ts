@@ -2,13 +2,13 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { Flood } from "../../lab/kernel/flood.ts";
+import { becomes, must, until } from "../../lab/kernel/process.ts";
+import { measured, NODE_MAC, pinnedId, Rig, TC_HANDLE, TC_PRIORITY, VIP } from "../../lab/kernel/rig.ts";
+import { inNamespace } from "../../lab/namespaces.ts";
 import { LAYOUT, vip } from "../../src/core/abi.ts";
 import { libbpf } from "../../src/kernel/libbpf.ts";
 import { stripsVlanTags } from "../../src/link/ethtool.ts";
-import { inNamespace } from "../lab/namespaces.ts";
-import { Flood } from "./flood.ts";
-import { becomes, must, until } from "./process.ts";
-import { measured, NODE_MAC, pinnedId, Rig, TC_HANDLE, TC_PRIORITY, VIP } from "./rig.ts";
 
 const test = suite("hooks");
 const rig = new Rig("isat-t-kern-hooks-");

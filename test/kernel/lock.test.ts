@@ -2,8 +2,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { becomes, must, type Outcome, type Process } from "./process.ts";
-import { measured, Rig } from "./rig.ts";
+import { becomes, must, type Outcome, type Process } from "../../lab/kernel/process.ts";
+import { measured, Rig } from "../../lab/kernel/rig.ts";
 
 const test = suite("a second speaker");
 const rig = new Rig("isat-t-kern-lock-");

@@ -6,9 +6,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { until } from "../kernel/process.ts";
-import { type LabNode, NODES, nodeByMac, VIPS } from "./topology.ts";
-import type { Speaker } from "./trio.ts";
+import { until } from "../../lab/kernel/process.ts";
+import { type LabNode, NODES, nodeByMac, VIPS } from "../../lab/topology.ts";
+import type { Speaker } from "../../lab/trio.ts";
 import {
   assertMoves,
   assertQuiet,
@@ -24,8 +24,8 @@ import {
   Trios,
   without,
   words,
-} from "./trios.ts";
-import { sumOf } from "./watch.ts";
+} from "../../lab/trios.ts";
+import { sumOf } from "../../lab/watch.ts";
 
 const test = suite("failover");
 const trios = new Trios("isat-t-fail-");

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { inNamespace, Namespaces } from "./namespaces.ts";
+import { inNamespace, Namespaces } from "../../lab/namespaces.ts";
 
 const PREFIX = "isat-t-ns-";
 const here = () => readlinkSync("/proc/thread-self/ns/net");

@@ -8,11 +8,23 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { until } from "../kernel/process.ts";
-import { NODES, VIPS } from "./topology.ts";
-import type { Speaker } from "./trio.ts";
-import { assertMoves, assertQuiet, n1, n2, n3, rewrite, speakerOf, Trios, turns, without, words } from "./trios.ts";
-import { sumOf } from "./watch.ts";
+import { until } from "../../lab/kernel/process.ts";
+import { NODES, VIPS } from "../../lab/topology.ts";
+import type { Speaker } from "../../lab/trio.ts";
+import {
+  assertMoves,
+  assertQuiet,
+  n1,
+  n2,
+  n3,
+  rewrite,
+  speakerOf,
+  Trios,
+  turns,
+  without,
+  words,
+} from "../../lab/trios.ts";
+import { sumOf } from "../../lab/watch.ts";
 
 const test = suite("reload");
 const trios = new Trios("isat-t-load-");

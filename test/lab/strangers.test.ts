@@ -8,19 +8,31 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { until } from "../../lab/kernel/process.ts";
+import { PacketPort } from "../../lab/packet-port.ts";
+import { Tap } from "../../lab/tap.ts";
+import { CLIENT, type LabNode, NODES, ownerOf, VIPS } from "../../lab/topology.ts";
+import type { Trio, TrioSettings } from "../../lab/trio.ts";
+import {
+  assertMoves,
+  assertQuiet,
+  measured,
+  n1,
+  n2,
+  n3,
+  rewrite,
+  speakerOf,
+  Trios,
+  without,
+  words,
+} from "../../lab/trios.ts";
+import { sumOf } from "../../lab/watch.ts";
+import { askStatus, tellDrain } from "../../src/control/socket.ts";
 import { nodeState, type WireHeader, wireHeader, wireType } from "../../src/core/abi.ts";
-import { BROADCAST, formatMac, parseMac } from "../../src/core/frame.ts";
+import { BROADCAST, formatMac, parseMac } from "../../src/core/arp.ts";
 import { decodeWire, encodeWire, nodeId, PUBLIC_KEY, wireKeyOf } from "../../src/core/wire.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
-import { askStatus, tellDrain } from "../../src/observe/socket.ts";
 import { speak } from "../bpf/speech.ts";
-import { until } from "../kernel/process.ts";
-import { PacketPort } from "./packet-port.ts";
-import { Tap } from "./tap.ts";
-import { CLIENT, type LabNode, NODES, ownerOf, VIPS } from "./topology.ts";
-import type { Trio, TrioSettings } from "./trio.ts";
-import { assertMoves, assertQuiet, measured, n1, n2, n3, rewrite, speakerOf, Trios, without, words } from "./trios.ts";
-import { sumOf } from "./watch.ts";
 
 const test = suite("strangers");
 const trios = new Trios("isat-t-str-");

@@ -1,5 +1,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { decodeEcho, ECHO_REPLY, ECHO_REQUEST, encodeEcho } from "../../lab/icmp.ts";
+import { H3C, PLAIN, type Settings } from "../../lab/settings.ts";
+import { type Out, Switch } from "../../lab/switch.ts";
 import {
   ARP_REPLY,
   ARP_REQUEST,
@@ -9,10 +12,7 @@ import {
   encodeArp,
   NO_MAC,
   parseMac,
-} from "../../src/core/frame.ts";
-import { decodeEcho, ECHO_REPLY, ECHO_REQUEST, encodeEcho } from "./icmp.ts";
-import { H3C, PLAIN, type Settings } from "./settings.ts";
-import { type Out, Switch } from "./switch.ts";
+} from "../../src/core/arp.ts";
 
 const GATEWAY = "02:00:00:00:00:fe";
 const GATEWAY_IP = "10.9.255.254";

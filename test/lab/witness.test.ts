@@ -1,8 +1,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { ARP_REPLY, ARP_REQUEST, BROADCAST, encodeArp, NO_MAC, parseMac } from "../../src/core/frame.ts";
-import { GATEWAY, NODES } from "./topology.ts";
-import { Witness } from "./witness.ts";
+import { GATEWAY, NODES } from "../../lab/topology.ts";
+import { Witness } from "../../lab/witness.ts";
+import { ARP_REPLY, ARP_REQUEST, BROADCAST, encodeArp, NO_MAC, parseMac } from "../../src/core/arp.ts";
 
 const VIP = "10.9.0.1";
 const [N1, N2] = [NODES[0]!, NODES[1]!];

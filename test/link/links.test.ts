@@ -1,9 +1,9 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { formatMac } from "../../src/core/frame.ts";
+import { becomes, must, until } from "../../lab/kernel/process.ts";
+import { CLIENT_IP, isAnnouncement, measured, NODE_IP, NODE_MAC, Rig, VIP } from "../../lab/kernel/rig.ts";
+import { formatMac } from "../../src/core/arp.ts";
 import { type Link, refusal } from "../../src/link/links.ts";
-import { becomes, must, until } from "../kernel/process.ts";
-import { CLIENT_IP, isAnnouncement, measured, NODE_IP, NODE_MAC, Rig, VIP } from "../kernel/rig.ts";
 
 const test = suite("links that change under a running speaker");
 const rig = new Rig("isat-t-spk-links-");

@@ -4,11 +4,11 @@ import { join } from "node:path";
 import process from "node:process";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { becomes, until } from "../../lab/kernel/process.ts";
+import { isAnnouncement, measured, NODE_IP, NODE_MAC, pinnedId, Rig, VIP } from "../../lab/kernel/rig.ts";
 import { LAYOUT } from "../../src/core/abi.ts";
-import { formatMac } from "../../src/core/frame.ts";
+import { formatMac } from "../../src/core/arp.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
-import { becomes, until } from "../kernel/process.ts";
-import { isAnnouncement, measured, NODE_IP, NODE_MAC, pinnedId, Rig, VIP } from "../kernel/rig.ts";
 
 const test = suite("a speaker");
 const rig = new Rig("isat-t-spk-run-");

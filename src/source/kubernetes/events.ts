@@ -1,8 +1,8 @@
 import { hash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Report } from "../../core/cluster.ts";
-import { keyOf } from "../../core/kubernetes.ts";
+import type { Report } from "./cluster.ts";
 import type { ApiError, Connection } from "./connection.ts";
+import { keyOf } from "./objects.ts";
 
 /** At least so far apart are two Events of one node, ms: a cluster full of poison is no reason to flood the API. */
 const PAUSE = 1_000;

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Key, nameOf } from "../../core/kubernetes.ts";
 import { ApiError, type Connection } from "./connection.ts";
+import { type Key, nameOf } from "./objects.ts";
 
 /** A list of objects of the API. */
 export interface Resource {

@@ -1,0 +1,398 @@
+import { until } from "../kernel/process.ts";
+import type { Namespaces } from "../namespaces.ts";
+import { PLAIN, type Settings } from "../settings.ts";
+import { Switch } from "../switch.ts";
+import { GATEWAY, PREFIX_LENGTH } from "../topology.ts";
+import { type Observer, Wire } from "../wire.ts";
+import type { Api, KubeObject } from "./api.ts";
+import { ADDRESS, NAMESPACE as API, ControlPlane, USERS, type User } from "./control-plane.ts";
+import { curl, mustInside } from "./inside.ts";
+import { DEFINITIONS, METALLB } from "./metallb.ts";
+import { type ClusterNode, Host } from "./node.ts";
+import {
+  clusterRole,
+  clusterRoleBinding,
+  type EndpointOptions,
+  endpointSlice,
+  type Ingress,
+  node as nodeObject,
+  nodeStatus,
+  type Rule,
+  type ServiceOptions,
+  service,
+  status,
+} from "./objects.ts";
+
+const SWITCH = "switch";
+const CLIENT = { name: "client", mac: "02:00:00:00:00:64", ip: "10.9.255.100" } as const;
+const MANAGEMENT_PREFIX_LENGTH = 24;
+/** How long it may take until a custom resource is served, or no longer is, ms. */
+const SERVED_MS = 30_000;
+
+export interface ClusterOptions {
+  /** @default 3 */
+  nodes?: number;
+  /** What the nodes and the client hang on: the lab's simulated gateway switch, or a bridge of the kernel. @default "switch" */
+  wire?: "switch" | "bridge";
+  /** How the switch behaves. @default a switch on which nothing goes wrong, in real time */
+  settings?: Settings;
+  /** Sees each frame that crosses the switch. */
+  observe?: Observer;
+  /** Whether kube-proxy runs in each node. @default true */
+  proxy?: boolean;
+  /** Whether MetalLB's custom resources are there from the start. @default false */
+  metallb?: boolean;
+  signal?: AbortSignal;
+}
+
+/** What the client's curl found. */
+export interface Fetched {
+  /** The node whose web server answered; undefined where nobody did. */
+  node: string | undefined;
+  /** The address that the web server saw the client come from. */
+  seenFrom: string | undefined;
+  /** Why nobody answered, in curl's words. */
+  error: string | undefined;
+}
+
+/**
+ * A cluster without containers: etcd and a real API server in a namespace of their own, and each node a namespace with a
+ * real kube-proxy and a web server. A node's `eth0` hangs on the switch, its `mgmt0` on a network of its own with the
+ * API server, so that either can be cut alone. No controller runs: what one would write, tests write. There is one
+ * cluster in a `Namespaces`.
+ */
+export class Cluster implements AsyncDisposable {
+  readonly namespaces: Namespaces;
+  readonly nodes: readonly ClusterNode[];
+  readonly client: { name: string; mac: string; ip: string; port: number };
+  /** Its tables and its pings; it carries frames only where the wire is the "switch". */
+  readonly gateway: Switch;
+  readonly #stack = new AsyncDisposableStack();
+  readonly #hosts: ReadonlyMap<string, Host>;
+  #plane!: ControlPlane;
+  #wire: Wire | undefined;
+
+  private constructor(namespaces: Namespaces, { nodes = 3, settings = { ...PLAIN, timeScale: 1 } }: ClusterOptions) {
+    this.namespaces = namespaces;
+    this.nodes = Array.from({ length: nodes }, (_, index) => clusterNode(index + 1));
+    this.client = { ...CLIENT, port: nodes + 1 };
+    this.gateway = new Switch(nodes + 1, GATEWAY.mac, GATEWAY.ip, settings);
+    this.#hosts = new Map(this.nodes.map((node) => [node.name, new Host(namespaces, node)]));
+  }
+
+  /** Brings everything up and waits until it is ready. Programs end at the latest with `namespaces`. */
+  static async start(namespaces: Namespaces, options: ClusterOptions = {}): Promise<Cluster> {
+    const cluster = new Cluster(namespaces, options);
+    try {
+      await cluster.#start(options);
+      return cluster;
+    } catch (error) {
+      await cluster[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async #start({ wire = "switch", observe, proxy = true, metallb = false, signal }: ClusterOptions): Promise<void> {
+    this.#build(wire);
+    await this.#turnOffloadsOff();
+    if (wire === "switch") {
+      this.#wire = this.#stack.use(new Wire(this.gateway, this.namespaces.full(SWITCH), observe ?? (() => {})));
+    }
+    for (const host of this.#hosts.values()) this.#stack.defer(() => host.stop());
+    this.#plane = this.#stack.use(await ControlPlane.start(this.namespaces, signal));
+    await this.#fill(metallb);
+    const kubeconfig = this.#plane.kubeconfig("proxy", "node");
+    await Promise.all(
+      [...this.#hosts.values()].flatMap((host) => [
+        host.startEndpoint(signal),
+        ...(proxy ? [host.startProxy(kubeconfig, signal)] : []),
+      ]),
+    );
+  }
+
+  #build(wire: "switch" | "bridge"): void {
+    const { namespaces } = this;
+    namespaces.add(API);
+    namespaces.ip(API, [
+      "link add mgmt type bridge",
+      `addr add ${ADDRESS}/${MANAGEMENT_PREFIX_LENGTH} dev mgmt`,
+      "link set mgmt up",
+    ]);
+    namespaces.add(SWITCH);
+    if (wire === "bridge") {
+      const gateway = [`link set wire address ${GATEWAY.mac}`, `addr add ${GATEWAY.ip}/${PREFIX_LENGTH} dev wire`];
+      namespaces.ip(SWITCH, ["link add wire type bridge", ...gateway, "link set wire up"]);
+    }
+    for (const host of [...this.nodes, this.client]) {
+      const { name, mac, ip, port } = host;
+      namespaces.add(name);
+      namespaces.link({ namespace: name, name: "eth0", mac }, { namespace: SWITCH, name: `p${port}` });
+      if (wire === "bridge") namespaces.ip(SWITCH, [`link set p${port} master wire`]);
+      namespaces.ip(name, [`addr add ${ip}/${PREFIX_LENGTH} dev eth0`, `route add default via ${GATEWAY.ip}`]);
+    }
+    for (const { name, management } of this.nodes) {
+      namespaces.sysctl(name, "net/ipv4/ip_forward", 1);
+      // A redirect to the client uses up what the kernel's rate limit allows, and kube-proxy's "refused" is not sent.
+      for (const scope of ["all", "eth0"]) namespaces.sysctl(name, `net/ipv4/conf/${scope}/send_redirects`, 0);
+      namespaces.link({ namespace: name, name: "mgmt0" }, { namespace: API, name });
+      namespaces.ip(API, [`link set ${name} master mgmt`]);
+      namespaces.ip(name, [`addr add ${management}/${MANAGEMENT_PREFIX_LENGTH} dev mgmt0`]);
+    }
+  }
+
+  /** A packet socket sees, and would pass on, checksums that the NIC was to fill in and segments that it was to cut. */
+  async #turnOffloadsOff(): Promise<void> {
+    for (const { name } of [...this.nodes, this.client]) {
+      await mustInside(this.namespaces, name, "ethtool", "--offload", "eth0", "tx", "off");
+    }
+  }
+
+  /** The objects that are there before anybody does anything. */
+  async #fill(metallb: boolean): Promise<void> {
+    for (const name of ["isat-system", METALLB]) {
+      await this.api.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name } });
+    }
+    for (const { name } of this.nodes) await this.addNode(name);
+    if (metallb) await this.installMetallb();
+  }
+
+  // What tests read and write ----------------------------------------------------------------------------------------
+
+  /** The API server as the administrator sees it. */
+  get api(): Api {
+    return this.apiAs("admin");
+  }
+
+  apiAs(user: User): Api {
+    return this.#plane.api(user);
+  }
+
+  /** A node by its name. */
+  node(name: string): ClusterNode {
+    return this.#host(name).node;
+  }
+
+  /** Creates a Service, or makes of the one that is there what is given here. Its addresses stay. */
+  async applyService(name: string, options: ServiceOptions = {}): Promise<KubeObject> {
+    return await this.api.apply(service(name, options));
+  }
+
+  /** Writes a Service's addresses, as MetalLB's controller does. */
+  async setIngress(name: string, ingress: readonly Ingress[], namespace = "default"): Promise<void> {
+    await this.api.patch(service(name, { namespace }), status(ingress), "status");
+  }
+
+  /** Makes a Service's endpoints those given: names of nodes, ready, or with what conditions. */
+  async setEndpoints(
+    name: string,
+    endpoints: readonly (string | EndpointOptions)[],
+    namespace = "default",
+  ): Promise<void> {
+    const entries = endpoints.map((entry) => (typeof entry === "string" ? { node: entry } : entry));
+    const resolved = entries.map((entry) => ({ ...entry, node: this.node(entry.node) }));
+    await this.api.apply(endpointSlice(name, resolved, namespace));
+  }
+
+  /** A Service with endpoints on all nodes, or on those given, and then with an address. */
+  async serve(
+    name: string,
+    ingress: Ingress | readonly Ingress[],
+    { endpoints, ...options }: ServiceOptions & { endpoints?: readonly (string | EndpointOptions)[] } = {},
+  ): Promise<void> {
+    await this.applyService(name, options);
+    await this.setEndpoints(name, endpoints ?? this.nodes.map((node) => node.name), options.namespace);
+    await this.setIngress(name, Array.isArray(ingress) ? ingress : [ingress as Ingress], options.namespace);
+  }
+
+  async deleteService(name: string, namespace = "default"): Promise<void> {
+    await this.api.delete(service(name, { namespace }));
+    // The controller that would follow does not run here.
+    const slice = endpointSlice(name, [], namespace);
+    const { items } = await this.api.list(`/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`);
+    if (items.some(({ metadata }) => metadata.name === slice.metadata.name)) await this.api.delete(slice);
+  }
+
+  /** See ControlPlane.seed(). */
+  async seed(objects: readonly (readonly [place: string, object: object])[]): Promise<void> {
+    await this.#plane.seed(objects);
+  }
+
+  /** Makes the Node object of a host, as its kubelet would. They are all there at the start. */
+  async addNode(name: string): Promise<void> {
+    const node = this.node(name);
+    await this.api.apply(nodeObject(node));
+    await this.api.patch(nodeObject(node), nodeStatus(node), "status");
+  }
+
+  /** Deletes the Node object; the host runs on. */
+  async removeNode(name: string): Promise<void> {
+    await this.api.delete(nodeObject(this.node(name)));
+  }
+
+  /** Changes labels of a Node; null removes one. */
+  async labelNode(name: string, labels: Record<string, string | null>): Promise<void> {
+    await this.api.patch(nodeObject(this.node(name)), { metadata: { labels } });
+  }
+
+  /** Sets one condition of a Node, and leaves the others. */
+  async setNodeCondition(name: string, type: string, status: "True" | "False" | "Unknown"): Promise<void> {
+    const found = await this.api.get(nodeObject(this.node(name)));
+    const others = found.status.conditions.filter((condition: { type: string }) => condition.type !== type);
+    const conditions = [...others, { type, status, reason: "Lab" }];
+    await this.api.patch(found, { status: { conditions } }, "status");
+  }
+
+  /** Sets a Node's own addresses. */
+  async setNodeAddresses(name: string, ips: readonly string[]): Promise<void> {
+    const addresses = ips.map((address) => ({ type: "InternalIP", address }));
+    await this.api.patch(nodeObject(this.node(name)), { status: { addresses } }, "status");
+  }
+
+  /** Makes MetalLB's custom resources known, and waits until they are served. */
+  async installMetallb(): Promise<void> {
+    for (const definition of DEFINITIONS) {
+      await this.api.apply(definition);
+      await this.#served(definition.metadata.name, true);
+    }
+  }
+
+  /** Removes them, with every object of theirs. */
+  async removeMetallb(): Promise<void> {
+    for (const definition of DEFINITIONS) {
+      await this.api.delete(definition);
+      await this.#served(definition.metadata.name, false);
+    }
+  }
+
+  async #served(resource: string, wanted: boolean): Promise<void> {
+    const path = `/apis/metallb.io/v1beta1/${resource.split(".")[0]}`;
+    const isSo = async () => ((await this.api.request("GET", path)).status === 200) === wanted;
+    await until(`${path} is ${wanted ? "" : "no longer "}served`, isSo, SERVED_MS);
+  }
+
+  // Speakers -------------------------------------------------------------------------------------------------------
+
+  /** What the environment of a node's speaker must hold. Its user may do nothing before grant(). */
+  speakerEnv(name: string): { NODE_NAME: string; KUBECONFIG: string } {
+    return { NODE_NAME: this.node(name).name, KUBECONFIG: this.#plane.kubeconfig("speaker", "node") };
+  }
+
+  /** See ControlPlane.requests(). */
+  speakersRequests(): { verb: string; uri: string }[] {
+    return this.#plane.requests();
+  }
+
+  /** Lets the speakers do what these rules say, and nothing else. */
+  async grant(rules: readonly Rule[]): Promise<void> {
+    await this.api.apply(clusterRole("isat-speaker", rules));
+    await this.api.apply(clusterRoleBinding("isat-speaker", USERS.speaker.user));
+  }
+
+  /** A kubeconfig for use in a node's namespace, or here, as long as this process lives. */
+  kubeconfig(user: User, from: "node" | "here"): string {
+    return this.#plane.kubeconfig(user, from);
+  }
+
+  // The client and the switch -----------------------------------------------------------------------------------------
+
+  /** The client asks for `http://VIP/`, over the wire. */
+  async curl(vip: string, port = 80): Promise<Fetched> {
+    const { status, stdout, stderr } = await curl(this.namespaces, this.client.name, `http://${vip}:${port}/`);
+    const [, node, seenFrom] = /^(\S+), asked by (\S+)/.exec(stdout) ?? [];
+    return { node, seenFrom, error: status === 0 ? undefined : stderr.trim() };
+  }
+
+  /** Whether the wire is the simulated switch. */
+  get hasSwitch(): boolean {
+    return this.#wire !== undefined;
+  }
+
+  /** The switch pings each address once. */
+  ping(ips: readonly string[]): void {
+    if (!this.#wire) throw new Error("Cannot ping from the switch as the wire is a bridge");
+    this.#wire.ping(ips);
+  }
+
+  // What goes wrong ---------------------------------------------------------------------------------------------------
+
+  /** Kills the API server, with SIGKILL. */
+  async killServer(): Promise<void> {
+    await this.#plane.killServer();
+  }
+
+  /** Starts it again, on the same data and port, and waits until it is ready. */
+  async startServer(signal?: AbortSignal): Promise<void> {
+    await this.#plane.startServer(signal);
+  }
+
+  /** Stops the API server's time: its connections stay open and silent. */
+  freezeServer(): void {
+    this.#plane.freezeServer();
+  }
+
+  resumeServer(): void {
+    this.#plane.resumeServer();
+  }
+
+  /** See ControlPlane.compact(). */
+  async compact(): Promise<void> {
+    await this.#plane.compact();
+  }
+
+  /** Cuts a node off from the API server alone: packets are lost, without an error. */
+  async cut(name: string): Promise<void> {
+    await this.#host(name).cut();
+  }
+
+  /** See Host.halfOpen(). */
+  async halfOpen(name: string): Promise<void> {
+    await this.#host(name).halfOpen();
+  }
+
+  /** Undoes cut() or halfOpen(). */
+  async mend(name: string): Promise<void> {
+    await this.#host(name).mend();
+  }
+
+  /** Pulls a node's plug out of the switch: its eth0 loses its carrier. */
+  unplug(name: string): void {
+    this.namespaces.ip(SWITCH, [`link set p${this.node(name).port} down`]);
+  }
+
+  plug(name: string): void {
+    this.namespaces.ip(SWITCH, [`link set p${this.node(name).port} up`]);
+  }
+
+  async stopEndpoint(name: string): Promise<void> {
+    await this.#host(name).stopEndpoint();
+  }
+
+  async startEndpoint(name: string): Promise<void> {
+    await this.#host(name).startEndpoint();
+  }
+
+  /** Process ids, by what runs: `etcd`, `kube-proxy on n1`. */
+  pids(): Record<string, number> {
+    return Object.assign({}, this.#plane.pids(), ...[...this.#hosts.values()].map((host) => host.pids()));
+  }
+
+  #host(name: string): Host {
+    const host = this.#hosts.get(name);
+    if (!host) throw new Error(`Cannot find node ${name}: there are ${[...this.#hosts.keys()].join(", ")}`);
+    return host;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
+
+function clusterNode(number: number): ClusterNode {
+  return {
+    name: `n${number}`,
+    port: number,
+    mac: `02:00:00:00:00:${number.toString(16).padStart(2, "0")}`,
+    ip: `10.9.255.${number}`,
+    management: `10.90.0.${10 + number}`,
+  };
+}

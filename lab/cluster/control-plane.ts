@@ -1,0 +1,244 @@
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { must } from "../kernel/process.ts";
+import type { Namespaces } from "../namespaces.ts";
+import { Api } from "./api.ts";
+import { binary } from "./binaries.ts";
+import { Daemon } from "./daemon.ts";
+import { curl } from "./inside.ts";
+import { Relay } from "./relay.ts";
+
+/** The namespace of etcd and the API server. */
+export const NAMESPACE = "api";
+/** The API server's address on the management network, on which nothing else runs. */
+export const ADDRESS = "10.90.0.1";
+export const PORT = 6443;
+
+const ETCD = "http://127.0.0.1:2379";
+/** Objects that one command's argument holds. */
+const SEEDS = 48;
+
+/** Whom the API server knows. RBAC gives kube-proxy its role by itself, and the speaker none. */
+export const USERS = {
+  admin: { user: "admin", groups: ["system:masters"] },
+  proxy: { user: "system:kube-proxy", groups: [] },
+  speaker: {
+    user: "system:serviceaccount:isat-system:isat",
+    groups: ["system:serviceaccounts", "system:serviceaccounts:isat-system"],
+  },
+} as const;
+
+export type User = keyof typeof USERS;
+
+/** etcd and a real API server: TLS with a certificate that it makes by itself, tokens, RBAC, nobody anonymous. */
+export class ControlPlane implements AsyncDisposable {
+  readonly #namespaces: Namespaces;
+  readonly #folder: string;
+  readonly #tokens: Record<User, string>;
+  readonly #stack = new AsyncDisposableStack();
+  #relay!: Relay;
+  #etcd: Daemon | undefined;
+  #server: Daemon | undefined;
+  #apis = new Map<User, Api>();
+
+  private constructor(namespaces: Namespaces) {
+    this.#namespaces = namespaces;
+    this.#folder = namespaces.folder();
+    const token = () => randomBytes(16).toString("hex");
+    this.#tokens = { admin: token(), proxy: token(), speaker: token() };
+  }
+
+  /** @param namespaces with the namespace NAMESPACE, in which ADDRESS is an interface's */
+  static async start(namespaces: Namespaces, signal?: AbortSignal): Promise<ControlPlane> {
+    const plane = new ControlPlane(namespaces);
+    try {
+      await plane.#start(signal);
+      return plane;
+    } catch (error) {
+      await plane[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async #start(signal?: AbortSignal): Promise<void> {
+    const tokens = Object.entries(USERS).map(
+      ([name, { user, groups }]) => `${this.#tokens[name as User]},${user},${user},"${groups.join(",")}"`,
+    );
+    writeFileSync(this.#path("tokens.csv"), `${tokens.join("\n")}\n`, { mode: 0o600 });
+    // Only what speakers ask: how often they do is theirs to answer for.
+    const rules = [
+      { level: "Metadata", users: [USERS.speaker.user], omitStages: ["RequestReceived"] },
+      { level: "None" },
+    ];
+    writeFileSync(this.#path("audit.yaml"), JSON.stringify({ apiVersion: "audit.k8s.io/v1", kind: "Policy", rules }));
+    const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+    writeFileSync(this.#path("sa.pem"), privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
+
+    // In memory: etcd waits for the disk at each write, and a busy disk would make every test slow.
+    mkdirSync(this.#path("etcd"));
+    await must("mount", "-t", "tmpfs", "tmpfs", this.#path("etcd"));
+    const etcd = (this.#etcd = this.#run("etcd", [
+      `--data-dir=${this.#path("etcd/data")}`,
+      `--listen-client-urls=${ETCD}`,
+      `--advertise-client-urls=${ETCD}`,
+      "--listen-peer-urls=http://127.0.0.1:2380",
+      "--quota-backend-bytes=4294967296",
+    ]));
+    await etcd.ready(async () => (await this.#ask("/version").catch(() => "")) !== "", signal);
+    this.#relay = this.#stack.use(await Relay.open(this.#namespaces.full(NAMESPACE), PORT));
+    await this.startServer(signal);
+  }
+
+  /** Starts the API server, again after killServer() on the same data and port, and waits until it is ready. */
+  async startServer(signal?: AbortSignal): Promise<void> {
+    // The one that is there would be taken for the new one.
+    if (this.#server?.isRunning) throw new Error("Cannot start the API server as it is running. Kill it first");
+    const server = (this.#server = this.#run("kube-apiserver", [
+      `--etcd-servers=${ETCD}`,
+      // Compaction is for tests to ask for.
+      "--etcd-compaction-interval=0",
+      `--secure-port=${PORT}`,
+      `--advertise-address=${ADDRESS}`,
+      // Where no certificate is given it makes one, for ADDRESS and `localhost`, and keeps it here.
+      `--cert-dir=${this.#path("certificates")}`,
+      `--token-auth-file=${this.#path("tokens.csv")}`,
+      `--audit-policy-file=${this.#path("audit.yaml")}`,
+      `--audit-log-path=${this.#path("audit.log")}`,
+      "--anonymous-auth=false",
+      "--authorization-mode=RBAC",
+      "--service-account-issuer=https://kubernetes.default.svc",
+      `--service-account-key-file=${this.#path("sa.pem")}`,
+      `--service-account-signing-key-file=${this.#path("sa.pem")}`,
+      "--service-cluster-ip-range=10.96.0.0/16",
+    ]));
+    await server.ready(() => this.#isReady(), signal);
+  }
+
+  /** Kills the API server: its connections end at once. */
+  async killServer(): Promise<void> {
+    await this.#server?.end("SIGKILL");
+  }
+
+  /** Stops the API server's time, with every connection open, until `resume`. */
+  freezeServer(): void {
+    process.kill(this.#server!.pid, "SIGSTOP");
+  }
+
+  resumeServer(): void {
+    process.kill(this.#server!.pid, "SIGCONT");
+  }
+
+  /**
+   * Makes etcd forget all versions but the last. The API server goes on serving what its watch cache holds: a watch from
+   * a forgotten version ends in 410 once the server has been started again.
+   */
+  async compact(): Promise<void> {
+    const { header } = JSON.parse(await this.#ask("/v3/kv/range", { key: Buffer.from("\0").toString("base64") }));
+    await this.#ask("/v3/kv/compaction", { revision: header.revision, physical: true });
+  }
+
+  /**
+   * Puts objects into etcd as they are, past the API server, which reads JSON there as well: ten thousand in seconds. What
+   * its registry fills in has to be there.
+   *
+   * @param objects by their place in the registry: `services/specs/default/web`
+   */
+  async seed(objects: readonly (readonly [place: string, object: object])[]): Promise<void> {
+    const base64 = (text: string) => Buffer.from(text).toString("base64");
+    for (let at = 0; at < objects.length; at += SEEDS) {
+      const success = objects.slice(at, at + SEEDS).map(([place, object]) => {
+        return { requestPut: { key: base64(`/registry/${place}`), value: base64(JSON.stringify(object)) } };
+      });
+      await this.#ask("/v3/kv/txn", { success });
+    }
+  }
+
+  /** What speakers have asked of the API server till now, each request once, a watch when it begins. */
+  requests(): { verb: string; uri: string }[] {
+    const lines = readFileSync(this.#path("audit.log"), "utf8").split("\n").filter(Boolean);
+    const found = new Map<string, { verb: string; uri: string }>();
+    for (const line of lines) {
+      const { auditID, verb, requestURI: uri } = JSON.parse(line);
+      found.set(auditID, { verb, uri });
+    }
+    return [...found.values()];
+  }
+
+  /** A user's way in from here. */
+  api(user: User): Api {
+    let api = this.#apis.get(user);
+    if (!api) {
+      api = this.#stack.use(new Api(`https://127.0.0.1:${this.#relay.port}`, this.#certificate(), this.#tokens[user]));
+      this.#apis.set(user, api);
+    }
+    return api;
+  }
+
+  /** A file for KUBECONFIG. @param from a node's namespace, or here by way of the relay, as long as this process lives */
+  kubeconfig(user: User, from: "node" | "here"): string {
+    const server = from === "node" ? `https://${ADDRESS}:${PORT}` : `https://127.0.0.1:${this.#relay.port}`;
+    const file = this.#path(`${user}-${from}.kubeconfig`);
+    const config = {
+      apiVersion: "v1",
+      kind: "Config",
+      clusters: [
+        {
+          name: "lab",
+          cluster: {
+            server,
+            "certificate-authority": this.#path("certificates/apiserver.crt"),
+            ...(from === "here" ? { "tls-server-name": "localhost" } : {}),
+          },
+        },
+      ],
+      users: [{ name: user, user: { token: this.#tokens[user] } }],
+      contexts: [{ name: "lab", context: { cluster: "lab", user } }],
+      "current-context": "lab",
+    };
+    writeFileSync(file, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 });
+    return file;
+  }
+
+  /** Process ids, by name. */
+  pids(): Record<"etcd" | "kube-apiserver", number> {
+    return { etcd: this.#etcd!.pid, "kube-apiserver": this.#server!.pid };
+  }
+
+  #run(name: "etcd" | "kube-apiserver", args: readonly string[]): Daemon {
+    // etcd 3.4 wants to be told where it is known to have been tested little.
+    const env = { ETCD_UNSUPPORTED_ARCH: process.arch === "x64" ? undefined : process.arch };
+    return new Daemon(this.#namespaces, NAMESPACE, this.#path(`${name}.log`), name, [binary(name), ...args], env);
+  }
+
+  async #isReady(): Promise<boolean> {
+    try {
+      return (await this.api("admin").request("GET", "/readyz")).status === 200;
+    } catch {
+      return false; // no certificate yet, or nothing listens
+    }
+  }
+
+  /** etcd's JSON gateway, from within: curl, as Node opens its sockets at a time of its own choosing. */
+  async #ask(path: string, body?: object): Promise<string> {
+    const data = body ? ["--data", JSON.stringify(body)] : [];
+    const { status, stdout, stderr } = await curl(this.#namespaces, NAMESPACE, "--fail", ...data, `${ETCD}${path}`);
+    if (status !== 0) throw new Error(`Cannot ask etcd for ${path}: ${stderr}`);
+    return stdout;
+  }
+
+  #certificate(): string {
+    return readFileSync(this.#path("certificates/apiserver.crt"), "utf8");
+  }
+
+  #path(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+    await this.#server?.end();
+    await this.#etcd?.end();
+  }
+}

@@ -1,0 +1,23 @@
+import { execute, type Outcome } from "../kernel/process.ts";
+import type { Namespaces } from "../namespaces.ts";
+
+/** Runs a command in a namespace (its short name) to its end, for at most 20 s. */
+export function inside(namespaces: Namespaces, name: string, command: string, ...args: string[]): Promise<Outcome> {
+  return execute("nsenter", [`--net=/run/netns/${namespaces.full(name)}`, command, ...args]);
+}
+
+/** The same for a command that must succeed. @returns what it printed */
+export async function mustInside(
+  namespaces: Namespaces,
+  name: string,
+  ...command: [string, ...string[]]
+): Promise<string> {
+  const { status, stdout, stderr } = await inside(namespaces, name, ...command);
+  if (status === 0) return stdout;
+  throw new Error(`${command.join(" ")} in ${namespaces.full(name)} ended with status ${status}: ${stderr}`);
+}
+
+/** curl, for at most 2 s; a proxy that the machine's environment asks for is none of these namespaces' business. */
+export function curl(namespaces: Namespaces, name: string, ...args: string[]): Promise<Outcome> {
+  return inside(namespaces, name, "curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", "2", ...args);
+}

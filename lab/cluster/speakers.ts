@@ -1,0 +1,146 @@
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { askStatus } from "../../src/control/socket.ts";
+import { vipState } from "../../src/core/abi.ts";
+import { formatAddress } from "../../src/core/address.ts";
+import { addressOf } from "../../src/core/ownership.ts";
+import { readEntries } from "../../src/kernel/vips.ts";
+import type { Status } from "../../src/report/status.ts";
+import { until } from "../kernel/process.ts";
+import type { Namespaces } from "../namespaces.ts";
+import { Speaker } from "../trio.ts";
+import { type Report, Watch } from "../watch.ts";
+import type { Cluster } from "./cluster.ts";
+import type { Rule } from "./objects.ts";
+
+/** The keys of the source that a test sets, as YAML; `addresses` are those of the tests. */
+const SOURCE = "addresses: [10.9.0.0/18], interfaces: [eth0]";
+
+/** What a speaker must be allowed: the same as deploy/isat.yaml grants. */
+export const RULES: readonly Rule[] = [
+  { apiGroups: [""], resources: ["services", "nodes"], verbs: ["list", "watch"] },
+  { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list", "watch"] },
+  { apiGroups: ["metallb.io"], resources: ["ipaddresspools", "l2advertisements"], verbs: ["list", "watch"] },
+  { apiGroups: ["apiextensions.k8s.io"], resources: ["customresourcedefinitions"], verbs: ["list", "watch"] },
+  { apiGroups: [""], resources: ["events"], verbs: ["create"] },
+];
+
+/** A speaker on each node of a cluster, which reads the cluster's API. */
+export class Speakers implements AsyncDisposable {
+  readonly namespaces: Namespaces;
+  readonly all: readonly Speaker[];
+  /** Nodes without a plug: what their kernels hold nobody can ask for. */
+  readonly unreachable = new Set<string>();
+  readonly #cluster: Cluster;
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+    this.namespaces = cluster.namespaces;
+    const places = { folder: this.namespaces.folder(), bpffs: this.namespaces.bpffs() };
+    this.all = cluster.nodes.map((node) => new Speaker(this, node, places));
+    for (const speaker of this.all) {
+      speaker.env = cluster.speakerEnv(speaker.node.name);
+      this.configure(speaker);
+    }
+  }
+
+  place(host: string): string {
+    return host;
+  }
+
+  of(node: string): Speaker {
+    return this.all.find((speaker) => speaker.node.name === node)!;
+  }
+
+  /** @param source keys of the source, as YAML in braces takes them @param more top-level keys */
+  configure(speaker: Speaker, source = SOURCE, more = ""): void {
+    speaker.write(`${more}\nsource: { kind: kubernetes${source && `, ${source}`} }\n`);
+  }
+
+  configureAll(source?: string, more?: string): void {
+    for (const speaker of this.all) this.configure(speaker, source, more);
+  }
+
+  /** Starts all, and waits until each has its share. */
+  async startAll(): Promise<void> {
+    for (const speaker of this.all) speaker.start();
+    await Promise.all(this.all.map((speaker) => speaker.ready(60_000)));
+  }
+
+  /** Kills it and starts it again, as an upgrade does. */
+  async restart(speaker: Speaker): Promise<void> {
+    await speaker.signal("SIGKILL");
+    speaker.start();
+    await speaker.ready(60_000);
+  }
+
+  /** What a speaker tells of itself; with a VIP, why. Asked without a process, which would keep this one from its wire. */
+  async ask(node: string, vip?: string): Promise<Status> {
+    const found = await askStatus(this.of(node).runDir, vip);
+    if (!found) throw new Error(`no speaker runs on ${node}`);
+    return found;
+  }
+
+  /** Waits until a speaker has saved a state of the cluster in which the VIP is. */
+  async saved(node: string, vip: string): Promise<void> {
+    const file = join(this.of(node).runDir, "cluster.json");
+    const isIn = () => existsSync(file) && readFileSync(file, "utf8").includes(`"${vip}"`);
+    await until(`${node} has saved ${vip}`, isIn, 60_000);
+  }
+
+  /** A file with a wire key, which nobody else may read. */
+  keyFile(text: string): string {
+    const file = join(this.namespaces.folder(), "wire.key");
+    writeFileSync(file, text, { mode: 0o400 });
+    return file;
+  }
+
+  /** A kubeconfig with a server at which nothing listens. */
+  nowhere(): string {
+    const text = readFileSync(this.#cluster.speakerEnv("n1").KUBECONFIG, "utf8");
+    const file = join(this.namespaces.folder(), "nowhere.kubeconfig");
+    writeFileSync(file, text.replace(/(?<=https:\/\/[\d.]+):\d+/, ":1"));
+    return file;
+  }
+
+  /** The nodes whose kernels answer for the VIP. */
+  owners(vip: string): string[] {
+    const reachable = this.all.filter(({ node }) => !this.unreachable.has(node.name));
+    return reachable.flatMap((speaker) => (this.vips(speaker).get(vip) === "owned" ? [speaker.node.name] : []));
+  }
+
+  /** What a node's kernel holds: each managed VIP, and whether it is owned. No process is asked. */
+  vips(speaker: Speaker): Map<string, "owned" | "leaving" | "other"> {
+    if (!existsSync(speaker.pinDir)) return new Map();
+    return speaker.maps((maps) => {
+      const word = (state: number) =>
+        state === vipState.OWNED ? "owned" : state === vipState.LEAVING ? "leaving" : "other";
+      const entries = [...readEntries(maps)];
+      return new Map(entries.map(([key, { state }]) => [formatAddress(addressOf(key)), word(state)]));
+    });
+  }
+
+  /** Asks for every VIP from the client, each `interval` ms, until it is stopped. */
+  watch(vips: readonly string[], interval = 20): Promise<Watch> {
+    return Watch.start(this.namespaces, this.#cluster.client.name, vips, interval);
+  }
+
+  /** Runs `body` while the client watches. */
+  async watched(vips: readonly string[], body: () => Promise<void>, interval = 20): Promise<Report> {
+    await using watch = await this.watch(vips, interval);
+    await body();
+    return await watch.stop();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const speaker of this.all) {
+      try {
+        process.kill(speaker.pid, "SIGKILL");
+      } catch {
+        // it never ran, or has ended
+      }
+    }
+    await Promise.all(this.all.map(({ closed }) => closed));
+  }
+}

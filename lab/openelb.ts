@@ -1,0 +1,47 @@
+import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, encodeArp, NO_MAC, parseMac } from "../src/core/arp.ts";
+import { PacketPort } from "./packet-port.ts";
+import { Poller } from "./poller.ts";
+
+/**
+ * OpenELB v0.4.4 in layer2 mode, as seen in the incident: one leader answers for every VIP out of its own NIC. The
+ * Ethernet source is the leader's, the SHA is the chosen node's.
+ */
+export class OpenElb implements Disposable {
+  readonly #port: PacketPort;
+  readonly #poller: Poller;
+  readonly #mac: Uint8Array;
+  readonly #macs = new Map<string, Uint8Array>();
+
+  /** @param namespace the full name of the leader's; @param name its interface; @param mac that interface's */
+  constructor(namespace: string, name: string, mac: string) {
+    this.#port = new PacketPort(namespace, name);
+    this.#mac = parseMac(mac);
+    this.#poller = new Poller(() => this.#poll());
+  }
+
+  /** Gives the VIP to the node with this MAC, and tells the wire: in request form, then in reply form. */
+  assign(vip: string, mac: string): void {
+    const owner = parseMac(mac);
+    this.#macs.set(vip, owner);
+    const spa = Uint8Array.from(vip.split("."), Number);
+    const gratuitous = { destination: BROADCAST, source: this.#mac, sha: owner, spa, tpa: spa };
+    this.#port.send(encodeArp({ ...gratuitous, op: ARP_REQUEST, tha: NO_MAC }));
+    this.#port.send(encodeArp({ ...gratuitous, op: ARP_REPLY, tha: BROADCAST }));
+  }
+
+  #poll(): boolean {
+    const frame = this.#port.receive();
+    if (!frame) return false;
+    const request = decodeArp(frame);
+    const owner = request?.op === ARP_REQUEST ? this.#macs.get(request.tpa.join(".")) : undefined;
+    if (!request || !owner || request.spa.join() === request.tpa.join()) return true;
+    const { sha: tha, spa: tpa, tpa: spa } = request;
+    this.#port.send(encodeArp({ destination: tha, source: this.#mac, op: ARP_REPLY, sha: owner, spa, tha, tpa }));
+    return true;
+  }
+
+  [Symbol.dispose](): void {
+    this.#poller[Symbol.dispose]();
+    this.#port[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,92 @@
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import type { Namespaces } from "./namespaces.ts";
+
+/** What a client saw of one VIP. Times are ms since the epoch. */
+export interface Seen {
+  vip: string;
+  asked: number;
+  /** Requests that nobody answered. */
+  unanswered: number;
+  /** Requests that more than one MAC answered. */
+  doubled: number;
+  /** When the last of those was sent. */
+  doubledAt: number | undefined;
+  /** The longest time between two answered requests with an unanswered one between them, ms; 0: none was unanswered. */
+  silence: number;
+  /** When that silence was over; undefined: there was none, or it lasts. */
+  back: number | undefined;
+  /** Who answered, in turn: each change of the MAC. */
+  answerers: { mac: string; at: number }[];
+  /** The first announcement by each MAC. */
+  announced: { mac: string; at: number }[];
+  /** Who answered in each {@link BUCKET} ms from the beginning: the last digit of the MAC; `.` nobody; `X` two. */
+  timeline: string;
+}
+
+/** ms */
+export const BUCKET = 50;
+
+export interface Report {
+  vips: Seen[];
+}
+
+const CHILD = fileURLToPath(new URL("./watcher.ts", import.meta.url));
+const LOADER = fileURLToPath(new URL("../scripts/ts.mjs", import.meta.url));
+
+/** A client that asks for VIPs all the time: a process of its own, so that nothing else that happens delays it. */
+export class Watch implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+  }
+
+  /** @param namespace the client's, by its short name */
+  static async start(
+    namespaces: Namespaces,
+    namespace: string,
+    vips: readonly string[],
+    interval: number,
+  ): Promise<Watch> {
+    const args = ["--no-warnings", "--import", LOADER, CHILD, String(interval), ...vips];
+    const child = namespaces.spawn(namespace, process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
+    const watch = new Watch(child);
+    await watch.#lines.next(); // it asks
+    return watch;
+  }
+
+  /** Ends, after the last answers have had their time. */
+  async stop(): Promise<Report> {
+    this.#child.stdin!.end();
+    const { value } = await this.#lines.next();
+    if (value === undefined) throw new Error("the watching client ended without a word");
+    return JSON.parse(value);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    this.#child.kill("SIGKILL");
+    await once(this.#child, "close");
+  }
+}
+
+/** What all VIPs come to. */
+export function sumOf({ vips }: Report) {
+  const total = (of: (seen: Seen) => number) => vips.reduce((sum, seen) => sum + of(seen), 0);
+  return {
+    asked: total(({ asked }) => asked),
+    unanswered: total(({ unanswered }) => unanswered),
+    doubled: total(({ doubled }) => doubled),
+    moves: total(({ answerers }) => Math.max(0, answerers.length - 1)),
+    mostMoves: Math.max(...vips.map(({ answerers }) => answerers.length - 1)),
+    silence: Math.max(...vips.map(({ silence }) => silence)),
+    mute: vips.filter(({ answerers, back, silence }) => answerers.length === 0 || (silence > 0 && back === undefined))
+      .length,
+  };
+}

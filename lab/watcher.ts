@@ -1,0 +1,154 @@
+/**
+ * Asks for VIPs by ARP, each one every so many ms, until its standard input ends; then prints what it saw, as JSON. Runs in
+ * the client's namespace. No two open requests for a VIP have one sender address, and answers give it back: so each is
+ * known to belong to one request, however late this process runs.
+ *
+ * Usage: watcher.ts INTERVAL VIP...
+ */
+import process from "node:process";
+import { addressBytes, parseAddress } from "../src/core/address.ts";
+import {
+  ARP_REPLY,
+  ARP_REQUEST,
+  BROADCAST,
+  decodeArp,
+  encodeArp,
+  formatMac,
+  NO_MAC,
+  parseMac,
+} from "../src/core/arp.ts";
+import { PacketPort } from "./packet-port.ts";
+import { CLIENT } from "./topology.ts";
+import { BUCKET, type Seen } from "./watch.ts";
+
+const [interval, ...vips] = process.argv.slice(2);
+/**
+ * The senders' addresses: nobody's, and outside of what is announced. The requests for one VIP take turns with them. They
+ * are so few because a kernel that answers keeps an entry for each, and answers nobody any more when it has 1,024.
+ */
+const SENDERS = { first: parseAddress("172.16.0.0"), count: 256 };
+/** An answer may be so late, ms. */
+const GRACE = 300;
+
+interface Request {
+  vip: number;
+  at: number;
+  macs: string[];
+}
+
+const port = new PacketPort(undefined, "eth0");
+const mac = parseMac(CLIENT.mac);
+const places = new Map(vips.map((vip, place) => [vip, place]));
+const seen: Seen[] = vips.map((vip) => ({
+  vip,
+  asked: 0,
+  unanswered: 0,
+  doubled: 0,
+  doubledAt: undefined,
+  silence: 0,
+  back: undefined,
+  answerers: [],
+  announced: [],
+  timeline: "",
+}));
+/** When each was last answered, ms, and whether a request since was not. */
+const last = vips.map(() => ({ answered: undefined as number | undefined, isMute: false }));
+/** By VIP and sender. */
+const open = new Map<number, Request>();
+const began = performance.now();
+const now = () => performance.timeOrigin + performance.now();
+
+function ask(vip: number, turn: number): void {
+  const sender = turn % SENDERS.count;
+  const key = vip * SENDERS.count + sender;
+  if (open.has(key)) return; // this process was held up for so long that the last one is not judged yet
+  const spa = addressBytes(SENDERS.first + sender);
+  const tpa = addressBytes(parseAddress(vips[vip]!));
+  const frame = encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa, tha: NO_MAC, tpa });
+  open.set(key, { vip, at: now(), macs: [] });
+  port.send(frame);
+}
+
+function hear(): void {
+  for (let frame = port.receive(); frame; frame = port.receive()) {
+    const arp = decodeArp(frame);
+    if (!arp) continue;
+    const spa = arp.spa.join(".");
+    const sha = formatMac(arp.sha);
+    if (arp.op === ARP_REPLY) {
+      const tpa = new DataView(arp.tpa.buffer, arp.tpa.byteOffset).getUint32(0);
+      const place = places.get(spa);
+      const sender = tpa - SENDERS.first;
+      if (place === undefined || sender < 0 || sender >= SENDERS.count) continue;
+      open.get(place * SENDERS.count + sender)?.macs.push(sha);
+    } else if (spa === arp.tpa.join(".")) {
+      const place = places.get(spa);
+      if (place === undefined) continue;
+      const { announced } = seen[place]!;
+      if (!announced.some((each) => each.mac === sha)) announced.push({ mac: sha, at: now() });
+    }
+  }
+}
+
+/** Of the requests in one bucket the one that went worst shows. */
+function mark(its: Seen, at: number, macs: readonly string[]): void {
+  const bucket = Math.floor((at - performance.timeOrigin - began) / BUCKET);
+  const [mac] = macs;
+  const sign = mac === undefined ? "." : new Set(macs).size > 1 ? "X" : mac.at(-1)!;
+  const before = its.timeline[bucket];
+  const rank = (text: string | undefined) => ["X", "."].indexOf(text ?? "") >>> 0;
+  const worse = before !== undefined && rank(before) <= rank(sign) ? before : sign;
+  its.timeline = its.timeline.slice(0, bucket).padEnd(bucket, " ") + worse;
+}
+
+/** Judges the requests whose time is over, in the order in which they were sent. */
+function judge(until: number): void {
+  for (const [key, { vip, at, macs }] of open) {
+    if (at > until) return;
+    open.delete(key);
+    const its = seen[vip]!;
+    const before = last[vip]!;
+    its.asked += 1;
+    mark(its, at, macs);
+    if (new Set(macs).size > 1) {
+      its.doubled += 1;
+      its.doubledAt = at;
+    }
+    if (macs.length === 0) {
+      its.unanswered += 1;
+      before.isMute = true;
+      if (before.answered === undefined) before.answered = at; // silent from the first request on
+      if (at - before.answered >= its.silence) [its.silence, its.back] = [at - before.answered, undefined];
+      continue;
+    }
+    if (before.isMute && at - before.answered! >= its.silence) [its.silence, its.back] = [at - before.answered!, at];
+    before.answered = at;
+    before.isMute = false;
+    for (const mac of macs) if (its.answerers.at(-1)?.mac !== mac) its.answerers.push({ mac, at });
+  }
+}
+
+/** Asks spread over the interval, so that no burst of requests makes the answers late. */
+let asked = 0;
+const timer = setInterval(() => {
+  const due = Math.min(((performance.now() - began) / Number(interval)) * vips.length, asked + vips.length);
+  for (; asked < due; asked++) {
+    ask(asked % vips.length, Math.floor(asked / vips.length));
+    if (asked % 32 === 0) hear();
+  }
+  hear();
+  judge(now() - GRACE);
+}, 1);
+console.log("asking");
+
+process.stdin.on("end", () => {
+  clearInterval(timer);
+  const end = setInterval(hear, 5);
+  setTimeout(() => {
+    clearInterval(end);
+    hear();
+    judge(Number.POSITIVE_INFINITY);
+    process.stdout.write(`${JSON.stringify({ vips: seen })}\n`, () => process.exit(0));
+  }, GRACE);
+});
+process.stdin.resume();

@@ -1,0 +1,118 @@
+import { existsSync, readFileSync } from "node:fs";
+import { release } from "node:os";
+import process from "node:process";
+import { type Config, readConfig } from "../config/config.ts";
+import { readWireKeys } from "../config/keys.ts";
+import type { Demand } from "../core/demand.ts";
+import { ifindexOf, Wish } from "../core/ownership.ts";
+import { ffi } from "../ffi/ffi.ts";
+import { bootTime } from "../ffi/libc.ts";
+import { requireCapabilities } from "../kernel/capabilities.ts";
+import { describeProgram, hasTcx, type Point, programIds } from "../kernel/hooks.ts";
+import { ALL_POINTS, layoutFolder, pinnedProgramIds } from "../kernel/kernel.ts";
+import { libbpf } from "../kernel/libbpf.ts";
+import { readPinnedMaps } from "../kernel/object.ts";
+import { requireBpffs } from "../kernel/pins.ts";
+import { driverOf, stripsVlanTags } from "../link/ethtool.ts";
+import { type Filter, readFilters, readXdpFeatures } from "../link/hooked.ts";
+import { type Link, Links } from "../link/links.ts";
+import { everybody, makePlan, type Plan, resolveInterfaces } from "../plan.ts";
+import { fileDemand } from "../source/file.ts";
+import { type Facts, type Finding, type InterfaceFacts, judge } from "./judge.ts";
+
+/** What a cluster demands is not asked for here. */
+const NOTHING: Demand = { nodes: [], vips: [], checks: () => [] };
+
+/** The message of what `body` throws; undefined where it throws nothing. */
+function refusalOf(body: () => void): string | undefined {
+  try {
+    body();
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+function readText(path: string): string | undefined {
+  return existsSync(path) ? readFileSync(path, "utf8").trim() : undefined;
+}
+
+const describeFilter = ({ direction, priority, kind, name, programId }: Filter) =>
+  `clsact ${direction}, priority ${priority}: ${kind} ${name}${programId === undefined ? "" : `, program id ${programId}`}`;
+
+function otherPrograms(ifindex: number, ownIds: ReadonlySet<number>): string[] {
+  const attached = ALL_POINTS.filter(({ kind }) => kind !== "tc").flatMap((point: Point) =>
+    programIds(ifindex, point)
+      .filter((id) => !ownIds.has(id))
+      .map((id) => `${point.kind} ${point.direction}: ${describeProgram(id)}`),
+  );
+  const filters = readFilters(ifindex).filter(({ programId }) => programId === undefined || !ownIds.has(programId));
+  return [...attached, ...filters.map(describeFilter)];
+}
+
+/** The peers that the kernel has heard echo a moment ago, whether the speaker that probes them can be asked or not. */
+function heardPeers(pinDir: string): string[] | undefined {
+  let heard: string[] | undefined;
+  refusalOf(() => {
+    heard = readPinnedMaps(layoutFolder(pinDir), ({ peers }) => {
+      const RECENT = 5_000_000_000n;
+      const recent = [...peers.entries()].filter(([, { echoed_ns }]) => bootTime() - echoed_ns < RECENT);
+      return [...new Set(recent.map(([, { node }]) => node))].sort();
+    });
+  });
+  return heard;
+}
+
+const keyFiles = ({ membership }: Config) => (membership.kind === "wire" ? membership.keys : "none");
+
+function examine(link: Link, ownIds: ReadonlySet<number>, plan: Plan): InterfaceFacts {
+  const sysctl = (name: string) => Number(readText(`/proc/sys/net/ipv4/conf/${link.name}/${name}`) ?? 0);
+  const owned = [...plan.entries].filter(([key, wish]) => wish === Wish.ours && ifindexOf(key) === link.ifindex);
+  const bond = readText(`/proc/net/bonding/${link.name}`);
+  return {
+    name: link.name,
+    driver: driverOf(link.name),
+    xdp: readXdpFeatures(link.ifindex),
+    stripsVlanTags: stripsVlanTags(link.name),
+    bondMode: bond && (/Bonding Mode: (.*)/.exec(bond)?.[1] ?? "unknown"),
+    otherPrograms: otherPrograms(link.ifindex, ownIds),
+    sysctls: { arp_ignore: sysctl("arp_ignore"), arp_announce: sysctl("arp_announce"), proxy_arp: sysctl("proxy_arp") },
+    owned: owned.length,
+  };
+}
+
+/** `isat doctor`: looks at everything that isat stands on here, and changes nothing. @throws ConfigError */
+export function examineMachine(path: string): Finding[] {
+  const config: Config = readConfig(path);
+  using links = new Links();
+  let plan: Plan | undefined;
+  const refused = refusalOf(() => {
+    const demand = config.source.kind === "file" ? fileDemand(config.source) : NOTHING;
+    plan = makePlan(resolveInterfaces(config, links), demand, links.read(), everybody(demand), "strict");
+  });
+  const jit = readText("/proc/sys/net/core/bpf_jit_enable");
+  let ownIds = new Set<number>(); // none where they cannot be read: doctor tells why in lines of its own
+  refusalOf(() => {
+    ownIds = pinnedProgramIds(config.pinDir);
+  });
+  const facts: Facts = {
+    release: release(),
+    hasTcx: hasTcx(),
+    hasBtf: existsSync("/sys/kernel/btf/vmlinux"),
+    jit: jit === undefined ? undefined : Number(jit),
+    capabilities: refusalOf(() => requireCapabilities()),
+    bpffs: refusalOf(() => requireBpffs(config.pinDir)),
+    libbpf: libbpf.libbpf_version_string() ?? "unknown",
+    ffi: ffi.name,
+    runtime: "Deno" in globalThis ? "Deno" : `Node ${process.versions.node}`,
+    hook: config.hook,
+    garp: config.garp,
+    membership: config.membership,
+    keys: config.membership.kind === "wire" ? refusalOf(() => readWireKeys(keyFiles(config))) : undefined,
+    heard: heardPeers(config.pinDir),
+    plan: refused,
+    warnings: plan?.warnings ?? [],
+    interfaces: plan ? plan.links.map((link) => examine(link, ownIds, plan!)) : [],
+  };
+  return judge(facts);
+}

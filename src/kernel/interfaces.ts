@@ -1,0 +1,191 @@
+import { type InterfaceEntry, NO_VERDICTS } from "../core/abi.ts";
+import { addressBytes } from "../core/address.ts";
+import { formatMac } from "../core/arp.ts";
+import { LIVE_FOR } from "../core/liveness.ts";
+import { nodeId } from "../core/wire.ts";
+import { bootTime } from "../ffi/libc.ts";
+import { stripsVlanTags, stripVlanTags } from "../link/ethtool.ts";
+import type { Link, Links } from "../link/links.ts";
+import type { Log } from "../log.ts";
+import { type HookKind, hasTcx, type Point } from "./hooks.ts";
+import { type Kernel, networkNamespace, pointsOf } from "./kernel.ts";
+import { requireXdpAnswers } from "./xdp.ts";
+
+/** The least age of the last tick at which isat counts as gone for good, ms. */
+const GONE = 5 * 60_000;
+
+const nanoseconds = (milliseconds: number) => BigInt(milliseconds) * 1_000_000n;
+
+/** What the programs on an interface are told of the node. Ages of the last tick in ms. */
+export interface Facts {
+  node: string;
+  instance: bigint;
+  /** nodeState */
+  state: number;
+  sourceStale: boolean;
+  /** The sender address of the guard's requests: none that is a VIP. */
+  address: number | undefined;
+  hold: number;
+  fence: number;
+}
+
+/** The interfaces that are served: what the kernel's maps say of each, and the programs at its hooks. */
+export class Interfaces {
+  readonly points: readonly Point[];
+  readonly #kernel: Kernel;
+  readonly #links: Links;
+  readonly #log: Log;
+  readonly #netns = networkNamespace();
+  readonly #entries = new Map<number, InterfaceEntry>();
+  #attached: [Link, Point][] = [];
+
+  constructor(kernel: Kernel, links: Links, hook: HookKind | "auto", log: Log) {
+    this.#kernel = kernel;
+    this.#links = links;
+    this.#log = log;
+    this.points = pointsOf(hook === "auto" ? (hasTcx() ? "tcx" : "tc") : hook);
+  }
+
+  get hook(): HookKind {
+    return this.points.at(-1)!.kind;
+  }
+
+  /** What was written last. */
+  entry(ifindex: number): InterfaceEntry | undefined {
+    return this.#entries.get(ifindex);
+  }
+
+  /** What the kernel has, be it an earlier speaker's. */
+  pinned(ifindex: number): InterfaceEntry | undefined {
+    return this.#kernel.maps.interfaces.get(ifindex);
+  }
+
+  /** Says what the interface and the node are. The last tick stays. */
+  write(link: Link, facts: Facts): void {
+    const pinned = this.pinned(link.ifindex);
+    const known = this.#entries.get(link.ifindex);
+    this.#set(link.ifindex, {
+      name: link.name,
+      mac_text: formatMac(link.mac),
+      mac: link.mac,
+      address: addressBytes(facts.address ?? 0),
+      netns: this.#netns,
+      vlan_strip_off: pinned?.vlan_strip_off ?? false,
+      source_stale: facts.sourceStale,
+      state: facts.state,
+      node_name: facts.node,
+      node: nodeId(facts.node),
+      instance: facts.instance,
+      hello_nonce: known?.hello_nonce ?? 0n,
+      last_hello_nonce: known?.last_hello_nonce ?? 0n,
+      // Hooks that are swapped in from another layout meet this entry before its first tick: without one they would let
+      // everything pass.
+      tick_ns: pinned?.tick_ns ?? bootTime(),
+      live_ns: nanoseconds(LIVE_FOR),
+      hold_ns: nanoseconds(facts.hold),
+      fence_ns: nanoseconds(facts.fence),
+      gone_ns: nanoseconds(Math.max(facts.fence, GONE)),
+    });
+    this.#kernel.maps.verdicts.add(link.ifindex, { ...NO_VERDICTS, interface: link.name });
+  }
+
+  /** Says with what nonce peers are greeted now; an echo of the greeting before counts too. */
+  hello(ifindex: number, nonce: bigint): void {
+    const entry = this.#entries.get(ifindex);
+    if (entry) this.#set(ifindex, { ...entry, last_hello_nonce: entry.hello_nonce, hello_nonce: nonce });
+  }
+
+  /** Says that all was well, and what the node is. @param tick when all was well, ns of CLOCK_BOOTTIME */
+  stamp(ifindex: number, tick: bigint, { state, sourceStale }: Pick<Facts, "state" | "sourceStale">): void {
+    const entry = this.#entries.get(ifindex)!;
+    this.#set(ifindex, { ...entry, tick_ns: tick, state, source_stale: sourceStale });
+    this.#kernel.maps.verdicts.add(ifindex, { ...NO_VERDICTS, interface: entry.name });
+  }
+
+  #set(ifindex: number, entry: InterfaceEntry): void {
+    this.#entries.set(ifindex, entry);
+    this.#kernel.maps.interfaces.set(ifindex, entry);
+  }
+
+  /** Attaches the programs, or adopts what is attached. @throws Error where one of them cannot stand there, or answer */
+  attach(link: Link): "adopted" | "attached" {
+    const how = this.points.map((point) => this.#attach(link, point));
+    return how.includes("attached") ? "attached" : "adopted";
+  }
+
+  #attach(link: Link, point: Point): "adopted" | "attached" {
+    if (point.direction === "ingress") this.#keepVlanTags(link);
+    const how = this.#kernel.attach(link.ifindex, point);
+    if (how === "attached") this.#attached.push([link, point]);
+    if (point.kind === "xdp") this.#requireXdp(link);
+    return how;
+  }
+
+  #requireXdp(link: Link): void {
+    this.#log.info({ interface: link.name }, `probing whether what XDP sends leaves ${link.name}`);
+    const isSame = ({ ifindex }: Link) => ifindex === link.ifindex;
+    const transmitted = () => this.#links.read().find(isSame)?.transmitted ?? link.transmitted;
+    if (requireXdpAnswers({ ...link, transmitted }, this.#kernel.xdpProbe) === "answers") return;
+    this.#log.warn(
+      { interface: link.name },
+      `${link.name}: this kernel cannot probe whether XDP answers leave the NIC (Linux >= 5.18 can)`,
+    );
+  }
+
+  /** XDP is blind to tags that the NIC strips, so for XDP it is told not to; for the others, as it was. */
+  #keepVlanTags({ name, ifindex }: Link): void {
+    const entry = this.#entries.get(ifindex)!;
+    const isXdp = this.hook === "xdp";
+    if (isXdp ? !stripsVlanTags(name) : !entry.vlan_strip_off) return;
+    if (!stripVlanTags(name, !isXdp) && isXdp) {
+      throw new Error(
+        `Cannot answer by XDP on ${name} as the NIC strips VLAN tags and cannot be told not to: a tagged ARP would look` +
+          " untagged. Set hook: tcx or tc",
+      );
+    }
+    this.#log.info(
+      { interface: name },
+      `told ${name} to ${isXdp ? "leave VLAN tags in: XDP is blind to stripped ones" : "strip VLAN tags again"}`,
+    );
+    this.#set(ifindex, { ...entry, vlan_strip_off: isXdp });
+  }
+
+  isAttached(ifindex: number, point: Point): boolean {
+    return this.#kernel.isAttached(ifindex, point);
+  }
+
+  /** Attaches what another program has detached. @param told of each @throws Error where it cannot */
+  reattach({ ifindex, name }: Link, told: (error: Error) => void): "attached" | "reattached" {
+    const missing = this.points.filter((point) => !this.isAttached(ifindex, point));
+    for (const point of missing) {
+      const { kind, direction } = point;
+      this.#kernel.attach(ifindex, point);
+      told(new Error(`isat was no longer attached to ${name} at ${kind} ${direction}: it is again`));
+    }
+    return missing.length > 0 ? "reattached" : "attached";
+  }
+
+  /** Detaches from all others. @returns the ones that it left */
+  keep(ifindexes: readonly number[]): number[] {
+    const { interfaces, verdicts } = this.#kernel.maps;
+    const others = [...interfaces.entries()].filter(([ifindex]) => !ifindexes.includes(ifindex));
+    for (const [ifindex, { name, vlan_strip_off }] of others) {
+      this.#kernel.detachAllBut(ifindex, []);
+      if (vlan_strip_off) stripVlanTags(name, true);
+      this.#entries.delete(ifindex);
+      interfaces.deleteMany([ifindex]);
+      verdicts.deleteMany([ifindex]);
+      this.#log.warn({ interface: name }, `interface ${name} is gone, or no longer meant: nothing is answered on it`);
+    }
+    return others.map(([ifindex]) => ifindex);
+  }
+
+  /** A start that failed: what it attached goes, what an earlier speaker left stays. */
+  undo(): void {
+    for (const [{ ifindex }, point] of this.#attached) this.#kernel.detach(ifindex, point);
+    for (const { name, vlan_strip_off } of this.#entries.values()) {
+      if (vlan_strip_off && this.#kernel.isFresh) stripVlanTags(name, true);
+    }
+    this.#kernel.discard();
+  }
+}

@@ -1,0 +1,27 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Address, addressBytes } from "../core/address.ts";
+import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, ETH_P_ARP, encodeArp, NO_MAC } from "../core/arp.ts";
+import type { Link } from "./links.ts";
+import { ListeningSocket, type PacketSocket } from "./packet.ts";
+
+/** For how long answers are waited for, ms. */
+const PATIENCE = 300;
+
+/** Asks for addresses by ARP, as any host does. @returns those that somebody answered for */
+export async function whoHas(socket: PacketSocket, link: Link, targets: readonly Address[]): Promise<Set<Address>> {
+  const answered = new Set<Address>();
+  using listening = new ListeningSocket(ETH_P_ARP);
+  void listening.listen(({ ifindex, frame }) => {
+    const arp = ifindex === link.ifindex ? decodeArp(frame) : undefined;
+    if (arp?.op !== ARP_REPLY) return;
+    const address = new DataView(arp.spa.buffer, arp.spa.byteOffset).getUint32(0);
+    if (targets.includes(address)) answered.add(address);
+  });
+  const own = addressBytes(link.addresses[0]?.address ?? 0);
+  for (const target of targets) {
+    const request = { destination: BROADCAST, source: link.mac, op: ARP_REQUEST, sha: link.mac, spa: own };
+    socket.send(link.ifindex, encodeArp({ ...request, tha: NO_MAC, tpa: addressBytes(target) }));
+  }
+  await sleep(PATIENCE, undefined, { ref: false });
+  return answered;
+}

@@ -1,0 +1,198 @@
+import type { Verdicts } from "../core/abi.ts";
+import { LIVE_FOR } from "../core/liveness.ts";
+import type { Standing } from "../core/ownership.ts";
+import type { Skipped } from "../source/kubernetes/cluster.ts";
+
+/** How far isat's control plane is from the kernel's program, by the age of the last tick. */
+export type NodeState =
+  | "live"
+  | "held"
+  | "past hold"
+  | "fenced"
+  | "gone"
+  | "never ticked"
+  | "joining"
+  | "drained"
+  | "behind";
+
+/** The state that a tick's age means. @param age ms since the last tick; undefined: there was none. All times in ms. */
+export function nodeState(age: number | undefined, hold: number, fence: number, gone: number): NodeState {
+  if (age === undefined) return "never ticked";
+  if (age < LIVE_FOR) return "live";
+  if (age <= hold) return "held";
+  if (age <= fence) return "past hold";
+  return age <= gone ? "fenced" : "gone";
+}
+
+export interface InterfaceStatus {
+  name: string;
+  ifindex: number;
+  mac: string;
+  address: string;
+  isUp: boolean | undefined;
+  /** `tcx ingress: attached`, ...; empty where no speaker runs to tell. */
+  hooks: string[];
+  state: NodeState;
+  tickAgeMs: number | undefined;
+  /** Gratuitous ARP frames that left; undefined where no speaker runs. */
+  announcements: number | undefined;
+  verdicts: Record<Exclude<keyof Verdicts, "interface" | "heard_ns" | "own_ns">, number>;
+}
+
+export interface VipStatus {
+  address: string;
+  interface: string;
+  /** undefined where no speaker runs, and another node owns it. */
+  owner: string | undefined;
+  state: "owned" | "not owned" | "claiming" | "leaving";
+  /** The MAC that answers, where this node does. */
+  mac: string | undefined;
+  answers: number;
+  lastAnswerMs: number | undefined;
+}
+
+/** A node as seen from here. */
+export interface MemberStatus {
+  node: string;
+  /** undefined: with static membership, where all are alive everywhere. */
+  interface: string | undefined;
+  isAlive: boolean;
+  /** What it says of itself. */
+  state: string;
+  mac: string | undefined;
+  /** ms since it last answered a probe. */
+  echoedMs: number | undefined;
+}
+
+/** What a cluster's API gave. */
+export interface SourceStatus {
+  services: number;
+  endpointSlices: number;
+  /** Objects that cannot be read. */
+  unreadable: number;
+  /** VIPs that are not announced, by the reason why. */
+  skipped: Readonly<Skipped>;
+}
+
+/** What `isat status --json` prints. */
+export interface Status {
+  node: string;
+  /** undefined: no speaker runs, and this is what stands in the kernel. */
+  pid: number | undefined;
+  version: string;
+  ffi: string | undefined;
+  pinDir: string;
+  runDir: string;
+  members: MemberStatus[];
+  /** It is to give everything away and take nothing. */
+  isDrained: boolean;
+  /** The source of the VIPs has been out of reach: what it said last is served. */
+  isSourceStale: boolean;
+  /** undefined where the source is a file, or no speaker runs. */
+  source: SourceStatus | undefined;
+  /** What a person should know, and may mend. */
+  warnings: string[];
+  /** VIPs that a peer has refused for more than a second. */
+  contested: number;
+  interfaces: InterfaceStatus[];
+  vips: VipStatus[];
+  /** Why the file on disk is not what is served. */
+  configError: string | undefined;
+  lastError: { at: string; message: string } | undefined;
+  /** For one VIP: each node's standing, the best bid first. */
+  standings: Standing[] | undefined;
+}
+
+/** 850 ms, 12.0 s, 5 min: for a person. */
+export function formatDuration(ms: number): string {
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`;
+  if (ms < 3_600_000)
+    return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1_000)} s`.replace(" 0 s", "");
+  return `${Math.floor(ms / 3_600_000)} h ${Math.round((ms % 3_600_000) / 60_000)} min`;
+}
+
+/** Columns padded to their widest cell. */
+function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
+const ago = (ms: number | undefined) => (ms === undefined ? "never" : `${formatDuration(ms)} ago`);
+
+/** 12 Services, 12 EndpointSlices; not announced: ipv6 2. */
+function formatSource({ services, endpointSlices, unreadable, skipped }: SourceStatus): string {
+  const left = Object.entries(skipped).filter(([, count]) => count > 0);
+  const parts = [
+    `${services} Services with an address, ${endpointSlices} EndpointSlices`,
+    ...(unreadable > 0 ? [`${unreadable} objects that cannot be read`] : []),
+    ...(left.length > 0 ? [`not announced: ${left.map(([why, count]) => `${why} ${count}`).join(", ")}`] : []),
+  ];
+  return parts.join("; ");
+}
+
+/** What `isat status` prints. */
+export function formatStatus(status: Status): string {
+  const lines: string[] = [];
+  const speaker = status.pid === undefined ? "no speaker runs; this is what stands in the kernel" : `pid ${status.pid}`;
+  lines.push(`node ${status.node}: ${speaker}, pins ${status.pinDir}`);
+  if (status.configError) lines.push(`CONFIG REFUSED, the old one is served: ${status.configError}`);
+  if (status.lastError) lines.push(`last error, ${status.lastError.at}: ${status.lastError.message}`);
+  for (const warning of status.warnings) lines.push(`WARNING: ${warning}`);
+  if (status.isSourceStale) lines.push("SOURCE STALE: what it said last is served");
+  if (status.source) lines.push(`source: ${formatSource(status.source)}`);
+  if (status.isDrained) lines.push("DRAINED: this node owns nothing until isat undrain");
+  if (status.contested > 0) lines.push(`${status.contested} VIPs are wanted here, and a peer does not give them`);
+  if (status.members.length > 0) {
+    const header = ["NODE", "INTERFACE", "ALIVE", "STATE", "MAC", "LAST ECHO"];
+    const rows = status.members.map((member) => [
+      member.node,
+      member.interface ?? "-",
+      member.isAlive ? "alive" : "not alive",
+      member.state,
+      member.mac ?? "-",
+      member.echoedMs === undefined ? "-" : ago(member.echoedMs),
+    ]);
+    lines.push("", ...table([header, ...rows]), "");
+  }
+  for (const each of status.interfaces) {
+    const link = each.isUp === undefined ? "" : each.isUp ? ", up" : ", DOWN";
+    lines.push(
+      `interface ${each.name}: ${each.mac}, ${each.address}${link}, ${each.state}, tick ${ago(each.tickAgeMs)}`,
+    );
+    for (const hook of each.hooks) lines.push(`  hook ${hook}`);
+    const counted = Object.entries(each.verdicts).filter(([, count]) => count > 0);
+    lines.push(`  verdicts: ${counted.map(([name, count]) => `${name} ${count}`).join(", ") || "none yet"}`);
+    if (each.announcements !== undefined) lines.push(`  announcements sent: ${each.announcements}`);
+  }
+  const header = ["VIP", "OWNER", "STATE", "INTERFACE", "MAC", "ANSWERS", "LAST ANSWER"];
+  const rows = status.vips.map((vip) => [
+    vip.address,
+    vip.owner ?? "another node",
+    vip.state,
+    vip.interface,
+    vip.mac ?? "-",
+    vip.state === "owned" || vip.answers > 0 ? String(vip.answers) : "-",
+    vip.state === "owned" || vip.answers > 0 ? ago(vip.lastAnswerMs) : "-",
+  ]);
+  lines.push("", ...table([header, ...rows]));
+  const [first] = status.standings ?? [];
+  if (first) {
+    lines.push("", "why: among the alive nodes allowed for the VIP, the lowest SHA-256 of node#address owns it");
+    const header = ["NODE", "ALIVE", ...first.checks.map(({ what }) => what.toUpperCase()), "HASH", "SO"];
+    const rows = status.standings!.map(({ node, isAlive, checks, excluded, bid, isOwner }) => [
+      node,
+      isAlive ? "yes" : "no",
+      ...checks.map(({ refusal }) => refusal ?? "yes"),
+      `${bid.slice(0, 16)}…`,
+      isOwner ? "owner" : (excluded ?? "allowed, but its hash is higher"),
+    ]);
+    lines.push(...table([header, ...rows]));
+  }
+  return lines.join("\n");
+}

@@ -1,0 +1,153 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { type Facts, type Finding, formatFindings, type InterfaceFacts, judge } from "../../src/doctor/judge.ts";
+
+const nic: InterfaceFacts = {
+  name: "eth0",
+  driver: "mlx5_core",
+  xdp: { isNative: true, transmits: true },
+  stripsVlanTags: false,
+  bondMode: undefined,
+  otherPrograms: [],
+  sysctls: { arp_ignore: 0, arp_announce: 0, proxy_arp: 0 },
+  owned: 10,
+};
+
+const machine: Facts = {
+  release: "6.12.4-amd64",
+  hasTcx: true,
+  hasBtf: true,
+  jit: 1,
+  capabilities: undefined,
+  bpffs: undefined,
+  libbpf: "v1.1",
+  ffi: "koffi",
+  runtime: "Node 24.0.0",
+  hook: "auto",
+  garp: { refresh: 95_000, rate: 1000 },
+  membership: { kind: "wire", keys: ["/etc/isat/wire.key"], interval: 100, dead: 3 },
+  keys: undefined,
+  heard: ["n2", "n3"],
+  plan: undefined,
+  warnings: [],
+  interfaces: [nic],
+};
+
+const rows: [what: string, facts: Partial<Facts>, level: Finding["level"], found: RegExp, advice?: RegExp][] = [
+  ["a kernel of 5.10 will do", { release: "5.10.0-30", hasTcx: false }, "ok", /Linux 5\.10.*auto means clsact/],
+  ["a kernel before 5.10 will not", { release: "5.9.16" }, "error", /Linux 5\.9/, /5\.10 or newer/],
+  ["a two-digit minor is a number, not text", { release: "5.4.0" }, "error", /5\.4/, /5\.10/],
+  ["missing capabilities are named", { capabilities: "CAP_BPF" }, "error", /CAP_BPF/, /as root/],
+  ["no BTF is no fault", { hasBtf: false }, "warning", /no BTF/, /works without/],
+  ["interpreted programs are slow", { jit: 0 }, "warning", /interpreted/, /bpf_jit_enable=1/],
+  ["a kernel that does not show its JIT has one", { jit: undefined }, "ok", /compiled/],
+  ["libbpf before 1.0 is too old", { libbpf: "v0.8" }, "error", /v0\.8/, /libbpf1/],
+  ["no bpffs: the mount command", { bpffs: "none" }, "error", /none/, /mount -t bpf/],
+  ["a configuration that run would refuse", { plan: "Cannot announce on eth9" }, "error", /eth9/, /refuse/],
+  ["a VIP outside of every subnet", { warnings: ["10.8.0.1 lies outside"] }, "warning", /outside/, /route/],
+  ["how soon a peer is dead", {}, "ok", /after 3 probes, at most 350 ms/],
+  ["static membership", { membership: { kind: "static" } }, "ok", /a dead one keeps its VIPs/],
+  ["the key that signs", {}, "ok", /wire\.key signs, 1 verify/],
+  [
+    "frames that anybody can forge",
+    { membership: { kind: "wire", keys: "none", interval: 100, dead: 3 } },
+    "warning",
+    /not signed/,
+    /urandom/,
+  ],
+  ["a key that cannot be used", { keys: "there is no such file" }, "error", /no such file/, /refuse/],
+  ["peers that are heard", {}, "ok", /n2, n3 answered/],
+  ["a wire that swallows the frames", { heard: [] }, "warning", /none has answered/, /0x88b5/],
+  ["a rate that switches police is said", {}, "ok", /up to 1000\/s.*guarded/],
+  ["a guarded rate is below", { garp: { refresh: 95_000, rate: 5 } }, "ok", /below what switches police/],
+  [
+    "a refresh below active-ack's minute",
+    { garp: { refresh: 30_000, rate: 5 } },
+    "warning",
+    /each 30\.0 s/,
+    /active-ack/,
+  ],
+  ["a refresh beyond a third of FDB ageing", { garp: { refresh: 200_000, rate: 5 } }, "warning", /3 min 20 s/, /300 s/],
+];
+
+const nicRows: [
+  what: string,
+  facts: Partial<InterfaceFacts>,
+  on: Partial<Facts>,
+  ...rest: [Finding["level"], RegExp, RegExp?],
+][] = [
+  [
+    "generic XDP, when asked for",
+    { xdp: { isNative: false, transmits: false } },
+    { hook: "xdp" },
+    "warning",
+    /generic/,
+    /tcx/,
+  ],
+  ["generic XDP does not matter to tcx", { xdp: { isNative: false, transmits: false } }, {}, "ok", /generic/],
+  ["stripped tags and XDP", { stripsVlanTags: true }, { hook: "xdp" }, "warning", /blind/, /tells it not to/],
+  ["balance-alb rewrites ARP", { bondMode: "adaptive load balancing 6" }, {}, "error", /rewrites/, /active-backup/],
+  [
+    "balance-tlb sends from several MACs",
+    { bondMode: "transmit load balancing 5" },
+    {},
+    "warning",
+    /several MACs/,
+    /802\.3ad/,
+  ],
+  ["active-backup is fine", { bondMode: "fault-tolerance (active-backup) 1" }, {}, "ok", /active-backup/],
+  ["another program", { otherPrograms: ["tcx ingress: program id 7 (x)"] }, {}, "warning", /id 7 \(x\)/, /passes ARP/],
+  [
+    "proxy_arp",
+    { sysctls: { arp_ignore: 0, arp_announce: 0, proxy_arp: 1 } },
+    {},
+    "warning",
+    /proxy_arp is on/,
+    /proxy_arp=0/,
+  ],
+  [
+    "200 VIPs at 5/s: a move takes 40 s",
+    { owned: 200 },
+    { garp: { refresh: 95_000, rate: 5 } },
+    "warning",
+    /200 VIPs at 5\/s: a move takes 40\.0 s to announce/,
+    /rate/,
+  ],
+  [
+    "refreshes that cannot keep up",
+    { owned: 1000 },
+    { garp: { refresh: 95_000, rate: 5 } },
+    "error",
+    /longer than the refresh/,
+    /rate/,
+  ],
+];
+
+function expectFinding(facts: Facts, level: Finding["level"], found: RegExp, advice: RegExp | undefined): void {
+  const findings = judge(facts);
+  const match = findings.find((finding) => finding.level === level && found.test(finding.found));
+  assert.ok(match, `no ${level} that says ${found}:\n${formatFindings(findings)}`);
+  if (advice) assert.match(match.advice ?? "", advice);
+  else assert.is(match.advice, undefined);
+}
+
+for (const [what, facts, level, found, advice] of rows) {
+  test(what, () => expectFinding({ ...machine, ...facts }, level, found, advice));
+}
+for (const [what, facts, on, level, found, advice] of nicRows) {
+  test(what, () => expectFinding({ ...machine, ...on, interfaces: [{ ...nic, ...facts }] }, level, found, advice));
+}
+
+test("a machine on which all is well has no warning and no error", () => {
+  assert.equal(
+    judge(machine).filter(({ level }) => level !== "ok"),
+    [],
+  );
+});
+
+test("what to do stands below what was found", () => {
+  const text = formatFindings([{ what: "bpffs", level: "error", found: "none", advice: "mount it" }]);
+  assert.is(text, "error    bpffs  none\n                -> mount it");
+});
+
+test.run();
