@@ -22,7 +22,7 @@ const IFINDEX = 1;
 const VIPS = 1000;
 /** Of the wire between nodes: a key, and what an echo has to give back. */
 const KEY = { k0: 1n, k1: 2n, id: 1 };
-const INSTANCE = 3n;
+const INCARNATION = 3n;
 const HOUR = 3_600_000_000_000n;
 /** Never too old. */
 const NONCE = bootTime() + HOUR;
@@ -86,7 +86,7 @@ export async function wireCost(context: Context): Promise<Figure[]> {
   const counter = (name: "not_managed" | "wire_refused" | "wire_stale") => () => maps.verdicts.get(IFINDEX)![name];
   const now = bootTime();
   maps.verdicts.set(IFINDEX, verdicts.of({ interface: NODE_INTERFACE, heard_ns: now }));
-  const echo = { type: wireType.WIRE_ECHO, destination: parseMac(NODE_MAC), node: 2n, to: INSTANCE };
+  const echo = { type: wireType.WIRE_ECHO, destination: parseMac(NODE_MAC), node: 2n, to: INCARNATION };
   const [old, replayed] = [now - HOUR, now].map((nonce) => encodeWire({ ...echo, nonce }, PUBLIC_KEY)) as [
     Uint8Array,
     Uint8Array,
@@ -131,7 +131,7 @@ function fillMaps({ maps }: LoadedObject): void {
       mac_text: NODE_MAC,
       mac: parseMac(NODE_MAC),
       address: addressBytes(parseAddress(NODE_IP)),
-      instance: INSTANCE,
+      incarnation: INCARNATION,
       hello_nonce: NONCE,
       tick_ns: bootTime(),
       live_ns: HOUR,
@@ -161,7 +161,7 @@ function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench
       type: wireType.WIRE_ECHO,
       state: nodeState.LIVE,
       node: 5n,
-      to: INSTANCE,
+      to: INCARNATION,
       nonce: NONCE,
       name: "peer",
     },

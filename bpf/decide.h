@@ -34,7 +34,7 @@ static __always_inline bool is_gone(const struct interface *interface, __u32 ifi
 /* Whether the claim by which the entry stands here has not been given to a peer since. */
 static __always_inline bool is_current(const struct vip *vip, const struct answers *answers)
 {
-	return vip->claim_ns > (answers ? answers->yielded_ns : 0);
+	return vip->claim_ns > (answers ? answers->released_ns : 0);
 }
 
 /* Whether this node answers for the VIP, by its own record and by what its kernel has given away. */

@@ -23,7 +23,7 @@
 /* The pin folder is v<ISAT_LAYOUT>. Raise it with every change of what is below:
  * the kernel accepts a map whose fields were reordered if the size is the same.
  * What tells who owns what stays where it is in every layout, so that the next one
- * can take it over: vip_key, vip.state, vip.claim_ns and answers.yielded_ns. */
+ * can take it over: vip_key, vip.state, vip.claim_ns and answers.released_ns. */
 #define ISAT_LAYOUT 3
 
 #define ISAT_MAX_VIPS 65536 /* entries: VIPs x announcing interfaces */
@@ -46,21 +46,21 @@ struct vip_key {
 
 /*
  * map `vips`: what this node manages. An entry counts, whatever its state, only while
- * `claim_ns` is later than the same entry's `yielded_ns` in `answers`.
+ * `claim_ns` is later than the same entry's `released_ns` in `answers`.
  */
 struct vip {
 	enum vip_state state;
 	char interface[16];
 	__u64 claim_ns; /* when the claim began by which it is owned, or is to be */
 	__u64 until_ns; /* LEAVING: not answered from then on */
-	__u64 bid;      /* this node's: the first 8 bytes of SHA-256, as a number; the lower wins */
+	__u64 hash;      /* this node's: the first 8 bytes of SHA-256, as a number; the lower wins */
 };
 
 /* map `answers`: by the same key, what the kernel answered, and what it gave away */
 struct answers {
 	__u64 answered;
 	__u64 last_answer_ns;
-	__u64 yielded_ns; /* when a peer's claim of it was last granted; 0: never */
+	__u64 released_ns; /* when a peer's claim of it was last granted; 0: never */
 };
 
 /* What a node is to its peers. The order is that of the wire. */
@@ -68,10 +68,10 @@ enum node_state {
 	UNKNOWN = 0,
 	JOINING = 1,   /* does not know its peers yet: owns nothing that it did not own before */
 	LIVE = 2,      /* answers, and defends what it owns */
-	HELD = 3,      /* no tick for live_ns: answers, and yields to any claim */
+	HEADLESS = 3,      /* no tick for live_ns: answers, and releases to any claim */
 	PAST_HOLD = 4, /* no tick for hold_ns: the same, and its peers claim its VIPs */
 	DRAINED = 5,   /* gives away what it has, and takes nothing */
-	BEHIND = 6,    /* the same, as its source has been out of reach beside a peer's that is not */
+	LAGGING = 6,    /* the same, as its source has been out of reach beside a peer's that is not */
 };
 
 /* map `interfaces`: by ifindex, where this node announces */
@@ -83,14 +83,14 @@ struct interface {
 	__u32 netns;      /* inode of the network namespace in which the ifindex counts */
 	_Bool vlan_strip_off; /* for XDP, isat told the NIC to leave VLAN tags in; clean tells it back */
 	_Bool source_stale;   /* the source of the VIPs has been out of reach: what a live node says of it does not count */
-	enum node_state state; /* JOINING, LIVE, DRAINED or BEHIND, as of the last tick; its age makes HELD, then PAST_HOLD of LIVE */
+	enum node_state state; /* JOINING, LIVE, DRAINED or LAGGING, as of the last tick; its age makes HEADLESS, then PAST_HOLD of LIVE */
 	char node_name[32];   /* this node's name, cut off where it is longer */
 	__u64 node;       /* the first 8 bytes of SHA-256 of its whole name, as a number */
-	__u64 instance;   /* random, of the speaker that runs or ran last */
+	__u64 incarnation;   /* random, of the speaker that runs or ran last */
 	__u64 hello_nonce;      /* of the last broadcast probe, and of the one before; 0: none */
 	__u64 last_hello_nonce;
 	__u64 tick_ns;    /* when the control plane last began a verification that passed */
-	__u64 live_ns;    /* a tick older than this: HELD */
+	__u64 live_ns;    /* a tick older than this: HEADLESS */
 	__u64 hold_ns;    /* a tick older than this: PAST_HOLD */
 	__u64 fence_ns;   /* a tick older than this: silent */
 	__u64 gone_ns;    /* a tick older than this, and no peer heard for so long: isat has gone for good, everything passes */
@@ -108,7 +108,7 @@ struct probe {
 	char node[32];
 	char mac_text[18];
 	__u8 mac[6];
-	__u64 instance; /* of the peer, as the control plane knows it */
+	__u64 incarnation; /* of the peer, as the control plane knows it */
 	__u64 nonce;    /* of the last probe, and of the one before: an echo with another one is old, or forged */
 	__u64 last_nonce;
 };
@@ -125,8 +125,8 @@ struct peer {
 	__u8 mac[6];
 	_Bool source_stale;
 	_Bool knows_us;   /* its control plane counts with this speaker */
-	__u8 speaks;      /* the highest version of the wire protocol that it knows */
-	__u64 instance;
+	__u8 max_version;      /* the highest version of the wire protocol that it knows */
+	__u64 incarnation;
 	__u64 echo_nonce; /* of the last echo that was taken: one of an earlier nonce is late, or was recorded */
 	__u64 stamp_ns;   /* the peer's clock at its last echo: given back, it proves that a frame is fresh */
 	__u64 tick_age_ms;
@@ -198,7 +198,7 @@ struct verdicts {
 	__u64 wire_own;
 	/* of the answered: Ethernet source != SHA, as VRRP gateways and NLB clients ask */
 	__u64 answered_other_source;
-	__u64 yielded;   /* VIPs that were held here and granted to a peer */
+	__u64 released;   /* VIPs that were held here and granted to a peer */
 	__u64 heard_ns;  /* when any peer was last heard: authentic, and fresh */
 	__u64 own_ns;    /* when a frame of our own node's name was last passed on */
 };

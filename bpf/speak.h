@@ -147,12 +147,12 @@ static __always_inline enum node_state state_of(const struct interface *interfac
 	if (interface->tick_ns == 0)
 		return JOINING;
 	/* What it was told to give away it gives away, however long its speaker is dead. */
-	if (interface->state == DRAINED || interface->state == BEHIND)
+	if (interface->state == DRAINED || interface->state == LAGGING)
 		return interface->state;
 	if (age >= interface->hold_ns)
 		return PAST_HOLD;
 	if (interface->state == LIVE && age >= interface->live_ns)
-		return HELD;
+		return HEADLESS;
 	return interface->state;
 }
 
@@ -226,8 +226,8 @@ static __always_inline void describe(struct peer *peer, const struct wire *frame
 	__builtin_memcpy(peer->mac, frame->source, 6);
 	peer->state = frame->state;
 	peer->source_stale = frame->flags & WIRE_SOURCE_STALE;
-	peer->speaks = frame->speaks;
-	peer->instance = frame->instance;
+	peer->max_version = frame->max_version;
+	peer->incarnation = frame->incarnation;
 }
 
 static __always_inline bool is_nonce(const struct interface *interface, const struct peer_key *key, __u64 nonce)
@@ -271,14 +271,14 @@ static __always_inline enum verdict take_echo(const struct wire *frame, const st
 	 * Another speaker on another NIC, while the one that is known answers: a second node of this name, which is joining
 	 * and will refuse. Were it taken for the first, nobody would ask the first for what it owns.
 	 */
-	if (silent <= ECHO_PAUSE && peer->echoed_ns != 0 && peer->instance != frame->instance &&
+	if (silent <= ECHO_PAUSE && peer->echoed_ns != 0 && peer->incarnation != frame->incarnation &&
 	    !same_mac(peer->mac, frame->source))
 		return WIRE_STALE;
 	stale = !!(frame->flags & WIRE_SOURCE_STALE);
 	knows_us = !!(frame->flags & WIRE_KNOWN);
-	if (silent > ECHO_PAUSE || peer->echoed_ns == 0 || peer->instance != frame->instance ||
+	if (silent > ECHO_PAUSE || peer->echoed_ns == 0 || peer->incarnation != frame->incarnation ||
 	    peer->state != frame->state || peer->source_stale != stale || peer->knows_us != knows_us ||
-	    peer->speaks != frame->speaks || !same_mac(peer->mac, frame->source))
+	    peer->max_version != frame->max_version || !same_mac(peer->mac, frame->source))
 		*action = PASS;
 	describe(peer, frame);
 	peer->knows_us = knows_us;
@@ -352,7 +352,7 @@ static __always_inline bool is_heard_by_probe(const struct wire *frame, const st
 {
 	struct peer *peer;
 
-	if (frame->to != interface->instance || !is_fresh(frame->stamp, now))
+	if (frame->to != interface->incarnation || !is_fresh(frame->stamp, now))
 		return false;
 	peer = peer_of(key, now);
 	if (!peer)
@@ -373,11 +373,11 @@ static __always_inline enum verdict take_own(const struct wire *frame, const str
 	word type = frame->type, reading = frame->nonce, stamp = frame->stamp;
 
 	/* Another node of our name learns by our echo that the name is taken. */
-	if (type == WIRE_PROBE && frame->instance != interface->instance) {
+	if (type == WIRE_PROBE && frame->incarnation != interface->incarnation) {
 		*action = TURN;
 		return WIRE_OWN;
 	}
-	if (type != WIRE_PROBE && frame->to != interface->instance)
+	if (type != WIRE_PROBE && frame->to != interface->incarnation)
 		return WIRE_STALE;
 	barrier_var(stamp); /* as in is_recorded() */
 	if (type == WIRE_CLAIM || type == WIRE_NOTICE)
@@ -405,7 +405,7 @@ static __always_inline enum verdict hear(const struct wire *frame, const struct 
 		*action = TURN;
 		is_heard = is_heard_by_probe(frame, interface, &key, now);
 		verdict = WIRE_ECHOED;
-	} else if (frame->to != interface->instance) {
+	} else if (frame->to != interface->incarnation) {
 		return WIRE_STALE;
 	} else {
 		if (type == WIRE_ECHO)
@@ -428,7 +428,7 @@ enum keeps { KEEPS_NONE, KEEPS_BETTER, KEEPS_ALL };
  * One VIP of a claim. A yield is recorded even where nothing was held: a claim that was granted to somebody else must
  * beat one of ours that began earlier, and whose control plane was asleep. A global function, verified once.
  */
-__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bid, __u64 now, __u32 keeps)
+__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 hash, __u64 now, __u32 keeps)
 {
 	struct vip_key key = { .ifindex = ifindex };
 	struct verdicts *counters;
@@ -444,19 +444,19 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 bi
 	holds = is_current(vip, answered) && (vip->state == OWNED || vip->state == CLAIMING ||
 					      (vip->state == LEAVING && now < vip->until_ns));
 	if (holds && vip->state != LEAVING && ((keeps == KEEPS_ALL && vip->state == OWNED) ||
-							 (keeps == KEEPS_BETTER && bid >= vip->bid)))
+							 (keeps == KEEPS_BETTER && hash >= vip->hash)))
 		return MINE;
 	/* What cannot be recorded cannot be given away. */
 	if (!answered)
 		return holds ? MINE : FREE;
 
-	answered->yielded_ns = now > vip->claim_ns ? now : vip->claim_ns;
+	answered->released_ns = now > vip->claim_ns ? now : vip->claim_ns;
 	if (!holds)
 		return FREE;
 	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
 	if (counters)
-		add_one(&counters->yielded);
-	return vip->state == CLAIMING ? FREE : FREED;
+		add_one(&counters->released);
+	return vip->state == CLAIMING ? FREE : RELEASED;
 }
 
 /* How this node takes claims: a live one that knows what is wanted, one whose speaker is away, and one that gives away. */
@@ -469,7 +469,7 @@ static __always_inline enum stance stance_of(const struct interface *interface, 
 	/* What is silent keeps nothing from anybody. */
 	if (since(interface->tick_ns, now) > interface->fence_ns)
 		return YIELDS;
-	return state == HELD || state == PAST_HOLD ? HOLDS : YIELDS;
+	return state == HEADLESS || state == PAST_HOLD ? HOLDS : YIELDS;
 }
 
 /* What it keeps of one claim. */
@@ -496,12 +496,12 @@ static __noinline void introduce(struct wire *answer, const struct wire *asked, 
 	answer->type = type;
 	answer->state = state_of(interface, now);
 	answer->flags = interface->source_stale ? WIRE_SOURCE_STALE : 0;
-	answer->speaks = WIRE_VERSION;
+	answer->max_version = WIRE_VERSION;
 	answer->count = asked->count;
 	answer->tick_age = interface->tick_ns == 0 || tick_age > 65535 ? 65535 : tick_age;
 	answer->node = interface->node;
-	answer->instance = interface->instance;
-	answer->to = asked->instance;
+	answer->incarnation = interface->incarnation;
+	answer->to = asked->incarnation;
 	answer->nonce = asked->nonce;
 	answer->stamp = now;
 	__builtin_memcpy(answer->name, interface->node_name, sizeof(answer->name));
@@ -513,7 +513,7 @@ static __always_inline bool is_known(const struct wire *asked, __u32 ifindex)
 	struct peer_key key = { .node = asked->node, .ifindex = ifindex };
 	const struct probe *probe = bpf_map_lookup_elem(&probes, &key);
 
-	return probe && probe->instance == asked->instance;
+	return probe && probe->incarnation == asked->incarnation;
 }
 
 #endif

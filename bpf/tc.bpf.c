@@ -22,7 +22,7 @@ __weak __noinline int decide_claims_tc(struct __sk_buff *skb, __u32 count, __u64
 		if (bpf_skb_load_bytes(skb, offset, &claim, sizeof(claim)))
 			return -1;
 		__builtin_memcpy(&ip, claim.ip, 4);
-		claim.verdict = claim_one(ip, ifindex, claim.bid, now, keeps_of(stance, claim.verdict));
+		claim.verdict = claim_one(ip, ifindex, claim.hash, now, keeps_of(stance, claim.verdict));
 		if (bpf_skb_store_bytes(skb, offset, &claim, sizeof(claim), 0))
 			return -1;
 		offset += sizeof(claim);

@@ -26,14 +26,14 @@ enum wire_type {
 enum claim_verdict {
 	CLAIMED = 0, /* in a claim */
 	FREE = 1,    /* not held here; in a claim: wanted only if whoever is held does not have it */
-	FREED = 2,   /* held here until this instant */
-	MINE = 3,    /* held here, by a live node with a better bid */
+	RELEASED = 2,   /* held here until this instant */
+	MINE = 3,    /* held here, by a live node with a better hash */
 };
 
 struct wire_claim {
 	__u8 ip[4];
 	enum claim_verdict verdict;
-	__u64 bid;
+	__u64 hash;
 };
 
 struct wire {
@@ -45,12 +45,12 @@ struct wire {
 	__u8 key_id;
 	__u8 state;     /* enum node_state: the sender's */
 	__u8 flags;
-	__u8 speaks;    /* the highest version that the sender knows */
+	__u8 max_version;    /* the highest version that the sender knows */
 	__u16 count;    /* of claims behind the header */
 	__u16 tick_age; /* of the sender, in tenths of a second; 65535: that or more */
 	__u64 node;     /* the sender */
-	__u64 instance; /* the sender's */
-	__u64 to;       /* the receiver's instance, as the sender knows it; 0 in a broadcast */
+	__u64 incarnation; /* the sender's */
+	__u64 to;       /* the receiver's incarnation, as the sender knows it; 0 in a broadcast */
 	__u64 nonce;    /* the asker's clock, more than in the frame before; the answer gives it back */
 	__u64 stamp;    /* of an answer: the answerer's clock; else the receiver's clock, as its last answer had it; 0: none */
 	char name[32];  /* the sender's */

@@ -41,7 +41,7 @@ __weak __noinline int decide_claims_xdp(struct xdp_md *ctx, __u32 count, __u64 n
 		if ((void *)(claim + 1) > end)
 			return -1;
 		__builtin_memcpy(&ip, claim->ip, 4);
-		claim->verdict = claim_one(ip, ifindex, claim->bid, now, keeps_of(stance, claim->verdict));
+		claim->verdict = claim_one(ip, ifindex, claim->hash, now, keeps_of(stance, claim->verdict));
 		claim++;
 	}
 	return 0;

@@ -29,8 +29,8 @@ export const MOVING = { vip: VIPS[0]!, to: NODES[2]! };
 
 /** Who of them owns a VIP, worked out apart from isat's own code: the lowest SHA-256 of `node#address`, bytes ascending. */
 export function ownerOf(vip: string, nodes: readonly LabNode[] = NODES): LabNode {
-  const bids = nodes.map((node) => ({ node, bid: createHash("sha256").update(`${node.name}#${vip}`).digest() }));
-  return bids.sort((a, b) => Buffer.compare(a.bid, b.bid))[0]!.node;
+  const hashes = nodes.map((node) => ({ node, hash: createHash("sha256").update(`${node.name}#${vip}`).digest() }));
+  return hashes.sort((a, b) => Buffer.compare(a.hash, b.hash))[0]!.node;
 }
 
 export function nodeByMac(mac: string): LabNode | undefined {

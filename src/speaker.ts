@@ -4,8 +4,8 @@ import { nodeState, vipState, wireType } from "./core/abi.ts";
 import { type Address, formatAddress } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
 import type { Demand } from "./core/demand.ts";
-import { difference, type Held, LEAVE, NOT_HELD } from "./core/difference.ts";
-import { bid, bidNumber } from "./core/election.ts";
+import { difference, type Held, LEAVE, UNOWNED } from "./core/difference.ts";
+import { hash, hashNumber } from "./core/election.ts";
 import { LIVE_FOR } from "./core/liveness.ts";
 import { addressOf, type EntryKey, electAll, entryKey, ifindexOf, matches } from "./core/ownership.ts";
 import { bootTime } from "./ffi/libc.ts";
@@ -80,7 +80,7 @@ export class Speaker implements Disposable {
   /** Interfaces on one wire with another one, `kept`, which announces for both: why nothing is announced there, till when. */
   readonly #doubled = new Map<number, { kept: number; why: string; until: number }>();
   /** The kernel's counters of what it gave away, by interface. */
-  readonly #yields = new Map<number, bigint>();
+  readonly #releases = new Map<number, bigint>();
   #isDrained: boolean;
   #leaving: NodeJS.Timeout | undefined;
   #plan: Plan;
@@ -117,7 +117,7 @@ export class Speaker implements Disposable {
     this.#plan = { ...this.#plan, links: [] };
     if (config.membership.kind === "wire") this.#company = this.#meet(config, keys, stack);
     // Another layout's programs answer till the hooks are swapped, and this one's must know by then what they answered.
-    this.#table.takeOver(this.#kernel.formerEntries(), bootTime(), (key) => this.#bid(key));
+    this.#table.takeOver(this.#kernel.formerEntries(), bootTime(), (key) => this.#hash(key));
     try {
       // All of it: what an earlier speaker left may be wanted no more.
       this.#commit({ ...this.#draft(resolved, demand, "strict"), changed: undefined }, "strict");
@@ -161,9 +161,9 @@ export class Speaker implements Disposable {
       refresh: () => wire.refresh(),
       send: wire.send.bind(wire),
       nextNonce: () => wire.nextNonce(),
-      bid: (key: EntryKey) => this.#bid(key),
+      hash: (key: EntryKey) => this.#hash(key),
       entries: table.entries,
-      yielded: (keys: readonly EntryKey[]) => table.yieldedOf(keys),
+      released: (keys: readonly EntryKey[]) => table.releasedOf(keys),
       write: (set: readonly (readonly [EntryKey, Held])[]) => table.write(set),
       won: (keys: readonly EntryKey[]) => this.#won(keys),
       lost: (keys: readonly EntryKey[]) => {
@@ -341,21 +341,21 @@ export class Speaker implements Disposable {
     const state = this.#company?.wire.isJoined(ifindex) ? this.#stateOf(ifindex) : entry.state;
     const age = state === entry.state ? bootTime() - entry.tick_ns : 0n;
     if (state !== nodeState.LIVE || age < entry.live_ns) return { state, sourceStale };
-    return { state: age < entry.hold_ns ? nodeState.HELD : nodeState.PAST_HOLD, sourceStale };
+    return { state: age < entry.hold_ns ? nodeState.HEADLESS : nodeState.PAST_HOLD, sourceStale };
   }
 
   #frame(ifindex: number, frame: Frame): void {
     if (frame.type === wireType.WIRE_REPLY) {
       this.#company!.claims.reply(ifindex, frame);
       this.#checkReady();
-    } else this.#checkYields();
+    } else this.#checkReleases();
   }
 
   /** What the kernel has given to peers is no longer announced, nor asked for again at once. */
-  #checkYields(): void {
-    const keys = this.#table.yielded();
+  #checkReleases(): void {
+    const keys = this.#table.released();
     if (keys.length === 0) return;
-    this.#table.write(keys.map((key) => [key, NOT_HELD]));
+    this.#table.write(keys.map((key) => [key, UNOWNED]));
     // What peers took while this node was asleep is no quarrel: by the time a pause were over, they might have let go.
     if (bootTime() - this.#wake() >= AWAKE) this.#company?.claims.pause(keys);
     this.#lost(keys);
@@ -410,16 +410,16 @@ export class Speaker implements Disposable {
     this.#replan();
   }
 
-  /** The bid with which this node owns an entry. Without peers nobody asks for it. */
-  #bid(key: EntryKey): bigint {
+  /** The hash with which this node owns an entry. Without peers nobody asks for it. */
+  #hash(key: EntryKey): bigint {
     if (!this.#company) return 0n;
     const { config, demand } = this.#plan;
-    if (this.#bidTexts?.demand !== demand) this.#bidTexts = { demand, of: bidTexts(demand) };
+    if (this.#hashTexts?.demand !== demand) this.#hashTexts = { demand, of: hashTexts(demand) };
     const address = addressOf(key);
-    return bidNumber(bid(config.node, this.#bidTexts.of.get(address) ?? formatAddress(address)));
+    return hashNumber(hash(config.node, this.#hashTexts.of.get(address) ?? formatAddress(address)));
   }
 
-  #bidTexts: { demand: Demand; of: ReadonlyMap<Address, string> } | undefined;
+  #hashTexts: { demand: Demand; of: ReadonlyMap<Address, string> } | undefined;
 
   /** One round of the loop: what fails is said, and tried again by the next. */
   #round(body: () => void): void {
@@ -493,7 +493,7 @@ export class Speaker implements Disposable {
       only: plan.changed && new Set([...plan.changed, ...unsettled]),
       now: bootTime(),
       mustAsk: (key) => accompanied.has(ifindexOf(key)) || (claims?.isPausing(key) ?? false),
-      bid: (key) => this.#bid(key),
+      hash: (key) => this.#hash(key),
     });
     const isOwned = (held: Held | undefined) => held?.state === vipState.OWNED;
     const gained = set.filter(([key, held]) => isOwned(held) && !isOwned(actual.get(key))).map(([key]) => key);
@@ -550,7 +550,7 @@ export class Speaker implements Disposable {
       node,
       hold,
       fence,
-      instance: this.#company?.wire.instance ?? 0n,
+      incarnation: this.#company?.wire.incarnation ?? 0n,
       state: this.#stateOf(link.ifindex),
       sourceStale: this.#isSourceStale,
       address: link.addresses.find(({ address }) => !entries.has(entryKey(link.ifindex, address)))?.address,
@@ -567,7 +567,7 @@ export class Speaker implements Disposable {
   /** What this node says of itself with its next tick. */
   #stateOf(ifindex: number): number {
     if (this.#isDrained) return nodeState.DRAINED;
-    if (this.#company?.wire.isBehind(ifindex)) return nodeState.BEHIND;
+    if (this.#company?.wire.isLagging(ifindex)) return nodeState.LAGGING;
     if (!this.#company || this.#company.wire.isJoined(ifindex) || this.#adopted.has(ifindex)) return nodeState.LIVE;
     return nodeState.JOINING;
   }
@@ -647,7 +647,7 @@ export class Speaker implements Disposable {
   /** Looks whether links changed, and if any that matters did, plans anew; a plan that failed is tried again. */
   #watch(): void {
     const { config, demand, links } = this.#plan;
-    if (this.#company) this.#watchYields();
+    if (this.#company) this.#watchReleases();
     const known = new Set(links.map(({ ifindex }) => ifindex));
     const concerns = (name: string, ifindex: number) => known.has(ifindex) || matches(name, config.interfaces);
     this.#isStale ||= this.#links.changed(concerns);
@@ -664,14 +664,14 @@ export class Speaker implements Disposable {
   }
 
   /** A notice may be lost: the kernel's own count of what it gave away is not. */
-  #watchYields(): void {
+  #watchReleases(): void {
     let isMore = false;
     for (const { ifindex } of this.#plan.links) {
-      const yielded = this.#kernel.maps.verdicts.getField(ifindex, "yielded") ?? 0n;
-      if (yielded !== (this.#yields.get(ifindex) ?? 0n)) isMore = true;
-      this.#yields.set(ifindex, yielded);
+      const released = this.#kernel.maps.verdicts.getField(ifindex, "released") ?? 0n;
+      if (released !== (this.#releases.get(ifindex) ?? 0n)) isMore = true;
+      this.#releases.set(ifindex, released);
     }
-    if (isMore) this.#checkYields();
+    if (isMore) this.#checkReleases();
   }
 
   /** Stops the loop. The kernel goes on answering. */
@@ -694,12 +694,12 @@ export function requireRestart(key: string, value: string, before: string): void
   if (value !== before) throw new Error(`${key} is now ${value}: that takes effect when isat is started again`);
 }
 
-/** What is hashed for the addresses that do not bid as themselves. */
-function bidTexts({ vips }: Demand): Map<Address, string> {
+/** What is hashed for the addresses that do not hash as themselves. */
+function hashTexts({ vips }: Demand): Map<Address, string> {
   const texts = new Map<Address, string>();
-  for (const { first, last, bidAs } of vips) {
-    if (bidAs === undefined) continue;
-    for (let address = first; address <= last; address++) texts.set(address, bidAs);
+  for (const { first, last, hashAs } of vips) {
+    if (hashAs === undefined) continue;
+    for (let address = first; address <= last; address++) texts.set(address, hashAs);
   }
   return texts;
 }

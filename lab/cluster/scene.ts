@@ -20,14 +20,14 @@ const CALM = 400;
 
 export const NODES = ["n1", "n2", "n3"] as const;
 
-/** The node with the best bid, worked out apart from isat's own code. */
+/** The node with the best hash, worked out apart from isat's own code. */
 export const best = (vip: string, nodes: readonly string[] = NODES): string =>
   ownerOf(
     vip,
     nodes.map((name) => ({ name, port: 0, mac: "", ip: "" })),
   ).name;
 
-/** The VIPs of which a node has the best bid, out of 10.9.SUBNET.0/24. */
+/** The VIPs of which a node has the best hash, out of 10.9.SUBNET.0/24. */
 export function vipsOf(node: string, subnet: number, count: number): string[] {
   const all = Array.from({ length: 254 }, (_, index) => `10.9.${subnet}.${index + 1}`);
   return all.filter((vip) => best(vip) === node).slice(0, count);
@@ -134,10 +134,10 @@ export class Scene implements AsyncDisposable {
     assert.equal(this.speakers.owners(vip), [node]);
   }
 
-  /** Waits until each VIP has the owner that the bids among the nodes give it. */
+  /** Waits until each VIP has the owner that the hashes among the nodes give it. */
   async shared(vips: readonly string[], nodes: readonly string[] = NODES): Promise<void> {
     const wrong = () => vips.filter((vip) => this.speakers.owners(vip).join() !== best(vip, nodes));
-    await until(`${vips.length} VIPs are where ${nodes} bid for them`, () => wrong().length === 0, PATIENCE).catch(
+    await until(`${vips.length} VIPs are where ${nodes} hash for them`, () => wrong().length === 0, PATIENCE).catch(
       (error: Error) => {
         const [vip] = wrong();
         throw new Error(

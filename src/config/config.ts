@@ -698,7 +698,7 @@ function checkVips(sheet: Sheet, nodes: string[] | undefined, entries: FileValue
     }
     if (!sheet.sound([...path, "address"])) continue;
     const { address, nodes: allowed, interfaces } = entry;
-    vips.push({ ...address, nodes: allowed, interfaces, bidAs: undefined, line: sheet.lineOf(path), path });
+    vips.push({ ...address, nodes: allowed, interfaces, hashAs: undefined, line: sheet.lineOf(path), path });
   }
 
   const written = (vip: Range) =>

@@ -128,10 +128,18 @@ export const rawLayout = (size: number): Layout<Uint8Array> => ({
 });
 
 export const vipState = { NOT_OWNED: 0, OWNED: 1, CLAIMING: 2, LEAVING: 3 } as const;
-export const nodeState = { UNKNOWN: 0, JOINING: 1, LIVE: 2, HELD: 3, PAST_HOLD: 4, DRAINED: 5, BEHIND: 6 } as const;
+export const nodeState = {
+  UNKNOWN: 0,
+  JOINING: 1,
+  LIVE: 2,
+  HEADLESS: 3,
+  PAST_HOLD: 4,
+  DRAINED: 5,
+  LAGGING: 6,
+} as const;
 export const wireType = { WIRE_PROBE: 1, WIRE_ECHO: 2, WIRE_CLAIM: 3, WIRE_REPLY: 4, WIRE_NOTICE: 5 } as const;
 /** In a claim, FREE means: only if whoever does not defend it does not have it either. */
-export const claimVerdict = { CLAIMED: 0, FREE: 1, FREED: 2, MINE: 3 } as const;
+export const claimVerdict = { CLAIMED: 0, FREE: 1, RELEASED: 2, MINE: 3 } as const;
 
 export const vipKey = layout("vip_key", { ip: bytes(4), ifindex: u32 });
 export const vip = layout("vip", {
@@ -139,9 +147,9 @@ export const vip = layout("vip", {
   interface: text(16),
   claim_ns: u64,
   until_ns: u64,
-  bid: u64,
+  hash: u64,
 });
-export const answers = layout("answers", { answered: u64, last_answer_ns: u64, yielded_ns: u64 });
+export const answers = layout("answers", { answered: u64, last_answer_ns: u64, released_ns: u64 });
 export const interfaceEntry = layout("interface", {
   name: text(16),
   mac_text: text(18),
@@ -153,7 +161,7 @@ export const interfaceEntry = layout("interface", {
   state: enumOf("node_state"),
   node_name: text(32),
   node: u64,
-  instance: u64,
+  incarnation: u64,
   hello_nonce: u64,
   last_hello_nonce: u64,
   tick_ns: u64,
@@ -167,7 +175,7 @@ export const probe = layout("probe", {
   node: text(32),
   mac_text: text(18),
   mac: bytes(6),
-  instance: u64,
+  incarnation: u64,
   nonce: u64,
   last_nonce: u64,
 });
@@ -178,8 +186,8 @@ export const peer = layout("peer", {
   mac: bytes(6),
   source_stale: bool,
   knows_us: bool,
-  speaks: u8,
-  instance: u64,
+  max_version: u8,
+  incarnation: u64,
   echo_nonce: u64,
   stamp_ns: u64,
   tick_age_ms: u64,
@@ -200,18 +208,18 @@ export const wireHeader = layout("wire", {
   key_id: u8,
   state: u8,
   flags: u8,
-  speaks: u8,
+  max_version: u8,
   count: u16,
   tick_age: u16,
   node: u64,
-  instance: u64,
+  incarnation: u64,
   to: u64,
   nonce: u64,
   stamp: u64,
   name: text(32),
 });
 export const recent = layout("recent", { tag: u64, ifindex: u64 });
-export const wireClaim = layout("wire_claim", { ip: bytes(4), verdict: enumOf("claim_verdict"), bid: u64 });
+export const wireClaim = layout("wire_claim", { ip: bytes(4), verdict: enumOf("claim_verdict"), hash: u64 });
 export const verdicts = layout("verdicts", {
   interface: text(16),
   tagged: u64,
@@ -233,7 +241,7 @@ export const verdicts = layout("verdicts", {
   wire_stale: u64,
   wire_own: u64,
   answered_other_source: u64,
-  yielded: u64,
+  released: u64,
   heard_ns: u64,
   own_ns: u64,
 });

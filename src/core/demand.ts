@@ -16,10 +16,10 @@ export interface VipRange {
   /** Interfaces of this node, by name or glob, that announce them; undefined: all that isat announces on. */
   interfaces: readonly string[] | undefined;
   /**
-   * The text that is hashed with a node's name for its bid; undefined: each address itself. A dual-stack Service bids by
+   * The text that is hashed with a node's name for its hash; undefined: each address itself. A dual-stack Service hashes by
    * its first ingress address, which may be IPv6.
    */
-  bidAs: string | undefined;
+  hashAs: string | undefined;
 }
 
 /** One check that a source made of a node for a VIP: a column of `isat status VIP`. */

@@ -8,12 +8,12 @@ export interface Held {
   readonly claimNs: bigint;
   /** LEAVING: not answered from then on. */
   readonly untilNs: bigint;
-  /** The first 64 bits of this node's bid; the lower wins. */
-  readonly bid: bigint;
+  /** The first 64 bits of this node's hash; the lower wins. */
+  readonly hash: bigint;
 }
 
 /** Managed, and answered by some other node. */
-export const NOT_HELD: Held = Object.freeze({ state: vipState.NOT_OWNED, claimNs: 0n, untilNs: 0n, bid: 0n });
+export const UNOWNED: Held = Object.freeze({ state: vipState.NOT_OWNED, claimNs: 0n, untilNs: 0n, hash: 0n });
 
 /** For so long a node goes on answering for a VIP that its view gives to another one, ns: a hand-over has no hole. */
 export const LEAVE = 1_000_000_000n;
@@ -32,8 +32,8 @@ export interface DifferenceOptions {
   now: bigint;
   /** Whether there are peers who must be asked before the entry is owned, or one of them has taken it a moment ago. */
   mustAsk(key: EntryKey): boolean;
-  /** The bid that an entry is owned by. */
-  bid(key: EntryKey): bigint;
+  /** The hash that an entry is owned by. */
+  hash(key: EntryKey): bigint;
   /** The entries that are looked at; undefined: all. */
   only?: Iterable<EntryKey> | undefined;
 }
@@ -41,7 +41,7 @@ export interface DifferenceOptions {
 export function difference(
   wanted: Entries,
   actual: ReadonlyMap<EntryKey, Held>,
-  { now, mustAsk, bid, only }: DifferenceOptions,
+  { now, mustAsk, hash, only }: DifferenceOptions,
 ): Difference {
   const set: [EntryKey, Held][] = [];
   const claim: EntryKey[] = [];
@@ -55,17 +55,17 @@ export function difference(
       continue;
     }
     const before = actual.get(key);
-    let next = before ?? NOT_HELD;
+    let next = before ?? UNOWNED;
     const { state } = next;
     const isOver = state === vipState.LEAVING && next.untilNs <= now;
-    if (isOver) next = NOT_HELD;
-    if (wish === Wish.nobody) next = state === vipState.NOT_OWNED ? next : NOT_HELD;
+    if (isOver) next = UNOWNED;
+    if (wish === Wish.nobody) next = state === vipState.NOT_OWNED ? next : UNOWNED;
     else if (wish === Wish.other) {
       if (state === vipState.OWNED) {
         // Without peers nobody would take it over from here: who owns it now answers already.
-        next = mustAsk(key) ? { ...next, state: vipState.LEAVING, untilNs: now + LEAVE } : NOT_HELD;
+        next = mustAsk(key) ? { ...next, state: vipState.LEAVING, untilNs: now + LEAVE } : UNOWNED;
       }
-      if (state === vipState.CLAIMING) next = NOT_HELD;
+      if (state === vipState.CLAIMING) next = UNOWNED;
     } else if (wish === Wish.ours || wish === Wish.stead) {
       // Alone, it is owned as before. A peer, when it came, may have had it too, and was not asked for what is leaving.
       if (state === vipState.LEAVING && !isOver && !mustAsk(key))
@@ -73,7 +73,7 @@ export function difference(
       else if (state !== vipState.OWNED) {
         // Being asked for already, too: it may have been by a speaker that is no more.
         if (mustAsk(key)) (wish === Wish.ours ? claim : stead).push(key);
-        else next = { state: vipState.OWNED, claimNs: now, untilNs: 0n, bid: bid(key) };
+        else next = { state: vipState.OWNED, claimNs: now, untilNs: 0n, hash: hash(key) };
       }
     }
     if (next !== before) set.push([key, next]);

@@ -10,7 +10,7 @@ export interface Heard {
   sourceStale: boolean;
   /** Its control plane counts with this speaker. */
   knowsUs: boolean;
-  instance: bigint;
+  incarnation: bigint;
   /** ns of our clock; 0: it never answered a probe. */
   echoedNs: bigint;
 }
@@ -164,7 +164,7 @@ export class Liveness {
       if (!before || describe(before.heard) !== describe(heard)) isChanged = true;
       if (heard.echoedNs > member.heard.echoedNs) member.slept = 0;
       if (hasSlept || hasNapped) member.doubted = now;
-      const isAnother = heard.instance !== member.heard.instance;
+      const isAnother = heard.incarnation !== member.heard.incarnation;
       // Only where something was missed, or slept through: probes may well be rarer.
       const isDoubted = member.doubted !== undefined || member.open.some((at) => heard.echoedNs - at >= this.patience);
       const wasAway = isAnother || (isDoubted && heard.echoedNs - member.heard.echoedNs > this.#absence);
@@ -257,7 +257,8 @@ export class Liveness {
   }
 }
 
-const describe = ({ state, sourceStale, knowsUs, instance }: Heard) => `${state} ${sourceStale} ${knowsUs} ${instance}`;
+const describe = ({ state, sourceStale, knowsUs, incarnation }: Heard) =>
+  `${state} ${sourceStale} ${knowsUs} ${incarnation}`;
 
 /** What a node is to an election. */
 export interface Standing {
@@ -269,29 +270,29 @@ export interface Standing {
  * For so long a source may be stale while another node's is fresh, ns. Where the API was away for all, some hear of its
  * return seconds before others: that is no reason to move anything.
  */
-const BEHIND = 8n * SECOND;
+const LAGGING = 8n * SECOND;
 
 /**
  * Whether this node's source has been stale for too long beside a live peer's fresh one: then it knows less than others,
- * says so (BEHIND), and is left out. Each node judges itself alone: were it judged by each of its peers, by clocks of their
+ * says so (LAGGING), and is left out. Each node judges itself alone: were it judged by each of its peers, by clocks of their
  * own, one could leave a VIP to it while it leaves that to the other.
  */
 export class Freshness {
   #since: bigint | undefined;
-  #isBehind = false;
+  #isLagging = false;
 
   /** Notes what holds now. @returns whether it became behind, or is no longer */
   observe(isStale: boolean, peers: readonly Standing[], now: bigint): boolean {
     const isBeaten = isStale && peers.some(({ state, sourceStale }) => state === nodeState.LIVE && !sourceStale);
     this.#since = isBeaten ? (this.#since ?? now) : undefined;
-    const isBehind = this.#since !== undefined && now - this.#since >= BEHIND;
-    const isChanged = isBehind !== this.#isBehind;
-    this.#isBehind = isBehind;
+    const isLagging = this.#since !== undefined && now - this.#since >= LAGGING;
+    const isChanged = isLagging !== this.#isLagging;
+    this.#isLagging = isLagging;
     return isChanged;
   }
 
-  get isBehind(): boolean {
-    return this.#isBehind;
+  get isLagging(): boolean {
+    return this.#isLagging;
   }
 }
 
@@ -304,8 +305,8 @@ export function candidates<N>(
   nodes: Iterable<readonly [N, Pick<Standing, "state">]>,
   countsAge: boolean,
 ): { node: N; isHeld: boolean }[] {
-  const { LIVE, HELD, PAST_HOLD } = nodeState;
+  const { LIVE, HEADLESS, PAST_HOLD } = nodeState;
   return [...nodes]
-    .filter(([, { state }]) => state === LIVE || state === HELD || (state === PAST_HOLD && !countsAge))
+    .filter(([, { state }]) => state === LIVE || state === HEADLESS || (state === PAST_HOLD && !countsAge))
     .map(([node, { state }]) => ({ node, isHeld: state !== LIVE }));
 }

@@ -1,7 +1,7 @@
 import { MAX_VIPS } from "./abi.ts";
 import { type Address, formatAddress } from "./address.ts";
 import type { Check, Demand, VipRange } from "./demand.ts";
-import { bid, elect } from "./election.ts";
+import { elect, hash } from "./election.ts";
 
 /** An interface of this node on which it announces. */
 export interface AnnouncingInterface {
@@ -61,7 +61,7 @@ export function matches(name: string, globs: readonly string[]): boolean {
 const announces = ({ interfaces }: VipRange, name: string) => !interfaces || matches(name, interfaces);
 
 /** The text that is hashed with each node's name for the VIP. */
-export const bidText = (range: VipRange, address: Address): string => range.bidAs ?? formatAddress(address);
+export const hashText = (range: VipRange, address: Address): string => range.hashAs ?? formatAddress(address);
 
 /** Who owns what, and what of it is not as it was. */
 export interface Election {
@@ -184,15 +184,15 @@ function wish(
   if (!standing) return Wish.unknown;
   if (standing.length === 0) return Wish.nobody;
   const winnerOf = (nodes: readonly string[]) =>
-    nodes.length === 1 ? nodes[0] : elect(nodes, bidText(range, address));
+    nodes.length === 1 ? nodes[0] : elect(nodes, hashText(range, address));
   const winner = winnerOf(standing);
   if (winner === self) return Wish.ours;
   if (!held.includes(winner!)) return Wish.other;
   return winnerOf(standing.filter((node) => !held.includes(node))) === self ? Wish.stead : Wish.other;
 }
 
-const describe = ({ first, last, nodes, bidAs, interfaces }: VipRange) =>
-  `${first}-${last} ${nodes?.join() ?? "*"} ${bidAs ?? ""} ${interfaces?.join() ?? "*"}`;
+const describe = ({ first, last, nodes, hashAs, interfaces }: VipRange) =>
+  `${first}-${last} ${nodes?.join() ?? "*"} ${hashAs ?? ""} ${interfaces?.join() ?? "*"}`;
 
 /** One node's standing for one VIP on one interface. */
 export interface Standing {
@@ -203,7 +203,7 @@ export interface Standing {
   /** Why the node may not own it; undefined where it may. */
   excluded: string | undefined;
   /** SHA-256 of `node#address`, hex: among those who may, the lowest owns. */
-  bid: string;
+  hash: string;
   isOwner: boolean;
 }
 
@@ -214,11 +214,11 @@ const rangeOf = (vips: readonly VipRange[], address: Address) =>
 export function ownerOf({ vips, interfaces }: View, ifindex: number, address: Address): string | undefined {
   const range = rangeOf(vips, address);
   const candidates = interfaces.find((each) => each.ifindex === ifindex)?.candidates;
-  return range && candidates && elect(eligible(candidates, range), bidText(range, address));
+  return range && candidates && elect(eligible(candidates, range), hashText(range, address));
 }
 
 /**
- * Why this node and not the others, the best bid first; undefined where the address is no VIP.
+ * Why this node and not the others, the best hash first; undefined where the address is no VIP.
  * @param ifindex the interface on which it is asked
  */
 export function standings(view: View, demand: Demand, ifindex: number, address: Address): Standing[] | undefined {
@@ -236,10 +236,10 @@ export function standings(view: View, demand: Demand, ifindex: number, address: 
       isAlive,
       checks,
       excluded: isAlive ? (isAllowed ? undefined : (refused ?? "not among the VIP's nodes")) : "not alive",
-      bid: bid(node, bidText(range, address)),
+      hash: hash(node, hashText(range, address)),
       isOwner: node === owner,
     };
   });
-  const rank = ({ excluded, bid }: Standing) => `${excluded ? 1 : 0}${bid}`;
+  const rank = ({ excluded, hash }: Standing) => `${excluded ? 1 : 0}${hash}`;
   return all.sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
 }

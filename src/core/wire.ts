@@ -32,7 +32,7 @@ export type Message = Partial<WireHeader> & {
 export function encodeWire({ claims = [], ...header }: Message, key: WireKey): Uint8Array {
   const end = wireHeader.size + claims.length * wireClaim.size;
   const frame = new Uint8Array(end + TAG);
-  const whole = { ...header, protocol: PROTOCOL, version: VERSION, speaks: VERSION, key_id: key.id };
+  const whole = { ...header, protocol: PROTOCOL, version: VERSION, max_version: VERSION, key_id: key.id };
   frame.set(wireHeader.encode(wireHeader.of({ ...whole, count: claims.length })));
   claims.forEach((claim, i) => {
     frame.set(wireClaim.encode(claim), wireHeader.size + i * wireClaim.size);

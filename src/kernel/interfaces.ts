@@ -19,7 +19,7 @@ const nanoseconds = (milliseconds: number) => BigInt(milliseconds) * 1_000_000n;
 /** What the programs on an interface are told of the node. Ages of the last tick in ms. */
 export interface Facts {
   node: string;
-  instance: bigint;
+  incarnation: bigint;
   /** nodeState */
   state: number;
   sourceStale: boolean;
@@ -75,7 +75,7 @@ export class Interfaces {
       state: facts.state,
       node_name: facts.node,
       node: nodeId(facts.node),
-      instance: facts.instance,
+      incarnation: facts.incarnation,
       hello_nonce: known?.hello_nonce ?? 0n,
       last_hello_nonce: known?.last_hello_nonce ?? 0n,
       // Hooks that are swapped in from another layout meet this entry before its first tick: without one they would let

@@ -154,12 +154,14 @@ export class Kernel implements Disposable {
       using answers = getPinned(`${folder}/answers`);
       if (!vips || !answers) return [];
       const CLAIM = vip.fields.get("claim_ns")!.offset;
-      const YIELDED = answersLayout.fields.get("yielded_ns")!.offset;
-      const yields = new Map([...rawMap(answers).entries()].map(([key, value]) => [key.join(), word(value, YIELDED)]));
+      const RELEASED = answersLayout.fields.get("released_ns")!.offset;
+      const releases = new Map(
+        [...rawMap(answers).entries()].map(([key, value]) => [key.join(), word(value, RELEASED)]),
+      );
       return [...rawMap(vips).entries()].map(([key, value]) => {
         const state = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
         const claim = word(value, CLAIM);
-        const counts = claim === undefined || claim > (yields.get(key.join()) ?? 0n);
+        const counts = claim === undefined || claim > (releases.get(key.join()) ?? 0n);
         return { key, isOwned: state === vipState.OWNED && counts };
       });
     });

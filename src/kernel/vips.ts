@@ -1,6 +1,6 @@
 import { answers, MAX_VIPS, type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
 import { addressBytes } from "../core/address.ts";
-import { type Held, NOT_HELD } from "../core/difference.ts";
+import { type Held, UNOWNED } from "../core/difference.ts";
 import { addressOf, type EntryKey, entryKey, ifindexOf } from "../core/ownership.ts";
 import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
@@ -14,9 +14,9 @@ const IFINDEX = vipKey.fields.get("ifindex")!.offset;
 const STATE = vip.fields.get("state")!.offset;
 const CLAIM = vip.fields.get("claim_ns")!.offset;
 const UNTIL = vip.fields.get("until_ns")!.offset;
-const BID = vip.fields.get("bid")!.offset;
+const BID = vip.fields.get("hash")!.offset;
 const NAME = vip.fields.get("interface")!;
-const YIELDED = answers.fields.get("yielded_ns")!.offset;
+const RELEASED = answers.fields.get("released_ns")!.offset;
 
 const mapKey = (key: EntryKey): VipKey => ({ ip: addressBytes(addressOf(key)), ifindex: ifindexOf(key) });
 
@@ -33,12 +33,12 @@ function forEach({ keys, count }: Batch, valueSize: number, each: (key: EntryKey
 
 function heldAt(values: DataView, at: number): Held {
   const state = values.getUint32(at + STATE, true) as Held["state"];
-  if (state === vipState.NOT_OWNED) return NOT_HELD;
+  if (state === vipState.NOT_OWNED) return UNOWNED;
   return {
     state,
     claimNs: values.getBigUint64(at + CLAIM, true),
     untilNs: values.getBigUint64(at + UNTIL, true),
-    bid: values.getBigUint64(at + BID, true),
+    hash: values.getBigUint64(at + BID, true),
   };
 }
 
@@ -61,23 +61,23 @@ function read({ vips }: Maps): { entries: Map<EntryKey, Held>; names: Map<number
  * entry has, as a write that failed half-way leaves them, or a process that was killed in one.
  */
 function survey({ answers: map }: Maps, entries: ReadonlyMap<EntryKey, Held>) {
-  const yielded: EntryKey[] = [];
+  const released: EntryKey[] = [];
   const stray: EntryKey[] = [];
   for (const batch of map.batches()) {
     forEach(batch, answers.size, (key, valueAt) => {
       const held = entries.get(key);
       if (!held) stray.push(key);
       else if (held.state === vipState.NOT_OWNED) return;
-      else if (batch.values.getBigUint64(valueAt + YIELDED, true) >= held.claimNs) yielded.push(key);
+      else if (batch.values.getBigUint64(valueAt + RELEASED, true) >= held.claimNs) released.push(key);
     });
   }
-  return { yielded, stray };
+  return { released, stray };
 }
 
 /** What the map holds now; what was given away counts as not held. */
 export function readEntries(maps: Maps): Map<EntryKey, Held> {
   const { entries } = read(maps);
-  for (const key of survey(maps, entries).yielded) entries.set(key, NOT_HELD);
+  for (const key of survey(maps, entries).released) entries.set(key, UNOWNED);
   return entries;
 }
 
@@ -102,8 +102,8 @@ export class VipTable {
     const { entries, names } = read(maps);
     this.#actual = entries;
     this.#names = names;
-    const { yielded, stray } = survey(maps, entries);
-    this.write(yielded.map((key) => [key, NOT_HELD]));
+    const { released, stray } = survey(maps, entries);
+    this.write(released.map((key) => [key, UNOWNED]));
     this.#maps.answers.deleteMany(stray.map(mapKey));
   }
 
@@ -124,8 +124,8 @@ export class VipTable {
   }
 
   /** Those that the kernel has given away since they were claimed. Reads all of a map: call it when there is reason to. */
-  yielded(): EntryKey[] {
-    return survey(this.#maps, this.#actual).yielded;
+  released(): EntryKey[] {
+    return survey(this.#maps, this.#actual).released;
   }
 
   /**
@@ -135,22 +135,22 @@ export class VipTable {
   takeOver(
     former: readonly { key: Uint8Array; isOwned: boolean }[],
     now: bigint,
-    bid: (key: EntryKey) => bigint,
+    hash: (key: EntryKey) => bigint,
   ): void {
     const set = former.map(({ key: raw, isOwned }) => {
       const key = keyOf(vipKey.decode(raw));
-      const owned = { state: vipState.OWNED, claimNs: now, untilNs: 0n, bid: bid(key) };
-      return [key, isOwned ? owned : NOT_HELD] as const;
+      const owned = { state: vipState.OWNED, claimNs: now, untilNs: 0n, hash: hash(key) };
+      return [key, isOwned ? owned : UNOWNED] as const;
     });
     this.write(set.filter(([key]) => !this.#actual.has(key)));
   }
 
   /** The same of these entries only. */
-  yieldedOf(keys: readonly EntryKey[]): EntryKey[] {
+  releasedOf(keys: readonly EntryKey[]): EntryKey[] {
     return keys.filter((key) => {
       const held = this.#actual.get(key);
-      const yieldedNs = this.#maps.answers.get(mapKey(key))?.yielded_ns ?? 0n;
-      return held && held.state !== vipState.NOT_OWNED && yieldedNs >= held.claimNs;
+      const releasedNs = this.#maps.answers.get(mapKey(key))?.released_ns ?? 0n;
+      return held && held.state !== vipState.NOT_OWNED && releasedNs >= held.claimNs;
     });
   }
 
@@ -173,7 +173,7 @@ export class VipTable {
       [...this.#names].map(([ifindex, name]) => [ifindex, encoder.encode(name).subarray(0, NAME.size - 1)]),
     );
     vips.setMany(set.length, (i, keys, keyAt, values, valueAt) => {
-      const [key, { state, claimNs, untilNs, bid }] = set[i]!;
+      const [key, { state, claimNs, untilNs, hash }] = set[i]!;
       writeKey(keys, keyAt, key);
       const text = texts.get(ifindexOf(key)) ?? new Uint8Array();
       for (let at = 0; at < text.length; at++) values.setUint8(valueAt + NAME.offset + at, text[at]!);
@@ -181,7 +181,7 @@ export class VipTable {
       values.setUint32(valueAt + STATE, state, true);
       values.setBigUint64(valueAt + CLAIM, claimNs, true);
       values.setBigUint64(valueAt + UNTIL, untilNs, true);
-      values.setBigUint64(valueAt + BID, bid, true);
+      values.setBigUint64(valueAt + BID, hash, true);
     });
     for (const [key, held] of set) {
       this.#actual.set(key, held);

@@ -1,6 +1,6 @@
 import { claimVerdict, vipState, type WireClaim, wireType } from "../core/abi.ts";
 import { addressBytes } from "../core/address.ts";
-import { type Held, NOT_HELD } from "../core/difference.ts";
+import { type Held, UNOWNED } from "../core/difference.ts";
 import { addressOf, type EntryKey, entryKey, ifindexOf } from "../core/ownership.ts";
 import { isMine, MAX_CLAIMS, type Message } from "../core/wire.ts";
 import { type Clock, machineClock } from "./clock.ts";
@@ -18,10 +18,10 @@ export interface ClaimsHost {
   refresh(): void;
   send(ifindex: number, to: Neighbour, message: Message): boolean;
   nextNonce(): bigint;
-  bid(key: EntryKey): bigint;
+  hash(key: EntryKey): bigint;
   entries: ReadonlyMap<EntryKey, Held>;
   /** Those of the entries that this node's kernel has given away since they were claimed. */
-  yielded(keys: readonly EntryKey[]): readonly EntryKey[];
+  released(keys: readonly EntryKey[]): readonly EntryKey[];
   write(set: readonly (readonly [EntryKey, Held])[]): void;
   /** These are owned here now, and are to be announced. */
   won(keys: readonly EntryKey[]): void;
@@ -55,7 +55,7 @@ const WINDOW = 256;
 type Peers = ReadonlyMap<bigint, Neighbour>;
 
 interface Asked {
-  instance: bigint;
+  incarnation: bigint;
   nonce: bigint;
   sent: bigint;
   tries: number;
@@ -86,7 +86,7 @@ interface Pause {
 
 /**
  * Asks the kernels of all live peers for what is to be owned here, and owns it once all have granted it: free (nobody
- * had it there) or freed (it is given away in that instant). Who refuses has a better bid; it is asked again.
+ * had it there) or freed (it is given away in that instant). Who refuses has a better hash; it is asked again.
  */
 export class Claims implements Disposable {
   readonly #host: ClaimsHost;
@@ -166,7 +166,7 @@ export class Claims implements Disposable {
     this.#arm();
   }
 
-  /** These were yielded by the kernel: they are not asked for again at once. */
+  /** These were released by the kernel: they are not asked for again at once. */
   pause(keys: readonly EntryKey[]): void {
     for (const key of keys) this.#pause(key, "lost");
   }
@@ -177,7 +177,7 @@ export class Claims implements Disposable {
       if (batch.ifindex !== ifindex || batch.asked.get(node)?.nonce !== nonce) continue;
       batch.asked.set(node, undefined);
       for (const claim of claims) if (isMine(claim)) batch.refused.set(keyOf(ifindex, claim), name);
-      const freed = claims.filter(({ verdict }) => verdict === claimVerdict.FREED);
+      const freed = claims.filter(({ verdict }) => verdict === claimVerdict.RELEASED);
       if (freed.length > 0) batch.freed.set(node, freed);
       // Not after each of a thousand answers: it goes through all peers. Who is late is seen to by the timer.
       if (!isPending(batch)) this.#run();
@@ -233,7 +233,7 @@ export class Claims implements Disposable {
         const batch = this.#begin(ifindex, part, false);
         const held = { state: vipState.CLAIMING, claimNs: batch.claimNs, untilNs: 0n };
         const silent = part.filter((key) => !this.#isLeaving(key));
-        this.#host.write(silent.map((key) => [key, { ...held, bid: this.#host.bid(key) }]));
+        this.#host.write(silent.map((key) => [key, { ...held, hash: this.#host.hash(key) }]));
         this.#settle(batch, now, new Map());
         open += batch.asked.size;
       }
@@ -263,10 +263,10 @@ export class Claims implements Disposable {
     const claims = keys.map((key) => ({
       ip: addressBytes(addressOf(key)),
       verdict: isSoft(key) ? claimVerdict.FREE : claimVerdict.CLAIMED,
-      bid: this.#host.entries.get(key)?.bid || this.#host.bid(key),
+      hash: this.#host.entries.get(key)?.hash || this.#host.hash(key),
     }));
     this.#host.send(ifindex, peer, { type: wireType.WIRE_CLAIM, nonce, claims });
-    asked.set(id, { instance: peer.instance, nonce, sent: now, tries: (asked.get(id)?.tries ?? 0) + 1 });
+    asked.set(id, { incarnation: peer.incarnation, nonce, sent: now, tries: (asked.get(id)?.tries ?? 0) + 1 });
   }
 
   /** Asks whom it has not asked yet, again who is late, and ends where nobody is left. */
@@ -320,12 +320,12 @@ export class Claims implements Disposable {
     for (const key of batch.keys) if (!wasAsked(key) && this.#wanted.has(key)) this.#queue.add(key);
     const asked = batch.keys.filter(wasAsked);
     // A claim that began before another one was granted here, and was written after that, counts for nothing.
-    const yielded = new Set(batch.isDefence ? [] : this.#host.yielded(asked));
-    const refused = asked.filter((key) => batch.refused.has(key) || yielded.has(key));
-    const granted = asked.filter((key) => !batch.refused.has(key) && !yielded.has(key));
+    const released = new Set(batch.isDefence ? [] : this.#host.released(asked));
+    const refused = asked.filter((key) => batch.refused.has(key) || released.has(key));
+    const granted = asked.filter((key) => !batch.refused.has(key) && !released.has(key));
     if (refused.length > 0) {
       const lost = refused.filter((key) => entries.get(key)!.state === vipState.OWNED);
-      this.#host.write(refused.map((key) => [key, NOT_HELD]));
+      this.#host.write(refused.map((key) => [key, UNOWNED]));
       for (const key of refused) this.#pause(key, !batch.isDefence && this.#stead.has(key) ? "kept" : "refused");
       this.#tell(refused, batch);
       if (lost.length > 0) this.#host.lost(lost);

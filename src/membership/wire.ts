@@ -103,7 +103,7 @@ export class WireMembership implements Disposable {
   readonly #listening: Listening;
   readonly #events: WireEvents;
   readonly #id: bigint;
-  readonly instance = randomBytes(8).readBigUInt64LE() || 1n;
+  readonly incarnation = randomBytes(8).readBigUInt64LE() || 1n;
   readonly #began: bigint;
   readonly #wires = new Map<number, Wire>();
   #options: WireOptions;
@@ -219,8 +219,8 @@ export class WireMembership implements Disposable {
   }
 
   /** Whether this node's source is stale, and has been for some time beside a peer's that is fresh. */
-  isBehind(ifindex: number): boolean {
-    return this.#wires.get(ifindex)?.freshness.isBehind ?? false;
+  isLagging(ifindex: number): boolean {
+    return this.#wires.get(ifindex)?.freshness.isLagging ?? false;
   }
 
   /**
@@ -294,8 +294,8 @@ export class WireMembership implements Disposable {
         state,
         flags: sourceStale ? SOURCE_STALE : 0,
         node: this.#id,
-        instance: this.instance,
-        to: to?.instance ?? 0n,
+        incarnation: this.incarnation,
+        to: to?.incarnation ?? 0n,
         stamp: to?.stamp_ns ?? 0n,
         name: this.#options.node,
         ...message,
@@ -305,8 +305,8 @@ export class WireMembership implements Disposable {
   }
 
   /** Tells the other machine with this node's name, which sent this, that it is not alone: by a notice to its speaker. */
-  warnNamesake(ifindex: number, { source, instance, stamp }: Frame): void {
-    const to = { destination: source, to: instance, stamp };
+  warnNamesake(ifindex: number, { source, incarnation, stamp }: Frame): void {
+    const to = { destination: source, to: incarnation, stamp };
     this.send(ifindex, undefined, { type: wireType.WIRE_NOTICE, nonce: this.nextNonce(), ...to });
   }
 
@@ -356,7 +356,7 @@ export class WireMembership implements Disposable {
         state: peer.state,
         sourceStale: peer.source_stale,
         knowsUs: peer.knows_us,
-        instance: peer.instance,
+        incarnation: peer.incarnation,
         echoedNs: peer.echoed_ns,
       });
     }
@@ -430,7 +430,7 @@ export class WireMembership implements Disposable {
         node: peer.node,
         mac_text: formatMac(peer.mac),
         mac: peer.mac,
-        instance: peer.instance,
+        incarnation: peer.incarnation,
         nonce,
         last_nonce: before,
       });
@@ -451,8 +451,8 @@ export class WireMembership implements Disposable {
     if (!wire && !this.#events.isBarred(ifindex)) return;
     const message = decodeWire(frame, this.#options.keys);
     if (!message) return;
-    if (message.node === this.#id && message.instance === this.instance) this.#receiveOwn(ifindex, message);
-    else if (!wire || message.to !== this.instance) return;
+    if (message.node === this.#id && message.incarnation === this.incarnation) this.#receiveOwn(ifindex, message);
+    else if (!wire || message.to !== this.incarnation) return;
     else if (message.node === this.#id) this.#events.namesake(ifindex, message);
     else if (message.type === wireType.WIRE_ECHO) {
       this.#hasNews = true;

@@ -75,7 +75,7 @@ function interfaceStatus(ifindex: number, entry: InterfaceEntry, verdicts: Verdi
 function stateOf(said: number, byAge: InterfaceStatus["state"]): InterfaceStatus["state"] {
   if (["never ticked", "fenced", "gone"].includes(byAge)) return byAge;
   if (said === wireState.DRAINED) return "drained";
-  if (said === wireState.BEHIND) return "behind";
+  if (said === wireState.LAGGING) return "lagging";
   return said === wireState.JOINING && byAge === "live" ? "joining" : byAge;
 }
 

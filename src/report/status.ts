@@ -6,20 +6,20 @@ import type { Skipped } from "../source/kubernetes/cluster.ts";
 /** How far isat's control plane is from the kernel's program, by the age of the last tick. */
 export type NodeState =
   | "live"
-  | "held"
+  | "headless"
   | "past hold"
   | "fenced"
   | "gone"
   | "never ticked"
   | "joining"
   | "drained"
-  | "behind";
+  | "lagging";
 
 /** The state that a tick's age means. @param age ms since the last tick; undefined: there was none. All times in ms. */
 export function nodeState(age: number | undefined, hold: number, fence: number, gone: number): NodeState {
   if (age === undefined) return "never ticked";
   if (age < LIVE_FOR) return "live";
-  if (age <= hold) return "held";
+  if (age <= hold) return "headless";
   if (age <= fence) return "past hold";
   return age <= gone ? "fenced" : "gone";
 }
@@ -99,7 +99,7 @@ export interface Status {
   /** Why the file on disk is not what is served. */
   configError: string | undefined;
   lastError: { at: string; message: string } | undefined;
-  /** For one VIP: each node's standing, the best bid first. */
+  /** For one VIP: each node's standing, the best hash first. */
   standings: Standing[] | undefined;
 }
 
@@ -185,11 +185,11 @@ export function formatStatus(status: Status): string {
   if (first) {
     lines.push("", "why: among the alive nodes allowed for the VIP, the lowest SHA-256 of node#address owns it");
     const header = ["NODE", "ALIVE", ...first.checks.map(({ what }) => what.toUpperCase()), "HASH", "SO"];
-    const rows = status.standings!.map(({ node, isAlive, checks, excluded, bid, isOwner }) => [
+    const rows = status.standings!.map(({ node, isAlive, checks, excluded, hash, isOwner }) => [
       node,
       isAlive ? "yes" : "no",
       ...checks.map(({ refusal }) => refusal ?? "yes"),
-      `${bid.slice(0, 16)}…`,
+      `${hash.slice(0, 16)}…`,
       isOwner ? "owner" : (excluded ?? "allowed, but its hash is higher"),
     ]);
     lines.push(...table([header, ...rows]));

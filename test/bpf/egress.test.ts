@@ -233,12 +233,12 @@ for (const { what, fields, action, counters = {}, spa, clock = "live", isBare, l
 
 for (const [holding, isClaimed] of [
   ["owned again", true],
-  ["owned, and yielded since", false],
-  ["owned, and yielded in that instant", false],
+  ["owned, and released since", false],
+  ["owned, and released in that instant", false],
   ["owned, without a claim", false],
   ["claiming", false],
   ["leaving", true],
-  ["leaving, and yielded since", false],
+  ["leaving, and released since", false],
   ["left", false],
 ] as const) {
   test(`an announcement of a VIP that is ${holding} ${isClaimed ? "leaves" : "is dropped"}`, () => {

@@ -418,13 +418,13 @@ const order: { row: number; change?: Fields; clock?: Clock; action: Action; coun
 const holdings: [Holding, boolean][] = [
   ["owned", true],
   ["owned again", true],
-  ["owned, and yielded since", false],
-  ["owned, and yielded in that instant", false],
+  ["owned, and released since", false],
+  ["owned, and released in that instant", false],
   ["owned, without a claim", false],
   ["claiming", false],
-  ["claiming, and yielded since", false],
+  ["claiming, and released since", false],
   ["leaving", true],
-  ["leaving, and yielded since", false],
+  ["leaving, and released since", false],
   ["left", false],
 ];
 

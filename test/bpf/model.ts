@@ -26,7 +26,7 @@ export interface World {
   interface: InterfaceEntry | undefined;
   vips: ReadonlyMap<string, Vip>;
   /** By the entries of `answers`, when each was given away last. */
-  yields: ReadonlyMap<string, bigint>;
+  releases: ReadonlyMap<string, bigint>;
   /** By node. */
   peers: ReadonlyMap<bigint, Peer>;
   probes: ReadonlyMap<bigint, Probe>;
@@ -44,7 +44,7 @@ export interface Expected {
   counters: Counters;
   answers: Record<string, number>;
   /** What of the world is another than before. */
-  changes: Partial<Pick<World, "yields" | "peers" | "heard_ns" | "own_ns" | "recent">>;
+  changes: Partial<Pick<World, "releases" | "peers" | "heard_ns" | "own_ns" | "recent">>;
 }
 
 const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
@@ -71,7 +71,8 @@ function isGone({ interface: here, heard_ns }: World, now: bigint): boolean {
 const isFenced = ({ interface: here }: World, now: bigint) => since(here!.tick_ns, now) > here!.fence_ns;
 
 /** Whether the entry counts: whether nothing was given away since it was claimed. */
-const counts = (address: string, { vips, yields }: World) => vips.get(address)!.claim_ns > (yields.get(address) ?? 0n);
+const counts = (address: string, { vips, releases }: World) =>
+  vips.get(address)!.claim_ns > (releases.get(address) ?? 0n);
 
 function isAnswered(address: string, world: World, now: bigint): boolean {
   const { state, until_ns } = world.vips.get(address)!;
@@ -129,7 +130,7 @@ export function ingress(frame: Uint8Array, world: World, now: bigint): Expected 
   return {
     ...leave(answer, "answer", "answered"),
     counters: source === hex(sha) ? { answered: 1 } : { answered: 1, answered_other_source: 1 },
-    answers: world.yields.has(dotted(tpa)) ? { [dotted(tpa)]: 1 } : {},
+    answers: world.releases.has(dotted(tpa)) ? { [dotted(tpa)]: 1 } : {},
   };
 }
 
@@ -179,9 +180,9 @@ function isAccepted(frame: Uint8Array, { keys }: World): boolean {
 function stateOf({ tick_ns, live_ns, hold_ns, state }: InterfaceEntry, now: bigint): number {
   const age = since(tick_ns, now);
   if (tick_ns === 0n) return nodeState.JOINING;
-  if (state === nodeState.DRAINED || state === nodeState.BEHIND) return state;
+  if (state === nodeState.DRAINED || state === nodeState.LAGGING) return state;
   if (age >= hold_ns) return nodeState.PAST_HOLD;
-  return state === nodeState.LIVE && age >= live_ns ? nodeState.HELD : state;
+  return state === nodeState.LIVE && age >= live_ns ? nodeState.HEADLESS : state;
 }
 
 const isFresh = (stamp: bigint, now: bigint) => stamp !== 0n && stamp <= now && now - stamp < 5n * SECOND;
@@ -190,18 +191,18 @@ const isFresh = (stamp: bigint, now: bigint) => stamp !== 0n && stamp <= now && 
 function turn(asked: WireHeader, claims: readonly WireClaim[], world: World, now: bigint): Uint8Array {
   const here = world.interface!;
   const age = since(here.tick_ns, now) / (SECOND / 10n);
-  const isKnown = world.probes.get(asked.node)?.instance === asked.instance;
+  const isKnown = world.probes.get(asked.node)?.incarnation === asked.incarnation;
   const header = {
     destination: asked.source,
     source: here.mac,
     type: asked.type === WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY,
     state: stateOf(here, now),
     flags: (here.source_stale ? SOURCE_STALE : 0) | (isKnown ? KNOWN : 0),
-    speaks: VERSION,
+    max_version: VERSION,
     tick_age: here.tick_ns === 0n || age > 65_535n ? 65_535 : Number(age),
     node: here.node,
-    instance: here.instance,
-    to: asked.instance,
+    incarnation: here.incarnation,
+    to: asked.incarnation,
     nonce: asked.nonce,
     stamp: now,
     name: here.node_name,
@@ -210,13 +211,13 @@ function turn(asked: WireHeader, claims: readonly WireClaim[], world: World, now
 }
 
 /** What a peer says of itself. */
-const portrait = ({ name, source, state, flags, speaks, instance }: WireHeader): Partial<Peer> => ({
+const portrait = ({ name, source, state, flags, max_version, incarnation }: WireHeader): Partial<Peer> => ({
   node: name,
   mac: source,
   state,
   source_stale: (flags & SOURCE_STALE) !== 0,
-  speaks,
-  instance,
+  max_version,
+  incarnation,
 });
 
 /** A frame of EtherType 0x88B5. */
@@ -237,17 +238,17 @@ function speech(frame: Uint8Array, world: World, now: bigint): Expected {
 function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
   const { interface: here, peers } = world;
   const { header, claims } = understand(frame);
-  const { type, node, instance, to, nonce, stamp } = header;
+  const { type, node, incarnation, to, nonce, stamp } = header;
   const stale = leave(frame, "drop", "wire_stale");
   // Its counters are still there: isat has just stopped announcing here.
   if (!here) return leave(frame, "pass");
   if (![BROADCAST, hex(here.mac)].includes(hex(header.destination))) return leave(frame, "drop", "wire_refused");
 
   if (node === here.node) {
-    if (type === WIRE_PROBE && instance !== here.instance)
+    if (type === WIRE_PROBE && incarnation !== here.incarnation)
       return leave(turn(header, [], world, now), "answer", "wire_own");
     const isOurs = [WIRE_CLAIM, WIRE_NOTICE].some((kind) => kind === type) ? stamp : nonce;
-    if ((type !== WIRE_PROBE && to !== here.instance) || !isFresh(isOurs, now)) return stale;
+    if ((type !== WIRE_PROBE && to !== here.incarnation) || !isFresh(isOurs, now)) return stale;
     if (since(world.own_ns, now) < SECOND / 100n) return leave(frame, "drop", "wire_own");
     return { ...leave(frame, "pass", "wire_own"), changes: { own_ns: now } };
   }
@@ -264,10 +265,10 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
 
   if (type === WIRE_PROBE) {
     const echo = leave(turn(header, [], world, now), "answer", "wire_echoed");
-    if (to !== here.instance || !isFresh(stamp, now)) return echo;
+    if (to !== here.incarnation || !isFresh(stamp, now)) return echo;
     return hearing(echo, (peer?.echoed_ns ?? 0n) === 0n ? portrait(header) : {});
   }
-  if (to !== here.instance) return stale;
+  if (to !== here.incarnation) return stale;
 
   if (type === WIRE_ECHO) {
     const probe = world.probes.get(node);
@@ -278,7 +279,11 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
     const isLate = peer && (nonce < peer.echo_nonce || (nonce === peer.echo_nonce && stamp <= peer.stamp_ns));
     if (isLate) return stale;
     const isNamesake =
-      peer && !isSilent && peer.echoed_ns !== 0n && peer.instance !== instance && hex(peer.mac) !== hex(told.mac!);
+      peer &&
+      !isSilent &&
+      peer.echoed_ns !== 0n &&
+      peer.incarnation !== incarnation &&
+      hex(peer.mac) !== hex(told.mac!);
     if (isNamesake) return stale;
     const { node: _name, ...compared } = told;
     const isNews =
@@ -303,20 +308,20 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
   const taken = { taken_stamp_ns: stamp, taken_nonce: nonce };
   if (type === WIRE_NOTICE) return hearing(leave(frame, "pass", "wire_taken"), taken);
 
-  const yields = new Map(world.yields);
-  let yielded = 0;
+  const releases = new Map(world.releases);
+  let released = 0;
   const decided = claims.map((claim): WireClaim => {
-    const verdict = decide(claim, { ...world, yields }, now);
+    const verdict = decide(claim, { ...world, releases }, now);
     const address = dotted(claim.ip);
     const vip = world.vips.get(address);
-    if (verdict === claimVerdict.MINE || !vip || !yields.has(address)) return { ...claim, verdict };
-    if (isHeld(address, { ...world, yields }, now)) yielded++;
-    yields.set(address, now > vip.claim_ns ? now : vip.claim_ns);
+    if (verdict === claimVerdict.MINE || !vip || !releases.has(address)) return { ...claim, verdict };
+    if (isHeld(address, { ...world, releases }, now)) released++;
+    releases.set(address, now > vip.claim_ns ? now : vip.claim_ns);
     return { ...claim, verdict };
   });
   const reply = leave(turn(header, decided, world, now), "answer", "wire_taken");
-  const counters = { ...reply.counters, ...(yielded > 0 ? { yielded } : {}) };
-  return hearing({ ...reply, counters, changes: { yields } }, taken);
+  const counters = { ...reply.counters, ...(released > 0 ? { released } : {}) };
+  return hearing({ ...reply, counters, changes: { releases } }, taken);
 }
 
 /** Whether this node answers for it, or is about to. */
@@ -325,14 +330,14 @@ function isHeld(address: string, world: World, now: bigint): boolean {
   return isClaiming || isAnswered(address, world, now);
 }
 
-function decide({ ip, bid, verdict }: WireClaim, world: World, now: bigint): number {
+function decide({ ip, hash, verdict }: WireClaim, world: World, now: bigint): number {
   const here = world.interface!;
   const address = dotted(ip);
   const vip = world.vips.get(address);
   if (!vip || !isHeld(address, world, now)) return claimVerdict.FREE;
   const isDefending = stateOf(here, now) === nodeState.LIVE && vip.state !== vipState.LEAVING;
-  const isHeldNode = [nodeState.HELD, nodeState.PAST_HOLD].some((state) => state === stateOf(here, now));
+  const isHeldNode = [nodeState.HEADLESS, nodeState.PAST_HOLD].some((state) => state === stateOf(here, now));
   const isKept = isHeldNode && !isFenced(world, now) && verdict === claimVerdict.FREE && vip.state === vipState.OWNED;
-  if ((isDefending && bid >= vip.bid) || isKept || !world.yields.has(address)) return claimVerdict.MINE;
-  return isAnswered(address, world, now) ? claimVerdict.FREED : claimVerdict.FREE;
+  if ((isDefending && hash >= vip.hash) || isKept || !world.releases.has(address)) return claimVerdict.MINE;
+  return isAnswered(address, world, now) ? claimVerdict.RELEASED : claimVerdict.FREE;
 }

@@ -9,10 +9,10 @@ export interface SpeechPools {
   ips: readonly Uint8Array[];
   keys: readonly WireKey[];
   ourMac: Uint8Array;
-  nodes: readonly { node: bigint; instance: bigint; mac: Uint8Array; name: string }[];
-  instances: readonly bigint[];
+  nodes: readonly { node: bigint; incarnation: bigint; mac: Uint8Array; name: string }[];
+  incarnations: readonly bigint[];
   nonces: readonly bigint[];
-  bids: readonly bigint[];
+  hashes: readonly bigint[];
 }
 
 const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
@@ -40,7 +40,7 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
   const claims = Array.from({ length: count }, () => ({
     ip: pick(random, pools.ips),
     verdict: chance(0.6) ? claimVerdict.CLAIMED : chance(0.8) ? claimVerdict.FREE : byte(),
-    bid: pick(random, pools.bids),
+    hash: pick(random, pools.hashes),
   }));
   const header: Partial<WireHeader> = {
     destination: chance(0.8) ? pools.ourMac : pick(random, pools.macs),
@@ -49,12 +49,12 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
     type,
     state: chance(0.5) ? nodeState.LIVE : chance(0.9) ? pick(random, Object.values(nodeState)) : byte(),
     flags: chance(0.5) ? 0 : chance(0.9) ? Math.floor(random() * 4) : byte(),
-    speaks: chance(0.65) ? 1 : pick(random, [0, 2, 2, 255]),
+    max_version: chance(0.65) ? 1 : pick(random, [0, 2, 2, 255]),
     count: chance(0.97) ? count : pick(random, [0, 1, 2, 64, 65, 128, 65_535]),
     tick_age: chance(0.9) ? 3 : pick(random, [0, 65_535]),
     node: sender.node,
-    instance: chance(0.9) ? sender.instance : pick(random, pools.instances),
-    to: chance(0.85) ? pools.nodes[0]!.instance : pick(random, pools.instances),
+    incarnation: chance(0.9) ? sender.incarnation : pick(random, pools.incarnations),
+    to: chance(0.85) ? pools.nodes[0]!.incarnation : pick(random, pools.incarnations),
     nonce: chance(0.6) ? pick(random, pools.nonces) : chance(0.9) ? time() : 0n,
     stamp: chance(0.05) ? 0n : time(),
     name: chance(0.95) ? sender.name : "n".repeat(Math.floor(random() * 40)),

@@ -115,25 +115,25 @@ interface ClockState {
 export type Clock = keyof typeof CLOCKS;
 
 /** What `vips` and `answers` say of an address, at a time. */
-type At = (now: bigint) => { entry: Partial<Vip>; yielded: bigint };
+type At = (now: bigint) => { entry: Partial<Vip>; released: bigint };
 const { NOT_OWNED, OWNED, CLAIMING, LEAVING } = vipState;
 
 export const HOLDINGS = {
-  owned: (now) => ({ entry: { state: OWNED, claim_ns: now }, yielded: 0n }),
-  "owned again": (now) => ({ entry: { state: OWNED, claim_ns: now }, yielded: now - 1n }),
-  "owned, and yielded since": (now) => ({ entry: { state: OWNED, claim_ns: now - 1n }, yielded: now }),
-  "owned, and yielded in that instant": (now) => ({ entry: { state: OWNED, claim_ns: now }, yielded: now }),
-  "owned, without a claim": () => ({ entry: { state: OWNED, claim_ns: 0n }, yielded: 0n }),
-  "not owned": (now) => ({ entry: { state: NOT_OWNED, claim_ns: now }, yielded: 0n }),
-  claiming: (now) => ({ entry: { state: CLAIMING, claim_ns: now }, yielded: 0n }),
-  "claiming, and yielded since": (now) => ({ entry: { state: CLAIMING, claim_ns: now - 1n }, yielded: now }),
-  leaving: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now + HOUR }, yielded: 0n }),
-  "leaving, and yielded since": (now) => ({
+  owned: (now) => ({ entry: { state: OWNED, claim_ns: now }, released: 0n }),
+  "owned again": (now) => ({ entry: { state: OWNED, claim_ns: now }, released: now - 1n }),
+  "owned, and released since": (now) => ({ entry: { state: OWNED, claim_ns: now - 1n }, released: now }),
+  "owned, and released in that instant": (now) => ({ entry: { state: OWNED, claim_ns: now }, released: now }),
+  "owned, without a claim": () => ({ entry: { state: OWNED, claim_ns: 0n }, released: 0n }),
+  "not owned": (now) => ({ entry: { state: NOT_OWNED, claim_ns: now }, released: 0n }),
+  claiming: (now) => ({ entry: { state: CLAIMING, claim_ns: now }, released: 0n }),
+  "claiming, and released since": (now) => ({ entry: { state: CLAIMING, claim_ns: now - 1n }, released: now }),
+  leaving: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now + HOUR }, released: 0n }),
+  "leaving, and released since": (now) => ({
     entry: { state: LEAVING, claim_ns: now - 1n, until_ns: now + HOUR },
-    yielded: now,
+    released: now,
   }),
-  "owned, by a claim of a moment to come": (now) => ({ entry: { state: OWNED, claim_ns: now + HOUR }, yielded: 0n }),
-  left: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now }, yielded: 0n }),
+  "owned, by a claim of a moment to come": (now) => ({ entry: { state: OWNED, claim_ns: now + HOUR }, released: 0n }),
+  left: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now }, released: 0n }),
 } as const satisfies Record<string, At>;
 export type Holding = keyof typeof HOLDINGS;
 
@@ -188,11 +188,11 @@ export class Bench implements Disposable {
   }
 
   /** Manages an address, and counts for it. */
-  addVip(address: string, holding: Holding, ifindex = IFINDEX, bid = 0n): void {
+  addVip(address: string, holding: Holding, ifindex = IFINDEX, hash = 0n): void {
     const key = { ip: addressBytes(parseAddress(address)), ifindex };
-    const { entry, yielded } = HOLDINGS[holding](bootTime());
-    this.maps.vips.set(key, vip.of({ interface: "test0", bid, ...entry }));
-    this.maps.answers.set(key, answers.of({ yielded_ns: yielded }));
+    const { entry, released } = HOLDINGS[holding](bootTime());
+    this.maps.vips.set(key, vip.of({ interface: "test0", hash, ...entry }));
+    this.maps.answers.set(key, answers.of({ released_ns: released }));
   }
 
   /** Manages nothing any more. */

@@ -53,16 +53,16 @@ const SPEECH_POOLS: SpeechPools = {
   ourMac: bytes(MACS.ours),
   keys: [...KEYS, { k0: 8n, k1: 9n, id: 1 }, NO_KEY],
   nodes: [
-    { node: 0x11n, instance: 0xa1n, mac: bytes(MACS.ours), name: "n1" },
-    { node: 0x12n, instance: 0xa2n, mac: bytes("02 15 a7 00 00 02"), name: "n2" },
-    { node: 0x12n, instance: 0xa2n, mac: bytes("02 15 a7 00 00 02"), name: "n2" },
-    { node: 0x13n, instance: 0xa3n, mac: bytes("02 15 a7 00 00 03"), name: "n3" },
-    { node: 0x12n + (1n << 32n), instance: 0xa2n, mac: bytes("02 15 a7 00 00 04"), name: "n4" },
+    { node: 0x11n, incarnation: 0xa1n, mac: bytes(MACS.ours), name: "n1" },
+    { node: 0x12n, incarnation: 0xa2n, mac: bytes("02 15 a7 00 00 02"), name: "n2" },
+    { node: 0x12n, incarnation: 0xa2n, mac: bytes("02 15 a7 00 00 02"), name: "n2" },
+    { node: 0x13n, incarnation: 0xa3n, mac: bytes("02 15 a7 00 00 03"), name: "n3" },
+    { node: 0x12n + (1n << 32n), incarnation: 0xa2n, mac: bytes("02 15 a7 00 00 04"), name: "n4" },
   ],
-  instances: [0n, 0xa1n, 0xa2n, 0xa3n, 0xa1n + (1n << 32n), 2n ** 64n - 1n],
+  incarnations: [0n, 0xa1n, 0xa2n, 0xa3n, 0xa1n + (1n << 32n), 2n ** 64n - 1n],
   // Readings of a clock: one that is old, and some that never are.
   nonces: [1n, LATE + 2n, LATE + 3n, LATE + 4n, LATE + 5n, LATE + 2n + (1n << 32n)],
-  bids: [0n, 1n, OUR_BID - 1n, OUR_BID, OUR_BID + 1n, 2n ** 64n - 1n],
+  hashes: [0n, 1n, OUR_BID - 1n, OUR_BID, OUR_BID + 1n, 2n ** 64n - 1n],
 };
 
 export const PROGRAMS: [ProgramName, (frame: Uint8Array, world: World, now: bigint) => Expected][] = [
@@ -81,9 +81,9 @@ function settle(bench: Bench, random: () => number): void {
   const clock = chance(0.6) ? "live" : pick(random, Object.keys(CLOCKS) as Clock[]);
   const entry: Partial<InterfaceEntry> = {
     node: 0x11n,
-    instance: 0xa1n,
+    incarnation: 0xa1n,
     node_name: "n1",
-    state: chance(0.7) ? nodeState.LIVE : pick(random, [nodeState.JOINING, nodeState.DRAINED, nodeState.BEHIND]),
+    state: chance(0.7) ? nodeState.LIVE : pick(random, [nodeState.JOINING, nodeState.DRAINED, nodeState.LAGGING]),
     source_stale: chance(0.15),
     hello_nonce: nonce(),
     last_hello_nonce: nonce(),
@@ -107,16 +107,16 @@ function settle(bench: Bench, random: () => number): void {
   bench.addVip("10.9.255.254", "owned", IFINDEX + 1, OUR_BID);
 
   for (const map of [maps.peers, maps.probes]) map.deleteMany([...map.entries()].map(([key]) => key));
-  for (const { node, instance, mac, name } of [peer!, SPEECH_POOLS.nodes[3]!]) {
+  for (const { node, incarnation, mac, name } of [peer!, SPEECH_POOLS.nodes[3]!]) {
     const key = { node, ifindex: chance(0.9) ? IFINDEX : IFINDEX + 1, zero: 0 };
-    const instances = { instance: chance(0.85) ? instance : pick(random, SPEECH_POOLS.instances) };
-    if (chance(0.6)) maps.probes.set(key, probeLayout.of({ ...instances, nonce: nonce(), last_nonce: nonce() }));
+    const incarnations = { incarnation: chance(0.85) ? incarnation : pick(random, SPEECH_POOLS.incarnations) };
+    if (chance(0.6)) maps.probes.set(key, probeLayout.of({ ...incarnations, nonce: nonce(), last_nonce: nonce() }));
     if (chance(0.3)) continue;
     const age = pick(random, [undefined, 0n, 100_000_000n, 3_000_000_000n, 10_000_000_000n]);
     const entry = peerLayout.of({
-      ...{ node: name, mac, ...instances },
+      ...{ node: name, mac, ...incarnations },
       state: pick(random, [nodeState.LIVE, nodeState.LIVE, nodeState.JOINING]),
-      speaks: chance(0.7) ? 1 : 2,
+      max_version: chance(0.7) ? 1 : 2,
       source_stale: chance(0.2),
       knows_us: chance(0.5),
       echo_nonce: chance(0.7) ? 0n : nonce(),
@@ -154,7 +154,7 @@ function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
   const { interface: _name, heard_ns, own_ns, ...counters } = maps.verdicts.get(IFINDEX)!;
   const answers = present(ADDRESSES, (address) => maps.answers.get(keyOf(address)));
   const written = {
-    yields: new Map([...answers].map(([address, { yielded_ns }]) => [address, yielded_ns])),
+    releases: new Map([...answers].map(([address, { released_ns }]) => [address, released_ns])),
     peers: present(new Set([...nodes, ...(before?.peers.keys() ?? [])]), (node) => maps.peers.get(peerKeyOf(node))),
     heard_ns,
     own_ns,
@@ -175,12 +175,12 @@ function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
 }
 
 /** Puts what the programs write back to what it was. */
-function restore(bench: Bench, { yields, peers, heard_ns, own_ns, recent }: World, frame: Uint8Array): void {
+function restore(bench: Bench, { releases, peers, heard_ns, own_ns, recent }: World, frame: Uint8Array): void {
   const { maps } = bench;
   maps.verdicts.set(IFINDEX, verdictsLayout.of({ heard_ns, own_ns }));
   maps.peers.deleteMany([...maps.peers.entries()].map(([key]) => key));
   for (const [node, peer] of peers) maps.peers.set(peerKeyOf(node), peer);
-  for (const [address, yielded_ns] of yields) maps.answers.set(keyOf(address), answersLayout.of({ yielded_ns }));
+  for (const [address, released_ns] of releases) maps.answers.set(keyOf(address), answersLayout.of({ released_ns }));
   if (!isSpeech(frame)) return;
   bench.forget(frame);
   if (recent.tag === tagOf(frame)) maps.recent.set(Bench.placeOf(frame), recent);
@@ -216,7 +216,13 @@ function compare(
         return value instanceof Uint8Array ? hex(value) : value;
       },
     );
-  const stateOf = ({ yields, peers, heard_ns, own_ns, recent }: World) => ({ yields, peers, heard_ns, own_ns, recent });
+  const stateOf = ({ releases, peers, heard_ns, own_ns, recent }: World) => ({
+    releases,
+    peers,
+    heard_ns,
+    own_ns,
+    recent,
+  });
   const counted = [risen(before.counters, after.counters), risen(before.answered, after.answered)];
   const is = inWords(action, out, ...counted, stateOf(after.world));
   const should = (now: bigint) => {

@@ -28,8 +28,8 @@ import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex
 import { ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
 
 const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
-const { CLAIMED, FREE, FREED, MINE } = claimVerdict;
-const { JOINING, LIVE, HELD, PAST_HOLD, DRAINED, BEHIND } = nodeState;
+const { CLAIMED, FREE, RELEASED, MINE } = claimVerdict;
+const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED, LAGGING } = nodeState;
 const SOURCE_STALE = 1;
 const KNOWN = 2;
 
@@ -98,7 +98,7 @@ const header = (type: number, now: bigint, said: Said): Said => ({
   state: LIVE,
   tick_age: 3,
   node: PEER_NODE,
-  instance: PEER_INSTANCE,
+  incarnation: PEER_INSTANCE,
   to: OUR_INSTANCE,
   nonce: NONCES.nonce,
   stamp: now - 100n * MS,
@@ -117,13 +117,13 @@ const reply =
   (said: Said | ((now: bigint) => Said) = {}) =>
   (now: bigint) =>
     speak(header(WIRE_REPLY, now, { nonce: now - MS, ...(typeof said === "function" ? said(now) : said) }), KEY, [
-      claim(OWNED, { verdict: FREED }),
+      claim(OWNED, { verdict: RELEASED }),
     ]);
 const ip = (address: string) => addressBytes(parseAddress(address));
 const claim = (address: string, more: Partial<WireClaim> = {}): Partial<WireClaim> => ({
   ip: ip(address),
   verdict: CLAIMED,
-  bid: BETTER,
+  hash: BETTER,
   ...more,
 });
 const claims =
@@ -138,7 +138,7 @@ const notice =
     ]);
 
 const OWNED = "10.9.0.1";
-/** This node's bid for each VIP, and a claimant's. */
+/** This node's hash for each VIP, and a claimant's. */
 const OUR_BID = 1000n;
 const BETTER = 999n;
 const WORSE = 1001n;
@@ -148,8 +148,8 @@ const known = (now: bigint, more: Partial<Peer> = {}): Partial<Peer> => ({
   node: "n2",
   state: LIVE,
   mac: bytes(PEER_MAC),
-  speaks: 1,
-  instance: PEER_INSTANCE,
+  max_version: 1,
+  incarnation: PEER_INSTANCE,
   stamp_ns: 8000n,
   tick_age_ms: 200n,
   echoed_ns: now - 100n * MS,
@@ -166,11 +166,11 @@ const ECHO: Said = {
   key_id: KEY.id,
   state: LIVE,
   flags: 0,
-  speaks: 1,
+  max_version: 1,
   count: 0,
   tick_age: 0,
   node: OUR_NODE,
-  instance: OUR_INSTANCE,
+  incarnation: OUR_INSTANCE,
   to: PEER_INSTANCE,
   nonce: NONCES.nonce,
   name: "n1",
@@ -180,8 +180,8 @@ const BY_PROBE: Partial<Peer> = {
   node: "n2",
   state: LIVE,
   mac: bytes(PEER_MAC),
-  speaks: 1,
-  instance: PEER_INSTANCE,
+  max_version: 1,
+  incarnation: PEER_INSTANCE,
   heard_ns: NOW,
 };
 /** What the last echo leaves. */
@@ -350,7 +350,14 @@ const rows: Row[] = [
   },
   {
     what: "a probe of a node that has echoed is a sign of life, and says nothing of what it is",
-    frame: probe({ state: JOINING, flags: SOURCE_STALE, instance: 5n, source: bytes(OTHER_MAC), name: "x", speaks: 2 }),
+    frame: probe({
+      state: JOINING,
+      flags: SOURCE_STALE,
+      incarnation: 5n,
+      source: bytes(OTHER_MAC),
+      name: "x",
+      max_version: 2,
+    }),
     world: knows(),
     action: "answer",
     counters: { wire_echoed: 1 },
@@ -387,7 +394,7 @@ const rows: Row[] = [
   {
     what: "an echo says that the asker is known, if its speaker is the one that is counted with",
     frame: probe(),
-    world: (now) => ({ ...knows()(now), probe: { instance: PEER_INSTANCE } }),
+    world: (now) => ({ ...knows()(now), probe: { incarnation: PEER_INSTANCE } }),
     action: "answer",
     counters: { wire_echoed: 1 },
     header: { flags: KNOWN },
@@ -397,7 +404,7 @@ const rows: Row[] = [
   {
     what: "an echo does not say so to a later speaker of that node",
     frame: probe(),
-    world: (now) => ({ ...knows()(now), probe: { instance: PEER_INSTANCE - 1n } }),
+    world: (now) => ({ ...knows()(now), probe: { incarnation: PEER_INSTANCE - 1n } }),
     action: "answer",
     counters: { wire_echoed: 1 },
     peer: { heard_ns: NOW },
@@ -419,13 +426,13 @@ const rows: Row[] = [
       ["live", JOINING, JOINING],
       ["live", DRAINED, DRAINED],
       ["ticked a moment after this frame", LIVE, LIVE],
-      ["held", LIVE, HELD],
+      ["held", LIVE, HEADLESS],
       ["held", JOINING, JOINING],
       ["held", DRAINED, DRAINED],
       ["past hold", LIVE, PAST_HOLD],
       ["past hold", JOINING, PAST_HOLD],
       ["past hold", DRAINED, DRAINED],
-      ["past hold", BEHIND, BEHIND],
+      ["past hold", LAGGING, LAGGING],
       ["gone", LIVE, PAST_HOLD],
       ["never ticked", LIVE, JOINING],
       ["never ticked", DRAINED, JOINING],
@@ -490,10 +497,10 @@ const rows: Row[] = [
   ...(
     [
       ["another state", { state: DRAINED }, { state: DRAINED }],
-      ["another speaker", { instance: 5n }, { instance: 5n }],
+      ["another speaker", { incarnation: 5n }, { incarnation: 5n }],
       ["a stale source", { flags: SOURCE_STALE }, { source_stale: true }],
       ["that it knows us", { flags: KNOWN }, { knows_us: true }],
-      ["a later version", { speaks: 2 }, { speaks: 2 }],
+      ["a later version", { max_version: 2 }, { max_version: 2 }],
       ["another MAC", { source: bytes(OTHER_MAC) }, { mac: bytes(OTHER_MAC) }],
     ] as [string, Said, Partial<Peer>][]
   ).map(
@@ -559,31 +566,31 @@ const rows: Row[] = [
     [
       ["not managed", undefined, FREE, FREE],
       ["not owned", "not owned", FREE, FREE],
-      ["owned", "owned", FREED, MINE],
-      ["owned again", "owned again", FREED, MINE],
-      ["owned, and yielded since", "owned, and yielded since", FREE, FREE],
-      ["owned, and yielded in that instant", "owned, and yielded in that instant", FREE, FREE],
+      ["owned", "owned", RELEASED, MINE],
+      ["owned again", "owned again", RELEASED, MINE],
+      ["owned, and released since", "owned, and released since", FREE, FREE],
+      ["owned, and released in that instant", "owned, and released in that instant", FREE, FREE],
       ["claiming", "claiming", FREE, MINE],
-      ["claiming, and yielded since", "claiming, and yielded since", FREE, FREE],
-      ["leaving", "leaving", FREED, FREED],
-      ["leaving, and yielded since", "leaving, and yielded since", FREE, FREE],
+      ["claiming, and released since", "claiming, and released since", FREE, FREE],
+      ["leaving", "leaving", RELEASED, RELEASED],
+      ["leaving, and released since", "leaving, and released since", FREE, FREE],
       ["left", "left", FREE, FREE],
     ] as [string, Holding | undefined, number, number][]
   ).flatMap(([what, holding, better, worse]) =>
     (
       [
-        ["a better bid", BETTER, better],
-        ["the same bid", OUR_BID, worse],
-        ["a worse bid", WORSE, worse],
+        ["a better hash", BETTER, better],
+        ["the same hash", OUR_BID, worse],
+        ["a worse hash", WORSE, worse],
       ] as [string, bigint, number][]
-    ).map(([by, bid, verdict]): Row => {
+    ).map(([by, hash, verdict]): Row => {
       const isHeld = ["owned", "owned again", "claiming", "leaving"].includes(what);
       return {
         what: `a claim by ${by} of a VIP that is ${what} here: ${verdictName(verdict)}`,
-        frame: claims([claim(OWNED, { bid })]),
+        frame: claims([claim(OWNED, { hash })]),
         world: (now) => ({ ...knows()(now), ...(holding ? { vips: { [OWNED]: holding } } : {}) }),
         action: "answer",
-        counters: { wire_taken: 1, ...(isHeld && verdict !== MINE ? { yielded: 1 } : {}) },
+        counters: { wire_taken: 1, ...(isHeld && verdict !== MINE ? { released: 1 } : {}) },
         header: { type: WIRE_REPLY, nonce: 2n, count: 1 },
         verdicts: [verdict],
         peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
@@ -595,14 +602,14 @@ const rows: Row[] = [
     [
       ["live", {}, MINE],
       ["live", { source_stale: true }, MINE],
-      ["live", { state: BEHIND }, FREED],
-      ["live", { state: JOINING }, FREED],
-      ["live", { state: DRAINED }, FREED],
-      ["held", {}, FREED],
-      ["past hold", {}, FREED],
-      ["fenced", {}, FREED],
-      ["gone", {}, FREED],
-      ["never ticked", {}, FREED],
+      ["live", { state: LAGGING }, RELEASED],
+      ["live", { state: JOINING }, RELEASED],
+      ["live", { state: DRAINED }, RELEASED],
+      ["held", {}, RELEASED],
+      ["past hold", {}, RELEASED],
+      ["fenced", {}, RELEASED],
+      ["gone", {}, RELEASED],
+      ["never ticked", {}, RELEASED],
     ] as [Clock, Partial<InterfaceEntry>, number][]
   ).flatMap(([clock, entry, plain]) =>
     [
@@ -615,11 +622,11 @@ const rows: Row[] = [
       },
     ].map(
       ({ asked, verdict, how }): Row => ({
-        what: `a claim${how} by a worse bid, of a node that is ${clock}${"state" in entry ? ` and ${nameOf(entry.state!)}` : ""}${entry.source_stale ? " without its source" : ""}: ${verdictName(verdict)}`,
-        frame: claims([claim(OWNED, { bid: WORSE, verdict: asked })]),
+        what: `a claim${how} by a worse hash, of a node that is ${clock}${"state" in entry ? ` and ${nameOf(entry.state!)}` : ""}${entry.source_stale ? " without its source" : ""}: ${verdictName(verdict)}`,
+        frame: claims([claim(OWNED, { hash: WORSE, verdict: asked })]),
         world: (now) => ({ ...knows()(now), clock, interface: entry, vips: { [OWNED]: "owned" } }),
         action: "answer",
-        counters: { wire_taken: 1, ...(verdict === FREED ? { yielded: 1 } : {}) },
+        counters: { wire_taken: 1, ...(verdict === RELEASED ? { released: 1 } : {}) },
         header: {
           type: WIRE_REPLY,
           nonce: 2n,
@@ -627,7 +634,7 @@ const rows: Row[] = [
           flags: entry.source_stale ? SOURCE_STALE : 0,
           state:
             entry.state ??
-            ({ held: HELD, "never ticked": JOINING, live: LIVE } as Partial<Record<Clock, number>>)[clock] ??
+            ({ held: HEADLESS, "never ticked": JOINING, live: LIVE } as Partial<Record<Clock, number>>)[clock] ??
             PAST_HOLD,
           tick_age: clock === "never ticked" ? 65_535 : 0,
         },
@@ -639,7 +646,7 @@ const rows: Row[] = [
   ),
   {
     what: "a claim of another speaker of that node is taken: nobody here may have asked it yet",
-    frame: claims([claim(OWNED)], { instance: 5n }),
+    frame: claims([claim(OWNED)], { incarnation: 5n }),
     world: knows(),
     action: "answer",
     counters: { wire_taken: 1 },
@@ -667,9 +674,9 @@ const rows: Row[] = [
       vips: { "10.9.7.0": "owned", "10.9.7.1": "not owned", "10.9.7.62": "claiming", "10.9.7.63": "owned" },
     }),
     action: "answer",
-    counters: { wire_taken: 1, yielded: 3 },
+    counters: { wire_taken: 1, released: 3 },
     header: { type: WIRE_REPLY, nonce: 2n, count: 64 },
-    verdicts: Array.from({ length: 64 }, (_, i) => (i === 0 || i === 63 ? FREED : FREE)),
+    verdicts: Array.from({ length: 64 }, (_, i) => (i === 0 || i === 63 ? RELEASED : FREE)),
     peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
     isHeard: true,
   },
@@ -808,13 +815,13 @@ const rows: Row[] = [
   },
   {
     what: "a probe of our own that comes back is passed on, and not echoed",
-    frame: probe((now) => ({ node: OUR_NODE, instance: OUR_INSTANCE, nonce: now - MS })),
+    frame: probe((now) => ({ node: OUR_NODE, incarnation: OUR_INSTANCE, nonce: now - MS })),
     action: "pass",
     counters: { wire_own: 1 },
   },
   stale(
     "a probe of our own that was recorded",
-    probe((now) => ({ node: OUR_NODE, instance: OUR_INSTANCE, nonce: now - 6n * SECOND })),
+    probe((now) => ({ node: OUR_NODE, incarnation: OUR_INSTANCE, nonce: now - 6n * SECOND })),
   ),
   ...(
     [
@@ -859,15 +866,15 @@ function verdictName(verdict: number): string {
 const bench = new Bench("isat-t-bpf-speak-", process.argv[2] ?? findObject());
 
 /** When each address was given away last. */
-const yieldsOf = (addresses: readonly string[]) =>
+const releasesOf = (addresses: readonly string[]) =>
   new Map(
-    addresses.map((address) => [address, bench.maps.answers.get({ ip: ip(address), ifindex: IFINDEX })!.yielded_ns]),
+    addresses.map((address) => [address, bench.maps.answers.get({ ip: ip(address), ifindex: IFINDEX })!.released_ns]),
   );
 
 function settle(world: World): void {
   const { maps } = bench;
   bench.countVerdicts();
-  const entry = { name: "test0", node_name: "n1", node: OUR_NODE, instance: OUR_INSTANCE, ...world.interface };
+  const entry = { name: "test0", node_name: "n1", node: OUR_NODE, incarnation: OUR_INSTANCE, ...world.interface };
   const hellos = { hello_nonce: NONCES.hello, last_hello_nonce: NONCES.lastHello };
   const clock = world.clock ?? "live";
   bench.setInterface(clock === "no entry" ? undefined : clock, bytes(OUR_MAC), "10.9.255.1", { ...hellos, ...entry });
@@ -890,7 +897,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
       settle(world);
       const frame = make(made);
       const before = bench.maps.peers.get(PEER_KEY);
-      const yields = yieldsOf(Object.keys(world.vips ?? {}));
+      const releases = releasesOf(Object.keys(world.vips ?? {}));
       bench.forget(frame);
       const started = bootTime();
       const outcome = bench.run(program, frame);
@@ -911,8 +918,8 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
         );
         const asked = understand(frame).claims;
         assert.equal(
-          claims.map(({ ip, bid }) => ({ ip, bid })),
-          asked.map(({ ip, bid }) => ({ ip, bid })),
+          claims.map(({ ip, hash }) => ({ ip, hash })),
+          asked.map(({ ip, hash }) => ({ ip, hash })),
         );
       } else {
         assert.is(outcome.frame, hex(frame));
@@ -939,10 +946,10 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
 
       // A yield is recorded wherever the claim was granted of what is managed here, and nowhere else.
       const claimed = expected.verdicts ? understand(out).claims : [];
-      for (const [address, yielded] of yieldsOf([...yields.keys()])) {
+      for (const [address, released] of releasesOf([...releases.keys()])) {
         const claim = claimed.find(({ ip }) => ip.join(".") === address);
-        if (!claim || claim.verdict === MINE) assert.is(yielded, yields.get(address));
-        else assert.ok(isNow(yielded));
+        if (!claim || claim.verdict === MINE) assert.is(released, releases.get(address));
+        else assert.ok(isNow(released));
       }
     });
   }
@@ -956,7 +963,10 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     assert.equal(bench.run(program, frame).counters, { wire_stale: 1 });
     bench.forget(frame);
     assert.equal(bench.run(program, frame).counters, { wire_stale: 1 });
-    assert.is(yieldsOf([OWNED]).get(OWNED)! < bench.maps.vips.get({ ip: ip(OWNED), ifindex: IFINDEX })!.claim_ns, true);
+    assert.is(
+      releasesOf([OWNED]).get(OWNED)! < bench.maps.vips.get({ ip: ip(OWNED), ifindex: IFINDEX })!.claim_ns,
+      true,
+    );
   });
 
   test(`${program}: a probe or a reply that comes again is dropped, until another frame has had its place`, () => {
@@ -984,7 +994,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     const claim_ns = now + HOUR;
     bench.maps.vips.set(key, { ...bench.maps.vips.get(key)!, claim_ns });
     assert.is(bench.run(program, claims([claim(OWNED)])(now)).action, "answer");
-    assert.is(yieldsOf([OWNED]).get(OWNED), claim_ns);
+    assert.is(releasesOf([OWNED]).get(OWNED), claim_ns);
   });
 
   test(`${program}: what cannot be recorded is not given away`, () => {

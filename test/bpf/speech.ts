@@ -45,7 +45,7 @@ export function speak(
     protocol: ETH_P_ISAT,
     version: 1,
     key_id: key.id,
-    speaks: 1,
+    max_version: 1,
     count: claims.length,
     ...header,
   });

@@ -64,8 +64,8 @@ const MARKER = "10.9.0.4";
 const CLAIMED = "10.9.0.5";
 
 const KEY = { k0: 11n, k1: 12n, id: 1 };
-const OUR = { node: 1n, instance: 101n, hello: bootTime() };
-const THEIR = { node: 2n, instance: 102n, nonce: 1002n };
+const OUR = { node: 1n, incarnation: 101n, hello: bootTime() };
+const THEIR = { node: 2n, incarnation: 102n, nonce: 1002n };
 
 const HOUR = 3_600_000_000_000n;
 
@@ -143,8 +143,8 @@ function say(type: number, said: Partial<WireHeader> = {}, claims: readonly Part
     type,
     state: nodeState.LIVE,
     node: THEIR.node,
-    instance: THEIR.instance,
-    to: OUR.instance,
+    incarnation: THEIR.incarnation,
+    to: OUR.incarnation,
     nonce: THEIR.nonce,
     stamp: bootTime(),
     name: "n2",
@@ -215,7 +215,7 @@ class Wire implements Disposable {
         state: nodeState.LIVE,
         node_name: "n1",
         node: OUR.node,
-        instance: OUR.instance,
+        incarnation: OUR.incarnation,
         hello_nonce: OUR.hello,
         live_ns: HOUR,
         hold_ns: HOUR,
@@ -311,7 +311,7 @@ class Wire implements Disposable {
 
   /** The control plane's word on a VIP, from now on. */
   claim(vip: string, state: number): void {
-    const entry = vipEntry.of({ state, interface: "eth0", claim_ns: bootTime(), bid: 5n });
+    const entry = vipEntry.of({ state, interface: "eth0", claim_ns: bootTime(), hash: 5n });
     this.#maps!.vips.set({ ip: ip(vip), ifindex: this.#ifindex }, entry);
   }
 
@@ -321,7 +321,7 @@ class Wire implements Disposable {
     return {
       peers: [...peers.entries()].map(([key, { heard_ns, ...peer }]) => [key, peer]),
       vips: [...vips.entries()],
-      yields: [...answers.entries()].map(([key, { yielded_ns }]) => [key, yielded_ns]),
+      releases: [...answers.entries()].map(([key, { released_ns }]) => [key, released_ns]),
     };
   }
 
@@ -559,10 +559,10 @@ for (const hook of ["tcx", "tc", "xdp"] as const) {
 
   test(`${hook}: a claim frees a VIP, and from then on the kernel answers for it no more`, () => {
     assert.equal(wire.ask(request(CLAIMED)), [inWords(answer(CLAIMED))]);
-    const claims = [CLAIMED, "10.9.7.7", MARKER].map((vip) => ({ ip: ip(vip), bid: vip === MARKER ? 9n : 1n }));
+    const claims = [CLAIMED, "10.9.7.7", MARKER].map((vip) => ({ ip: ip(vip), hash: vip === MARKER ? 9n : 1n }));
     const [seen, counted] = wire.counting(() => wire.ask(say(wireType.WIRE_CLAIM, { nonce: 2n }, claims)));
-    assert.equal(seen, [said("WIRE_REPLY", 2n, `${CLAIMED} FREED`, "10.9.7.7 FREE", `${MARKER} MINE`)]);
-    assert.equal(counted, withMarker({ wire_taken: 1, yielded: 1 }));
+    assert.equal(seen, [said("WIRE_REPLY", 2n, `${CLAIMED} RELEASED`, "10.9.7.7 FREE", `${MARKER} MINE`)]);
+    assert.equal(counted, withMarker({ wire_taken: 1, released: 1 }));
     assert.equal(
       wire.counting(() => wire.ask(request(CLAIMED))),
       [[], withMarker({ not_owned: 1 })],

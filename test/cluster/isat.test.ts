@@ -36,7 +36,7 @@ const without = (...names: string[]) => NODES.filter((name) => !names.includes(n
 
 let services = 0;
 
-/** A VIP that no test has had yet, of which the node has the best bid. */
+/** A VIP that no test has had yet, of which the node has the best hash. */
 const freshVip = (node: string) => vipsOf(node, 1, 80)[services++]!;
 
 type Options = Parameters<Scene["cluster"]["serve"]>[2];

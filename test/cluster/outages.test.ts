@@ -75,7 +75,7 @@ function assertMoves(report: Report, ...alive: (readonly string[])[]): void {
 }
 
 check(
-  "three nodes die in turn: each one's VIPs move to whom the bids say, and back, and nobody answers twice",
+  "three nodes die in turn: each one's VIPs move to whom the hashes say, and back, and nobody answers twice",
   async () => {
     for (const node of NODES) {
       const report = await scene.speakers.watched(VIPS, async () => {
@@ -213,7 +213,7 @@ check(
 );
 
 check(
-  "a node cut off from the API alone keeps what it has for ten seconds, then yields it, and takes it back when it reads again",
+  "a node cut off from the API alone keeps what it has for ten seconds, then releases it, and takes it back when it reads again",
   async () => {
     const { cluster, speakers } = scene;
     const vip = vipsOf("n2", 4, 40).find((each) => best(each, ["n2", "n3"]) === "n2")!;

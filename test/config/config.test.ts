@@ -55,7 +55,7 @@ source:
 `;
 
 test("every key is taken as written", () => {
-  const all = { nodes: undefined, interfaces: undefined, bidAs: undefined };
+  const all = { nodes: undefined, interfaces: undefined, hashAs: undefined };
   assert.equal(parse(EVERY_KEY), {
     node: "n2",
     interfaces: ["eth0", "ens*"],

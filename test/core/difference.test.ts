@@ -1,14 +1,14 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { vipState } from "../../src/core/abi.ts";
-import { difference, type Held, LEAVE, NOT_HELD } from "../../src/core/difference.ts";
+import { difference, type Held, LEAVE, UNOWNED } from "../../src/core/difference.ts";
 import { type EntryKey, entryKey, Wish } from "../../src/core/ownership.ts";
 
 const { OWNED, CLAIMING, LEAVING } = vipState;
 const NOW = 10_000_000_000n;
 const BID = 7n;
 
-const held = (state: Held["state"], untilNs = 0n): Held => ({ state, claimNs: 1n, untilNs, bid: BID });
+const held = (state: Held["state"], untilNs = 0n): Held => ({ state, claimNs: 1n, untilNs, hash: BID });
 const own = held(OWNED);
 const claiming = held(CLAIMING);
 const leaving = held(LEAVING, NOW + 1n);
@@ -17,9 +17,9 @@ const left = held(LEAVING, NOW);
 const taken: Held = { ...own, claimNs: NOW };
 /** Answered for another second. */
 const goes: Held = { ...own, state: LEAVING, untilNs: NOW + LEAVE };
-const none = NOT_HELD;
+const none = UNOWNED;
 
-const alone = { now: NOW, mustAsk: () => false, bid: () => BID };
+const alone = { now: NOW, mustAsk: () => false, hash: () => BID };
 const among = { ...alone, mustAsk: () => true };
 
 type Became = Held | "as it was" | "asked for";
@@ -105,7 +105,7 @@ test("whether peers are asked is each entry's own matter", () => {
 
 test("an entry that is asked for is managed meanwhile, so that nothing else here answers", () => {
   const { set, claim } = difference(new Map([[A, Wish.ours]]), new Map(), among);
-  assert.equal([set, claim], [[[A, NOT_HELD]], [A]]);
+  assert.equal([set, claim], [[[A, UNOWNED]], [A]]);
 });
 
 test("applied, the difference leaves nothing to do but to ask", () => {

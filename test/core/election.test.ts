@@ -1,17 +1,17 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { formatAddress, parseAddress } from "../../src/core/address.ts";
-import { bid, elect } from "../../src/core/election.ts";
+import { elect, hash } from "../../src/core/election.ts";
 
 /** From MetalLB's rule, worked out by `printf n1#10.9.0.1 | sha256sum`. */
-const bids: [node: string, address: string, bid: string][] = [
+const hashes: [node: string, address: string, hash: string][] = [
   ["n1", "10.9.0.1", "79393352ad6710246ff05fcd5a18448ae80656bc192789d161ae6c65adfd63a1"],
   ["n2", "10.9.0.1", "4ebe3503035392b689923ecda6931cf16d32d5f7b62293fe46c762dd4b1eb7af"],
   ["n3", "10.9.0.1", "fc27e80c66675945b493e104bff76eca7636875a84bb74477815e83504fb1fee"],
   ["node.example.org", "192.0.2.255", "1207f3029f27fd996da80c8f3a86e27068553498679958b175475ec93dda7086"],
 ];
-for (const [node, address, expected] of bids) {
-  test(`${node} bids ${expected.slice(0, 8)}... for ${address}`, () => assert.is(bid(node, address), expected));
+for (const [node, address, expected] of hashes) {
+  test(`${node} hashes ${expected.slice(0, 8)}... for ${address}`, () => assert.is(hash(node, address), expected));
 }
 
 const owners: [address: string, owner: string][] = [

@@ -15,7 +15,7 @@ const heard = (node: bigint, more: Partial<Heard> = {}): Heard => ({
   state: nodeState.LIVE,
   sourceStale: false,
   knowsUs: true,
-  instance: node * 10n,
+  incarnation: node * 10n,
   echoedNs: 0n,
   ...more,
 });
@@ -246,10 +246,10 @@ for (const [step, what] of [
 }
 
 const changes: [what: string, more: Partial<Heard>, isChanged: boolean][] = [
-  ["another state", { state: nodeState.HELD }, true],
+  ["another state", { state: nodeState.HEADLESS }, true],
   ["a stale source", { sourceStale: true }, true],
   ["that it does not count with us", { knowsUs: false }, true],
-  ["another speaker", { instance: 99n }, true],
+  ["another speaker", { incarnation: 99n }, true],
   ["nothing new", {}, false],
 ];
 for (const [what, more, isChanged] of changes) {
@@ -332,11 +332,11 @@ test("dead + 1 broadcast probes leave in the first dead + 1 intervals, and then 
   assert.ok(waited! >= 3n * 90n * MS + liveness.patience && waited! <= 400n * MS, `${waited! / MS} ms`);
 });
 
-const { JOINING, LIVE, HELD, PAST_HOLD, DRAINED, BEHIND, UNKNOWN } = nodeState;
+const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED, LAGGING, UNKNOWN } = nodeState;
 type Node = [name: string, state: number, isStale?: boolean];
 const rules: [what: string, nodes: Node[], chosen: string[], countsAge?: boolean][] = [
   ["a live node may own", [["a", LIVE]], ["a"]],
-  ["a held node keeps what it has", [["a", HELD]], ["a"]],
+  ["a held node keeps what it has", [["a", HEADLESS]], ["a"]],
   [
     "a node past hold is counted out",
     [
@@ -384,7 +384,7 @@ const rules: [what: string, nodes: Node[], chosen: string[], countsAge?: boolean
   [
     "a node that is behind owns nothing",
     [
-      ["a", BEHIND],
+      ["a", LAGGING],
       ["b", LIVE],
     ],
     ["b"],
@@ -393,7 +393,7 @@ const rules: [what: string, nodes: Node[], chosen: string[], countsAge?: boolean
     "where all are stale, all go on",
     [
       ["a", LIVE, true],
-      ["b", HELD, true],
+      ["b", HEADLESS, true],
     ],
     ["a", "b"],
   ],
@@ -479,7 +479,7 @@ for (const [what, seconds, end, behind, state = LIVE] of histories) {
       const standings = peers.map((sourceStale) => ({ state, sourceStale }));
       freshness.observe(self, standings, START + BigInt(second) * SECOND);
     }
-    assert.is(freshness.isBehind, behind);
+    assert.is(freshness.isLagging, behind);
   });
 }
 
@@ -498,7 +498,7 @@ test("a peer comes once, and again: after it was dead, with another speaker, and
   stand.run(SECOND);
   assert.is(comings(stand), 2);
 
-  stand.peers.set(1n, { ...stand.peers.get(1n)!, instance: 99n });
+  stand.peers.set(1n, { ...stand.peers.get(1n)!, incarnation: 99n });
   assert.is(stand.observe(), true);
   assert.is(comings(stand), 3);
 

@@ -18,7 +18,7 @@ const range = (text: string, more: Partial<VipRange> = {}): VipRange => ({
   ...parseRange(text),
   nodes: undefined,
   interfaces: undefined,
-  bidAs: undefined,
+  hashAs: undefined,
   ...more,
 });
 
@@ -291,7 +291,7 @@ for (const [name, patterns, isMatch] of globs) {
 
 const ranks: [what: string, view: View, address: string, standings: [string, string | undefined, boolean][]][] = [
   [
-    "the best bid stands first and owns",
+    "the best hash stands first and owns",
     view(),
     "10.9.0.1",
     [
@@ -348,7 +348,7 @@ for (const [what, of, address, expected] of ranks) {
         found.map(({ node, excluded, isOwner }) => [node, excluded, isOwner]),
         expected,
       );
-      for (const { bid } of found) assert.match(bid, /^[0-9a-f]{64}$/);
+      for (const { hash } of found) assert.match(hash, /^[0-9a-f]{64}$/);
     }
   });
 }
@@ -373,8 +373,8 @@ test("an address that is no VIP has no standings", () => {
   assert.is(standings(view(), demand(["n1"], view()), 2, parseAddress("10.9.0.6")), undefined);
 });
 
-test("a VIP bids by the text that its range names", () => {
-  const vips = [range("10.9.0.1"), range("10.9.0.2", { bidAs: "10.9.0.1" })];
+test("a VIP hashes by the text that its range names", () => {
+  const vips = [range("10.9.0.1"), range("10.9.0.2", { hashAs: "10.9.0.1" })];
   assert.equal(entries(view({ self: "n2", vips })), { "2 10.9.0.1": "ours", "2 10.9.0.2": "ours" });
 });
 
@@ -392,7 +392,7 @@ const changes: [what: string, now: View][] = [
   ["whose speakers run", view({ held: ["n2"] })],
   ["this node's name", view({ self: "n2" })],
   ["the nodes that a range is for", view({ vips: [range("10.9.0.1-10.9.0.5", { nodes: ["n1"] })] })],
-  ["what a range bids by", view({ vips: [range("10.9.0.1-10.9.0.5", { bidAs: "10.9.0.2" })] })],
+  ["what a range hashes by", view({ vips: [range("10.9.0.1-10.9.0.5", { hashAs: "10.9.0.2" })] })],
   ["a range's end", view({ vips: [range("10.9.0.1-10.9.0.6")] })],
   ["the interfaces of a range", view({ vips: [range("10.9.0.1-10.9.0.5", { interfaces: ["eth1"] })] })],
   ["the interfaces", view({ interfaces: two })],

@@ -16,8 +16,8 @@ import {
 } from "../../src/core/abi.ts";
 import { formatAddress, parseAddress } from "../../src/core/address.ts";
 import type { VipRange } from "../../src/core/demand.ts";
-import { difference, type Held, LEAVE, NOT_HELD } from "../../src/core/difference.ts";
-import { bid, bidNumber } from "../../src/core/election.ts";
+import { difference, type Held, LEAVE, UNOWNED } from "../../src/core/difference.ts";
+import { hash, hashNumber } from "../../src/core/election.ts";
 import { addressOf, type Entries, type EntryKey, entriesOf, entryKey, type View } from "../../src/core/ownership.ts";
 import { encodeWire, KNOWN, type Message, nodeId, PUBLIC_KEY, SOURCE_STALE } from "../../src/core/wire.ts";
 import type { Maps } from "../../src/kernel/object.ts";
@@ -133,7 +133,7 @@ export class Simulation {
     const { nodes, vips, seed, speakers } = this.settings;
     this.#state = seed * 2654435761;
     const first = parseAddress("10.9.0.1");
-    this.range = { first, last: first + vips - 1, nodes: undefined, interfaces: undefined, bidAs: undefined };
+    this.range = { first, last: first + vips - 1, nodes: undefined, interfaces: undefined, hashAs: undefined };
     if (speakers < nodes) this.range.nodes = Array.from({ length: speakers }, (_, i) => `n${i + 1}`);
     this.keys = Array.from({ length: vips }, (_, i) => entryKey(IFINDEX, first + i));
     this.names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
@@ -254,7 +254,7 @@ export class Simulation {
         const held = kernel.vips.get(key);
         const own = speaker?.entries.get(key);
         const answers = kernel.isAnswered(key, BigInt(this.now)) ? "answers" : "is silent";
-        return `    ${name} (${isUp ? `side ${side}` : "off"}, ${stateName(nodeState, state)}${speaker ? "" : ", no speaker"}) ${answers}: kernel ${stateName(vipState, held?.state)} claimed ${held?.claimNs} yielded ${kernel.yielded.get(key)}, speaker ${stateName(vipState, own?.state)}, wish ${speaker?.wishOf(key)}`;
+        return `    ${name} (${isUp ? `side ${side}` : "off"}, ${stateName(nodeState, state)}${speaker ? "" : ", no speaker"}) ${answers}: kernel ${stateName(vipState, held?.state)} claimed ${held?.claimNs} released ${kernel.released.get(key)}, speaker ${stateName(vipState, own?.state)}, wish ${speaker?.wishOf(key)}`;
       })
       .join("\n");
   }
@@ -337,7 +337,7 @@ export class Machine {
     this.entry = interfaceEntry.of({
       node: this.id,
       node_name: this.name,
-      instance: this.id,
+      incarnation: this.id,
       state: nodeState.LIVE,
       mac: macOf(this.index),
       tick_ns: BigInt(this.simulation.now),
@@ -440,9 +440,9 @@ export class Machine {
     const { entry } = this;
     if (!entry || entry.tick_ns === 0n) return nodeState.JOINING;
     const age = BigInt(this.simulation.now) - entry.tick_ns;
-    if (entry.state === nodeState.DRAINED || entry.state === nodeState.BEHIND) return entry.state;
+    if (entry.state === nodeState.DRAINED || entry.state === nodeState.LAGGING) return entry.state;
     if (age >= entry.hold_ns) return nodeState.PAST_HOLD;
-    if (entry.state === nodeState.LIVE && age >= entry.live_ns) return nodeState.HELD;
+    if (entry.state === nodeState.LIVE && age >= entry.live_ns) return nodeState.HEADLESS;
     return entry.state;
   }
 
@@ -453,12 +453,12 @@ export class Machine {
     const now = BigInt(simulation.now);
     const known = this.peers.get(frame.node);
     const isFresh =
-      frame.to === entry.instance && frame.stamp !== 0n && frame.stamp <= now && now - frame.stamp < 5n * 10n ** 9n;
+      frame.to === entry.incarnation && frame.stamp !== 0n && frame.stamp <= now && now - frame.stamp < 5n * 10n ** 9n;
     switch (frame.type) {
       case wireType.WIRE_PROBE: {
         if (isFresh) this.#hearProbe(frame, now);
         const isPretending = this.index >= simulation.settings.speakers;
-        const knows = isPretending || this.probes.get(frame.node)?.instance === frame.instance;
+        const knows = isPretending || this.probes.get(frame.node)?.incarnation === frame.incarnation;
         this.#answer(frame, { type: wireType.WIRE_ECHO, claims: [] }, knows ? KNOWN : 0);
         return;
       }
@@ -466,7 +466,7 @@ export class Machine {
         this.#takeEcho(frame, entry, now);
         return;
       case wireType.WIRE_REPLY:
-        if (frame.to === entry.instance && known) this.#pass(frame);
+        if (frame.to === entry.incarnation && known) this.#pass(frame);
         return;
       default: {
         // Whatever speaker of the peer's it is: where none runs here, nothing tells this kernel that it is a new one.
@@ -479,9 +479,9 @@ export class Machine {
           this.#pass(frame);
           return;
         }
-        const isHeld = this.nodeState === nodeState.HELD || this.nodeState === nodeState.PAST_HOLD;
+        const isHeld = this.nodeState === nodeState.HEADLESS || this.nodeState === nodeState.PAST_HOLD;
         const isDefending = this.nodeState === nodeState.LIVE;
-        this.kernel.stance = isDefending ? "defends" : isHeld ? "holds" : "yields";
+        this.kernel.stance = isDefending ? "defends" : isHeld ? "holds" : "releases";
         const claims = this.kernel.claim(frame.claims, now);
         simulation.isDirty = true;
         this.#answer(frame, { type: wireType.WIRE_REPLY, claims }, 0);
@@ -491,8 +491,8 @@ export class Machine {
 
   /** A probe that gives back a late stamp of this clock proves that its sender lives: its claims are taken from then on. */
   #hearProbe(frame: WireFrame, now: bigint): void {
-    const { name, state, source, instance } = frame;
-    const unknown = peerLayout.of({ node: name, state, mac: source, instance });
+    const { name, state, source, incarnation } = frame;
+    const unknown = peerLayout.of({ node: name, state, mac: source, incarnation });
     this.peers.set(frame.node, { ...(this.peers.get(frame.node) ?? unknown), heard_ns: now });
   }
 
@@ -500,14 +500,14 @@ export class Machine {
     const { node, nonce } = frame;
     const probe = this.probes.get(node);
     const nonces = [entry.hello_nonce, entry.last_hello_nonce, probe?.nonce, probe?.last_nonce];
-    if (frame.to !== entry.instance || nonce === 0n || !nonces.includes(nonce)) return;
+    if (frame.to !== entry.incarnation || nonce === 0n || !nonces.includes(nonce)) return;
     const before = this.peers.get(node);
     if (before && nonce < before.echo_nonce) return;
     const isNews =
       !before ||
       now - before.echoed_ns > ECHO_PAUSE ||
       before.state !== frame.state ||
-      before.instance !== frame.instance ||
+      before.incarnation !== frame.incarnation ||
       before.source_stale !== (frame.flags & SOURCE_STALE) > 0 ||
       before.knows_us !== (frame.flags & KNOWN) > 0;
     this.peers.set(node, {
@@ -517,7 +517,7 @@ export class Machine {
       source_stale: (frame.flags & SOURCE_STALE) > 0,
       knows_us: (frame.flags & KNOWN) > 0,
       mac: frame.source,
-      instance: frame.instance,
+      incarnation: frame.incarnation,
       echo_nonce: nonce,
       stamp_ns: frame.stamp,
       echoed_ns: now,
@@ -537,8 +537,8 @@ export class Machine {
       state: this.nodeState,
       flags: flags | (entry!.source_stale ? SOURCE_STALE : 0),
       node: this.id,
-      instance: entry!.instance,
-      to: asked.instance,
+      incarnation: entry!.incarnation,
+      to: asked.incarnation,
       stamp: BigInt(simulation.now),
       name: this.name,
     };
@@ -573,7 +573,7 @@ class Speaker {
   #isAdopted = false;
   #entry: InterfaceEntry | undefined;
   #plan: { view: View; entries: Entries } | undefined;
-  #yields: bigint;
+  #releases: bigint;
   #isAlone = false;
   #cancelLeaving: (() => void) | undefined;
 
@@ -587,9 +587,9 @@ class Speaker {
       after: (milliseconds, body) => this.#after(milliseconds, body),
       random: () => simulation.random(),
     };
-    this.#yields = machine.kernel.yields;
+    this.#releases = machine.kernel.releases;
     for (const [key, held] of machine.kernel.vips) this.entries.set(key, held);
-    this.write(machine.kernel.yieldedOf(this.entries).map((key) => [key, NOT_HELD]));
+    this.write(machine.kernel.releasedOf(this.entries).map((key) => [key, UNOWNED]));
     this.wire = new WireMembership(
       this.#maps(),
       { send: (_, frame) => this.#send(frame) },
@@ -620,9 +620,9 @@ class Speaker {
         refresh: () => this.wire.refresh(),
         send: (ifindex, to, message) => this.wire.send(ifindex, to, message),
         nextNonce: () => this.wire.nextNonce(),
-        bid: (key) => this.#bid(key),
+        hash: (key) => this.#hash(key),
         entries: this.entries,
-        yielded: (keys) => machine.kernel.yieldedOf(new Map(keys.map((key) => [key, this.entries.get(key)!]))),
+        released: (keys) => machine.kernel.releasedOf(new Map(keys.map((key) => [key, this.entries.get(key)!]))),
         write: (set) => this.write(set),
         won: () => undefined,
         lost: () => undefined,
@@ -774,7 +774,7 @@ class Speaker {
     const { set, claim, stead } = difference(entries, this.entries, {
       now: BigInt(simulation.now),
       mustAsk: (key) => this.wire.isAccompanied(IFINDEX) || this.claims.isPausing(key),
-      bid: (key) => this.#bid(key),
+      hash: (key) => this.#hash(key),
     });
     this.#plan = { view, entries };
     this.write(set);
@@ -791,8 +791,8 @@ class Speaker {
     this.claims.defend(IFINDEX, this.wire.newcomers(IFINDEX));
   }
 
-  #bid(key: EntryKey): bigint {
-    return bidNumber(bid(this.machine.name, formatAddress(addressOf(key))));
+  #hash(key: EntryKey): bigint {
+    return hashNumber(hash(this.machine.name, formatAddress(addressOf(key))));
   }
 
   /** What this node is to its own election: what it says with the tick that ends each commit. */
@@ -802,7 +802,7 @@ class Speaker {
 
   #stateOf(): number {
     if (this.machine.isDrained) return nodeState.DRAINED;
-    if (this.wire.isBehind(IFINDEX)) return nodeState.BEHIND;
+    if (this.wire.isLagging(IFINDEX)) return nodeState.LAGGING;
     return this.wire.isJoined(IFINDEX) || this.#isAdopted ? nodeState.LIVE : nodeState.JOINING;
   }
 
@@ -816,7 +816,7 @@ class Speaker {
       state: this.#stateOf(),
       node_name: this.machine.name,
       node: this.machine.id,
-      instance: this.wire.instance,
+      incarnation: this.wire.incarnation,
       hello_nonce: this.#entry?.hello_nonce ?? 0n,
       last_hello_nonce: this.#entry?.last_hello_nonce ?? 0n,
       tick_ns: pinned?.tick_ns ?? BigInt(this.simulation.now),
@@ -850,19 +850,19 @@ class Speaker {
 
   #frame(frame: Frame): void {
     if (frame.type === wireType.WIRE_REPLY) this.claims.reply(IFINDEX, frame);
-    else this.#checkYields();
+    else this.#checkReleases();
   }
 
   #watch(): void {
-    const { yields } = this.machine.kernel;
-    if (yields !== this.#yields) this.#checkYields();
-    this.#yields = yields;
+    const { releases } = this.machine.kernel;
+    if (releases !== this.#releases) this.#checkReleases();
+    this.#releases = releases;
   }
 
-  #checkYields(): void {
-    const keys = this.machine.kernel.yieldedOf(this.entries);
+  #checkReleases(): void {
+    const keys = this.machine.kernel.releasedOf(this.entries);
     if (keys.length === 0) return;
-    this.write(keys.map((key) => [key, NOT_HELD]));
+    this.write(keys.map((key) => [key, UNOWNED]));
     this.claims.pause(keys);
     this.replan();
   }

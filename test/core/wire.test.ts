@@ -23,19 +23,19 @@ const other = wireKeyOf("fedcba9876543210fedcba9876543210");
 const claims = (count: number) =>
   Array.from({ length: count }, (_, i) => ({
     ip: addressBytes(parseAddress("10.9.0.0") + i),
-    verdict: [claimVerdict.CLAIMED, claimVerdict.FREE, claimVerdict.FREED, claimVerdict.MINE][i % 4]!,
-    bid: 2n ** 64n - 1n - BigInt(i),
+    verdict: [claimVerdict.CLAIMED, claimVerdict.FREE, claimVerdict.RELEASED, claimVerdict.MINE][i % 4]!,
+    hash: 2n ** 64n - 1n - BigInt(i),
   }));
 
 const message: Message = {
   type: wireType.WIRE_REPLY,
   destination: Uint8Array.of(2, 0, 0, 0, 0, 2),
   source: Uint8Array.of(2, 0, 0, 0, 0, 1),
-  state: nodeState.HELD,
+  state: nodeState.HEADLESS,
   flags: SOURCE_STALE | KNOWN,
   tick_age: 65_535,
   node: nodeId("n1"),
-  instance: 2n ** 64n - 1n,
+  incarnation: 2n ** 64n - 1n,
   to: 2n ** 63n,
   nonce: 1n,
   stamp: 0x0102030405060708n,
@@ -46,9 +46,9 @@ for (const count of [0, 1, 2, MAX_CLAIMS]) {
   test(`a frame with ${count} claims is read as it was written`, () => {
     const frame = encodeWire({ ...message, claims: claims(count) }, key);
     assert.is(frame.length, 96 + 16 * count + 8);
-    const { protocol, version, speaks, key_id, count: read, ...said } = decodeWire(frame, [key])!;
+    const { protocol, version, max_version, key_id, count: read, ...said } = decodeWire(frame, [key])!;
     assert.equal([...protocol], [0x88, 0xb5]);
-    assert.equal([version, speaks, key_id, read], [VERSION, VERSION, key.id, count]);
+    assert.equal([version, max_version, key_id, read], [VERSION, VERSION, key.id, count]);
     assert.equal(said, { ...message, claims: claims(count) });
   });
 }
@@ -144,7 +144,7 @@ test("a key is what its text says, without white space around it, and never of i
 
 test("only MINE keeps a claim from its claimant", () => {
   for (const verdict of Object.values(claimVerdict)) {
-    assert.is(isMine({ ip: addressBytes(0), verdict, bid: 0n }), verdict === claimVerdict.MINE);
+    assert.is(isMine({ ip: addressBytes(0), verdict, hash: 0n }), verdict === claimVerdict.MINE);
   }
 });
 

@@ -2,7 +2,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { MAX_VIPS, vipKey, vipState } from "../../src/core/abi.ts";
 import { parseAddress } from "../../src/core/address.ts";
-import { NOT_HELD } from "../../src/core/difference.ts";
+import { UNOWNED } from "../../src/core/difference.ts";
 import { type EntryKey, entryKey } from "../../src/core/ownership.ts";
 import { readEntries, VipTable } from "../../src/kernel/vips.ts";
 import { Bench } from "../bpf/run.ts";
@@ -13,7 +13,7 @@ test.after(() => bench[Symbol.dispose]());
 
 const keys = (first: string, count: number): EntryKey[] =>
   Array.from({ length: count }, (_, i) => entryKey(1, parseAddress(first) + i));
-const blank = (all: readonly EntryKey[]) => all.map((key) => [key, NOT_HELD] as const);
+const blank = (all: readonly EntryKey[]) => all.map((key) => [key, UNOWNED] as const);
 const size = (map: "vips" | "answers") => [...bench.maps[map].batches()].reduce((sum, { count }) => sum + count, 0);
 
 test("all that it may hold is replaced by as many others", () => {
@@ -33,7 +33,7 @@ test("what was left behind in a write that ended half-way goes with the next sta
   for (let i = 0; i < 5; i++) {
     bench.maps.answers.set(
       { ip: Uint8Array.of(10, 30, 0, i), ifindex: 1 },
-      { answered: 1n, last_answer_ns: 0n, yielded_ns: 0n },
+      { answered: 1n, last_answer_ns: 0n, released_ns: 0n },
     );
   }
   assert.is(size("answers"), 15);
@@ -45,7 +45,7 @@ test("of another layout's entries, what was owned there is owned, and what was n
   const table = new VipTable(bench.maps);
   table.remove([...table.entries.keys()]);
   const [own, others, here] = keys("10.9.0.1", 3) as [EntryKey, EntryKey, EntryKey];
-  const ours = { state: vipState.OWNED, claimNs: 5n, untilNs: 0n, bid: 9n };
+  const ours = { state: vipState.OWNED, claimNs: 5n, untilNs: 0n, hash: 9n };
   table.write([[here, ours]]);
   const raw = (last: number) => vipKey.encode({ ip: Uint8Array.of(10, 9, 0, last), ifindex: 1 });
   const former = [1, 2, 3].map((last) => ({ key: raw(last), isOwned: last === 1 }));
@@ -53,8 +53,8 @@ test("of another layout's entries, what was owned there is owned, and what was n
   assert.equal(
     [...readEntries(bench.maps)].sort(([a], [b]) => a - b),
     [
-      [own, { state: vipState.OWNED, claimNs: 77n, untilNs: 0n, bid: 7n }],
-      [others, NOT_HELD],
+      [own, { state: vipState.OWNED, claimNs: 77n, untilNs: 0n, hash: 7n }],
+      [others, UNOWNED],
       [here, ours],
     ],
   );

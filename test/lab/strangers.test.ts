@@ -388,7 +388,7 @@ test("a broadcast probe that was recorded on one of a node's wires, and is playe
 class Stranger implements Disposable {
   readonly #port: PacketPort;
   readonly #node = nodeId("n9");
-  readonly #instance = 9n;
+  readonly #incarnation = 9n;
 
   constructor(trio: Trio) {
     this.#port = new PacketPort(trios.namespaces.full(trio.place(CLIENT.name)), "eth0");
@@ -397,7 +397,7 @@ class Stranger implements Disposable {
   /** Probes; with a version and a highest version of its own. */
   probe(fields: Partial<WireHeader>): void {
     const header = { type: wireType.WIRE_PROBE, state: nodeState.LIVE, destination: BROADCAST, nonce: 1n, ...fields };
-    const who = { source: parseMac(CLIENT.mac), node: this.#node, instance: this.#instance, name: "n9" };
+    const who = { source: parseMac(CLIENT.mac), node: this.#node, incarnation: this.#incarnation, name: "n9" };
     this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
   }
 
@@ -407,8 +407,8 @@ class Stranger implements Disposable {
     for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
       const probe = decodeWire(frame, [PUBLIC_KEY]);
       if (probe?.type !== wireType.WIRE_PROBE || probe.node === nodeId(name)) continue;
-      const { source: destination, instance: to, nonce } = probe;
-      const who = { source: parseMac(CLIENT.mac), node: nodeId(name), instance: this.#instance, name };
+      const { source: destination, incarnation: to, nonce } = probe;
+      const who = { source: parseMac(CLIENT.mac), node: nodeId(name), incarnation: this.#incarnation, name };
       const header = { type: wireType.WIRE_ECHO, state: nodeState.JOINING, destination, to, nonce, stamp: bootTime() };
       this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
       count += 1;
@@ -436,16 +436,16 @@ test("of a newer protocol, frames are refused and counted; a peer that knows it 
   await using trio = await trios.start();
   using stranger = new Stranger(trio);
   const refused = await counted(trio, "wire_refused");
-  stranger.probe({ version: 2, speaks: 2 });
+  stranger.probe({ version: 2, max_version: 2 });
   await until("all refuse it", async () => (await counted(trio, "wire_refused")) === refused + NODES.length);
 
-  stranger.probe({ speaks: 2, nonce: 2n });
-  const { instance, stamp } = await stranger.echo(n1, 2n);
-  stranger.probe({ speaks: 2, nonce: 3n, destination: parseMac(n1.mac), to: instance, stamp });
+  stranger.probe({ max_version: 2, nonce: 2n });
+  const { incarnation, stamp } = await stranger.echo(n1, 2n);
+  stranger.probe({ max_version: 2, nonce: 3n, destination: parseMac(n1.mac), to: incarnation, stamp });
   await stranger.echo(n1, 3n);
   const known = speakerOf(trio, n1).maps(({ peers }) => [...peers.entries()].map(([, peer]) => peer));
   assert.equal(
-    known.filter(({ node }) => node === "n9").map(({ speaks }) => speaks),
+    known.filter(({ node }) => node === "n9").map(({ max_version }) => max_version),
     [2],
   );
   assertQuiet(await trio.watched(VIPS, () => sleep(500)));

@@ -3,7 +3,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { peer as peerLayout, vipState, wireType } from "../../src/core/abi.ts";
 import { formatAddress, parseAddress } from "../../src/core/address.ts";
-import { type Held, NOT_HELD } from "../../src/core/difference.ts";
+import { type Held, UNOWNED } from "../../src/core/difference.ts";
 import { addressOf, type EntryKey, entryKey } from "../../src/core/ownership.ts";
 import { MAX_CLAIMS, type Message } from "../../src/core/wire.ts";
 import { Claims } from "../../src/membership/claims.ts";
@@ -34,7 +34,7 @@ class Town {
   /** Frames that left, as `a claims b`. */
   said: string[] = [];
 
-  /** Nodes that all know each other. The bid is the first one's best. */
+  /** Nodes that all know each other. The hash is the first one's best. */
   constructor(...names: string[]) {
     for (const [i, name] of names.entries()) this.nodes.push(new Node(this, name, BigInt(i + 1)));
     for (const node of this.nodes) for (const other of this.nodes) if (other !== node) node.peers.add(other);
@@ -90,7 +90,7 @@ class Town {
 class Node {
   readonly town: Town;
   readonly name: string;
-  readonly bid: bigint;
+  readonly hash: bigint;
   readonly kernel = new ModelKernel(IFINDEX);
   readonly claims: Claims;
   readonly entries = new Map<EntryKey, Held>();
@@ -104,10 +104,10 @@ class Node {
   /** Called when the claims look anew who is there. */
   refresh: () => void = () => undefined;
 
-  constructor(town: Town, name: string, bid: bigint) {
+  constructor(town: Town, name: string, hash: bigint) {
     this.town = town;
     this.name = name;
-    this.bid = bid;
+    this.hash = hash;
     const clock = {
       now: () => town.now,
       after: (milliseconds: number, body: () => void) => town.at(milliseconds, body),
@@ -129,9 +129,9 @@ class Node {
           return true;
         },
         nextNonce: () => ++this.#nonce,
-        bid: () => this.bid,
+        hash: () => this.hash,
         entries: this.entries,
-        yielded: (keys) => this.kernel.yieldedOf(new Map(keys.map((key) => [key, this.entries.get(key)!]))),
+        released: (keys) => this.kernel.releasedOf(new Map(keys.map((key) => [key, this.entries.get(key)!]))),
         write: (set) => this.write(set),
         won: note("won"),
         lost: note("lost"),
@@ -146,7 +146,7 @@ class Node {
   }
 
   get neighbour(): Neighbour {
-    this.#neighbour ??= { ...peerLayout.of({ node: this.name, instance: this.id * 10n }), id: this.id };
+    this.#neighbour ??= { ...peerLayout.of({ node: this.name, incarnation: this.id * 10n }), id: this.id };
     return this.#neighbour;
   }
 
@@ -159,13 +159,13 @@ class Node {
 
   /** Owns these, since a while ago. */
   own(keys: readonly EntryKey[], claimNs = this.town.now - 1000n * MS): void {
-    const held = { state: OWNED, claimNs, untilNs: 0n, bid: this.bid };
+    const held = { state: OWNED, claimNs, untilNs: 0n, hash: this.hash };
     this.write(keys.map((key) => [key, held]));
   }
 
   /** Manages these, and owns none of them. */
   manage(keys: readonly EntryKey[]): void {
-    this.write(keys.map((key) => [key, NOT_HELD]));
+    this.write(keys.map((key) => [key, UNOWNED]));
   }
 
   hear(from: Node, message: Message): void {
@@ -184,15 +184,15 @@ class Node {
   }
 
   /** What the speaker does when it finds that its kernel has given something away. */
-  checkYields(): void {
-    const keys = this.kernel.yieldedOf(this.entries);
-    this.write(keys.map((key) => [key, NOT_HELD]));
+  checkReleases(): void {
+    const keys = this.kernel.releasedOf(this.entries);
+    this.write(keys.map((key) => [key, UNOWNED]));
     this.claims.pause(keys);
-    if (keys.length > 0) this.events.push(`yielded ${keys.length}`);
+    if (keys.length > 0) this.events.push(`released ${keys.length}`);
   }
 }
 
-/** Three nodes that manage A, of whom a has the best bid and c the worst. */
+/** Three nodes that manage A, of whom a has the best hash and c the worst. */
 function three(): { town: Town; a: Node; b: Node; c: Node } {
   const town = new Town("a", "b", "c");
   const [a, b, c] = town.nodes as [Node, Node, Node];
@@ -221,7 +221,7 @@ test("without a peer it is owned at once", () => {
   assert.is(town.who(A), "a");
 });
 
-test("the owner of a worse bid gives it away in the instant in which it is claimed, and is told", () => {
+test("the owner of a worse hash gives it away in the instant in which it is claimed, and is told", () => {
   const { town, a, b } = three();
   b.own([A]);
   a.claims.want([A]);
@@ -232,7 +232,7 @@ test("the owner of a worse bid gives it away in the instant in which it is claim
   assert.equal(b.events, ["told of 1 by a"]);
 });
 
-test("a live owner of a better bid keeps it; it is asked again after 50 ms, doubling up to a second", () => {
+test("a live owner of a better hash keeps it; it is asked again after 50 ms, doubling up to a second", () => {
   const { town, a, b } = three();
   a.own([A]);
   b.claims.want([A]);
@@ -262,7 +262,7 @@ for (const [what, change] of [
       owner.write([[A, { ...owner.entries.get(A)!, state: vipState.LEAVING, untilNs: owner.town.now + 1000n * MS }]]),
   ],
 ] as const) {
-  test(`an owner of a better bid ${what} gives it away to a worse one`, () => {
+  test(`an owner of a better hash ${what} gives it away to a worse one`, () => {
     const { town, a, b } = three();
     a.own([A]);
     change(a);
@@ -438,7 +438,7 @@ test("who does not know who is there asks nobody to give anything away, and asks
   assert.is(town.who(A), "a");
 });
 
-test("of two who claim at once the better bid wins, whoever is first", () => {
+test("of two who claim at once the better hash wins, whoever is first", () => {
   for (const latency of [0.1, 1, 5]) {
     for (const [first, second] of [
       [0, 1],
@@ -452,7 +452,7 @@ test("of two who claim at once the better bid wins, whoever is first", () => {
         town.at(gap * latency * 10, () => pair[second]!.claims.want([A]));
         for (let at = 0; at < 2000; at += 100) {
           town.run(100);
-          for (const node of town.nodes) node.checkYields();
+          for (const node of town.nodes) node.checkReleases();
         }
         assert.is(town.who(A), "a", `${latency} ms, ${pair[first]!.name} first by ${gap}`);
       }
@@ -471,33 +471,33 @@ test("all at once, over a slow wire that loses a tenth: one owner each, and neve
   for (const node of town.nodes) town.at(20 * random(), () => node.claims.want(keys));
   for (let at = 0; at < 5000; at += 100) {
     town.run(100);
-    for (const node of town.nodes) node.checkYields();
+    for (const node of town.nodes) node.checkReleases();
   }
   assert.equal(new Set(keys.map((key) => town.who(key))), new Set(["a"]));
 });
 
-test("what is yielded between the last grant and the entry is not answered", () => {
+test("what is released between the last grant and the entry is not answered", () => {
   const { town, a, b } = three();
   const { write } = a;
   a.write = (set) => {
     // The kernel is faster than the control plane: a better claim is granted right before this is written.
     if (set.some(([, { state }]) => state === OWNED)) {
-      a.kernel.claim([{ ip: Uint8Array.of(10, 9, 0, 1), verdict: 0, bid: 0n }], town.now);
+      a.kernel.claim([{ ip: Uint8Array.of(10, 9, 0, 1), verdict: 0, hash: 0n }], town.now);
     }
     write.call(a, set);
   };
   a.claims.want([A]);
   town.run(1);
-  assert.equal([town.who(A), a.kernel.yieldedOf(a.entries), b.state()], ["nobody", [A], NOT_OWNED]);
+  assert.equal([town.who(A), a.kernel.releasedOf(a.entries), b.state()], ["nobody", [A], NOT_OWNED]);
 });
 
-test("what is yielded between the claim's beginning and its entry is not owned, and asked for again", () => {
+test("what is released between the claim's beginning and its entry is not owned, and asked for again", () => {
   const { town, a, b } = three();
   const { write } = a;
   let isFirst = true;
   a.write = (set) => {
     // The control plane is put aside before it writes, and meanwhile a peer is granted the VIP, and gives it up again.
-    if (isFirst) a.kernel.claim([{ ip: Uint8Array.of(10, 9, 0, 1), verdict: 0, bid: b.bid }], town.now);
+    if (isFirst) a.kernel.claim([{ ip: Uint8Array.of(10, 9, 0, 1), verdict: 0, hash: b.hash }], town.now);
     isFirst = false;
     write.call(a, set);
   };
@@ -528,8 +528,8 @@ const steads: [what: string, holder: (node: Node) => void, who: string][] = [
     },
     "a",
   ],
-  ["a live node of a worse bid has is taken", () => undefined, "a"],
-  ["a node with a stale source has is taken", (holder) => (holder.kernel.stance = "yields"), "a"],
+  ["a live node of a worse hash has is taken", () => undefined, "a"],
+  ["a node with a stale source has is taken", (holder) => (holder.kernel.stance = "releases"), "a"],
   ["nobody has is taken", (holder) => holder.manage([A]), "a"],
 ];
 for (const [what, change, who] of steads) {
@@ -666,7 +666,7 @@ test("what was given up while it was asked for, and is wanted again, is asked fo
   assert.is(town.who(A), "a");
 });
 
-test("a peer that comes back with the same VIPs loses those for which it has the worse bid", () => {
+test("a peer that comes back with the same VIPs loses those for which it has the worse hash", () => {
   const { town, a, b } = three();
   town.mayBeTwo = true;
   a.own([A]);
@@ -681,7 +681,7 @@ test("a peer that comes back with the same VIPs loses those for which it has the
   assert.equal(b.events, ["told of 1 by a"]);
 });
 
-test("who finds that a peer that came back has the better bid stops, says so, and asks again", () => {
+test("who finds that a peer that came back has the better hash stops, says so, and asks again", () => {
   const { town, a, b } = three();
   town.mayBeTwo = true;
   a.own([A]);

@@ -7,15 +7,15 @@ const { OWNED, CLAIMING, LEAVING } = vipState;
 /** The rule by which a kernel answers and gives VIPs away (bpf/decide.h, bpf/speak.h), on one interface. */
 export class ModelKernel {
   readonly vips = new Map<EntryKey, Held>();
-  readonly yielded = new Map<EntryKey, bigint>();
+  readonly released = new Map<EntryKey, bigint>();
   readonly #ifindex: number;
   /**
-   * What it keeps from a peer that claims it: `defends`: from a worse bid, while it is live and knows what is wanted;
-   * `holds`: what it answers, from who claims it in its stead, while its speaker is away; `yields`: nothing.
+   * What it keeps from a peer that claims it: `defends`: from a worse hash, while it is live and knows what is wanted;
+   * `holds`: what it answers, from who claims it in its stead, while its speaker is away; `releases`: nothing.
    */
-  stance: "defends" | "holds" | "yields" = "defends";
+  stance: "defends" | "holds" | "releases" = "defends";
   /** VIPs that were held and given away. */
-  yields = 0n;
+  releases = 0n;
 
   constructor(ifindex: number) {
     this.#ifindex = ifindex;
@@ -26,7 +26,7 @@ export class ModelKernel {
   }
 
   #isCurrent(key: EntryKey, { claimNs }: Held): boolean {
-    return claimNs > (this.yielded.get(key) ?? 0n);
+    return claimNs > (this.released.get(key) ?? 0n);
   }
 
   isAnswered(key: EntryKey, now: bigint): boolean {
@@ -40,7 +40,7 @@ export class ModelKernel {
     return claims.map((claim) => ({ ...claim, verdict: this.#claimOne(claim, now) }));
   }
 
-  #claimOne({ ip, bid, verdict }: WireClaim, now: bigint): WireClaim["verdict"] {
+  #claimOne({ ip, hash, verdict }: WireClaim, now: bigint): WireClaim["verdict"] {
     const key = entryKey(this.#ifindex, new DataView(ip.buffer, ip.byteOffset).getUint32(0));
     const held = this.vips.get(key);
     if (!held) return claimVerdict.FREE;
@@ -49,18 +49,18 @@ export class ModelKernel {
       this.#isCurrent(key, held) && (state === OWNED || state === CLAIMING || (state === LEAVING && now < untilNs));
     const { stance } = this;
     const isAnswered = stance === "holds" && state === OWNED;
-    const keeps = stance === "defends" ? bid >= held.bid : isAnswered && verdict === claimVerdict.FREE;
+    const keeps = stance === "defends" ? hash >= held.hash : isAnswered && verdict === claimVerdict.FREE;
     if (holds && state !== LEAVING && keeps) return claimVerdict.MINE;
-    this.yielded.set(key, now > claimNs ? now : claimNs);
+    this.released.set(key, now > claimNs ? now : claimNs);
     if (!holds) return claimVerdict.FREE;
-    this.yields += 1n;
-    return state === CLAIMING ? claimVerdict.FREE : claimVerdict.FREED;
+    this.releases += 1n;
+    return state === CLAIMING ? claimVerdict.FREE : claimVerdict.RELEASED;
   }
 
   /** What was given away since it was claimed, by the control plane's own record. */
-  yieldedOf(entries: ReadonlyMap<EntryKey, Held>): EntryKey[] {
+  releasedOf(entries: ReadonlyMap<EntryKey, Held>): EntryKey[] {
     return [...entries].flatMap(([key, { state, claimNs }]) =>
-      state !== vipState.NOT_OWNED && (this.yielded.get(key) ?? 0n) >= claimNs ? [key] : [],
+      state !== vipState.NOT_OWNED && (this.released.get(key) ?? 0n) >= claimNs ? [key] : [],
     );
   }
 }

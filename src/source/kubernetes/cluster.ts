@@ -201,10 +201,10 @@ const byKey = <T extends { key: Key }>(objects: Iterable<T>): T[] =>
 const isOlder = (a: Service, b: Service) => a.created < b.created || (a.created === b.created && a.key < b.key);
 
 /**
- * The text that a Service's nodes bid with: MetalLB's is its first ingress address, also for the second of a dual-stack
+ * The text that a Service's nodes hash with: MetalLB's is its first ingress address, also for the second of a dual-stack
  * Service, so that one node has both.
  */
-const bidText = ({ service, address }: Claim) => service.ingress[0]?.text ?? formatAddress(address);
+const hashText = ({ service, address }: Claim) => service.ingress[0]?.text ?? formatAddress(address);
 
 /**
  * The objects of a cluster, and what they demand. What depends on one Service alone is kept, and computed anew only for
@@ -478,13 +478,13 @@ export class Cluster {
       if (before) this.#demand = undefined;
       return;
     }
-    const text = bidText(decider);
+    const text = hashText(decider);
     const range: VipRange = {
       first: address,
       last: address,
       nodes: decider.nodes,
       interfaces: decider.cover.interfaces,
-      bidAs: text === formatAddress(address) ? undefined : text,
+      hashAs: text === formatAddress(address) ? undefined : text,
     };
     if (!before || !isSame(before, range)) {
       this.#ranges.set(address, range);
@@ -496,7 +496,7 @@ export class Cluster {
   /** Tells the Services that cannot be served where the one that decides has the address owned. */
   #tellConflicts(decider: Claim, claims: readonly Claim[]): void {
     const { address } = decider;
-    const owner = elect(decider.nodes, bidText(decider)); // as if all were alive: who is, the cluster does not know
+    const owner = elect(decider.nodes, hashText(decider)); // as if all were alive: who is, the cluster does not know
     if (owner === undefined) return;
     const reports: Report[] = [];
     for (const claim of claims) {
@@ -564,7 +564,7 @@ const isSameList = (a: readonly string[] | undefined, b: readonly string[] | und
   a === b || (a !== undefined && b !== undefined && a.length === b.length && a.every((item, at) => item === b[at]));
 
 const isSame = (a: VipRange, b: VipRange) =>
-  a.bidAs === b.bidAs && isSameList(a.nodes, b.nodes) && isSameList(a.interfaces, b.interfaces);
+  a.hashAs === b.hashAs && isSameList(a.nodes, b.nodes) && isSameList(a.interfaces, b.interfaces);
 
 /** All objects of a cluster, cut down. */
 export type ClusterObjects = { [K in Exclude<Kind, "L2Advertisement">]: Iterable<Objects[K]> } & {

@@ -36,7 +36,7 @@ export interface WatchOptions {
 export interface SourceTiming extends Timing {
   /**
    * For how long, in ms, the API may be away before the source is stale. Peers whose sources are fresh leave this node out
-   * some seconds later (BEHIND in core/liveness.ts): both make the ten seconds.
+   * some seconds later (LAGGING in core/liveness.ts): both make the ten seconds.
    */
   stale: number;
   /** How long a start waits for the API before it takes what was saved. */

@@ -2,7 +2,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { formatAddress, parseAddress, parseRange } from "../../../src/core/address.ts";
 import type { Demand } from "../../../src/core/demand.ts";
-import { bid, elect } from "../../../src/core/election.ts";
+import { elect, hash } from "../../../src/core/election.ts";
 import { Cluster, type ClusterSettings, demandOf } from "../../../src/source/kubernetes/cluster.ts";
 import { canonicalIP, type Kind, keyOf, type Objects, readers, refOf } from "../../../src/source/kubernetes/objects.ts";
 import { type LabelSelector, selects } from "../../../src/source/kubernetes/selector.ts";
@@ -40,7 +40,7 @@ function owners({ vips, nodes }: Demand): Record<string, string> {
   const rows = vips.map((range) => {
     const address = formatAddress(range.first);
     const candidates = range.nodes ?? nodes.map(({ name }) => name);
-    return [address, elect(candidates, range.bidAs ?? address) ?? "nobody"] as const;
+    return [address, elect(candidates, range.hashAs ?? address) ?? "nobody"] as const;
   });
   return Object.fromEntries(rows.toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
@@ -61,17 +61,17 @@ const rules: [sentence: string, objects: Sent[], owners: Record<string, string>,
     { "10.9.0.1": "n2", "10.9.0.3": "n3" },
   ],
   [
-    "a Service with several addresses bids for all by the first",
+    "a Service with several addresses hashes for all by the first",
     [...NODES, service("web", ["10.9.0.1", "10.9.0.3"]), slice("web", READY)],
     { "10.9.0.1": "n2", "10.9.0.3": "n2" },
   ],
   [
-    "a dual-stack Service whose first address is IPv6 bids by that",
+    "a dual-stack Service whose first address is IPv6 hashes by that",
     [...NODES, service("web", ["FD00:0::2", "10.9.0.1"]), slice("web", READY)],
     { "10.9.0.1": "n1" },
   ],
   [
-    "a proxied first address is bid by as well, as MetalLB knows no ipMode",
+    "a proxied first address is hash by as well, as MetalLB knows no ipMode",
     [...NODES, service("web", [{ ip: "10.9.0.2", ipMode: "Proxy" }, "10.9.0.1"]), slice("web", READY)],
     { "10.9.0.1": "n1" },
   ],
@@ -745,7 +745,7 @@ function metallb(objects: readonly Sent[], ip: string): string {
   );
   const names = usable
     .map(({ key }) => key)
-    .sort((a, b) => (bid(a, found.ingress[0]!.text) < bid(b, found.ingress[0]!.text) ? -1 : 1));
+    .sort((a, b) => (hash(a, found.ingress[0]!.text) < hash(b, found.ingress[0]!.text) ? -1 : 1));
   return names[0] ?? "nobody";
 }
 
