@@ -61,7 +61,7 @@ const edits: [what: string, from: RegExp, to: string, says: RegExp][] = [
   ["a field less", /\t__u32 netns;[^\n]*\n/, "", /struct interface: field 4/],
   ["an enum value of another name", /\bOWNED\b/g, "OURS", /enum vip_state: .*"OURS"/],
   ["an enum value of another number", /\bOWNED = 1\b/, "OWNED = 2", /enum vip_state: .*"OWNED":2/],
-  ["an enum value more", /\tOWNED = 1,/, "$&\n\tYIELDED = 2,", /enum vip_state: .*"RELEASED"/],
+  ["an enum value more", /\tOWNED = 1,/, "$&\n\tRELEASED = 2,", /enum vip_state: .*"RELEASED"/],
   ["an enum of another name", /\benum vip_state\b/g, "enum entry_state", /struct vip: field 0/],
   ["a number where there was an enum", /enum vip_state state;/, "__u32 state;", /struct vip: field 0/],
   ["a key in another order", /(\t__u8 ip\[4\];\n)(\t__u32 ifindex;\n)/, "$2$1", /struct vip_key: field 0/],
