@@ -1,312 +1,280 @@
-import { nodeState } from "./abi.ts";
+import type { Heard } from "./step.ts";
+import { MS, type Ns, SECOND } from "./time.ts";
 
-/** What the kernel knows of a peer on one interface: its entry of the map `peers`, as far as it counts here. */
-export interface Heard {
-  /** The node's id. */
-  node: bigint;
-  /** Its name, cut off after 31 bytes. */
-  name: string;
-  state: number;
-  sourceStale: boolean;
-  /** Its control plane counts with this speaker. */
-  knowsUs: boolean;
-  incarnation: bigint;
-  /** ns of our clock; 0: it never answered a probe. */
-  echoedNs: bigint;
-}
-
-export interface LivenessOptions {
-  /** Time between two probes of a peer, ns; longer where the peers are so many that it would be {@link MOST} a second. */
-  interval: bigint;
-  /** Probes sent and unanswered until a peer counts as dead. */
+export interface ProbeOptions {
+  /** Time between two probes of a peer; longer where more than {@link MOST} probes a second would leave. */
+  interval: Ns;
+  /** How many probes in a row a peer leaves unanswered before it is dead. */
   dead: number;
 }
 
-/** For so long after a tick its speaker counts as running, ms. */
-export const LIVE_FOR = 3_000;
+/** How long after a tick a node's control plane counts as running. */
+export const LIVE_FOR: Ns = 3n * SECOND;
 
-/** Probes that a node sends at most in a second, about, and, its peers doing likewise, answers. */
+/** How many probes a node sends in a second at most, about; and, as its peers do likewise, how many it answers. */
 export const MOST = 1000n;
 
-const SECOND = 1_000_000_000n;
-
 /**
- * Broadcast probes on the wire in a second, of all nodes together, about; and the least time between two of one node. Not
- * counted are those after a nap, and those that look for a peer whose MAC is another.
+ * How many hellos all nodes together send in a second, about, and the least time between two hellos of one node. Not
+ * counted are hellos after a pause, and those that look for a peer whose MAC has changed.
  */
 const HELLOS = 20n;
-const HELLO = SECOND;
+const HELLO: Ns = SECOND;
 
-/** Whoever has slept for longer, and for two intervals, does not know who came meanwhile, ns. */
-const NAP = SECOND / 4n;
+/** After a pause this long, and longer than two intervals, peers may have come that this node does not know. */
+const LONG_PAUSE: Ns = 250n * MS;
 
-/** An answer that may have come so long ago tells nothing of now, ns. */
-const LONG = 3n * SECOND;
-
-/** Probes whose time to be answered was slept through, that are as good as one that was waited for. */
-const SLEEPS = 3;
-
-interface Member {
-  heard: Heard;
-  /** When the probes were sent that have not been answered, ns; no more of them than `dead`. */
-  open: bigint[];
-  /** Sleeps in a row that began with an open probe and ended without an answer. */
-  slept: number;
-  due: bigint;
-  isAlive: boolean;
-  /** When it was last alive, ns. */
-  alive: bigint;
-  /** When this process had slept at last, ns: what it has not heard of the peer since, it does not know. */
-  doubted: bigint | undefined;
-  /** How often it came, or came back: also where it was silent for so long that to it, this node may have died. */
-  comings: number;
-}
+/** An answer to a hello that was sent longer ago tells nothing of now. */
+const STALE_HELLO: Ns = 3n * SECOND;
 
 /**
- * Who is alive on one interface, out of what the kernel has heard and what was sent: no I/O, and the clock (ns of
- * CLOCK_BOOTTIME) and chance (0 to 1) come in as arguments.
- *
- * Only probes that were really sent count. A prober that slept concludes nothing until it has probed again; one that
- * sleeps between any two rounds, as under a quota of processor time, concludes after {@link SLEEPS} times `dead` probes.
+ * Pauses in a row during which an open probe could have been answered, and was not, that count as one missed probe. A
+ * process under a quota of processor time pauses between any two rounds, and has to notice a death all the same.
  */
-export class Liveness {
-  #options: LivenessOptions;
-  readonly #random: () => number;
-  readonly #members = new Map<bigint, Member>();
-  /** What was heard before that does not count. */
-  readonly #began: bigint;
-  #hello: bigint;
-  #last: bigint;
-  /** When the last of the first broadcast probes left. */
-  #helloed = 0n;
-  /** Broadcast probes sent. */
-  #hellos = 0;
-  /** After a nap: when all were asked who is there; 0: not yet. undefined: it is known. */
-  #asked: bigint | undefined;
+const PAUSES_PER_MISS = 3;
 
-  constructor(options: LivenessOptions, now: bigint, random: () => number) {
-    this.#options = options;
-    this.#random = random;
-    this.#began = now;
-    this.#hello = now;
-    this.#last = now;
+/** A pause of this process, as {@link Census.observe} finds it. */
+interface Pause {
+  /** Longer than two intervals between probes: what was not answered in it proves nothing. */
+  hidesAnswers: boolean;
+  /** So long that peers may have come, or may have taken this node for dead. */
+  hidesPeers: boolean;
+}
+
+/** One peer: alive while it answers, dead once it has left `dead` probes in a row unanswered. */
+class Peer {
+  heard: Heard;
+  isAlive = false;
+  /** When it last answered while alive. */
+  aliveAt: Ns;
+  /** How often it joined: it came, came back, or was silent for so long that it may have taken this node for dead. */
+  joins = 0;
+  due: Ns;
+  /** When the unanswered probes left, at most `dead` of them. */
+  private open: Ns[] = [];
+  /** Pauses in a row that began with an open probe and ended without an answer. */
+  private pauses = 0;
+  /** When this process last paused: an older answer says nothing about the peer after the pause. */
+  private pausedAt: Ns | undefined;
+
+  constructor(heard: Heard, now: Ns, began: Ns) {
+    this.heard = heard;
+    this.due = now;
+    this.aliveAt = began;
   }
 
-  set options(options: LivenessOptions) {
-    this.#options = options;
+  get openProbes(): number {
+    return this.open.length;
   }
 
-  /** Time between two probes of one peer, ns. */
-  get interval(): bigint {
-    const { interval } = this.#options;
-    const least = (BigInt(this.#members.size) * SECOND) / MOST;
-    return least > interval ? least : interval;
-  }
-
-  /** Time until an answer is missed, ns: half an interval, for the answer comes out of a kernel. */
-  get patience(): bigint {
-    return this.interval / 2n;
+  probed(at: Ns, dead: number, due: Ns): void {
+    this.open = [...this.open, at].slice(-dead);
+    this.due = due;
   }
 
   /**
-   * Silence, ns, in which a peer may have missed `dead` probes of its own, which it sends as often, at least 0.85 intervals
-   * apart. It need not have counted as dead here, where this process slept through it.
+   * Takes what the kernel says of the peer now.
+   * @returns whether it joined, or whether it lives is different from before
    */
-  get #absence(): bigint {
-    const { dead } = this.#options;
-    return (this.interval * BigInt(Math.max(15, 8 * (dead - 1)))) / 10n;
+  observe(heard: Heard, pause: Pause, now: Ns, patience: Ns, absence: Ns, dead: number): boolean {
+    if (heard.echoedNs > this.heard.echoedNs) this.pauses = 0;
+    if (pause.hidesAnswers || pause.hidesPeers) this.pausedAt = now;
+    const wasAway = this.wasAway(heard, patience, absence);
+    if (this.pausedAt !== undefined && heard.echoedNs > this.pausedAt) this.pausedAt = undefined;
+    this.heard = heard;
+    this.open = this.open.filter((sent) => sent > heard.echoedNs);
+    if (pause.hidesAnswers && this.open.length > 0) {
+      this.open = [];
+      this.pauses += 1;
+    }
+    return this.judge(now, patience, dead, wasAway);
+  }
+
+  /** Silence counts as absence only where a probe was missed, or a pause hid it: probes may be rarer than usual. */
+  private wasAway(heard: Heard, patience: Ns, absence: Ns): boolean {
+    if (heard.incarnation !== this.heard.incarnation) return true;
+    const isDoubtful = this.pausedAt !== undefined || this.open.some((sent) => heard.echoedNs - sent >= patience);
+    return isDoubtful && heard.echoedNs - this.heard.echoedNs > absence;
+  }
+
+  private judge(now: Ns, patience: Ns, dead: number, wasAway: boolean): boolean {
+    const unanswered = this.open.filter((sent) => now - sent >= patience).length;
+    const missed = unanswered + Math.floor(this.pauses / PAUSES_PER_MISS);
+    // A dead peer stays dead until it answers again; a pause of ours, which clears the open probes, revives nobody.
+    const hasAnswered = this.heard.echoedNs > this.aliveAt;
+    const isAlive = missed < dead && (this.isAlive || hasAnswered);
+    const hasJoined = isAlive && (wasAway || !this.isAlive);
+    const isChanged = hasJoined || isAlive !== this.isAlive;
+    if (hasJoined) this.joins += 1;
+    this.isAlive = isAlive;
+    if (isAlive) this.aliveAt = this.heard.echoedNs;
+    return isChanged;
+  }
+}
+
+/**
+ * Who is alive on one interface, out of what the kernel heard and which probes really left.
+ *
+ * A process that paused concludes nothing from unanswered probes until it has probed again; and it does not know who is
+ * there until a hello of after the pause has had the time to be answered.
+ */
+export class Census {
+  options: ProbeOptions;
+  /** When this process last woke from a pause in which its node became headless. */
+  wokeAt: Ns = 0n;
+  /** How many hellos have left. */
+  hellos = 0;
+  private readonly random: () => number;
+  private readonly peers = new Map<bigint, Peer>();
+  /** Nothing that was heard before counts. */
+  private readonly began: Ns;
+  private helloDue: Ns;
+  private observedAt: Ns;
+  /** When the last hello left that joining waits for. */
+  private joiningHelloAt: Ns = 0n;
+  /** After a pause: when a hello left, or 0 until one has; undefined: the peers are known. */
+  private askedAt: Ns | undefined;
+  private living: ReadonlyMap<bigint, Heard> = new Map();
+
+  /** @param random from 0 to 1 */
+  constructor(options: ProbeOptions, now: Ns, random: () => number) {
+    this.options = options;
+    this.random = random;
+    this.began = now;
+    this.helloDue = now;
+    this.observedAt = now;
+  }
+
+  /** Time between two probes of one peer. */
+  get interval(): Ns {
+    const least = (BigInt(this.peers.size) * SECOND) / MOST;
+    return least > this.options.interval ? least : this.options.interval;
+  }
+
+  /** Time after which an unanswered probe is missed: half an interval, as the answer comes out of a kernel. */
+  get patience(): Ns {
+    return this.interval / 2n;
+  }
+
+  /** A silence in which a peer may have missed `dead` probes of its own, which it sends at least 0.85 intervals apart. */
+  private get absence(): Ns {
+    return (this.interval * BigInt(Math.max(15, 8 * (this.options.dead - 1)))) / 10n;
+  }
+
+  private get longPause(): Ns {
+    const two = 2n * this.options.interval;
+    return two > LONG_PAUSE ? two : LONG_PAUSE;
   }
 
   /** Everybody who is or was heard. */
-  get members(): ReadonlyMap<bigint, Readonly<Pick<Member, "heard" | "isAlive" | "alive" | "comings">>> {
-    return this.#members;
+  get members(): ReadonlyMap<bigint, Readonly<Pick<Peer, "heard" | "isAlive" | "aliveAt" | "joins">>> {
+    return this.peers;
   }
 
-  /** Peers that answer their probes, whatever their state. */
-  get alive(): Heard[] {
-    return [...this.#members.values()].filter(({ isAlive }) => isAlive).map(({ heard }) => heard);
+  /** Peers that answer their probes, whatever their state, by id. */
+  get alive(): ReadonlyMap<bigint, Heard> {
+    return this.living;
   }
 
-  get hellos(): number {
-    return this.#hellos;
+  get(node: bigint): Heard | undefined {
+    return this.peers.get(node)?.heard;
   }
 
   /**
    * Takes in what the kernel's map says now.
    * @returns whether anything about who is alive, and how, is different from before
    */
-  observe(peers: Iterable<Heard>, now: bigint): boolean {
-    const { dead } = this.#options;
-    const hasSlept = now - this.#last > 2n * this.interval;
-    const hasNapped = now - this.#last > this.#nap;
-    this.#last = now;
-    // What has been asked is answered by now: one who naps between any two rounds is to know something in between.
-    const waited = this.#asked && now - this.#asked;
-    if (waited && waited < LONG) this.#asked = waited >= this.patience ? undefined : this.#asked;
-    else if (hasNapped) {
-      this.#asked = 0n;
-      this.callAll();
-    }
+  observe(heard: Iterable<Heard>, now: Ns): boolean {
+    const pause = this.findPause(now);
+    const { patience, absence } = this;
     let isChanged = false;
-    for (const heard of peers) {
-      const before = this.#members.get(heard.node);
-      const member = before ?? {
-        heard,
-        open: [],
-        slept: 0,
-        due: now,
-        isAlive: false,
-        alive: this.#began,
-        doubted: undefined,
-        comings: 0,
-      };
-      if (!before) this.#members.set(heard.node, member);
-      if (!before || describe(before.heard) !== describe(heard)) isChanged = true;
-      if (heard.echoedNs > member.heard.echoedNs) member.slept = 0;
-      if (hasSlept || hasNapped) member.doubted = now;
-      const isAnother = heard.incarnation !== member.heard.incarnation;
-      // Only where something was missed, or slept through: probes may well be rarer.
-      const isDoubted = member.doubted !== undefined || member.open.some((at) => heard.echoedNs - at >= this.patience);
-      const wasAway = isAnother || (isDoubted && heard.echoedNs - member.heard.echoedNs > this.#absence);
-      if (member.doubted !== undefined && heard.echoedNs > member.doubted) member.doubted = undefined;
-      member.heard = heard;
-      member.open = member.open.filter((sent) => sent > heard.echoedNs);
-      if (hasSlept && member.open.length > 0) {
-        member.open = [];
-        member.slept += 1;
-      }
-      const unanswered = member.open.filter((sent) => now - sent >= this.patience).length;
-      const missed = unanswered + Math.floor(member.slept / SLEEPS);
-      // Dead is dead until it answers again: a sleeper's clean slate does not bring anybody back.
-      const hasAnswered = heard.echoedNs > member.alive;
-      const isAlive = missed < dead && (member.isAlive || hasAnswered);
-      if (isAlive && (wasAway || !member.isAlive)) {
-        member.comings += 1;
-        isChanged = true;
-      }
-      if (isAlive !== member.isAlive) isChanged = true;
-      member.isAlive = isAlive;
-      if (isAlive) member.alive = heard.echoedNs;
+    for (const peer of heard) {
+      const known = this.peers.get(peer.node);
+      const member = known ?? new Peer(peer, now, this.began);
+      if (!known) this.peers.set(peer.node, member);
+      if (!known || standing(known.heard) !== standing(peer)) isChanged = true;
+      if (member.observe(peer, pause, now, patience, absence, this.options.dead)) isChanged = true;
     }
+    this.living = new Map([...this.peers].flatMap(([node, { isAlive, heard }]) => (isAlive ? [[node, heard]] : [])));
     return isChanged;
   }
 
-  /**
-   * Whether all who are there are known. Not so after a nap, until a broadcast probe has had the time to be answered: who
-   * was alone before it may be alone no more.
-   */
-  isSure(now: bigint): boolean {
-    return this.#asked === undefined && now - this.#last <= this.#nap;
+  private findPause(now: Ns): Pause {
+    const gap = now - this.observedAt;
+    const pause = { hidesAnswers: gap > 2n * this.interval, hidesPeers: gap > this.longPause };
+    this.observedAt = now;
+    if (gap >= LIVE_FOR) this.wokeAt = now;
+    const waited = this.askedAt && now - this.askedAt;
+    // The hello of before has been answered by now, even where this process pauses between any two rounds: otherwise such
+    // a process would never know its peers.
+    if (waited && waited < STALE_HELLO) this.askedAt = waited >= this.patience ? undefined : this.askedAt;
+    else if (pause.hidesPeers) {
+      this.askedAt = 0n;
+      this.sendHello();
+    }
+    return pause;
   }
 
-  get #nap(): bigint {
-    const two = 2n * this.#options.interval;
-    return two > NAP ? two : NAP;
+  /** Whether all peers are known. Not so after a pause, until a hello has had the time to be answered. */
+  isComplete(now: Ns): boolean {
+    return this.askedAt === undefined && now - this.observedAt <= this.longPause;
   }
 
-  /** Whether a peer will be dead as soon as it has missed what is open: worth looking before the next round of probes. */
+  /** Whether some peer is dead as soon as its open probes are missed: worth looking before the next round. */
   get isCloseToDeath(): boolean {
-    return [...this.#members.values()].some(({ isAlive, open }) => isAlive && open.length >= this.#options.dead);
+    for (const { isAlive, openProbes } of this.peers.values()) {
+      if (isAlive && openProbes >= this.options.dead) return true;
+    }
+    return false;
   }
 
-  /** The peers to probe now. One that cannot be probed stays due. */
-  due(now: bigint): bigint[] {
-    return [...this.#members].filter(([, { due }]) => due <= now).map(([node]) => node);
+  /** The peers to probe now. A peer stays due until a probe to it has left. */
+  due(now: Ns): bigint[] {
+    return [...this.peers].filter(([, { due }]) => due <= now).map(([node]) => node);
   }
 
   /** A probe of the peer left. */
-  sent(node: bigint, now: bigint): void {
-    const member = this.#members.get(node)!;
-    member.open = [...member.open, now].slice(-this.#options.dead);
-    // A little early, by chance: the rounds have a grain of their own, and many peers spread over the interval.
-    member.due = now + (this.interval * BigInt(Math.floor(850 + 100 * this.#random()))) / 1000n;
+  probed(node: bigint, at: Ns): void {
+    // A little early, by chance: rounds have a grain of their own, and many peers spread over the interval.
+    const due = at + (this.interval * BigInt(Math.floor(850 + 100 * this.random()))) / 1000n;
+    this.peers.get(node)?.probed(at, this.options.dead, due);
   }
 
-  /** All are to be asked at once. */
-  callAll(): void {
-    this.#hello = this.#last;
+  /** Makes a hello due now. */
+  sendHello(): void {
+    this.helloDue = this.observedAt;
   }
 
-  /** Whether a broadcast probe is due: at first each `interval`, then at most some {@link HELLOS} a second on the wire. */
-  isHelloDue(now: bigint): boolean {
-    return this.#hello <= now;
+  /** Whether a hello is due: each `interval` at first, later as {@link HELLOS} says. */
+  isHelloDue(now: Ns): boolean {
+    return this.helloDue <= now;
   }
 
-  /** A broadcast probe left. */
-  helloSent(now: bigint): void {
-    const { interval, dead } = this.#options;
-    this.#hellos += 1;
-    if (this.#asked === 0n) this.#asked = now;
-    if (this.#hellos <= dead + 1) this.#helloed = now;
-    if (this.#hellos <= dead) {
-      this.#hello = now + (interval * 9n) / 10n;
+  /** A hello left. */
+  greeted(at: Ns): void {
+    const { interval, dead } = this.options;
+    this.hellos += 1;
+    if (this.askedAt === 0n) this.askedAt = at;
+    if (this.hellos <= dead + 1) this.joiningHelloAt = at;
+    if (this.hellos <= dead) {
+      this.helloDue = at + (interval * 9n) / 10n;
       return;
     }
-    const nodes = BigInt(this.#members.size + 1);
-    const pause = nodes * (SECOND / HELLOS) > HELLO ? nodes * (SECOND / HELLOS) : HELLO;
-    this.#hello = now + (pause * BigInt(Math.floor(750 + 500 * this.#random()))) / 1000n;
+    const fair = BigInt(this.peers.size + 1) * (SECOND / HELLOS);
+    const pause = fair > HELLO ? fair : HELLO;
+    this.helloDue = at + (pause * BigInt(Math.floor(750 + 500 * this.random()))) / 1000n;
   }
 
-  /** Whether the last of the first broadcast probes has had the time to be answered. */
-  hasWaited(now: bigint): boolean {
-    return now - this.#helloed >= this.patience;
+  /** Whether enough hellos have left to find every peer, and the last of them has had the time to be answered. */
+  hasCalled(now: Ns): boolean {
+    return this.hellos > this.options.dead && now - this.joiningHelloAt >= this.patience;
   }
 
   forget(node: bigint): void {
-    this.#members.delete(node);
+    this.peers.delete(node);
   }
 }
 
-const describe = ({ state, sourceStale, knowsUs, incarnation }: Heard) =>
+/** What of a peer others decide by. */
+const standing = ({ state, sourceStale, knowsUs, incarnation }: Heard) =>
   `${state} ${sourceStale} ${knowsUs} ${incarnation}`;
-
-/** What a node is to an election. */
-export interface Standing {
-  state: number;
-  sourceStale: boolean;
-}
-
-/**
- * For so long a source may be stale while another node's is fresh, ns. Where the API was away for all, some hear of its
- * return seconds before others: that is no reason to move anything.
- */
-const LAGGING = 8n * SECOND;
-
-/**
- * Whether this node's source has been stale for too long beside a live peer's fresh one: then it knows less than others,
- * says so (LAGGING), and is left out. Each node judges itself alone: were it judged by each of its peers, by clocks of their
- * own, one could leave a VIP to it while it leaves that to the other.
- */
-export class Freshness {
-  #since: bigint | undefined;
-  #isLagging = false;
-
-  /** Notes what holds now. @returns whether it became behind, or is no longer */
-  observe(isStale: boolean, peers: readonly Standing[], now: bigint): boolean {
-    const isBeaten = isStale && peers.some(({ state, sourceStale }) => state === nodeState.LIVE && !sourceStale);
-    this.#since = isBeaten ? (this.#since ?? now) : undefined;
-    const isLagging = this.#since !== undefined && now - this.#since >= LAGGING;
-    const isChanged = isLagging !== this.#isLagging;
-    this.#isLagging = isLagging;
-    return isChanged;
-  }
-
-  get isLagging(): boolean {
-    return this.#isLagging;
-  }
-}
-
-/**
- * The nodes that may own: those that are live or held. One whose source is stale beside a fresh one says itself that it is
- * behind; where all are stale nobody is, and all go on.
- * @param countsAge whether a tick that is too old counts against a node: only for somebody who has been there for as long
- */
-export function candidates<N>(
-  nodes: Iterable<readonly [N, Pick<Standing, "state">]>,
-  countsAge: boolean,
-): { node: N; isHeld: boolean }[] {
-  const { LIVE, HEADLESS, PAST_HOLD } = nodeState;
-  return [...nodes]
-    .filter(([, { state }]) => state === LIVE || state === HEADLESS || (state === PAST_HOLD && !countsAge))
-    .map(([node, { state }]) => ({ node, isHeld: state !== LIVE }));
-}

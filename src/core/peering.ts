@@ -1,0 +1,231 @@
+import { wireType } from "./abi.ts";
+import type { Address } from "./address.ts";
+import { BROADCAST, formatMac } from "./arp.ts";
+import { Claims, type Nonces, type Send } from "./claims.ts";
+import type { NodeEntry } from "./demand.ts";
+import { Joining } from "./joining.ts";
+import { Census, type ProbeOptions } from "./liveness.ts";
+import type { Frame, Heard, Outgoing, Reading, Step } from "./step.ts";
+import { earlier, later, MS, type Ns, SECOND } from "./time.ts";
+import { nodeId } from "./wire.ts";
+
+/** A peer that has been dead for so long is forgotten. Until then it is probed, so that its return is soon noticed. */
+const FORGET: Ns = 600n * SECOND;
+/** The longest time between two rounds: the speaker ticks with them. */
+const LONGEST: Ns = 500n * MS;
+/** The shortest time between two rounds, and between two looks at the peers on account of an echo. */
+const REST: Ns = 5n * MS;
+
+/** What peering needs to know of the segment's plan. */
+export interface PeeringPlan {
+  /** The interface's name, for people. */
+  name: string;
+  mac: string;
+  /** This node's name. */
+  node: string;
+  nodes: readonly NodeEntry[];
+  isSourceStale: boolean;
+}
+
+/**
+ * The peers of one segment while they are looked for, which is while the interface is up and membership is not static:
+ * who is alive, how far this node has joined them, and what is claimed of them.
+ */
+export class Peering {
+  readonly census: Census;
+  readonly joining: Joining;
+  readonly claims: Claims;
+  /** The nonces of the last hello and of the one before; 0: none. */
+  hellos = { last: 0n, before: 0n };
+  private plan: PeeringPlan;
+  private readonly nonces: Nonces;
+  /** How often each live peer had joined when {@link joined} was called last. */
+  private joins: ReadonlyMap<bigint, number> = new Map();
+  /** The nonce of the last probe to each peer. */
+  private readonly probes = new Map<bigint, bigint>();
+  private roundAt: Ns;
+  /** A round begins with the next reading. */
+  private isRound = false;
+  /** When echoes that came in are looked at; undefined: none waits. */
+  private newsAt: Ns | undefined;
+  private readAt: Ns = 0n;
+  /** Rounds in which peers are still to be told that our MAC is another. */
+  private macRounds = 0;
+
+  constructor(
+    plan: PeeringPlan,
+    probes: ProbeOptions,
+    now: Ns,
+    random: () => number,
+    nonces: Nonces,
+    hashOf: (address: Address) => bigint,
+  ) {
+    this.plan = plan;
+    this.nonces = nonces;
+    this.census = new Census(probes, now, random);
+    this.joining = new Joining(now);
+    this.claims = new Claims(nonces, hashOf);
+    this.roundAt = now;
+  }
+
+  configure(plan: PeeringPlan, probes: ProbeOptions): void {
+    if (plan.mac !== this.plan.mac) this.macRounds = probes.dead;
+    this.plan = plan;
+    this.census.options = probes;
+  }
+
+  /** When {@link wake} is to be called. */
+  wakeAt(now: Ns): Ns {
+    const rounds = earlier(this.isRound ? now : this.roundAt, this.newsAt);
+    return earlier(rounds, this.claims.wakeAt(now));
+  }
+
+  wake(step: Step): void {
+    if (step.now >= this.roundAt) this.isRound = true;
+    const hasNews = this.newsAt !== undefined && step.now >= this.newsAt;
+    if (this.isRound || hasNews) step.lookAt([]);
+    this.claims.run(this.census, step, this.sender(step));
+  }
+
+  /** Takes what the kernel's maps say of peers. @returns whether anything that an election goes by is different */
+  read({ peers }: Reading, step: Step): boolean {
+    const { now } = step;
+    this.newsAt = undefined;
+    this.readAt = now;
+    const self = nodeId(this.plan.node);
+    const others = peers.filter(({ node }) => node !== self);
+    const isChanged = this.census.observe(others, now);
+    const hasJoined = this.joining.observe(this.census, this.plan.isSourceStale, now);
+    this.forgetDead(step);
+    return isChanged || hasJoined;
+  }
+
+  private forgetDead(step: Step): void {
+    for (const [node, { isAlive, aliveAt }] of this.census.members) {
+      if (isAlive || step.now - aliveAt < FORGET) continue;
+      step.forgetPeer(node);
+      this.census.forget(node);
+      this.probes.delete(node);
+    }
+  }
+
+  /** Where a round has begun, sends the probes that are due. @returns whether asking by ARP changed anything */
+  round(step: Step): boolean {
+    if (!this.isRound) return false;
+    this.isRound = false;
+    const { census, joining } = this;
+    const { now } = step;
+    if (this.macRounds > 0) {
+      this.macRounds -= 1; // until they know, peers send to an old MAC, which nobody answers
+      for (const peer of census.alive.values()) this.send(step, wireType.WIRE_NOTICE, peer, this.nonces.next(now));
+    }
+    if (census.isHelloDue(now)) {
+      this.hellos = { before: this.hellos.last, last: this.nonces.next(now) };
+      this.send(step, wireType.WIRE_PROBE, undefined, this.hellos.last);
+    }
+    for (const node of census.due(now)) this.probe(census.get(node)!, step);
+    // Each wake costs more than what is done in it, so there is one a round; more only while this node joins, or where a
+    // peer is about to be dead.
+    const isUrgent = !joining.isJoined || census.isCloseToDeath;
+    const pause = isUrgent ? census.patience : earlier(census.interval, census.options.interval);
+    this.roundAt = now + later(REST, earlier(pause, LONGEST));
+    return joining.askDue !== undefined && now >= joining.askDue && this.askByArp(step);
+  }
+
+  private probe(peer: Heard, step: Step): void {
+    const nonce = this.nonces.next(step.now);
+    step.probes.push({ peer, nonce, lastNonce: this.probes.get(peer.node) ?? 0n });
+    this.probes.set(peer.node, nonce);
+    this.send(step, wireType.WIRE_PROBE, peer, nonce);
+  }
+
+  private askByArp(step: Step): boolean {
+    this.joining.asked(step.now);
+    const targets = this.others().flatMap(({ address }) => address ?? []);
+    step.ask.push(...targets);
+    return targets.length === 0 && this.answered(new Set(), step.now);
+  }
+
+  private others(): NodeEntry[] {
+    return this.plan.nodes.filter(({ name }) => name !== this.plan.node);
+  }
+
+  /** These nodes answered ARP. @returns whether that changed anything */
+  answered(addresses: ReadonlySet<Address>, now: Ns): boolean {
+    const hasAskedAll = this.others().every(({ address }) => address !== undefined);
+    return !this.joining.hasHeard && this.joining.hear(addresses, hasAskedAll, now);
+  }
+
+  /** These frames left. */
+  sent(frames: readonly Outgoing[], at: Ns): void {
+    for (const { type, node } of frames) {
+      if (type !== wireType.WIRE_PROBE) continue;
+      if (node === undefined) this.census.greeted(at);
+      else this.census.probed(node, at);
+    }
+  }
+
+  /** A frame came in. */
+  hear(frame: Frame, step: Step): void {
+    if (frame.node === nodeId(this.plan.node)) this.meetNamesake(frame, step);
+    else if (frame.type === wireType.WIRE_ECHO) {
+      // At once; and the echoes of the next milliseconds together: each look is at all peers, and a thousand may answer.
+      const at = this.readAt + REST;
+      if (at <= step.now) step.lookAt([]);
+      else this.newsAt ??= at;
+    } else if (frame.type === wireType.WIRE_REPLY) this.claims.reply(frame, step);
+    else if (frame.type === wireType.WIRE_NOTICE) {
+      step.lookAt("all");
+      const peer = this.census.get(frame.node);
+      if (!peer || formatMac(peer.mac) === formatMac(frame.source)) return;
+      this.census.sendHello(); // only its echo tells its MAC
+      this.isRound = true;
+    }
+  }
+
+  /** Another machine has this node's name. Whoever has joined under it stays. */
+  private meetNamesake({ source, incarnation, stamp }: Frame, step: Step): void {
+    const { name, node } = this.plan;
+    const text = `another node on ${name}, with MAC ${formatMac(source)}, has this node's name: ${node}. Give each node a name of its own`;
+    if (this.joining.isJoined) step.notice("error", text);
+    else {
+      const nonce = this.nonces.next(step.now);
+      step.send.push({
+        type: wireType.WIRE_NOTICE,
+        node: undefined,
+        destination: source,
+        to: incarnation,
+        stamp,
+        nonce,
+      });
+      step.conflict = `Cannot serve as ${text}`;
+    }
+  }
+
+  /** The live peers that joined since this was called last: each may own what is owned here. */
+  joined(): Heard[] {
+    if (!this.joining.isJoined) return [];
+    const before = this.joins;
+    const living = [...this.census.members].filter(([, { isAlive }]) => isAlive);
+    this.joins = new Map(living.map(([node, { joins }]) => [node, joins]));
+    return living.filter(([node, { joins }]) => before.get(node) !== joins).map(([, { heard }]) => heard);
+  }
+
+  /** How claims leave. */
+  sender(step: Step): Send {
+    return (type, peer, nonce, claims) => this.send(step, type, peer, nonce, claims);
+  }
+
+  private send(
+    step: Step,
+    type: Outgoing["type"],
+    peer: Heard | undefined,
+    nonce: bigint,
+    claims?: Outgoing["claims"],
+  ): void {
+    const to = peer
+      ? { node: peer.node, destination: peer.mac, to: peer.incarnation, stamp: peer.stamp }
+      : { node: undefined, destination: BROADCAST, to: 0n, stamp: 0n };
+    step.send.push({ type, ...to, nonce, ...(claims && { claims }) });
+  }
+}

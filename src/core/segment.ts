@@ -1,0 +1,382 @@
+import { nodeState, vipState } from "./abi.ts";
+import { type Address, formatAddress } from "./address.ts";
+import type { Nonces } from "./claims.ts";
+import type { VipRange } from "./demand.ts";
+import { countEntries, difference, isInTransit, isLeaving, LEAVE } from "./difference.ts";
+import { LIVE_FOR, type ProbeOptions } from "./liveness.ts";
+import { Election, type Electorate, hash, hashNumber, type Wish } from "./ownership.ts";
+import { Peering, type PeeringPlan } from "./peering.ts";
+import { stateOf } from "./state.ts";
+import {
+  type Effects,
+  type Entry,
+  type Frame,
+  isOwned,
+  type Outgoing,
+  type Reading,
+  type Self,
+  Step,
+  summary,
+  UNOWNED,
+} from "./step.ts";
+import { later, MS, type Ns, SECOND, toMs, toNs } from "./time.ts";
+import { type Pace, Timetable } from "./timetable.ts";
+import { nodeId } from "./wire.ts";
+
+/** The least time between two announcements' wakes; where only refreshes wait, each wake costs more than the frames. */
+const ANNOUNCE_REST: Ns = 10n * MS;
+const ANNOUNCE_GATHER: Ns = 500n * MS;
+/** VIPs that turn out to be lost this soon after a pause of the process were lost in the pause. */
+const AWAKE: Ns = SECOND;
+
+/** What a segment is to manage, and with whom. Computed by src/plan.ts. */
+export interface SegmentPlan extends PeeringPlan {
+  isUp: boolean;
+  ranges: readonly VipRange[];
+  isDrained: boolean;
+  /** How peers are probed; undefined: static membership, where every listed node counts as alive. */
+  probes: ProbeOptions | undefined;
+  /** How long a headless node is left its VIPs. */
+  hold: Ns;
+  pace: Pace;
+}
+
+/** Everything that can happen to a segment. */
+export type SegmentEvent =
+  | { kind: "plan"; plan: SegmentPlan }
+  /** `wakeAt` has come. */
+  | { kind: "wake" }
+  /** The answer to {@link Effects.look}. */
+  | { kind: "reading"; reading: Reading }
+  /** A frame of the peer protocol, authentic and for this speaker. */
+  | { kind: "frame"; frame: Frame }
+  /** Of {@link Effects.send}, the frames that really left, and when. */
+  | { kind: "sent"; at: Ns; frames: readonly Outgoing[] }
+  /** The answer to {@link Effects.ask}. */
+  | { kind: "answered"; addresses: ReadonlySet<Address> }
+  /** A verification that began then found the kernel as it should be. */
+  | { kind: "verified"; at: Ns };
+
+export interface SegmentOptions {
+  nonces: Nonces;
+  /** From 0 to 1. */
+  random: () => number;
+  /** When this process began. */
+  began: Ns;
+  /** The kernel's entries, as an earlier speaker left them. */
+  entries: Map<Address, Entry>;
+  /** What an earlier speaker's node said of itself here; undefined: none did. */
+  pinned: Pick<Self, "state" | "tick"> | undefined;
+  /** An earlier speaker announced the VIPs by the same MAC, and answers went on since: no burst is needed. */
+  isAnnounced: boolean;
+}
+
+/**
+ * One L2 segment, as this node sees it from one interface: who is alive, who must release a VIP first, what this node is
+ * and what it announces. Events and the clock go in, effects come out as values; nothing else is read or called.
+ */
+export class Segment {
+  readonly entries: Map<Address, Entry>;
+  private readonly options: SegmentOptions;
+  private readonly election = new Election();
+  private plan: SegmentPlan | undefined;
+  private names: ReadonlyMap<bigint, string> = new Map();
+  private hashTexts: ReadonlyMap<Address, string> = new Map();
+  private peering: Peering | undefined;
+  private timetable: Timetable | undefined;
+  /** An earlier speaker served here: its last word and tick stand until this speaker has joined. */
+  private isAdopted: boolean;
+  private self: Self;
+  private verifiedAt: Ns | undefined;
+  /** This node's state, and whether old ticks counted, in the last election. */
+  private electedAs: string | undefined;
+  /** The election's inputs may have changed. */
+  private isDirty = false;
+  /** Entries to look at beside those that the election changed: they were written, or are on their way elsewhere. */
+  private unsettled: Set<Address> | "all" = "all";
+  /** When the entries that are leaving have left. */
+  private leftAt: Ns | undefined;
+  /** The kernel's counter of releases, as read last. */
+  private releases = 0n;
+
+  constructor(options: SegmentOptions, now: Ns) {
+    const { pinned, entries } = options;
+    const { LIVE, JOINING } = nodeState;
+    this.options = options;
+    this.entries = entries;
+    this.isAdopted = pinned ? pinned.state === LIVE && pinned.tick > 0n : [...entries.values()].some(isOwned);
+    const state = this.isAdopted ? LIVE : JOINING;
+    // A tick, for programs that are swapped in before the first verification: without one they would let everything pass.
+    this.self = { state, sourceStale: false, tick: pinned?.tick || now, helloNonce: 0n, lastHelloNonce: 0n };
+  }
+
+  /** Takes in one event. @returns what is to be done about it, in order */
+  handle(event: SegmentEvent, now: Ns): Effects {
+    const step = new Step(now, this.entries);
+    const { peering } = this;
+    switch (event.kind) {
+      case "plan":
+        this.takePlan(event.plan, step);
+        break;
+      case "wake":
+        if (this.leftAt !== undefined && now >= this.leftAt) this.isDirty = true;
+        peering?.wake(step);
+        break;
+      case "reading":
+        if (peering) this.read(event.reading, peering, step);
+        break;
+      case "frame":
+        peering?.hear(event.frame, step);
+        break;
+      case "sent":
+        peering?.sent(event.frames, event.at);
+        break;
+      case "answered":
+        if (peering?.answered(event.addresses, now)) this.isDirty = true;
+        break;
+      case "verified":
+        this.verifiedAt = event.at;
+        break;
+    }
+    if (this.plan) this.conclude(this.plan, step);
+    return step;
+  }
+
+  /** What this node is on the interface now, as its kernel would say it. */
+  state(now: Ns): number {
+    const state = this.isJoined ? this.wantedState() : this.self.state;
+    if (state !== this.self.state || state !== nodeState.LIVE || !this.plan) return state;
+    return stateOf({ state, tick_ns: this.self.tick, live_ns: LIVE_FOR, hold_ns: this.plan.hold }, now);
+  }
+
+  /** What this node said of itself last. */
+  get said(): Self {
+    return this.self;
+  }
+
+  /** Whether this node has its share of the VIPs, as far as its peers grant it. */
+  get isReady(): boolean {
+    if (!this.plan?.isUp || !this.peering) return true;
+    return this.peering.joining.isConverged && this.peering.claims.isIdle;
+  }
+
+  get isJoined(): boolean {
+    return this.peering?.joining.isJoined ?? false;
+  }
+
+  /** What the last election went by. */
+  get electorate(): Electorate | undefined {
+    return this.election.inputs;
+  }
+
+  /** Peers that are or were heard. */
+  get members() {
+    return [...(this.peering?.census.members.values() ?? [])];
+  }
+
+  /** How many VIPs peers have refused for more than a second. */
+  contested(now: Ns): number {
+    return this.peering?.claims.contested(now) ?? 0;
+  }
+
+  get warnings(): string[] {
+    return this.plan && this.peering ? this.peering.joining.warnings(this.plan.name, this.plan.nodes) : [];
+  }
+
+  /** The election's word on one VIP; undefined where it is not managed here. */
+  wish(address: Address): Wish | undefined {
+    return this.election.get(address);
+  }
+
+  /** Whether a frame with that nonce is a hello of this segment's, the last one or the one before. */
+  isOwnHello(nonce: bigint): boolean {
+    return nonce !== 0n && (nonce === this.self.helloNonce || nonce === this.self.lastHelloNonce);
+  }
+
+  private takePlan(plan: SegmentPlan, step: Step): void {
+    const before = this.plan;
+    this.plan = plan;
+    this.isDirty = true;
+    if (before?.nodes !== plan.nodes) this.names = new Map(plan.nodes.map(({ name }) => [nodeId(name), name]));
+    if (before?.ranges !== plan.ranges) this.hashTexts = hashTexts(plan.ranges);
+    this.takeLink(plan, step);
+    const now = toMs(step.now);
+    this.timetable ??= new Timetable(plan.pace, now, this.options.random);
+    if (before && (before.pace.rate !== plan.pace.rate || before.pace.refresh !== plan.pace.refresh))
+      this.timetable.setPace(plan.pace, now);
+    if (before && before.mac === plan.mac && (before.isUp || !plan.isUp)) return;
+    const isAnnounced = !before && this.options.isAnnounced;
+    for (const [address, entry] of this.entries) {
+      if (isOwned(entry)) this.timetable[isAnnounced ? "keep" : "gain"](address, now);
+    }
+  }
+
+  /** Looks for peers while the interface is up; anew, where it came up again. */
+  private takeLink(plan: SegmentPlan, step: Step): void {
+    const { probes, isUp } = plan;
+    if (probes && isUp && this.peering) this.peering.configure(plan, probes);
+    else if (probes && isUp) {
+      const { random, nonces } = this.options;
+      this.peering = new Peering(plan, probes, step.now, random, nonces, (address) => this.hashOf(address));
+    } else {
+      if (this.peering) step.forget = "all";
+      this.peering = undefined;
+    }
+  }
+
+  private read(reading: Reading, peering: Peering, step: Step): void {
+    if (peering.read(reading, step)) this.isDirty = true;
+    if (reading.releases !== this.releases) step.lookAt("all");
+    this.releases = reading.releases;
+    const { claims, census } = peering;
+    if (claims.finish(census, reading.released, step, peering.sender(step)).length > 0) this.isDirty = true;
+    this.takeReleases(reading.released, peering, step);
+    if (peering.round(step)) this.isDirty = true;
+  }
+
+  /** VIPs that the kernel released are no longer owned here, and are not claimed again at once. */
+  private takeReleases(released: readonly Address[], { claims, census }: Peering, step: Step): void {
+    const isHeld = (entry: Entry | undefined) => entry !== undefined && entry.state !== vipState.NOT_OWNED;
+    const lost = released.filter((address) => isHeld(this.entries.get(address)));
+    if (lost.length === 0) return;
+    for (const address of lost) step.set(address, UNOWNED);
+    // VIPs that peers took while this process was paused are no dispute: before a pause were over, they might be released.
+    if (step.now - census.wokeAt >= AWAKE) claims.lose(lost, step.now);
+    this.isDirty = true;
+  }
+
+  /** Elects where something changed, and works out what is to be announced, to be said, and when to wake. */
+  private conclude(plan: SegmentPlan, step: Step): void {
+    const state = this.state(step.now);
+    // A node that has run for less than `hold` cannot hold a peer's old tick against it: after all speakers were away, the
+    // first one to come back would take everything.
+    const countsAge = step.now - this.options.began >= plan.hold;
+    const electedAs = `${state} ${countsAge}`;
+    if (this.isDirty || electedAs !== this.electedAs) {
+      this.isDirty = false;
+      this.electedAs = electedAs;
+      this.elect(plan, state, countsAge, step);
+    }
+    this.reportChanges(step);
+    this.say(plan, step);
+    this.announce(this.timetable!, step);
+    if (this.peering) step.wake(this.peering.wakeAt(step.now));
+    step.wake(this.leftAt);
+  }
+
+  private elect({ node, ranges }: SegmentPlan, state: number, countsAge: boolean, step: Step): void {
+    this.settle(this.election.hold({ self: node, ranges, ...this.candidates(state, countsAge) }), step);
+    const { peering } = this;
+    if (!peering) return;
+    const send = peering.sender(step);
+    peering.claims.reassert(peering.joined(), step, send);
+    peering.claims.run(peering.census, step, send);
+  }
+
+  private candidates(state: number, countsAge: boolean): Pick<Electorate, "candidates" | "headless"> {
+    const { isUp, probes, node, nodes } = this.plan!;
+    if (!probes) return { candidates: nodes.map(({ name }) => name), headless: [] };
+    if (!this.peering || !isUp) return { candidates: [], headless: [] };
+    const { census, joining } = this.peering;
+    const self = { node: nodeId(node), name: node, state };
+    return joining.candidates(self, census, this.names, countsAge) ?? { candidates: undefined, headless: [] };
+  }
+
+  /** Brings entries to what the election wants, as far as no peer has to be asked. */
+  private settle(changed: ReadonlySet<Address> | "all", step: Step): void {
+    const { peering, election, entries } = this;
+    const { now } = step;
+    const hasPeers = peering !== undefined && (!peering.census.isComplete(now) || peering.census.alive.size > 0);
+    const wanted = new Map<Address, { isStandIn: boolean }>();
+    const again = new Set<Address>();
+    for (const address of this.affected(changed)) {
+      const wish = election.get(address);
+      const before = entries.get(address);
+      if (wish === undefined) {
+        if (before) step.delete(address);
+        continue;
+      }
+      const mustAsk = hasPeers || (peering?.claims.isPausing(address, now) ?? false);
+      const { entry, claim } = difference(wish, before, now, mustAsk, () => this.hashOf(address));
+      if (entry !== before) step.set(address, entry);
+      if (claim) wanted.set(address, { isStandIn: claim === "standIn" });
+      if (claim || isInTransit(entry)) again.add(address);
+    }
+    this.unsettled = again;
+    peering?.claims.want(wanted, step);
+    this.leftAt = [...again].some((address) => isLeaving(entries.get(address), now)) ? now + LEAVE : undefined;
+  }
+
+  /** The VIPs to look at: where one of 10,000 changed, looking at the others would be most of the work. */
+  private affected(changed: ReadonlySet<Address> | "all"): Set<Address> {
+    if (changed !== "all" && this.unsettled !== "all") return new Set([...changed, ...this.unsettled]);
+    return new Set([...this.entries.keys(), ...this.election.keys()]);
+  }
+
+  /** Announces what was gained, no longer what was lost, and logs both. */
+  private reportChanges(step: Step): void {
+    const { gained, lost } = step;
+    if (this.unsettled !== "all") for (const address of step.write.keys()) this.unsettled.add(address);
+    for (const address of lost) this.timetable!.lose(address);
+    for (const address of gained) this.timetable!.gain(address, toMs(step.now));
+    if (gained.size + lost.size === 0) return;
+    const counts = countEntries(this.entries);
+    const report = (addresses: ReadonlySet<Address>, what: string, field: string) => {
+      if (addresses.size === 0) return;
+      step.notice("info", `${summary([...addresses])} ${what}`, { [field]: addresses.size, ...counts });
+    };
+    report(gained, "is owned here now", "gained");
+    report(lost, "is no longer owned here", "lost");
+  }
+
+  /** What this node is to say of itself: what it is, not yet aged by its tick. */
+  private wantedState(): number {
+    const { DRAINED, LAGGING, LIVE, JOINING } = nodeState;
+    if (this.plan?.isDrained) return DRAINED;
+    if (this.peering?.joining.isLagging) return LAGGING;
+    return !this.plan?.probes || this.isJoined || this.isAdopted ? LIVE : JOINING;
+  }
+
+  /** Says what this node is, and when all was well at last. Until it has joined, an earlier speaker's tick stands. */
+  private say(plan: SegmentPlan, step: Step): void {
+    if (this.isJoined || !plan.probes) this.isAdopted = false;
+    const isTickKept = this.isAdopted && !plan.isDrained;
+    const self: Self = {
+      state: this.wantedState(),
+      sourceStale: plan.isSourceStale,
+      tick: isTickKept ? this.self.tick : (this.verifiedAt ?? this.self.tick),
+      helloNonce: this.peering?.hellos.last ?? 0n,
+      lastHelloNonce: this.peering?.hellos.before ?? 0n,
+    };
+    if (Object.entries(self).every(([name, value]) => value === this.self[name as keyof Self])) return;
+    this.self = self;
+    step.self = self;
+  }
+
+  private announce(timetable: Timetable, step: Step): void {
+    const now = toMs(step.now);
+    for (let address = timetable.next(now); address !== undefined; address = timetable.next(now)) {
+      step.announce.push(address);
+    }
+    const due = timetable.wake(now);
+    if (due === undefined) return;
+    const rest = timetable.canWait(now) ? ANNOUNCE_GATHER : ANNOUNCE_REST;
+    step.wake(later(toNs(due), step.now + rest));
+  }
+
+  private hashOf(address: Address): bigint {
+    const { probes, node } = this.plan!;
+    if (!probes) return 0n; // without peers, nobody ever compares it
+    return hashNumber(hash(node, this.hashTexts.get(address) ?? formatAddress(address)));
+  }
+}
+
+/** The text that is hashed for each address that is not hashed as itself. */
+function hashTexts(ranges: readonly VipRange[]): Map<Address, string> {
+  const texts = new Map<Address, string>();
+  for (const { first, last, hashAs } of ranges) {
+    if (hashAs === undefined) continue;
+    for (let address = first; address <= last; address++) texts.set(address, hashAs);
+  }
+  return texts;
+}
