@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { inNamespace } from "../lab/namespaces.ts";
 import { vipKey } from "../src/core/abi.ts";
-import { elect } from "../src/core/election.ts";
+import { elect } from "../src/core/ownership.ts";
 import { errno } from "../src/ffi/libc.ts";
 import { check, getPinned, libbpf } from "../src/kernel/libbpf.ts";
 import { readPinnedMaps } from "../src/kernel/object.ts";

@@ -9,7 +9,7 @@ import type { Report } from "../lab/watch.ts";
 import { askStatus, tellDrain } from "../src/control/socket.ts";
 import { formatAddress, parseAddress } from "../src/core/address.ts";
 import { formatMac } from "../src/core/arp.ts";
-import { elect } from "../src/core/election.ts";
+import { elect } from "../src/core/ownership.ts";
 import { decodeWire, encodeWire, type Message, PUBLIC_KEY, wireKeyOf } from "../src/core/wire.ts";
 import type { Figure, Target } from "./figure.ts";
 import { BusyLoops } from "./load.ts";

@@ -2,7 +2,7 @@ import { hostname } from "node:os";
 import process from "node:process";
 import { Command } from "commander";
 import { KEYS, type Key, readConfig } from "./config/config.ts";
-import { writeDrained } from "./control/drain.ts";
+import { isDrained, writeDrained } from "./control/drain.ts";
 import { askStatus, readRunFile, tellDrain } from "./control/socket.ts";
 import { parseAddress } from "./core/address.ts";
 import { examineMachine } from "./doctor/examine.ts";
@@ -41,7 +41,7 @@ function locate({ config, runDir = KEYS.runDir.default }: Where): RunFile {
 async function status(vip: string | undefined, options: Where & { json?: boolean }): Promise<void> {
   const only = vip === undefined ? undefined : parseAddress(vip);
   const where = locate(options);
-  const found = (await askStatus(where.runDir, vip)) ?? pinnedStatus(where, only);
+  const found = (await askStatus(where.runDir, vip)) ?? pinnedStatus(where, isDrained(where.runDir), only);
   if (!found)
     throw new Error(
       `no speaker runs on ${where.runDir}, and nothing is pinned under ${where.pinDir}: nothing is answered`,

@@ -1,46 +1,36 @@
 import type { Config } from "./config/config.ts";
-import { MAX_INTERFACES } from "./core/abi.ts";
-import { formatAddress } from "./core/address.ts";
+import { MAX_INTERFACES, MAX_VIPS } from "./core/abi.ts";
+import { type Address, formatAddress } from "./core/address.ts";
+import { formatMac } from "./core/arp.ts";
 import type { Demand, VipRange } from "./core/demand.ts";
-import {
-  type AnnouncingInterface,
-  type Entries,
-  type EntryKey,
-  electAll,
-  matches,
-  refuseTooMany,
-  type View,
-} from "./core/ownership.ts";
+import { matches } from "./core/glob.ts";
+import type { SegmentPlan } from "./core/segment.ts";
+import { toNs } from "./core/time.ts";
 import { type Link, type Links, refusal } from "./link/links.ts";
 
 /** A configuration that says where to announce. */
 export type ResolvedConfig = Config & { interfaces: string[] };
 
-/** Nothing is known yet of who may own. */
-export const UNKNOWN = () => ({ candidates: undefined, held: [] });
+/** A link on which this node announces, and the VIPs that it manages there. */
+export interface PlannedLink {
+  link: Link;
+  ranges: readonly VipRange[];
+}
 
-/** Static membership: every node listed is alive. */
-export const everybody =
-  ({ nodes }: Demand) =>
-  () => ({ candidates: nodes.map(({ name }) => name), held: [] });
-
-/** What a configuration and this machine's links come to. */
+/** What a configuration, a source's demand and this machine's links come to. */
 export interface Plan {
   config: ResolvedConfig;
   demand: Demand;
-  /** The links on which this node announces. */
-  links: Link[];
-  view: View;
-  entries: Entries;
-  /** The entries that may differ from those of the plan before; undefined: all. */
-  changed: ReadonlySet<EntryKey> | undefined;
+  links: readonly PlannedLink[];
+  /** Why a configuration is to be refused as a whole; under one that is served already, these are warnings. */
+  problems: readonly string[];
   /** What is allowed, and probably not meant. */
-  warnings: string[];
+  warnings: readonly string[];
 }
 
 /**
- * Where to announce if the configuration does not say: on the interface of the default route, as it is now. To be asked
- * once, at the start: a route that flaps later, or goes with a link that is set down, must not silence VIPs.
+ * Decides where to announce if the configuration does not say: on the interface of the default route, as it is now. To be
+ * asked once, at the start: a route that flaps later, or goes with a link that is set down, must not silence VIPs.
  * @throws Error where there is no default route
  */
 export function resolveInterfaces(config: Config, links: Links): ResolvedConfig {
@@ -56,11 +46,83 @@ export function resolveInterfaces(config: Config, links: Links): ResolvedConfig 
   );
 }
 
+/**
+ * Takes over a changed configuration as far as it can be without a restart.
+ * @param warn called for each key that takes effect with the next start
+ * @throws Error where a key has changed that cannot be left as it was
+ */
+export function adoptConfig(next: Config, current: ResolvedConfig, warn: (message: string) => void): ResolvedConfig {
+  requireRestart("node", next.node, current.node);
+  requireRestart("membership.kind", next.membership.kind, current.membership.kind);
+  const adopted: ResolvedConfig = { ...next, interfaces: next.interfaces ?? current.interfaces };
+  for (const key of ["hook", "pinDir", "runDir", "metrics"] as const) {
+    if (JSON.stringify(next[key]) === JSON.stringify(current[key])) continue;
+    warn(`${key} changed in the file: it takes effect when isat is started again`);
+    Object.assign(adopted, { [key]: current[key] });
+  }
+  return adopted;
+}
+
+/** @throws Error where the value is another than it was */
+export function requireRestart(key: string, value: string, before: string): void {
+  if (value !== before) throw new Error(`${key} is now ${value}: that takes effect when isat is started again`);
+}
+
 /** Links on which nothing is announced though the configuration means them, by ifindex: why. */
 export type Barred = ReadonlyMap<number, string>;
 
-/** The links that the configuration means, and why others that it means cannot be. */
-function choose({ interfaces }: ResolvedConfig, links: readonly Link[], barred: Barred = new Map()) {
+/** Works out what is to be managed where. It changes nothing, and throws nothing. */
+export function makePlan(config: ResolvedConfig, demand: Demand, links: readonly Link[], barred: Barred): Plan {
+  const { chosen, problems } = choose(config, links, barred);
+  const planned = chosen.map((link) => ({ link, ranges: rangesOf(demand, link) }));
+  const own = planned.flatMap(ownAddresses);
+  const size = planned.reduce((sum, { ranges }) => sum + countAddresses(ranges), 0);
+  if (size > MAX_VIPS) problems.push(tooMany(size));
+  // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
+  const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
+  const warnings = [...problems, ...own, ...planned.flatMap(outside)];
+  return { config, demand, links: planned, problems: refused, warnings: [...new Set(warnings)] };
+}
+
+/** @throws Error in one or more lines where the plan's configuration is to be refused */
+export function requireFit({ problems }: Plan): void {
+  if (problems.length > 0) throw new Error(problems.join("\n"));
+}
+
+/** The plan of one segment. @param status what this node is, whatever the interface */
+export function segmentPlan(
+  { config, demand }: Plan,
+  { link, ranges }: PlannedLink,
+  status: Pick<SegmentPlan, "isDrained" | "isSourceStale">,
+): SegmentPlan {
+  const { membership } = config;
+  const isWire = membership.kind === "wire";
+  return {
+    name: link.name,
+    mac: formatMac(link.mac),
+    isUp: link.isUp,
+    node: config.node,
+    nodes: demand.nodes,
+    ranges,
+    ...status,
+    probes: isWire ? { interval: toNs(membership.interval), dead: membership.dead } : undefined,
+    hold: toNs(config.hold),
+    pace: config.garp,
+  };
+}
+
+/** Whether a plan has more entries than the kernel's map holds. */
+export const isTooLarge = ({ links }: Plan): boolean =>
+  links.reduce((sum, { ranges }) => sum + countAddresses(ranges), 0) > MAX_VIPS;
+
+const countAddresses = (ranges: readonly VipRange[]) =>
+  ranges.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+
+const tooMany = (size: number) =>
+  `Cannot hold ${size} entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`;
+
+/** The links that the configuration means, and why others that it means cannot be used. */
+function choose({ interfaces }: ResolvedConfig, links: readonly Link[], barred: Barred) {
   const meant = links.filter(({ name }) => matches(name, interfaces));
   const why = (link: Link) => refusal(link, links) ?? barred.get(link.ifindex);
   const chosen = meant.filter((link) => why(link) === undefined);
@@ -80,84 +142,28 @@ function choose({ interfaces }: ResolvedConfig, links: readonly Link[], barred: 
   return { chosen: chosen.slice(0, MAX_INTERFACES), problems };
 }
 
-/** The links on which a configuration announces, as far as they may be announced on. */
-export const linksOf = (config: ResolvedConfig, links: readonly Link[], barred?: Barred): Link[] =>
-  choose(config, links, barred).chosen;
-
-const announces = (range: VipRange, { name }: Link) => !range.interfaces || matches(name, range.interfaces);
+/** The VIPs that are announced on a link; the demand's own list where that is all of them. */
+function rangesOf({ vips }: Demand, { name }: Link): readonly VipRange[] {
+  const isHere = ({ interfaces }: VipRange) => !interfaces || matches(name, interfaces);
+  return vips.every(isHere) ? vips : vips.filter(isHere);
+}
 
 /** VIPs that are the node's own address on an interface that announces them: its kernel would answer for them anyway. */
-function ownAddresses({ vips }: Demand, links: readonly Link[]): string[] {
-  return links.flatMap((link) =>
-    link.addresses
-      .filter(({ address }) =>
-        vips.some((range) => range.first <= address && address <= range.last && announces(range, link)),
-      )
-      .map(
-        ({ address }) =>
-          `Cannot announce ${formatAddress(address)} as it is this node's own address on ${link.name}. Take it out of the VIPs, or off the interface (ip addr del)`,
-      ),
-  );
+function ownAddresses({ link, ranges }: PlannedLink): string[] {
+  return link.addresses
+    .filter(({ address }) => ranges.some(({ first, last }) => first <= address && address <= last))
+    .map(
+      ({ address }) =>
+        `Cannot announce ${formatAddress(address)} as it is this node's own address on ${link.name}. Take it out of the VIPs, or off the interface (ip addr del)`,
+    );
 }
 
-/** VIPs outside every subnet of an interface: nobody on that wire asks for them, unless a route says so. */
-function outside({ vips }: Demand, links: readonly Link[]): string[] {
-  return links.flatMap((link) => {
-    const isInside = (address: number) =>
-      link.addresses.some(({ address: own, prefix }) => prefix === 0 || (own ^ address) >>> (32 - prefix) === 0);
-    const stray = vips.find((range) => announces(range, link) && !(isInside(range.first) && isInside(range.last)));
-    if (!stray) return [];
-    const text = formatAddress(isInside(stray.first) ? stray.last : stray.first);
-    return [`${text} lies outside of every subnet of ${link.name}: nobody there asks for it unless a route says so`];
-  });
-}
-
-/** How the configuration fits this machine. @throws Error in one or more lines where it is refused */
-function fit(
-  config: ResolvedConfig,
-  demand: Demand,
-  links: readonly Link[],
-  mode: "strict" | "lenient",
-  barred?: Barred,
-) {
-  const { chosen, problems } = choose(config, links, barred);
-  const own = ownAddresses(demand, chosen);
-  // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
-  const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
-  if (mode === "strict" && refused.length > 0) throw new Error(refused.join("\n"));
-  return { chosen, problems, own };
-}
-
-/** What does not fit is told before all else. @throws Error in one or more lines */
-export function requireFit(config: ResolvedConfig, demand: Demand, links: readonly Link[]): void {
-  const { chosen } = fit(config, demand, links, "strict");
-  refuseTooMany({ vips: demand.vips, interfaces: chosen });
-}
-
-/**
- * What is to be, computed from what is: no I/O, and nothing is changed.
- * @param candidates the nodes that may own what is announced on a link
- * @param before the plan of the last time: what has not changed since is not worked out anew
- * @param mode strict: for a configuration, which is refused where it does not fit this machine; lenient: for links that
- * changed under a configuration that stands
- * @param barred links on which nothing is announced though the configuration means them
- * @throws Error in one line where the configuration is refused
- */
-export function makePlan(
-  config: ResolvedConfig,
-  demand: Demand,
-  links: readonly Link[],
-  candidates: (link: Link) => Pick<AnnouncingInterface, "candidates" | "held">,
-  mode: "strict" | "lenient",
-  before?: Plan,
-  barred?: Barred,
-): Plan {
-  const { chosen, problems, own } = fit(config, demand, links, mode, barred);
-  const view: View = {
-    self: config.node,
-    vips: demand.vips,
-    interfaces: chosen.map((link) => ({ ifindex: link.ifindex, name: link.name, ...candidates(link) })),
-  };
-  const warnings = [...problems, ...own, ...outside(demand, chosen)];
-  return { config, demand, links: chosen, view, ...electAll(view, before), warnings };
+/** A VIP outside every subnet of its interface: nobody on that wire asks for it, unless a route says so. */
+function outside({ link, ranges }: PlannedLink): string[] {
+  const isInside = (address: Address) =>
+    link.addresses.some(({ address: own, prefix }) => prefix === 0 || (own ^ address) >>> (32 - prefix) === 0);
+  const stray = ranges.find(({ first, last }) => !(isInside(first) && isInside(last)));
+  if (!stray) return [];
+  const text = formatAddress(isInside(stray.first) ? stray.last : stray.first);
+  return [`${text} lies outside of every subnet of ${link.name}: nobody there asks for it unless a route says so`];
 }

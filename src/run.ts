@@ -10,12 +10,13 @@ import { FolderLock } from "./kernel/lock.ts";
 import { stripVlanTags } from "./link/ethtool.ts";
 import { Links } from "./link/links.ts";
 import { type Log, makeLog } from "./log.ts";
+import { requireRestart } from "./plan.ts";
 import { runningSummary } from "./report/collect.ts";
 import { formatDuration } from "./report/status.ts";
 import { fileDemand, watchConfig } from "./source/file.ts";
 import { removeSaved } from "./source/kubernetes/snapshot.ts";
 import type { KubernetesWatch } from "./source/kubernetes/source.ts";
-import { requireRestart, Speaker } from "./speaker.ts";
+import { Speaker } from "./speaker.ts";
 
 /** When so much time has passed since the start, what it left behind is collected, ms: a third of all memory. */
 const SETTLED = 2_000;
@@ -81,7 +82,7 @@ export async function run(options: RunOptions): Promise<void> {
   stack.use(await serveStatus(first.runDir, running, reports));
   if (first.metrics) {
     const { makeRegistry, serveMetrics } = await import("./report/metrics.ts"); // only here: for its memory
-    const registry = makeRegistry(() => ({ ...runningSummary(running(), reports()), ...running().counts }));
+    const registry = makeRegistry(() => ({ ...runningSummary(running().snapshot(), reports()), ...running().counts }));
     const server: Server = await serveMetrics(registry, first.metrics);
     stack.defer(() => void server.close());
   }

@@ -4,7 +4,6 @@ import process from "node:process";
 import { askStatus } from "../../src/control/socket.ts";
 import { vipState } from "../../src/core/abi.ts";
 import { formatAddress } from "../../src/core/address.ts";
-import { addressOf } from "../../src/core/ownership.ts";
 import { readEntries } from "../../src/kernel/vips.ts";
 import type { Status } from "../../src/report/status.ts";
 import { until } from "../kernel/process.ts";
@@ -116,8 +115,8 @@ export class Speakers implements AsyncDisposable {
     return speaker.maps((maps) => {
       const word = (state: number) =>
         state === vipState.OWNED ? "owned" : state === vipState.LEAVING ? "leaving" : "other";
-      const entries = [...readEntries(maps)];
-      return new Map(entries.map(([key, { state }]) => [formatAddress(addressOf(key)), word(state)]));
+      const entries = [...readEntries(maps).values()].flatMap((its) => [...its]);
+      return new Map(entries.map(([address, { state }]) => [formatAddress(address), word(state)]));
     });
   }
 

@@ -27,7 +27,7 @@ export async function serveStatus(
         told.drain(isDrained);
       }
       const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
-      const status = runningStatus(speaker(), reports(), vip ? parseAddress(vip) : undefined);
+      const status = runningStatus(speaker().snapshot(), reports(), vip ? parseAddress(vip) : undefined);
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(status));
     } catch (error) {
       response.writeHead(500).end((error as Error).message);

@@ -43,7 +43,11 @@ export interface SegmentPlan extends PeeringPlan {
 
 /** Everything that can happen to a segment. */
 export type SegmentEvent =
-  | { kind: "plan"; plan: SegmentPlan }
+  /**
+   * `isAnnounced`: with the first plan, an earlier speaker announced what is owned by the same MAC, and its answers went on
+   * since: no burst is needed.
+   */
+  | { kind: "plan"; plan: SegmentPlan; isAnnounced?: boolean }
   /** `wakeAt` has come. */
   | { kind: "wake" }
   /** The answer to {@link Effects.look}. */
@@ -67,8 +71,6 @@ export interface SegmentOptions {
   entries: Map<Address, Entry>;
   /** What an earlier speaker's node said of itself here; undefined: none did. */
   pinned: Pick<Self, "state" | "tick"> | undefined;
-  /** An earlier speaker announced the VIPs by the same MAC, and answers went on since: no burst is needed. */
-  isAnnounced: boolean;
 }
 
 /**
@@ -116,7 +118,7 @@ export class Segment {
     const { peering } = this;
     switch (event.kind) {
       case "plan":
-        this.takePlan(event.plan, step);
+        this.takePlan(event.plan, event.isAnnounced ?? false, step);
         break;
       case "wake":
         if (this.leftAt !== undefined && now >= this.leftAt) this.isDirty = true;
@@ -193,7 +195,7 @@ export class Segment {
     return nonce !== 0n && (nonce === this.self.helloNonce || nonce === this.self.lastHelloNonce);
   }
 
-  private takePlan(plan: SegmentPlan, step: Step): void {
+  private takePlan(plan: SegmentPlan, isAnnounced: boolean, step: Step): void {
     const before = this.plan;
     this.plan = plan;
     this.isDirty = true;
@@ -205,7 +207,6 @@ export class Segment {
     if (before && (before.pace.rate !== plan.pace.rate || before.pace.refresh !== plan.pace.refresh))
       this.timetable.setPace(plan.pace, now);
     if (before && before.mac === plan.mac && (before.isUp || !plan.isUp)) return;
-    const isAnnounced = !before && this.options.isAnnounced;
     for (const [address, entry] of this.entries) {
       if (isOwned(entry)) this.timetable[isAnnounced ? "keep" : "gain"](address, now);
     }

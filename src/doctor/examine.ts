@@ -4,7 +4,7 @@ import process from "node:process";
 import { type Config, readConfig } from "../config/config.ts";
 import { readWireKeys } from "../config/keys.ts";
 import type { Demand } from "../core/demand.ts";
-import { ifindexOf, Wish } from "../core/ownership.ts";
+import { Election, Wish } from "../core/ownership.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { bootTime } from "../ffi/libc.ts";
 import { requireCapabilities } from "../kernel/capabilities.ts";
@@ -15,8 +15,8 @@ import { readPinnedMaps } from "../kernel/object.ts";
 import { requireBpffs } from "../kernel/pins.ts";
 import { driverOf, stripsVlanTags } from "../link/ethtool.ts";
 import { type Filter, readFilters, readXdpFeatures } from "../link/hooked.ts";
-import { type Link, Links } from "../link/links.ts";
-import { everybody, makePlan, type Plan, resolveInterfaces } from "../plan.ts";
+import { Links } from "../link/links.ts";
+import { makePlan, type Plan, type PlannedLink, resolveInterfaces } from "../plan.ts";
 import { fileDemand } from "../source/file.ts";
 import { type Facts, type Finding, type InterfaceFacts, judge } from "./judge.ts";
 
@@ -65,9 +65,16 @@ function heardPeers(pinDir: string): string[] | undefined {
 
 const keyFiles = ({ membership }: Config) => (membership.kind === "wire" ? membership.keys : "none");
 
-function examine(link: Link, ownIds: ReadonlySet<number>, plan: Plan): InterfaceFacts {
+/** How many VIPs this node owns there if all nodes are alive. */
+function countOwned({ config, demand }: Plan, { ranges }: PlannedLink): number {
+  const election = new Election();
+  election.hold({ self: config.node, ranges, candidates: demand.nodes.map(({ name }) => name), headless: [] });
+  return [...election.keys()].filter((address) => election.get(address) === Wish.ours).length;
+}
+
+function examine(planned: PlannedLink, ownIds: ReadonlySet<number>, plan: Plan): InterfaceFacts {
+  const { link } = planned;
   const sysctl = (name: string) => Number(readText(`/proc/sys/net/ipv4/conf/${link.name}/${name}`) ?? 0);
-  const owned = [...plan.entries].filter(([key, wish]) => wish === Wish.ours && ifindexOf(key) === link.ifindex);
   const bond = readText(`/proc/net/bonding/${link.name}`);
   return {
     name: link.name,
@@ -77,7 +84,7 @@ function examine(link: Link, ownIds: ReadonlySet<number>, plan: Plan): Interface
     bondMode: bond && (/Bonding Mode: (.*)/.exec(bond)?.[1] ?? "unknown"),
     otherPrograms: otherPrograms(link.ifindex, ownIds),
     sysctls: { arp_ignore: sysctl("arp_ignore"), arp_announce: sysctl("arp_announce"), proxy_arp: sysctl("proxy_arp") },
-    owned: owned.length,
+    owned: countOwned(plan, planned),
   };
 }
 
@@ -88,7 +95,9 @@ export function examineMachine(path: string): Finding[] {
   let plan: Plan | undefined;
   const refused = refusalOf(() => {
     const demand = config.source.kind === "file" ? fileDemand(config.source) : NOTHING;
-    plan = makePlan(resolveInterfaces(config, links), demand, links.read(), everybody(demand), "strict");
+    const drafted = makePlan(resolveInterfaces(config, links), demand, links.read(), new Map());
+    if (drafted.problems.length > 0) throw new Error(drafted.problems.join("\n"));
+    plan = drafted;
   });
   const jit = readText("/proc/sys/net/core/bpf_jit_enable");
   let ownIds = new Set<number>(); // none where they cannot be read: doctor tells why in lines of its own
@@ -111,8 +120,8 @@ export function examineMachine(path: string): Finding[] {
     keys: config.membership.kind === "wire" ? refusalOf(() => readWireKeys(keyFiles(config))) : undefined,
     heard: heardPeers(config.pinDir),
     plan: refused,
-    warnings: plan?.warnings ?? [],
-    interfaces: plan ? plan.links.map((link) => examine(link, ownIds, plan!)) : [],
+    warnings: [...(plan?.warnings ?? [])],
+    interfaces: plan ? plan.links.map((planned) => examine(planned, ownIds, plan!)) : [],
   };
   return judge(facts);
 }

@@ -1,216 +1,229 @@
 import { answers, MAX_VIPS, type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
-import { addressBytes } from "../core/address.ts";
-import { type Held, UNOWNED } from "../core/difference.ts";
-import { addressOf, type EntryKey, entryKey, ifindexOf } from "../core/ownership.ts";
+import { type Address, addressBytes } from "../core/address.ts";
+import { type Entry, UNOWNED } from "../core/step.ts";
 import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
 
 /** Entries that one verification reads: a map of up to this many is verified whole, a larger one in turns. */
 const PART = 1024;
 
-/** Where the fields stand, in bytes. */
+/** Offsets of the fields in a key or a value, bytes. */
 const IP = vipKey.fields.get("ip")!.offset;
 const IFINDEX = vipKey.fields.get("ifindex")!.offset;
 const STATE = vip.fields.get("state")!.offset;
 const CLAIM = vip.fields.get("claim_ns")!.offset;
 const UNTIL = vip.fields.get("until_ns")!.offset;
-const BID = vip.fields.get("hash")!.offset;
+const HASH = vip.fields.get("hash")!.offset;
 const NAME = vip.fields.get("interface")!;
 const RELEASED = answers.fields.get("released_ns")!.offset;
 
-const mapKey = (key: EntryKey): VipKey => ({ ip: addressBytes(addressOf(key)), ifindex: ifindexOf(key) });
+/** The entries of each interface, by ifindex. */
+export type Entries = ReadonlyMap<number, ReadonlyMap<Address, Entry>>;
 
-export const keyOf = ({ ip, ifindex }: VipKey): EntryKey =>
-  entryKey(ifindex, new DataView(ip.buffer, ip.byteOffset).getUint32(0));
+const key = (ifindex: number, address: Address): VipKey => ({ ip: addressBytes(address), ifindex });
+
+export const addressOf = ({ ip }: Pick<VipKey, "ip">): Address => new DataView(ip.buffer, ip.byteOffset).getUint32(0);
 
 /** Calls `each` for every entry of a batch. */
-function forEach({ keys, count }: Batch, valueSize: number, each: (key: EntryKey, valueAt: number) => void): void {
+function forEach(
+  { keys, count }: Batch,
+  valueSize: number,
+  each: (ifindex: number, address: Address, valueAt: number) => void,
+): void {
   for (let i = 0; i < count; i++) {
     const keyAt = i * vipKey.size;
-    each(entryKey(keys.getUint32(keyAt + IFINDEX, true), keys.getUint32(keyAt + IP)), i * valueSize);
+    each(keys.getUint32(keyAt + IFINDEX, true), keys.getUint32(keyAt + IP), i * valueSize);
   }
 }
 
-function heldAt(values: DataView, at: number): Held {
-  const state = values.getUint32(at + STATE, true) as Held["state"];
+function entryAt(values: DataView, at: number): Entry {
+  const state = values.getUint32(at + STATE, true) as Entry["state"];
   if (state === vipState.NOT_OWNED) return UNOWNED;
   return {
     state,
     claimNs: values.getBigUint64(at + CLAIM, true),
     untilNs: values.getBigUint64(at + UNTIL, true),
-    hash: values.getBigUint64(at + BID, true),
+    hash: values.getBigUint64(at + HASH, true),
   };
 }
 
-/** What the map holds now, and the interfaces' names as they stand in its entries. */
-function read({ vips }: Maps): { entries: Map<EntryKey, Held>; names: Map<number, string> } {
-  const entries = new Map<EntryKey, Held>();
+/** Reads the whole map `vips`, and the interfaces' names as they stand in its entries. */
+function read({ vips }: Maps): { entries: Map<number, Map<Address, Entry>>; names: Map<number, string> } {
+  const entries = new Map<number, Map<Address, Entry>>();
   const names = new Map<number, string>();
   for (const batch of vips.batches()) {
-    forEach(batch, vip.size, (key, valueAt) => {
-      entries.set(key, heldAt(batch.values, valueAt));
-      if (names.has(ifindexOf(key))) return;
-      names.set(ifindexOf(key), vip.decode(new Uint8Array(batch.values.buffer, valueAt, vip.size)).interface);
+    forEach(batch, vip.size, (ifindex, address, valueAt) => {
+      let its = entries.get(ifindex);
+      if (!its) {
+        entries.set(ifindex, (its = new Map()));
+        names.set(ifindex, vip.decode(new Uint8Array(batch.values.buffer, valueAt, vip.size)).interface);
+      }
+      its.set(address, entryAt(batch.values, valueAt));
     });
   }
   return { entries, names };
 }
 
-/**
- * What the map `answers` says of the entries: those that the kernel has given away since they were claimed, and keys that no
- * entry has, as a write that failed half-way leaves them, or a process that was killed in one.
- */
-function survey({ answers: map }: Maps, entries: ReadonlyMap<EntryKey, Held>) {
-  const released: EntryKey[] = [];
-  const stray: EntryKey[] = [];
+/** Reads the map `answers`: what the kernel released since it was claimed, and elements that belong to no entry. */
+function survey({ answers: map }: Maps, entries: Entries) {
+  const released: [ifindex: number, address: Address][] = [];
+  const stray: VipKey[] = [];
   for (const batch of map.batches()) {
-    forEach(batch, answers.size, (key, valueAt) => {
-      const held = entries.get(key);
-      if (!held) stray.push(key);
-      else if (held.state === vipState.NOT_OWNED) return;
-      else if (batch.values.getBigUint64(valueAt + RELEASED, true) >= held.claimNs) released.push(key);
+    forEach(batch, answers.size, (ifindex, address, valueAt) => {
+      const entry = entries.get(ifindex)?.get(address);
+      if (!entry) stray.push(key(ifindex, address));
+      else if (isReleased(entry, batch.values.getBigUint64(valueAt + RELEASED, true)))
+        released.push([ifindex, address]);
     });
   }
   return { released, stray };
 }
 
-/** What the map holds now; what was given away counts as not held. */
-export function readEntries(maps: Maps): Map<EntryKey, Held> {
+/** An entry counts only while its claim is later than the kernel's last release of the VIP. */
+const isReleased = ({ state, claimNs }: Entry, releasedNs: bigint) =>
+  state !== vipState.NOT_OWNED && releasedNs >= claimNs;
+
+/** The kernel's entries; those that it has released count as not owned. */
+export function readEntries(maps: Maps): Map<number, Map<Address, Entry>> {
   const { entries } = read(maps);
-  for (const key of survey(maps, entries).released) entries.set(key, UNOWNED);
+  for (const [ifindex, address] of survey(maps, entries).released) entries.get(ifindex)!.set(address, UNOWNED);
   return entries;
 }
 
-function writeKey(view: DataView, at: number, key: EntryKey): void {
-  view.setUint32(at + IP, addressOf(key));
-  view.setUint32(at + IFINDEX, ifindexOf(key), true);
-}
-
-/** The kernel's map `vips` (and the entries of `answers` that go with it), written through and read back in parts. */
+/**
+ * The kernel's map `vips`, and the elements of `answers` that go with it: written through, and read back in parts. The
+ * entries as they should be are the segments' own maps ({@link entriesOf}), so that there is one copy of them.
+ */
 export class VipTable {
   readonly #maps: Maps;
-  readonly #actual: Map<EntryKey, Held>;
+  readonly #entries: Map<number, Map<Address, Entry>>;
   /** The interfaces' names as they stand in the entries. */
-  #names: ReadonlyMap<number, string>;
-  /** Entries that were written since, or are on their way to something else: to be looked at again. */
-  #unsettled = new Set<EntryKey>();
+  readonly #names: Map<number, string>;
   #parts: Iterator<Batch> | undefined;
   #seen = 0;
 
+  /** Reads what an earlier speaker left. VIPs that the kernel released are not owned any more. */
   constructor(maps: Maps) {
     this.#maps = maps;
     const { entries, names } = read(maps);
-    this.#actual = entries;
+    this.#entries = entries;
     this.#names = names;
     const { released, stray } = survey(maps, entries);
-    this.write(released.map((key) => [key, UNOWNED]));
-    this.#maps.answers.deleteMany(stray.map(mapKey));
+    for (const [ifindex, address] of released) entries.get(ifindex)!.set(address, UNOWNED);
+    for (const [ifindex, its] of Map.groupBy(released, ([ifindex]) => ifindex)) {
+      this.write(
+        ifindex,
+        its.map(([, address]) => [address, UNOWNED]),
+      );
+    }
+    this.#maps.answers.deleteMany(stray);
   }
 
-  get entries(): ReadonlyMap<EntryKey, Held> {
-    return this.#actual;
+  get entries(): Entries {
+    return this.#entries;
   }
 
-  /** Entries that were written since the last call, and those that were kept. */
-  takeUnsettled(): ReadonlySet<EntryKey> {
-    const taken = this.#unsettled;
-    this.#unsettled = new Set();
-    return taken;
+  /** The entries of one interface as they should be: whoever changes them writes them here. */
+  entriesOf(ifindex: number): Map<Address, Entry> {
+    let its = this.#entries.get(ifindex);
+    if (!its) this.#entries.set(ifindex, (its = new Map()));
+    return its;
   }
 
-  /** These are not as they are to be: they are among the next {@link takeUnsettled}. */
-  keepUnsettled(keys: Iterable<EntryKey>): void {
-    for (const key of keys) this.#unsettled.add(key);
+  /** Reads all of `answers`: call it only where there is reason to. @returns VIPs that the kernel has released */
+  released(ifindex: number): Address[] {
+    return survey(this.#maps, this.#entries).released.flatMap(([on, address]) => (on === ifindex ? [address] : []));
   }
 
-  /** Those that the kernel has given away since they were claimed. Reads all of a map: call it when there is reason to. */
-  released(): EntryKey[] {
-    return survey(this.#maps, this.#actual).released;
+  /** Like {@link released}, but only of the given VIPs. */
+  releasedOf(ifindex: number, addresses: Iterable<Address>): Address[] {
+    const entries = this.#entries.get(ifindex);
+    return [...addresses].filter((address) => {
+      const entry = entries?.get(address);
+      return entry && isReleased(entry, this.#maps.answers.getField(key(ifindex, address), "released_ns") ?? 0n);
+    });
   }
 
   /**
-   * Takes over what another layout's map had: what was owned there is owned from now on, and what was not stays silent.
-   * Where both stand side by side, the programs of this one know what those of the other knew.
+   * Takes over what a map of another layout had: what was owned there is owned now, and what was not stays silent. While
+   * both stand side by side, this layout's programs know what those of the other knew.
    */
   takeOver(
     former: readonly { key: Uint8Array; isOwned: boolean }[],
     now: bigint,
-    hash: (key: EntryKey) => bigint,
+    hashOf: (address: Address) => bigint,
   ): void {
-    const set = former.map(({ key: raw, isOwned }) => {
-      const key = keyOf(vipKey.decode(raw));
-      const owned = { state: vipState.OWNED, claimNs: now, untilNs: 0n, hash: hash(key) };
-      return [key, isOwned ? owned : UNOWNED] as const;
-    });
-    this.write(set.filter(([key]) => !this.#actual.has(key)));
+    const known = former.map(({ key, isOwned }) => ({ ...vipKey.decode(key), isOwned }));
+    for (const [ifindex, its] of Map.groupBy(known, ({ ifindex }) => ifindex)) {
+      const entries = this.entriesOf(ifindex);
+      const added = new Map<Address, Entry>();
+      for (const { ip, isOwned } of its) {
+        const address = addressOf({ ip });
+        if (entries.has(address)) continue;
+        const owned = { state: vipState.OWNED, claimNs: now, untilNs: 0n };
+        added.set(address, isOwned ? { ...owned, hash: hashOf(address) } : UNOWNED);
+      }
+      for (const [address, entry] of added) entries.set(address, entry);
+      this.write(ifindex, [...added], new Set(added.keys()));
+    }
   }
 
-  /** The same of these entries only. */
-  releasedOf(keys: readonly EntryKey[]): EntryKey[] {
-    return keys.filter((key) => {
-      const held = this.#actual.get(key);
-      const releasedNs = this.#maps.answers.get(mapKey(key))?.released_ns ?? 0n;
-      return held && held.state !== vipState.NOT_OWNED && releasedNs >= held.claimNs;
-    });
+  /** Names the interface in its entries. */
+  rename(ifindex: number, name: string): void {
+    if (this.#names.get(ifindex) === name) return;
+    this.#names.set(ifindex, name);
+    this.write(ifindex, [...(this.#entries.get(ifindex) ?? [])]);
   }
 
-  /** Names the interfaces as they are called now: in the entries that say otherwise too. */
-  rename(names: ReadonlyMap<number, string>): void {
-    const renamed = new Set(
-      [...names].flatMap(([ifindex, name]) => (this.#names.get(ifindex) === name ? [] : [ifindex])),
-    );
-    this.#names = names;
-    if (renamed.size > 0) this.write([...this.#actual].filter(([key]) => renamed.has(ifindexOf(key))));
-  }
-
-  /** Sets the entries; one that is new may be answered from then on, if it is owned. */
-  write(set: readonly (readonly [EntryKey, Held])[]): void {
-    const { vips, answers } = this.#maps;
-    const added = set.filter(([key]) => !this.#actual.has(key));
-    answers.setMany(added.length, (i, keys, keyAt) => writeKey(keys, keyAt, added[i]![0]));
-    const encoder = new TextEncoder();
-    const texts = new Map(
-      [...this.#names].map(([ifindex, name]) => [ifindex, encoder.encode(name).subarray(0, NAME.size - 1)]),
-    );
-    vips.setMany(set.length, (i, keys, keyAt, values, valueAt) => {
-      const [key, { state, claimNs, untilNs, hash }] = set[i]!;
-      writeKey(keys, keyAt, key);
-      const text = texts.get(ifindexOf(key)) ?? new Uint8Array();
-      for (let at = 0; at < text.length; at++) values.setUint8(valueAt + NAME.offset + at, text[at]!);
+  /** Writes entries. @param added those that the kernel has none for yet */
+  write(ifindex: number, set: readonly (readonly [Address, Entry])[], added: ReadonlySet<Address> = new Set()): void {
+    const fresh = [...added];
+    this.#maps.answers.setMany(fresh.length, (i, keys, keyAt) => writeKey(keys, keyAt, ifindex, fresh[i]!));
+    const name = new TextEncoder().encode(this.#names.get(ifindex) ?? "").subarray(0, NAME.size - 1);
+    this.#maps.vips.setMany(set.length, (i, keys, keyAt, values, valueAt) => {
+      const [address, { state, claimNs, untilNs, hash }] = set[i]!;
+      writeKey(keys, keyAt, ifindex, address);
+      for (let at = 0; at < name.length; at++) values.setUint8(valueAt + NAME.offset + at, name[at]!);
       if (state === vipState.NOT_OWNED) return;
       values.setUint32(valueAt + STATE, state, true);
       values.setBigUint64(valueAt + CLAIM, claimNs, true);
       values.setBigUint64(valueAt + UNTIL, untilNs, true);
-      values.setBigUint64(valueAt + BID, hash, true);
+      values.setBigUint64(valueAt + HASH, hash, true);
     });
-    for (const [key, held] of set) {
-      this.#actual.set(key, held);
-      this.#unsettled.add(key);
-    }
     this.#parts = undefined;
-  }
-
-  /** Sets the one entries, and removes the others. */
-  replace(set: readonly (readonly [EntryKey, Held])[], gone: readonly EntryKey[]): void {
-    const isNew = ([key]: readonly [EntryKey, Held]) => !this.#actual.has(key);
-    const isTooMuch = this.#actual.size + set.filter(isNew).length > MAX_VIPS;
-    if (isTooMuch) this.remove(gone);
-    this.write(set);
-    if (!isTooMuch) this.remove(gone);
   }
 
   /**
-   * Removes the entries. To be called after {@link write}, where the map has room for both: a hash map gives a freed element to the next new entry at once,
-   * and a program reading it meanwhile would read that one's state.
+   * Writes entries, then removes others. A hash map gives a freed element to the next new entry at once, and a program that
+   * is reading it would read that one's state: so removals come last, unless the map has no room for both.
    */
-  remove(keys: readonly EntryKey[]): void {
-    this.#maps.vips.deleteMany(keys.map(mapKey));
-    this.#maps.answers.deleteMany(keys.map(mapKey));
-    for (const key of keys) {
-      this.#actual.delete(key);
-      this.#unsettled.delete(key);
-    }
+  replace(
+    ifindex: number,
+    set: readonly (readonly [Address, Entry])[],
+    added: ReadonlySet<Address>,
+    gone: readonly Address[],
+  ): void {
+    let size = gone.length; // the entries are as they will be
+    for (const its of this.#entries.values()) size += its.size;
+    const isTooMuch = size > MAX_VIPS;
+    if (isTooMuch) this.#remove(ifindex, gone);
+    if (set.length > 0) this.write(ifindex, set, added);
+    if (!isTooMuch) this.#remove(ifindex, gone);
+  }
+
+  #remove(ifindex: number, addresses: readonly Address[]): void {
+    if (addresses.length === 0) return;
+    const keys = addresses.map((address) => key(ifindex, address));
+    this.#maps.vips.deleteMany(keys);
+    this.#maps.answers.deleteMany(keys);
     this.#parts = undefined;
+  }
+
+  /** Removes all entries of an interface. */
+  drop(ifindex: number): void {
+    this.#remove(ifindex, [...(this.#entries.get(ifindex)?.keys() ?? [])]);
+    this.#entries.delete(ifindex);
+    this.#names.delete(ifindex);
   }
 
   /**
@@ -223,32 +236,41 @@ export class VipTable {
       this.#seen = 0;
     }
     const { value, done } = this.#parts.next();
-    let isIntact = true;
     if (done) {
       this.#parts = undefined;
-      isIntact = this.#seen === this.#actual.size;
-    } else {
-      const batch: Batch = value;
-      this.#seen += batch.count;
-      forEach(batch, vip.size, (key, valueAt) => {
-        if (!isSame(this.#actual.get(key), batch.values, valueAt)) isIntact = false;
-      });
-      if (isIntact && batch.count < PART) return this.verify(); // the last part: what is missing shows now
+      let size = 0;
+      for (const its of this.#entries.values()) size += its.size;
+      return this.#seen === size;
     }
-    return isIntact;
+    const batch: Batch = value;
+    let isIntact = true;
+    this.#seen += batch.count;
+    forEach(batch, vip.size, (ifindex, address, valueAt) => {
+      if (!isSame(this.#entries.get(ifindex)?.get(address), batch.values, valueAt)) isIntact = false;
+    });
+    return isIntact && batch.count < PART ? this.verify() : isIntact; // after the last part, missing entries show
   }
 
   /** Writes what the map should hold, and removes what it should not. */
   mend(): void {
-    const stray = [...read(this.#maps).entries.keys()].filter((key) => !this.#actual.has(key));
-    for (const key of this.#actual.keys()) this.#maps.answers.add(mapKey(key), answers.of({}));
-    this.write([...this.#actual]);
-    this.remove(stray);
-    this.#maps.answers.deleteMany(survey(this.#maps, this.#actual).stray.map(mapKey));
+    for (const [ifindex, its] of read(this.#maps).entries) {
+      const stray = [...its.keys()].filter((address) => !this.#entries.get(ifindex)?.has(address));
+      this.#remove(ifindex, stray);
+    }
+    for (const [ifindex, entries] of this.#entries) {
+      for (const address of entries.keys()) this.#maps.answers.add(key(ifindex, address), answers.of({}));
+      this.write(ifindex, [...entries]);
+    }
+    this.#maps.answers.deleteMany(survey(this.#maps, this.#entries).stray);
   }
 }
 
-function isSame(held: Held | undefined, values: DataView, at: number): boolean {
-  if (held?.state !== values.getUint32(at + STATE, true)) return false;
-  return held.state === vipState.NOT_OWNED || held.claimNs === values.getBigUint64(at + CLAIM, true);
+function writeKey(view: DataView, at: number, ifindex: number, address: Address): void {
+  view.setUint32(at + IP, address);
+  view.setUint32(at + IFINDEX, ifindex, true);
+}
+
+function isSame(entry: Entry | undefined, values: DataView, at: number): boolean {
+  if (entry?.state !== values.getUint32(at + STATE, true)) return false;
+  return entry.state === vipState.NOT_OWNED || entry.claimNs === values.getBigUint64(at + CLAIM, true);
 }

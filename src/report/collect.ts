@@ -1,18 +1,16 @@
 import process from "node:process";
 import type { Config } from "../config/config.ts";
-import { isDrained } from "../control/drain.ts";
 import { type InterfaceEntry, NO_VERDICTS, type Verdicts, vipState, nodeState as wireState } from "../core/abi.ts";
 import { type Address, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
-import type { Held } from "../core/difference.ts";
-import { addressOf, type EntryKey, ifindexOf, ownerOf, standings } from "../core/ownership.ts";
+import { ownerOf, ranking } from "../core/ownership.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { bootTime } from "../ffi/libc.ts";
 import { Hooks } from "../kernel/hooks.ts";
 import { layoutFolder, linksFolder } from "../kernel/kernel.ts";
 import { type Maps, readPinnedMaps } from "../kernel/object.ts";
-import { keyOf, readEntries } from "../kernel/vips.ts";
-import type { Speaker } from "../speaker.ts";
+import { addressOf, type Entries, readEntries } from "../kernel/vips.ts";
+import type { Snapshot } from "./snapshot.ts";
 import {
   type InterfaceStatus,
   type MemberStatus,
@@ -90,25 +88,31 @@ const VIP_STATES = ["not owned", "owned", "claiming", "leaving"] as const;
 /** @param ownerOf the node that owns an address, where that is known */
 function vipStatuses(
   maps: Maps,
-  entries: ReadonlyMap<EntryKey, Held>,
+  entries: Entries,
   only: Address | undefined,
-  ownerOf: (key: EntryKey, isOwned: boolean) => string | undefined,
+  ownerOf: (ifindex: number, address: Address, isOwned: boolean) => string | undefined,
 ): VipStatus[] {
   const interfaces = new Map(maps.interfaces.entries());
-  const keys = [...entries.keys()].filter((key) => only === undefined || addressOf(key) === only).sort((a, b) => a - b);
-  const answers = new Map([...maps.answers.entries()].map(([key, value]) => [keyOf(key), value]));
-  return keys.map((key) => {
-    const { state } = entries.get(key)!;
+  const answers = new Map(
+    [...maps.answers.entries()].map(([key, value]) => [`${key.ifindex} ${addressOf(key)}`, value]),
+  );
+  const statuses = [...entries].flatMap(([ifindex, its]) =>
+    [...its].map(([address, entry]) => ({ ifindex, address, entry })),
+  );
+  const wanted = statuses.filter(({ address }) => only === undefined || address === only);
+  wanted.sort((a, b) => a.ifindex - b.ifindex || a.address - b.address);
+  return wanted.map(({ ifindex, address, entry: { state } }) => {
     const isOwned = state === vipState.OWNED;
-    const its = interfaces.get(ifindexOf(key));
+    const its = interfaces.get(ifindex);
+    const answered = answers.get(`${ifindex} ${address}`);
     return {
-      address: formatAddress(addressOf(key)),
+      address: formatAddress(address),
       interface: its?.name ?? "",
-      owner: ownerOf(key, isOwned),
+      owner: ownerOf(ifindex, address, isOwned),
       state: VIP_STATES[state],
       mac: isOwned ? its?.mac_text : undefined,
-      answers: Number(answers.get(key)?.answered ?? 0n),
-      lastAnswerMs: age(answers.get(key)?.last_answer_ns ?? 0n),
+      answers: Number(answered?.answered ?? 0n),
+      lastAnswerMs: age(answered?.last_answer_ns ?? 0n),
     };
   });
 }
@@ -122,18 +126,20 @@ export interface Reports {
   source: SourceStatus | undefined;
 }
 
-/** What a running speaker tells of itself, without the VIPs. */
-export function runningSummary(speaker: Speaker, reports: Reports): Omit<Status, "vips" | "standings"> {
-  const { plan, points, maps, lastError, announcements, isAttached, contested } = speaker.view;
-  const { config, links } = plan;
-  const interfaces = interfaceStatuses(maps).map((each) => ({
-    ...each,
-    isUp: links.find(({ ifindex }) => ifindex === each.ifindex)?.isUp,
-    hooks: points.map(
-      (point) => `${point.kind} ${point.direction}: ${isAttached(each.ifindex, point) ? "attached" : "NOT ATTACHED"}`,
-    ),
-    announcements: announcements(each.ifindex),
-  }));
+/** A running speaker's status, without the VIPs. */
+export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Status, "vips" | "rankings"> {
+  const { config, maps, segments } = snapshot;
+  const interfaces = interfaceStatuses(maps).map((each) => {
+    const segment = segments.find(({ link }) => link.ifindex === each.ifindex);
+    return {
+      ...each,
+      isUp: segment?.link.isUp,
+      hooks: (segment?.hooks ?? []).map(
+        ({ kind, direction, isAttached }) => `${kind} ${direction}: ${isAttached ? "attached" : "NOT ATTACHED"}`,
+      ),
+      announcements: segment?.announcements,
+    };
+  });
   return {
     node: config.node,
     pid: process.pid,
@@ -141,58 +147,58 @@ export function runningSummary(speaker: Speaker, reports: Reports): Omit<Status,
     ffi: ffi.name,
     pinDir: config.pinDir,
     runDir: config.runDir,
-    members: memberStatuses(speaker),
-    isDrained: speaker.isDrained,
-    warnings: [...plan.warnings, ...reports.sourceTroubles],
-    isSourceStale: speaker.isSourceStale,
+    members: memberStatuses(snapshot),
+    isDrained: snapshot.isDrained,
+    warnings: [...snapshot.warnings, ...reports.sourceTroubles],
+    isSourceStale: snapshot.isSourceStale,
     source: reports.source,
-    contested,
+    contested: segments.reduce((sum, { contested }) => sum + contested, 0),
     interfaces,
     configError: reports.configError,
-    lastError,
+    lastError: snapshot.lastError,
   };
 }
 
-function memberStatuses(speaker: Speaker): MemberStatus[] {
-  const { plan, members, standing } = speaker.view;
-  const { config, demand, links } = plan;
+function memberStatuses({ config, demand, segments }: Snapshot): MemberStatus[] {
   if (config.membership.kind === "static") {
     const known = { interface: undefined, isAlive: true, state: "listed", mac: undefined, echoedMs: undefined };
     return demand.nodes.map(({ name }) => ({ ...known, node: name }));
   }
-  return links.flatMap(({ ifindex, name, mac }) => [
+  return segments.flatMap(({ link, state, members }) => [
     {
       node: config.node,
-      interface: name,
+      interface: link.name,
       isAlive: true,
-      state: stateName(standing(ifindex).state),
-      mac: formatMac(mac),
+      state: stateName(state),
+      mac: formatMac(link.mac),
       echoedMs: undefined,
     },
-    ...members(ifindex).map(({ peer, isAlive }) => ({
-      node: peer.node,
-      interface: name,
+    ...members.map(({ heard, isAlive }) => ({
+      node: heard.name,
+      interface: link.name,
       isAlive,
-      state: `${stateName(peer.state)}${peer.source_stale ? ", source stale" : ""}`,
-      mac: formatMac(peer.mac),
-      echoedMs: age(peer.echoed_ns),
+      state: `${stateName(heard.state)}${heard.sourceStale ? ", source stale" : ""}`,
+      mac: formatMac(heard.mac),
+      echoedMs: age(heard.echoedNs),
     })),
   ]);
 }
 
-/** The status of a running speaker. @param only one VIP, with each node's standing; undefined: all of them */
-export function runningStatus(speaker: Speaker, reports: Reports, only: Address | undefined): Status {
-  const { plan, maps, entries } = speaker.view;
+/** A running speaker's status. @param only one VIP, with each node's place in its election; undefined: all VIPs */
+export function runningStatus(snapshot: Snapshot, reports: Reports, only: Address | undefined): Status {
+  const { maps, segments, demand } = snapshot;
+  const electorates = new Map(segments.map(({ link, electorate }) => [link.ifindex, electorate]));
+  const entries: Entries = new Map(segments.map(({ link, entries }) => [link.ifindex, entries]));
+  const announcing = only === undefined ? undefined : segments.find(({ entries }) => entries.has(only));
   return {
-    ...runningSummary(speaker, reports),
-    vips: vipStatuses(maps, entries, only, (key) => ownerOf(plan.view, ifindexOf(key), addressOf(key))),
-    standings: only === undefined ? undefined : standings(plan.view, plan.demand, ifindexFor(entries, only), only),
+    ...runningSummary(snapshot, reports),
+    vips: vipStatuses(maps, entries, only, (ifindex, address) => {
+      const electorate = electorates.get(ifindex);
+      return electorate && ownerOf(electorate, address);
+    }),
+    rankings: announcing?.electorate && ranking(announcing.electorate, demand, only!),
   };
 }
-
-/** The first interface that announces the address. */
-const ifindexFor = (entries: ReadonlyMap<EntryKey, Held>, address: Address) =>
-  Math.min(...[...entries.keys()].filter((key) => addressOf(key) === address).map(ifindexOf));
 
 /** The links that are pinned for a device. (A clsact filter has no link: it is not told without a speaker.) */
 function pinnedHooks(pinDir: string, ifindex: number): string[] {
@@ -204,8 +210,12 @@ function pinnedHooks(pinDir: string, ifindex: number): string[] {
   });
 }
 
-/** What stands in the kernel while no speaker runs; undefined where nothing does. */
-export function pinnedStatus({ node, pinDir, runDir }: RunFile, only: Address | undefined): Status | undefined {
+/** What the kernel's maps hold while no speaker runs; undefined where nothing is pinned. */
+export function pinnedStatus(
+  { node, pinDir, runDir }: RunFile,
+  isDrained: boolean,
+  only: Address | undefined,
+): Status | undefined {
   return readPinnedMaps(layoutFolder(pinDir), (maps) => ({
     node,
     pid: undefined,
@@ -214,15 +224,15 @@ export function pinnedStatus({ node, pinDir, runDir }: RunFile, only: Address | 
     pinDir,
     runDir,
     members: [],
-    isDrained: isDrained(runDir),
+    isDrained,
     warnings: [],
     isSourceStale: false,
     source: undefined,
     contested: 0,
     interfaces: interfaceStatuses(maps).map((each) => ({ ...each, hooks: pinnedHooks(pinDir, each.ifindex) })),
-    vips: vipStatuses(maps, readEntries(maps), only, (_, isOwned) => (isOwned ? node : undefined)),
+    vips: vipStatuses(maps, readEntries(maps), only, (_ifindex, _address, isOwned) => (isOwned ? node : undefined)),
     configError: undefined,
     lastError: undefined,
-    standings: undefined,
+    rankings: undefined,
   }));
 }

@@ -4,7 +4,7 @@ import type { InterfaceStatus, Status } from "./status.ts";
 
 /** What Prometheus reads is what `status` tells, without the VIPs one by one: ten thousand series would be too many. */
 export function makeRegistry(
-  read: () => Omit<Status, "vips" | "standings"> & { owned: number; managed: number },
+  read: () => Omit<Status, "vips" | "rankings"> & { owned: number; managed: number },
 ): Registry {
   const registry = new Registry();
   const registers = [registry];

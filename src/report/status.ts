@@ -1,6 +1,6 @@
 import type { Verdicts } from "../core/abi.ts";
 import { LIVE_FOR } from "../core/liveness.ts";
-import type { Standing } from "../core/ownership.ts";
+import type { Ranking } from "../core/ownership.ts";
 import type { Skipped } from "../source/kubernetes/cluster.ts";
 
 /** How far isat's control plane is from the kernel's program, by the age of the last tick. */
@@ -99,8 +99,8 @@ export interface Status {
   /** Why the file on disk is not what is served. */
   configError: string | undefined;
   lastError: { at: string; message: string } | undefined;
-  /** For one VIP: each node's standing, the best hash first. */
-  standings: Standing[] | undefined;
+  /** For one VIP: each node's place in its election, the lowest hash first. */
+  rankings: Ranking[] | undefined;
 }
 
 /** 850 ms, 12.0 s, 5 min: for a person. */
@@ -181,11 +181,11 @@ export function formatStatus(status: Status): string {
     vip.state === "owned" || vip.answers > 0 ? ago(vip.lastAnswerMs) : "-",
   ]);
   lines.push("", ...table([header, ...rows]));
-  const [first] = status.standings ?? [];
+  const [first] = status.rankings ?? [];
   if (first) {
     lines.push("", "why: among the alive nodes allowed for the VIP, the lowest SHA-256 of node#address owns it");
     const header = ["NODE", "ALIVE", ...first.checks.map(({ what }) => what.toUpperCase()), "HASH", "SO"];
-    const rows = status.standings!.map(({ node, isAlive, checks, excluded, hash, isOwner }) => [
+    const rows = status.rankings!.map(({ node, isAlive, checks, excluded, hash, isOwner }) => [
       node,
       isAlive ? "yes" : "no",
       ...checks.map(({ refusal }) => refusal ?? "yes"),

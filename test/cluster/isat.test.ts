@@ -321,13 +321,13 @@ check("isat status VIP shows each node, what was found of it, and why it owns or
     await scene.cluster.labelNode("n2", { [EXCLUDE]: "" });
     try {
       await scene.at(vip, "n3");
-      const { standings } = await scene.speakers.ask("n1", vip);
-      const rows = standings!.map(({ node, isAlive, isOwner, excluded }) => ({ node, isAlive, isOwner, excluded }));
+      const { rankings } = await scene.speakers.ask("n1", vip);
+      const rows = rankings!.map(({ node, isAlive, isOwner, excluded }) => ({ node, isAlive, isOwner, excluded }));
       const why = (node: string) => rows.find((row) => row.node === node);
       assert.equal(why("n3"), { node: "n3", isAlive: true, isOwner: true, excluded: undefined });
       assert.match(why("n1")!.excluded!, /no endpoint of default\/s\d+ on it can serve/);
       assert.match(why("n2")!.excluded!, /it has the label .*exclude-from-external-load-balancers/);
-      const columns = standings![0]!.checks.map(({ what }) => what);
+      const columns = rankings![0]!.checks.map(({ what }) => what);
       assert.equal(columns, ["selected", "endpoint", "label", "network"]);
     } finally {
       await scene.cluster.labelNode("n2", { [EXCLUDE]: null });

@@ -11,7 +11,7 @@ import { best, checker, NODES, PATIENCE, Scene, turns, vipsOf } from "../../lab/
 import { until } from "../../lab/kernel/process.ts";
 import { type Report, sumOf } from "../../lab/watch.ts";
 import { formatAddress, parseRange } from "../../src/core/address.ts";
-import { addressOf, entriesOf, Wish } from "../../src/core/ownership.ts";
+import { Election, Wish } from "../../src/core/ownership.ts";
 import { type ClusterObjects, demandOf } from "../../src/source/kubernetes/cluster.ts";
 import { type Kind, type Objects, readers } from "../../src/source/kubernetes/objects.ts";
 
@@ -285,13 +285,10 @@ async function expectedMaps(): Promise<Record<string, string[]>> {
   return Object.fromEntries(
     NODES.map((self) => {
       const { vips } = demandOf(objects, settings, self);
-      const entries = entriesOf({
-        self,
-        vips,
-        interfaces: [{ ifindex: 1, name: "eth0", candidates: NODES, held: [] }],
-      });
-      const lines = [...entries].map(
-        ([key, wish]) => `${formatAddress(addressOf(key))} ${wish === Wish.ours ? "owned" : "other"}`,
+      const election = new Election();
+      election.hold({ self, ranges: vips, candidates: NODES, headless: [] });
+      const lines = [...election.keys()].map(
+        (address) => `${formatAddress(address)} ${election.get(address) === Wish.ours ? "owned" : "other"}`,
       );
       return [self, lines.sort()];
     }),

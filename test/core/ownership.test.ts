@@ -7,7 +7,6 @@ import {
   entriesOf,
   entryKey,
   ifindexOf,
-  matches,
   ownerOf,
   standings,
   type View,
@@ -261,32 +260,6 @@ const owners: [what: string, view: View, address: string, owner: string | undefi
 ];
 for (const [what, of, address, owner] of owners) {
   test(what, () => assert.is(ownerOf(of, 2, parseAddress(address)), owner));
-}
-
-const globs: [name: string, globs: string[], isMatch: boolean][] = [
-  ["eth0", ["eth0"], true],
-  ["eth0", ["eth1"], false],
-  ["eth0", [], false],
-  ["eth0", ["eth1", "eth0"], true],
-  ["eth0", ["eth*"], true],
-  ["eth", ["eth*"], true],
-  ["veth0", ["eth*"], false],
-  ["eth0", ["eth?"], true],
-  ["eth", ["eth?"], false],
-  ["eth10", ["eth?"], false],
-  ["eth0", ["*"], true],
-  ["bond0.100", ["bond0.100"], true],
-  ["bond0x100", ["bond0.100"], false],
-  ["enp3s0f0", ["enp*f?"], true],
-  ["eth0", ["eth[01]"], false],
-  ["a+b", ["a+b"], true],
-  ["aab", ["a+b"], false],
-  ["eth0\n", ["eth0"], false],
-];
-for (const [name, patterns, isMatch] of globs) {
-  test(`${JSON.stringify(name)} ${isMatch ? "matches" : "does not match"} ${JSON.stringify(patterns)}`, () => {
-    assert.is(matches(name, patterns), isMatch);
-  });
 }
 
 const ranks: [what: string, view: View, address: string, standings: [string, string | undefined, boolean][]][] = [

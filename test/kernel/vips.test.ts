@@ -1,9 +1,8 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { MAX_VIPS, vipKey, vipState } from "../../src/core/abi.ts";
-import { parseAddress } from "../../src/core/address.ts";
-import { UNOWNED } from "../../src/core/difference.ts";
-import { type EntryKey, entryKey } from "../../src/core/ownership.ts";
+import { type Address, parseAddress } from "../../src/core/address.ts";
+import { UNOWNED } from "../../src/core/step.ts";
 import { readEntries, VipTable } from "../../src/kernel/vips.ts";
 import { Bench } from "../bpf/run.ts";
 
@@ -11,47 +10,76 @@ const test = suite("the table of VIPs");
 const bench = new Bench("isat-t-vips-");
 test.after(() => bench[Symbol.dispose]());
 
-const keys = (first: string, count: number): EntryKey[] =>
-  Array.from({ length: count }, (_, i) => entryKey(1, parseAddress(first) + i));
-const blank = (all: readonly EntryKey[]) => all.map((key) => [key, UNOWNED] as const);
+const IFINDEX = 1;
+const addresses = (first: string, count: number): Address[] =>
+  Array.from({ length: count }, (_, i) => parseAddress(first) + i);
 const size = (map: "vips" | "answers") => [...bench.maps[map].batches()].reduce((sum, { count }) => sum + count, 0);
 
-test("all that it may hold is replaced by as many others", () => {
+/** Gives the table other entries, as a segment does: first in its own map, then in the kernel's. */
+function replace(table: VipTable, added: readonly Address[], gone: readonly Address[] = []): void {
+  const entries = table.entriesOf(IFINDEX);
+  for (const address of gone) entries.delete(address);
+  for (const address of added) entries.set(address, UNOWNED);
+  table.replace(
+    IFINDEX,
+    added.map((address) => [address, UNOWNED]),
+    new Set(added),
+    gone,
+  );
+}
+
+test("a full map can be replaced by as many other entries", () => {
   const table = new VipTable(bench.maps);
-  const [old, young] = [keys("10.9.0.0", MAX_VIPS), keys("10.20.0.0", MAX_VIPS)];
-  table.replace(blank(old), []);
-  table.replace(blank(young), old);
-  assert.equal([table.entries.size, size("vips"), size("answers")], [MAX_VIPS, MAX_VIPS, MAX_VIPS]);
-  assert.is(bench.maps.vips.get({ ip: Uint8Array.of(10, 20, 0, 1), ifindex: 1 })?.state, 0);
-  assert.is(bench.maps.vips.get({ ip: Uint8Array.of(10, 9, 0, 1), ifindex: 1 }), undefined);
-  table.remove(young);
+  const [old, young] = [addresses("10.9.0.0", MAX_VIPS), addresses("10.20.0.0", MAX_VIPS)];
+  replace(table, old);
+  replace(table, young, old);
+  assert.equal([table.entriesOf(IFINDEX).size, size("vips"), size("answers")], [MAX_VIPS, MAX_VIPS, MAX_VIPS]);
+  assert.is(bench.maps.vips.get({ ip: Uint8Array.of(10, 20, 0, 1), ifindex: IFINDEX })?.state, 0);
+  assert.is(bench.maps.vips.get({ ip: Uint8Array.of(10, 9, 0, 1), ifindex: IFINDEX }), undefined);
+  replace(table, [], young);
   assert.equal([size("vips"), size("answers")], [0, 0]);
 });
 
-test("what was left behind in a write that ended half-way goes with the next start", () => {
-  new VipTable(bench.maps).replace(blank(keys("10.9.0.0", 10)), []);
+test("elements that a write left behind half-way go with the next start", () => {
+  replace(new VipTable(bench.maps), addresses("10.9.0.0", 10));
   for (let i = 0; i < 5; i++) {
     bench.maps.answers.set(
-      { ip: Uint8Array.of(10, 30, 0, i), ifindex: 1 },
+      { ip: Uint8Array.of(10, 30, 0, i), ifindex: IFINDEX },
       { answered: 1n, last_answer_ns: 0n, released_ns: 0n },
     );
   }
   assert.is(size("answers"), 15);
-  assert.is(new VipTable(bench.maps).entries.size, 10);
+  assert.is(new VipTable(bench.maps).entriesOf(IFINDEX).size, 10);
   assert.is(size("answers"), 10);
 });
 
-test("of another layout's entries, what was owned there is owned, and what was not is known all the same", () => {
+test("an entry that another program changed is noticed, and written anew", () => {
   const table = new VipTable(bench.maps);
-  table.remove([...table.entries.keys()]);
-  const [own, others, here] = keys("10.9.0.1", 3) as [EntryKey, EntryKey, EntryKey];
+  assert.ok(table.verify());
+  const entry = { state: vipState.OWNED, interface: "", claim_ns: 1n, until_ns: 0n, hash: 0n };
+  for (const last of [0, 200]) {
+    const key = { ip: Uint8Array.of(10, 9, 0, last), ifindex: IFINDEX }; // one that is there, and one that is not
+    bench.maps.vips.set(key, entry);
+    assert.not.ok(table.verify());
+    table.mend();
+    assert.ok(table.verify());
+    assert.is(bench.maps.vips.get(key)?.state, last === 0 ? vipState.NOT_OWNED : undefined);
+  }
+});
+
+test("entries that another layout's map had as owned are owned, and those that it had not are known", () => {
+  const before = new VipTable(bench.maps);
+  replace(before, [], [...before.entriesOf(IFINDEX).keys()]);
+  const table = new VipTable(bench.maps);
+  const [own, others, here] = addresses("10.9.0.1", 3) as [Address, Address, Address];
   const ours = { state: vipState.OWNED, claimNs: 5n, untilNs: 0n, hash: 9n };
-  table.write([[here, ours]]);
-  const raw = (last: number) => vipKey.encode({ ip: Uint8Array.of(10, 9, 0, last), ifindex: 1 });
+  table.entriesOf(IFINDEX).set(here, ours);
+  table.write(IFINDEX, [[here, ours]], new Set([here]));
+  const raw = (last: number) => vipKey.encode({ ip: Uint8Array.of(10, 9, 0, last), ifindex: IFINDEX });
   const former = [1, 2, 3].map((last) => ({ key: raw(last), isOwned: last === 1 }));
   table.takeOver(former, 77n, () => 7n);
   assert.equal(
-    [...readEntries(bench.maps)].sort(([a], [b]) => a - b),
+    [...readEntries(bench.maps).get(IFINDEX)!].sort(([a], [b]) => a - b),
     [
       [own, { state: vipState.OWNED, claimNs: 77n, untilNs: 0n, hash: 7n }],
       [others, UNOWNED],

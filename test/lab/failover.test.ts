@@ -290,7 +290,7 @@ test("views that differ: what a peer refuses stays with the peer, and a warning 
   const last = report.vips.map(({ vip, answerers }) => [vip, nodeByMac(answerers.at(-1)!.mac)!.name]);
   assert.equal(Object.fromEntries(last), shares(NODES));
   assert.is(sumOf(report).doubled, 0);
-  assert.match(words(third), /^warn: .* is wanted here, and n1 does not give it: the nodes' views differ$/m);
+  assert.match(words(third), /^warn: .* is wanted here, and n1 does not release it: the nodes' views differ$/m);
   assert.ok(third.status().contested > 0);
 });
 

@@ -160,8 +160,8 @@ test("a node that was alone, and frozen while another came, takes nothing back w
     await sleep(2_000);
   });
   assertMoves(report, [n1], [n1, n2]);
-  const from = words(first).lastIndexOf("went to a peer");
-  assert.not.match(words(first).slice(from), "owned here"); // nor announced
+  const from = words(first).lastIndexOf("is no longer owned here");
+  assert.not.match(words(first).slice(from), "is owned here now"); // nor announced
 });
 
 test.run();

@@ -358,8 +358,8 @@ test("status of one VIP tells why this node and not the others", async () => {
     one.vips.map(({ address, owner }: { address: string; owner: string }) => [address, owner]),
     [["10.9.0.1", "n2"]],
   );
-  assert.is(one.standings[0].node, "n2");
-  assert.ok(one.standings[0].isOwner);
+  assert.is(one.rankings[0].node, "n2");
+  assert.ok(one.rankings[0].isOwner);
   const two = await rig.isat(["status", "--config", rig.config, "10.9.0.2"]);
   assert.match(two.stdout, /^n1 +yes +[0-9a-f]{16}… +owner$/m);
   assert.match(two.stdout, /^n3 .*allowed, but its hash is higher$/m);

@@ -4,7 +4,7 @@
  */
 import { type Address, formatAddress, type Range } from "../../core/address.ts";
 import type { Check, Demand, NodeEntry, VipRange } from "../../core/demand.ts";
-import { elect } from "../../core/election.ts";
+import { elect } from "../../core/ownership.ts";
 import {
   type ClusterNode,
   type EndpointSlice,

@@ -2,7 +2,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { formatAddress, parseAddress, parseRange } from "../../../src/core/address.ts";
 import type { Demand } from "../../../src/core/demand.ts";
-import { elect, hash } from "../../../src/core/election.ts";
+import { elect, hash } from "../../../src/core/ownership.ts";
 import { Cluster, type ClusterSettings, demandOf } from "../../../src/source/kubernetes/cluster.ts";
 import { canonicalIP, type Kind, keyOf, type Objects, readers, refOf } from "../../../src/source/kubernetes/objects.ts";
 import { type LabelSelector, selects } from "../../../src/source/kubernetes/selector.ts";

@@ -1,29 +1,26 @@
-import { type InterfaceEntry, NO_VERDICTS } from "../core/abi.ts";
-import { addressBytes } from "../core/address.ts";
-import { formatMac } from "../core/arp.ts";
-import { LIVE_FOR } from "../core/liveness.ts";
-import { nodeId } from "../core/wire.ts";
-import { bootTime } from "../ffi/libc.ts";
-import { stripsVlanTags, stripVlanTags } from "../link/ethtool.ts";
-import type { Link, Links } from "../link/links.ts";
-import type { Log } from "../log.ts";
-import { type HookKind, hasTcx, type Point } from "./hooks.ts";
-import { type Kernel, networkNamespace, pointsOf } from "./kernel.ts";
-import { requireXdpAnswers } from "./xdp.ts";
+import { type InterfaceEntry, NO_VERDICTS } from "./core/abi.ts";
+import { addressBytes } from "./core/address.ts";
+import { formatMac } from "./core/arp.ts";
+import { LIVE_FOR } from "./core/liveness.ts";
+import type { Self } from "./core/step.ts";
+import { toNs } from "./core/time.ts";
+import { nodeId } from "./core/wire.ts";
+import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
+import { type Kernel, networkNamespace, pointsOf } from "./kernel/kernel.ts";
+import { requireXdpAnswers } from "./kernel/xdp.ts";
+import { stripsVlanTags, stripVlanTags } from "./link/ethtool.ts";
+import type { Link, Links } from "./link/links.ts";
+import type { Log } from "./log.ts";
 
 /** The least age of the last tick at which isat counts as gone for good, ms. */
 const GONE = 5 * 60_000;
 
-const nanoseconds = (milliseconds: number) => BigInt(milliseconds) * 1_000_000n;
-
-/** What the programs on an interface are told of the node. Ages of the last tick in ms. */
+/** What the programs on an interface know of this node, beside what it says of itself. Durations in ms. */
 export interface Facts {
   node: string;
+  /** Random, of this run of the speaker. */
   incarnation: bigint;
-  /** nodeState */
-  state: number;
-  sourceStale: boolean;
-  /** The sender address of the guard's requests: none that is a VIP. */
+  /** The interface's own address that is no VIP: the egress filter puts it into requests. */
   address: number | undefined;
   hold: number;
   fence: number;
@@ -60,45 +57,31 @@ export class Interfaces {
     return this.#kernel.maps.interfaces.get(ifindex);
   }
 
-  /** Says what the interface and the node are. The last tick stays. */
-  write(link: Link, facts: Facts): void {
-    const pinned = this.pinned(link.ifindex);
-    const known = this.#entries.get(link.ifindex);
+  /** Writes the interface's entry. */
+  write(link: Link, facts: Facts, self: Self): void {
     this.#set(link.ifindex, {
       name: link.name,
       mac_text: formatMac(link.mac),
       mac: link.mac,
       address: addressBytes(facts.address ?? 0),
       netns: this.#netns,
-      vlan_strip_off: pinned?.vlan_strip_off ?? false,
-      source_stale: facts.sourceStale,
-      state: facts.state,
+      vlan_strip_off: this.pinned(link.ifindex)?.vlan_strip_off ?? false,
+      ...fields(self),
       node_name: facts.node,
       node: nodeId(facts.node),
       incarnation: facts.incarnation,
-      hello_nonce: known?.hello_nonce ?? 0n,
-      last_hello_nonce: known?.last_hello_nonce ?? 0n,
-      // Hooks that are swapped in from another layout meet this entry before its first tick: without one they would let
-      // everything pass.
-      tick_ns: pinned?.tick_ns ?? bootTime(),
-      live_ns: nanoseconds(LIVE_FOR),
-      hold_ns: nanoseconds(facts.hold),
-      fence_ns: nanoseconds(facts.fence),
-      gone_ns: nanoseconds(Math.max(facts.fence, GONE)),
+      live_ns: LIVE_FOR,
+      hold_ns: toNs(facts.hold),
+      fence_ns: toNs(facts.fence),
+      gone_ns: toNs(Math.max(facts.fence, GONE)),
     });
     this.#kernel.maps.verdicts.add(link.ifindex, { ...NO_VERDICTS, interface: link.name });
   }
 
-  /** Says with what nonce peers are greeted now; an echo of the greeting before counts too. */
-  hello(ifindex: number, nonce: bigint): void {
-    const entry = this.#entries.get(ifindex);
-    if (entry) this.#set(ifindex, { ...entry, last_hello_nonce: entry.hello_nonce, hello_nonce: nonce });
-  }
-
-  /** Says that all was well, and what the node is. @param tick when all was well, ns of CLOCK_BOOTTIME */
-  stamp(ifindex: number, tick: bigint, { state, sourceStale }: Pick<Facts, "state" | "sourceStale">): void {
+  /** Writes what this node says of itself. */
+  say(ifindex: number, self: Self): void {
     const entry = this.#entries.get(ifindex)!;
-    this.#set(ifindex, { ...entry, tick_ns: tick, state, source_stale: sourceStale });
+    this.#set(ifindex, { ...entry, ...fields(self) });
     this.#kernel.maps.verdicts.add(ifindex, { ...NO_VERDICTS, interface: entry.name });
   }
 
@@ -189,3 +172,11 @@ export class Interfaces {
     this.#kernel.discard();
   }
 }
+
+const fields = ({ state, sourceStale, tick, helloNonce, lastHelloNonce }: Self) => ({
+  state,
+  source_stale: sourceStale,
+  tick_ns: tick,
+  hello_nonce: helloNonce,
+  last_hello_nonce: lastHelloNonce,
+});

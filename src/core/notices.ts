@@ -1,0 +1,48 @@
+/**
+ * Decides when a message that persists is logged: at once, and then at most once in `repeat` ms for as long as it persists.
+ * A message is over when it is cleared, or when it has not been noted for `repeat` ms, as an error that happened once.
+ */
+export class Notices {
+  readonly #repeat: number;
+  /** When each message was logged and noted last, ms. */
+  readonly #messages = new Map<string, { logged: number; noted: number }>();
+  #swept = Number.NEGATIVE_INFINITY;
+
+  /** @param repeat in ms; Infinity: a message is logged once, and persists until it is cleared */
+  constructor(repeat = 60_000) {
+    this.#repeat = repeat;
+  }
+
+  /** Takes a message that is true now. @param now ms, monotonic @returns true if it is to be logged */
+  note(text: string, now: number): boolean {
+    this.#sweep(now);
+    const known = this.#messages.get(text);
+    const isDue = !known || now - known.logged >= this.#repeat;
+    this.#messages.set(text, { logged: isDue ? now : known.logged, noted: now });
+    return isDue;
+  }
+
+  /** Takes every message that is true now; all others are over. @returns those that are to be logged, each once */
+  noteAll(texts: Iterable<string>, now: number): string[] {
+    const all = new Set(texts);
+    for (const text of this.#messages.keys()) if (!all.has(text)) this.#messages.delete(text);
+    return [...all].filter((text) => this.note(text, now));
+  }
+
+  /** The message is over. @returns true if it persisted, so that its end can be logged */
+  clear(text: string): boolean {
+    return this.#messages.delete(text);
+  }
+
+  /** The messages that persist, for status. */
+  current(now: number): string[] {
+    return [...this.#messages].filter(([, { noted }]) => now - noted < this.#repeat).map(([text]) => text);
+  }
+
+  /** Forgets what is over, so that messages that never come again take no memory. */
+  #sweep(now: number): void {
+    if (now - this.#swept < Math.min(this.#repeat, 1_000)) return;
+    this.#swept = now;
+    for (const [text, { noted }] of this.#messages) if (now - noted >= this.#repeat) this.#messages.delete(text);
+  }
+}

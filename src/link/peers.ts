@@ -1,0 +1,72 @@
+import { randomBytes } from "node:crypto";
+import type { Frame, Outgoing } from "../core/step.ts";
+import { decodeWire, ETH_P_ISAT, encodeWire, nodeId, SOURCE_STALE, type WireKey } from "../core/wire.ts";
+import { ListeningSocket, type PacketSocket, type Received } from "./packet.ts";
+
+export interface PeerFramesOptions {
+  /** This node's name. */
+  node: string;
+  /** The first signs, all verify. */
+  keys: readonly WireKey[];
+  /** A frame for this speaker, or with its node's name, came in. */
+  onFrame(ifindex: number, frame: Frame): void;
+  /** A frame that this speaker sent came in. */
+  onOwnFrame(ifindex: number, frame: Frame): void;
+}
+
+/** Frames of the peer protocol, in and out: encoded, signed and verified here. */
+export class PeerFrames implements Disposable {
+  /** Random, of this run of the speaker. */
+  readonly incarnation = randomBytes(8).readBigUInt64LE() || 1n;
+  readonly #socket: PacketSocket;
+  readonly #listening = new ListeningSocket(ETH_P_ISAT);
+  readonly #options: PeerFramesOptions;
+  readonly #id: bigint;
+  keys: readonly WireKey[];
+
+  /** @throws Error without CAP_NET_RAW */
+  constructor(socket: PacketSocket, options: PeerFramesOptions) {
+    this.#socket = socket;
+    this.#options = options;
+    this.#id = nodeId(options.node);
+    this.keys = options.keys;
+    void this.#listening.listen((received) => this.#receive(received));
+  }
+
+  /** Sends a frame out of an interface. @returns whether it left */
+  send(
+    ifindex: number,
+    mac: Uint8Array,
+    { type, destination, to, stamp, nonce, claims }: Outgoing,
+    self: { state: number; sourceStale: boolean },
+  ): boolean {
+    const header = {
+      destination,
+      source: mac,
+      type,
+      state: self.state,
+      flags: self.sourceStale ? SOURCE_STALE : 0,
+      node: this.#id,
+      incarnation: this.incarnation,
+      to,
+      stamp,
+      nonce,
+      name: this.#options.node,
+    };
+    const frame = encodeWire({ ...header, ...(claims && { claims }) }, this.keys[0]!);
+    return this.#socket.send(ifindex, frame) === "sent";
+  }
+
+  /** Our programs have checked these frames already, but for those that came before they were attached, or around them. */
+  #receive({ ifindex, frame }: Received): void {
+    const message = decodeWire(frame, this.keys);
+    if (!message) return;
+    const isOurNode = message.node === this.#id;
+    if (isOurNode && message.incarnation === this.incarnation) this.#options.onOwnFrame(ifindex, message);
+    else if (message.to === this.incarnation) this.#options.onFrame(ifindex, message);
+  }
+
+  [Symbol.dispose](): void {
+    this.#listening[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,65 @@
+import type { Config } from "./config/config.ts";
+import type { Demand } from "./core/demand.ts";
+import { Doubles } from "./core/doubles.ts";
+import { matches } from "./core/glob.ts";
+import type { Ns } from "./core/time.ts";
+import { type Link, Links } from "./link/links.ts";
+import { makePlan, type Plan, type ResolvedConfig, resolveInterfaces } from "./plan.ts";
+import { describeLink } from "./wiring.ts";
+
+/** Keeps the list of this machine's devices, and makes plans for the devices as they are. */
+export class Planner implements Disposable {
+  readonly links = new Links();
+  readonly #doubles = new Doubles();
+  #devices: readonly Link[] = this.links.read();
+  /** The devices changed, and no plan reflects that yet. */
+  #isOutdated = false;
+
+  /** @throws Error where the configuration does not say where to announce, and there is no default route */
+  resolve(config: Config): ResolvedConfig {
+    return resolveInterfaces(config, this.links);
+  }
+
+  refresh(): void {
+    this.#devices = this.links.read();
+  }
+
+  make(config: ResolvedConfig, demand: Demand): Plan {
+    const open = makePlan(config, demand, this.#devices, new Map());
+    const barred = this.#doubles.reasons((kept) => open.links.some(({ link }) => link.ifindex === kept));
+    return barred.size > 0 ? makePlan(config, demand, this.#devices, barred) : open;
+  }
+
+  /**
+   * Looks whether a device changed that matters to the plan.
+   * @returns the plan as it has to be now; undefined where it stays as it is. Until {@link accept} it is returned again
+   */
+  watch({ config, demand, links }: Plan, now: Ns): Plan | undefined {
+    const known = new Set(links.map(({ link }) => link.ifindex));
+    const concerns = (name: string, ifindex: number) => known.has(ifindex) || matches(name, config.interfaces);
+    this.#isOutdated ||= this.links.changed(concerns);
+    if (this.#doubles.expire(now)) this.#isOutdated = true;
+    if (!this.#isOutdated) return undefined;
+    this.refresh();
+    const plan = this.make(config, demand);
+    const describe = ({ links }: Pick<Plan, "links">) => links.map(({ link }) => describeLink(link)).join();
+    if (describe(plan) !== describe({ links })) return plan;
+    this.#isOutdated = false;
+    return undefined;
+  }
+
+  /** The plan that {@link watch} returned is in effect. */
+  accept(): void {
+    this.#isOutdated = false;
+  }
+
+  /** A frame of this node's came in on an interface. @returns what is wrong; undefined where that is known already */
+  hearOwn(on: number, from: number, now: Ns): string | undefined {
+    const nameOf = (ifindex: number) => this.#devices.find((link) => link.ifindex === ifindex)?.name ?? `${ifindex}`;
+    return this.#doubles.hear(on, from, nameOf, now);
+  }
+
+  [Symbol.dispose](): void {
+    this.links[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,36 @@
+import type { Config } from "../config/config.ts";
+import type { Address } from "../core/address.ts";
+import type { Demand } from "../core/demand.ts";
+import type { Electorate } from "../core/ownership.ts";
+import type { Entry, Heard } from "../core/step.ts";
+import type { Point } from "../kernel/hooks.ts";
+import type { Maps } from "../kernel/object.ts";
+import type { Link } from "../link/links.ts";
+
+/** One interface of a running speaker, at one moment. */
+export interface SegmentSnapshot {
+  link: Link;
+  /** Gratuitous ARP frames that have left. */
+  announcements: number;
+  hooks: readonly (Point & { isAttached: boolean })[];
+  /** This node's state there. */
+  state: number;
+  entries: ReadonlyMap<Address, Entry>;
+  /** What the last election went by. */
+  electorate: Electorate | undefined;
+  members: readonly { heard: Heard; isAlive: boolean }[];
+  /** VIPs that a peer has refused for more than a second. */
+  contested: number;
+}
+
+/** A running speaker at one moment: everything that status and metrics tell of it. */
+export interface Snapshot {
+  config: Config;
+  demand: Demand;
+  isDrained: boolean;
+  isSourceStale: boolean;
+  warnings: readonly string[];
+  lastError: { at: string; message: string } | undefined;
+  maps: Maps;
+  segments: readonly SegmentSnapshot[];
+}

@@ -1,0 +1,377 @@
+import type { Config } from "./config/config.ts";
+import { MAX_KEYS, type peer as peerLayout } from "./core/abi.ts";
+import { type Address, addressBytes, formatAddress } from "./core/address.ts";
+import { announcement, formatMac } from "./core/arp.ts";
+import { Nonces } from "./core/claims.ts";
+import type { Demand } from "./core/demand.ts";
+import { countEntries } from "./core/difference.ts";
+import { hash, hashNumber } from "./core/ownership.ts";
+import { Segment, type SegmentEvent } from "./core/segment.ts";
+import type { Effects, Frame, Heard, Notice, Outgoing, ProbeEntry, Reading } from "./core/step.ts";
+import { earlier, type Ns } from "./core/time.ts";
+import type { WireKey } from "./core/wire.ts";
+import { bootTime } from "./ffi/libc.ts";
+import { Interfaces } from "./interfaces.ts";
+import { Kernel } from "./kernel/kernel.ts";
+import { VipTable } from "./kernel/vips.ts";
+import type { Link, Links } from "./link/links.ts";
+import { PacketSocket } from "./link/packet.ts";
+import { PeerFrames } from "./link/peers.ts";
+import { whoHas } from "./link/who-has.ts";
+import type { Log } from "./log.ts";
+import type { Plan, PlannedLink } from "./plan.ts";
+import type { Snapshot } from "./report/snapshot.ts";
+
+/** An interface that is served. */
+export interface Attached {
+  link: Link;
+  readonly segment: Segment;
+  /** When the segment is to be called again. */
+  wakeAt: Ns | undefined;
+  /** Gratuitous ARP frames that have left. */
+  announcements: number;
+}
+
+/** What reaches an interface from outside. */
+export type WiringEvent =
+  | { kind: "frame"; ifindex: number; frame: Frame }
+  /** A frame that this speaker sent came in. */
+  | { kind: "own frame"; ifindex: number; frame: Frame }
+  /** Nodes that answered ARP. */
+  | { kind: "answered"; ifindex: number; addresses: ReadonlySet<Address> };
+
+/** What applying a segment's effects comes to, beside what was done. */
+export interface Applied {
+  notices: readonly Notice[];
+  conflict: string | undefined;
+}
+
+/** The segments with everything that they act on: links, hooks, maps and sockets. It decides nothing. */
+export class Wiring implements Disposable {
+  readonly #interfaces: Interfaces;
+  readonly #kernel: Kernel;
+  readonly #socket: PacketSocket;
+  readonly #attached = new Map<number, Attached>();
+  readonly #table: VipTable;
+  /** undefined: static membership, without peers. */
+  readonly #frames: PeerFrames | undefined;
+  readonly #log: Log;
+  readonly #post: (event: WiringEvent) => void;
+  readonly #nonces = new Nonces();
+  readonly #began = bootTime();
+  readonly #resources: DisposableStack;
+
+  /**
+   * Opens the kernel's side, and takes over what an earlier speaker left there. Nothing is attached yet.
+   * @param keys undefined: static membership
+   * @param post takes what comes from outside; called from the event loop only
+   * @throws Error in one line that says what to do
+   */
+  constructor(
+    config: Config,
+    demand: Demand,
+    links: Links,
+    keys: readonly WireKey[] | undefined,
+    log: Log,
+    post: (event: WiringEvent) => void,
+  ) {
+    using stack = new DisposableStack();
+    this.#log = log;
+    this.#post = post;
+    this.#kernel = stack.use(new Kernel(config.pinDir));
+    this.#socket = stack.use(new PacketSocket());
+    this.#table = new VipTable(this.#kernel.maps);
+    this.#interfaces = new Interfaces(this.#kernel, links, config.hook, log);
+    if (keys) {
+      this.#frames = stack.use(
+        new PeerFrames(this.#socket, {
+          node: config.node,
+          keys,
+          onFrame: (ifindex, frame) => post({ kind: "frame", ifindex, frame }),
+          onOwnFrame: (ifindex, frame) => post({ kind: "own frame", ifindex, frame }),
+        }),
+      );
+      this.setKeys(keys);
+    }
+    // Another layout's programs answer until the hooks are swapped, and ours must know by then what they answered.
+    const hashOf = keys ? hasher(config.node, demand) : () => 0n;
+    this.#table.takeOver(this.#kernel.formerEntries(), this.#began, hashOf);
+    this.#resources = stack.move();
+  }
+
+  get attached(): ReadonlyMap<number, Attached> {
+    return this.#attached;
+  }
+
+  get hasPeers(): boolean {
+    return this.#frames !== undefined;
+  }
+
+  get counts(): { owned: number; managed: number } {
+    const all = [...this.#attached.values()].map(({ segment }) => countEntries(segment.entries));
+    const sum = (field: "owned" | "managed") => all.reduce((total, counts) => total + counts[field], 0);
+    return { owned: sum("owned"), managed: sum("managed") };
+  }
+
+  get isReady(): boolean {
+    return [...this.#attached.values()].every(({ segment }) => segment.isReady);
+  }
+
+  /** What an operator should know about how the nodes hear each other. */
+  get warnings(): string[] {
+    return [...this.#attached.values()].flatMap(({ segment }) => segment.warnings);
+  }
+
+  /** When the first segment is to be called again. */
+  get wakeAt(): Ns | undefined {
+    return [...this.#attached.values()].reduce<Ns | undefined>(
+      (first, { wakeAt }) => (wakeAt === undefined ? first : earlier(wakeAt, first)),
+      undefined,
+    );
+  }
+
+  /** The part of a speaker's snapshot that is here. */
+  snapshot(): Pick<Snapshot, "maps" | "segments"> {
+    const now = bootTime();
+    const { points } = this.#interfaces;
+    const segments = [...this.#attached].map(([ifindex, { link, segment, announcements }]) => ({
+      link,
+      announcements,
+      hooks: points.map((point) => ({ ...point, isAttached: this.#interfaces.isAttached(ifindex, point) })),
+      state: segment.state(now),
+      entries: segment.entries,
+      electorate: segment.electorate,
+      members: segment.members,
+      contested: segment.contested(now),
+    }));
+    return { maps: this.#kernel.maps, segments };
+  }
+
+  /** The start succeeded: pins that no start needs any more go. */
+  settle(): void {
+    this.#kernel.settle([...this.#attached.keys()], this.#interfaces.points);
+  }
+
+  /** The start failed: what it attached goes, and what an earlier speaker left stays. */
+  undo(): void {
+    this.#interfaces.undo();
+  }
+
+  /** The first key signs, all verify. Unused places are zeroed, so that a key that was taken out verifies nothing. */
+  setKeys(keys: readonly WireKey[]): void {
+    if (!this.#frames) return;
+    this.#frames.keys = keys;
+    for (let place = 0; place < MAX_KEYS; place++) {
+      this.#kernel.maps.keys.set(place, keys[place] ?? { k0: 0n, k1: 0n, id: 0 });
+    }
+  }
+
+  /**
+   * Attaches to the plan's new links. Nothing else changes: a plan that fails here has moved no VIP.
+   * @param fail called for a link that cannot be attached; the ticks try on. undefined: then nothing of the plan is attached
+   * @returns the links whose answers went on since an earlier speaker announced them
+   * @throws Error where a link cannot be attached, and `fail` is undefined
+   */
+  attach({ config, links }: Plan, fail: ((error: Error) => void) | undefined): ReadonlySet<number> {
+    const before = [...this.#attached.keys()];
+    const announced = new Set<number>();
+    for (const planned of links.filter(({ link }) => !this.#attached.has(link.ifindex))) {
+      const { link } = planned;
+      const isSameMac = this.#interfaces.pinned(link.ifindex)?.mac_text === formatMac(link.mac);
+      this.#open(link);
+      this.#writeInterface(config, planned);
+      try {
+        const how = this.#interfaces.attach(link);
+        if (how === "adopted" && isSameMac) announced.add(link.ifindex);
+        const { hook } = this.#interfaces;
+        this.#log.info({ interface: link.name, hook }, `interface ${describeLink(link)}: ${hook} ${how}`);
+      } catch (error) {
+        if (!fail) {
+          this.#keep(before);
+          throw error;
+        }
+        if (isSameMac) announced.add(link.ifindex);
+        fail(error as Error);
+      }
+    }
+    return announced;
+  }
+
+  #open(link: Link): void {
+    const pinned = this.#interfaces.pinned(link.ifindex);
+    const segment = new Segment(
+      {
+        nonces: this.#nonces,
+        random: Math.random,
+        began: this.#began,
+        entries: this.#table.entriesOf(link.ifindex),
+        pinned: pinned && { state: pinned.state, tick: pinned.tick_ns },
+      },
+      bootTime(),
+    );
+    this.#attached.set(link.ifindex, { link, segment, wakeAt: undefined, announcements: 0 });
+  }
+
+  /** Makes the interfaces' entries and names those of the plan, and lets go of links that it does not have. */
+  follow({ config, links }: Plan): void {
+    for (const planned of links) {
+      const { link } = planned;
+      const attached = this.#attached.get(link.ifindex)!;
+      if (describeLink(attached.link) !== describeLink(link))
+        this.#log.info({ interface: link.name }, `interface changed: ${describeLink(link)}`);
+      attached.link = link;
+      this.#writeInterface(config, planned);
+      this.#table.rename(link.ifindex, link.name);
+    }
+    this.#keep(links.map(({ link }) => link.ifindex));
+  }
+
+  #keep(ifindexes: readonly number[]): void {
+    const isKept = (ifindex: number) => ifindexes.includes(ifindex);
+    for (const ifindex of this.#table.entries.keys()) if (!isKept(ifindex)) this.#table.drop(ifindex);
+    for (const ifindex of this.#attached.keys()) {
+      if (isKept(ifindex)) continue;
+      this.#forget(ifindex, "all");
+      this.#attached.delete(ifindex);
+    }
+    this.#interfaces.keep(ifindexes);
+  }
+
+  #writeInterface({ node, hold, fence }: Config, { link, ranges }: PlannedLink): void {
+    const isVip = (address: Address) => ranges.some(({ first, last }) => first <= address && address <= last);
+    const address = link.addresses.find((own) => !isVip(own.address))?.address;
+    const incarnation = this.#frames?.incarnation ?? 0n;
+    const { segment } = this.#attached.get(link.ifindex)!;
+    this.#interfaces.write(link, { node, incarnation, address, hold, fence }, segment.said);
+  }
+
+  /** Has a segment handle an event, applies what it decides, and feeds back what came of that. */
+  step(ifindex: number, event: SegmentEvent): Applied {
+    const notices: Notice[] = [];
+    let conflict: string | undefined;
+    const attached = this.#attached.get(ifindex);
+    const events = [event];
+    for (let next = events.shift(); attached && next; next = events.shift()) {
+      const effects = attached.segment.handle(next, bootTime());
+      attached.wakeAt = effects.wakeAt;
+      events.push(...this.#apply(effects, ifindex, attached));
+      notices.push(...effects.notices);
+      conflict ??= effects.conflict;
+    }
+    return { notices, conflict };
+  }
+
+  /** Does what a segment decided, in the order of {@link Effects}. @returns what the segment has to know of that */
+  #apply(effects: Effects, ifindex: number, attached: Attached): SegmentEvent[] {
+    if (effects.self) this.#interfaces.say(ifindex, effects.self);
+    this.#table.replace(ifindex, [...effects.write], effects.added, effects.remove);
+    for (const probe of effects.probes) this.#writeProbe(ifindex, probe);
+    this.#forget(ifindex, effects.forget);
+    const at = bootTime();
+    const frames = effects.send.filter((frame) => this.#send(ifindex, frame, attached));
+    for (const address of effects.announce) this.#announce(ifindex, address, attached);
+    if (effects.ask.length > 0) this.#askByArp(ifindex, effects.ask, attached);
+    return [
+      ...(frames.length > 0 ? [{ kind: "sent", at, frames } as const] : []),
+      ...(effects.look ? [{ kind: "reading", reading: this.#read(ifindex, effects.look) } as const] : []),
+    ];
+  }
+
+  #writeProbe(ifindex: number, { peer, nonce, lastNonce }: ProbeEntry): void {
+    const { name, mac, incarnation } = peer;
+    const value = { node: name, mac_text: formatMac(mac), mac, incarnation, nonce, last_nonce: lastNonce };
+    this.#kernel.maps.probes.set({ node: peer.node, ifindex, zero: 0 }, value);
+  }
+
+  #forget(ifindex: number, nodes: readonly bigint[] | "all"): void {
+    const { probes, peers } = this.#kernel.maps;
+    if (nodes.length === 0) return;
+    const keys =
+      nodes === "all"
+        ? [...probes.entries()].map(([key]) => key).filter((key) => key.ifindex === ifindex)
+        : nodes.map((node) => ({ node, ifindex, zero: 0 }));
+    probes.deleteMany(keys);
+    peers.deleteMany(keys);
+  }
+
+  #send(ifindex: number, frame: Outgoing, { link, segment }: Attached): boolean {
+    const self = { state: segment.state(bootTime()), sourceStale: segment.said.sourceStale };
+    return this.#frames!.send(ifindex, link.mac, frame, self);
+  }
+
+  /** An announcement that meets a link that is down or gone is not repeated: the link's return announces all anew. */
+  #announce(ifindex: number, address: Address, attached: Attached): void {
+    const frame = announcement(attached.link.mac, addressBytes(address));
+    if (this.#socket.send(ifindex, frame) === "sent") attached.announcements += 1;
+  }
+
+  #askByArp(ifindex: number, targets: readonly Address[], { link }: Attached): void {
+    whoHas(this.#socket, link, targets).then(
+      (addresses) => this.#post({ kind: "answered", ifindex, addresses }),
+      () => {}, // the link went away meanwhile, which the links report
+    );
+  }
+
+  #read(ifindex: number, look: NonNullable<Effects["look"]>): Reading {
+    const peers: Heard[] = [];
+    for (const [key, peer] of this.#kernel.maps.peers.entries(64)) {
+      if (key.ifindex === ifindex) peers.push(heardOf(key.node, peer));
+    }
+    const releases = this.#kernel.maps.verdicts.getField(ifindex, "released") ?? 0n;
+    const released = look === "all" ? this.#table.released(ifindex) : this.#table.releasedOf(ifindex, look);
+    return { peers, releases, released };
+  }
+
+  /**
+   * Verifies what the kernel holds and that the programs are attached, and mends what is not so.
+   * @param fail called for each hook that was not attached any more
+   * @returns the interfaces of which all was well
+   */
+  verify(fail: (message: string) => void): number[] {
+    if (!this.#table.verify()) {
+      this.#log.error("the kernel's map does not hold what was written (changed by another program?): writing it anew");
+      this.#table.mend();
+      return [];
+    }
+    return [...this.#attached].flatMap(([ifindex, { link }]) => {
+      try {
+        return this.#interfaces.reattach(link, ({ message }) => fail(message)) === "attached" ? [ifindex] : [];
+      } catch (error) {
+        fail((error as Error).message);
+        return [];
+      }
+    });
+  }
+
+  /** Closes the sockets and this process's hold on the kernel's objects. The kernel goes on answering. */
+  [Symbol.dispose](): void {
+    this.#resources.dispose();
+  }
+}
+
+function heardOf(node: bigint, peer: ReturnType<typeof peerLayout.decode>): Heard {
+  return {
+    node,
+    name: peer.node,
+    mac: peer.mac,
+    state: peer.state,
+    sourceStale: peer.source_stale,
+    knowsUs: peer.knows_us,
+    incarnation: peer.incarnation,
+    stamp: peer.stamp_ns,
+    echoedNs: peer.echoed_ns,
+  };
+}
+
+/** This node's rendezvous hash for an address. */
+function hasher(node: string, { vips }: Demand): (address: Address) => bigint {
+  const textOf = (address: Address) =>
+    vips.find(({ first, last }) => first <= address && address <= last)?.hashAs ?? formatAddress(address);
+  return (address) => hashNumber(hash(node, textOf(address)));
+}
+
+/** The properties of a link that matter here, for people. */
+export function describeLink(link: Link): string {
+  const addresses = link.addresses.map(({ address, prefix }) => `${formatAddress(address)}/${prefix}`).join(" ");
+  return `${link.name} (ifindex ${link.ifindex}, ${formatMac(link.mac)}, ${addresses || "no address"}, ${link.isUp ? "up" : "down"})`;
+}
