@@ -1,7 +1,8 @@
 import { hostname } from "node:os";
 import process from "node:process";
 import { Command } from "commander";
-import { KEYS, type Key, readConfig } from "./config/config.ts";
+import { readConfig } from "./config/config.ts";
+import { KEYS, RUN_DIR } from "./config/schema.ts";
 import { isDrained, writeDrained } from "./control/drain.ts";
 import { askStatus, readRunFile, tellDrain } from "./control/socket.ts";
 import { parseAddress } from "./core/address.ts";
@@ -23,7 +24,7 @@ interface Where {
 const nodeName = () => process.env.NODE_NAME || hostname();
 
 /** Where the speaker meant by --config or --run-dir keeps its things. @throws Error where no speaker ever ran there. */
-function locate({ config, runDir = KEYS.runDir.default }: Where): RunFile {
+function locate({ config, runDir = RUN_DIR }: Where): RunFile {
   if (config !== undefined) {
     // To find a speaker its node's name plays no part: outside of a pod there is no NODE_NAME, which a cluster asks for.
     const { node, pinDir, runDir, membership } = readConfig(config, { ...process.env, NODE_NAME: nodeName() });
@@ -104,7 +105,7 @@ function doctor(options: { config: string; json?: boolean }): void {
 
 /** The configuration's keys, for --help. */
 function keysHelp(): string {
-  const lines = Object.entries(KEYS as Record<string, Key>).map(([path, { about, default: value }]) => {
+  const lines = Object.entries(KEYS).map(([path, { about, default: value }]) => {
     return `  ${path.padEnd(26)} ${about}${value ? ` (default: ${value})` : ""}`;
   });
   return `\nThe configuration, in YAML:\n${lines.join("\n")}\n`;
@@ -128,7 +129,7 @@ program
   .description("what this node owns and answers; with a VIP, why")
   .argument("[vip]", "one address")
   .option("-c, --config <file>", "find the speaker by its configuration")
-  .option("--run-dir <dir>", "find the speaker by its runDir", KEYS.runDir.default)
+  .option("--run-dir <dir>", "find the speaker by its runDir", RUN_DIR)
   .option("--json", "for programs")
   .action(status);
 
@@ -145,21 +146,21 @@ program
   .command("drain")
   .description("give every VIP to the other nodes and take none, over restarts too, until undrain")
   .option("-c, --config <file>", "find the speaker by its configuration")
-  .option("--run-dir <dir>", "find the speaker by its runDir", KEYS.runDir.default)
+  .option("--run-dir <dir>", "find the speaker by its runDir", RUN_DIR)
   .action(drain);
 
 program
   .command("undrain")
   .description("take a share of the VIPs again")
   .option("-c, --config <file>", "find the speaker by its configuration")
-  .option("--run-dir <dir>", "find the speaker by its runDir", KEYS.runDir.default)
+  .option("--run-dir <dir>", "find the speaker by its runDir", RUN_DIR)
   .action(undrain);
 
 program
   .command("clean")
   .description("detach from every interface and remove all pins; no speaker may be running")
   .option("-c, --config <file>", "find what to clean by a configuration")
-  .option("--run-dir <dir>", "find what to clean by a runDir", KEYS.runDir.default)
+  .option("--run-dir <dir>", "find what to clean by a runDir", RUN_DIR)
   .action(clean);
 
 /** Runs one command. @throws Error whose message says in one line, or in several, what was found and what to do */

@@ -11,7 +11,7 @@ import { type Outcome, type Process, until } from "../../lab/kernel/process.ts";
 import { NODE_IP, NODE_MAC, Rig, type Settings, VIP } from "../../lab/kernel/rig.ts";
 import { inNamespace } from "../../lab/namespaces.ts";
 import type { FileSource } from "../../src/config/config.ts";
-import { KEYS } from "../../src/config/config.ts";
+import { KEYS } from "../../src/config/schema.ts";
 import { parseAddress } from "../../src/core/address.ts";
 import { programIds } from "../../src/kernel/hooks.ts";
 import { ALL_POINTS } from "../../src/kernel/kernel.ts";

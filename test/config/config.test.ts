@@ -7,11 +7,11 @@ import {
   type Config,
   ConfigError,
   type FileSource,
-  KEYS,
   type Membership,
   parseConfig,
   readConfig,
 } from "../../src/config/config.ts";
+import { KEYS } from "../../src/config/schema.ts";
 import { parseAddress, parseRange } from "../../src/core/address.ts";
 
 const SOURCE = "source: { kind: file, nodes: [n1, n2, n3], vips: [] }\n";
@@ -102,16 +102,40 @@ test("every key but source has a default", () => {
   });
 });
 
-test("what the table of keys says is accepted stands in the error of each key", () => {
-  for (const [key, { accepts }] of Object.entries(KEYS)) {
-    const text = key.split(".").reduceRight((value, step) => {
-      return step.endsWith("[]") ? `{ ${step.slice(0, -2)}: [${value}] }` : `{ ${step}: ${value} }`;
-    }, '"x y"');
+/** A value at the path of a key, as in `source.vips[].address`; one below source once for each kind. */
+function texts(path: string, value: string): string[] {
+  const wrap = (steps: string[], inner: string) =>
+    steps.reduceRight((below, step) => {
+      return step.endsWith("[]") ? `{ ${step.slice(0, -2)}: [${below}] }` : `{ ${step}: ${below} }`;
+    }, inner);
+  const [first, ...rest] = path.split(".");
+  if (first !== "source" || rest.length === 0 || rest[0] === "kind") return [wrap(path.split("."), value)];
+  return ["file", "kubernetes"].map((kind) => `source: ${wrap(rest, value).replace("{", `{ kind: ${kind},`)}`);
+}
+
+for (const [key, { accepts }] of Object.entries(KEYS)) {
+  test(`what the schema accepts for ${key} stands in its error`, () => {
+    const lines = ['"x y"', "{}"].flatMap((value) => texts(key, value)).flatMap((text) => refused(text));
     const path = key.replace("[]", "[0]");
     assert.ok(
-      refused(text).some((line) => line.startsWith(`isat.yaml:1: ${path}: `) && line.includes(accepts)),
-      `${text}\n${refused(text).join("\n")}`,
+      lines.some((line) => line.startsWith(`isat.yaml:1: ${path}: `) && line.includes(accepts)),
+      lines.join("\n"),
     );
+  });
+}
+
+test("every key that the schema knows is described, in the place where it is accepted", () => {
+  const below = (path: string) =>
+    Object.keys(KEYS).flatMap((key) => (/^(?:(.*)\.)?(\w+)$/.exec(key)?.[1] === path ? key.split(".").slice(-1) : []));
+  const mappings = new Set(Object.keys(KEYS).map((key) => /^(?:(.*)\.)?\w+(?:\[\])?$/.exec(key)?.[1]));
+  assert.equal([mappings.size, mappings.has(undefined), mappings.has("source.nodes[]")], [11, true, true]);
+  for (const path of mappings) {
+    const lines = texts(path === undefined ? "qqq" : `${path}.qqq`, "1").flatMap((text) => refused(text));
+    const accepted = lines.flatMap(
+      (line) => /qqq: unknown key. Accepted here: (.*)$/.exec(line)?.[1]?.split(", ") ?? [],
+    );
+    const known = path === undefined ? Object.keys(KEYS).filter((key) => /^\w+$/.test(key)) : below(path);
+    assert.equal([...new Set(accepted)].sort(), known.sort(), path);
   }
 });
 
@@ -207,6 +231,8 @@ const wrong: [name: string, text: string, line: number, ...says: string[]][] = [
   ["one interface not in a list", `${SOURCE}interfaces: eth0\n`, 2, 'interfaces: found "eth0"', "[eth0]"],
   ["no interface", `${SOURCE}interfaces: []\n`, 2, "interfaces: found an empty list"],
   ["an interface's name of 16 letters", `${SOURCE}interfaces:\n- eth0\n- abcdefghijklmnop\n`, 4, "interfaces[1]:"],
+  ["a set that ends before it begins", `${SOURCE}interfaces: ["eth[1-0]xyzxyzxyz"]\n`, 2, "interfaces[0]:"],
+  ["a glob of 65 letters", `${SOURCE}interfaces: ["${"a".repeat(64)}*"]\n`, 2, "interfaces[0]:"],
   ["an unknown hook", `${SOURCE}hook: tx\n`, 2, 'hook: found "tx", accepted: auto, tcx, tc or xdp'],
   ["a relative path", `${SOURCE}pinDir: bpf\n`, 2, 'pinDir: found "bpf", accepted: an absolute path'],
   ["a duration without unit", `${SOURCE}hold: 30\n`, 2, "hold: found 30, which has no unit", "30s, 5m or 1h"],
@@ -289,6 +315,7 @@ const wrongSource: [name: string, text: string, line: number, ...says: string[]]
     'source.kind: found "kubernets", accepted: file or kubernetes',
   ],
   ["no kind", "nodes: [n1]\nvips: []", 1, "source.kind: missing, accepted: file or kubernetes"],
+  ["a misspelt kind", "knd: file\nnodes: [n1]\nvips: []", 2, 'source.knd: unknown key, did you mean "kind"?'],
   [
     "a key of another kind",
     "kind: file\nnodes: [n1]\nvips: []\naddresses: []",
@@ -464,7 +491,17 @@ const wrongKubernetes: [name: string, text: string, ...says: string[]][] = [
     "an operator that there is not",
     "serviceSelector: { matchExpressions: [{ key: a, operator: Gt }] }",
     '2: source.serviceSelector.matchExpressions[0].operator: found "Gt"',
-    "In, NotIn, Exists and DoesNotExist",
+    "accepted: In, NotIn, Exists or DoesNotExist",
+  ],
+  [
+    "a misspelt key of a requirement",
+    "nodeSelector: { matchExpressions: [{ key: a, operatr: Exists }] }",
+    '2: source.nodeSelector.matchExpressions[0].operatr: unknown key, did you mean "operator"?',
+  ],
+  [
+    "a label of a name that valibot reads past",
+    "nodeSelector: { matchLabels: { constructor: a } }",
+    "2: constructor: unknown key, and no key or label can have this name",
   ],
   [
     "In without values",
@@ -503,6 +540,30 @@ for (const [name, key, env, line, says] of strangers) {
     assert.match(lines[0] ?? "", "n1, n2, n3. Add it there, or set another name: the key node, or NODE_NAME");
   });
 }
+
+test("all unknown keys of a file are reported, each with its line", () => {
+  const lines = refused(`colour: red
+garp:
+  rte: 1
+  sharp: 2
+source:
+  kind: file
+  nodes: [n1, { name: n2, port: 1 }]
+  vips:
+    - { address: 10.9.0.1, adress: 10.9.0.2, size: 2 }
+`);
+  assert.equal(
+    lines.map((line) => line.replace(/^isat.yaml:(\d+: [^: ]+: \w+ \w+)[.,] .*/, "$1")),
+    [
+      "1: colour: unknown key",
+      "3: garp.rte: unknown key",
+      "4: garp.sharp: unknown key",
+      "7: source.nodes[1].port: unknown key",
+      "9: source.vips[0].adress: unknown key",
+      "9: source.vips[0].size: unknown key",
+    ],
+  );
+});
 
 test("all errors of a file come together, in the order of its lines", () => {
   const lines = refused(`colour: red

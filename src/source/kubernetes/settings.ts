@@ -1,0 +1,80 @@
+import * as v from "valibot";
+import { absolutePath, accepting, interfaces, key, keys, mapping, parsed, vips } from "../../config/values.ts";
+import { fault, OPERATORS, type Requirement } from "./selector.ts";
+
+const EXPRESSIONS =
+  "a list, such as [{ key: isat, operator: In, values: [enabled] }], of the operators In, NotIn, Exists and DoesNotExist";
+
+const labels = mapping(v.record(v.string(), v.string()));
+
+const requirement = parsed(
+  mapping(
+    keys({
+      key: key(v.pipe(v.string(), v.minLength(1)), "a label", { accepts: "a label's key, such as isat" }),
+      operator: key(v.picklist(OPERATORS), "how the label is compared"),
+      values: key(
+        v.optional(v.array(v.string()), () => []),
+        "with which values; In and NotIn need some, the others take none",
+        { accepts: "a list of texts, such as [enabled]", default: "none" },
+      ),
+    }),
+  ),
+  (requirement: Requirement) => {
+    const reason = fault(requirement);
+    if (reason) throw new Error(`${reason}; accepted: ${EXPRESSIONS}`);
+    return requirement;
+  },
+);
+
+const selector = accepting(
+  "a mapping of matchLabels and matchExpressions, such as { matchLabels: { isat: enabled } }",
+  mapping(
+    keys({
+      matchLabels: key(v.optional(labels, {}), "labels that an object must have, each of them", {
+        accepts: "a mapping of labels, such as { isat: enabled }",
+      }),
+      matchExpressions: key(v.optional(v.array(requirement), []), "what its labels must fulfil, each of them", {
+        accepts: EXPRESSIONS,
+      }),
+    }),
+  ),
+);
+
+/** The keys of `source` where nodes and VIPs come from a cluster. */
+export const kubernetesSource = keys({
+  kind: key(v.literal("kubernetes"), "kubernetes: they come from a cluster"),
+  kubeconfig: key(v.optional(absolutePath), "how the API is reached", {
+    default: "KUBECONFIG, else what the pod is given",
+  }),
+  loadBalancerClass: key(
+    v.optional(v.pipe(v.string(), v.regex(/^\S+$/))),
+    "the class of the Services that are isat's",
+    {
+      accepts: "a class, such as isat.example/l2",
+      default: "Services without a class",
+    },
+  ),
+  addresses: key(
+    v.optional(v.pipe(v.array(key(vips, "some of them")), v.minLength(1))),
+    "what may be announced; needed where L2Advertisements are not served",
+    {
+      accepts: "a list of one or more addresses, such as [10.9.0.0/20]",
+      default: "what the IPAddressPools hold",
+    },
+  ),
+  interfaces: key(v.optional(interfaces), "where to announce what no L2Advertisement names interfaces for", {
+    default: "those of the configuration",
+  }),
+  nodeSelector: key(v.optional(selector), "the Nodes that run isat", { default: "all Nodes" }),
+  serviceSelector: key(v.optional(selector), "the Services that are announced", { default: "all Services" }),
+  ignoreExcludeLabel: key(
+    v.optional(v.boolean(), false),
+    "whether Nodes labelled node.kubernetes.io/exclude-from-external-load-balancers may own VIPs",
+  ),
+});
+
+/** The settings of `source`; a setting without a default is undefined where it is left out. */
+export type KubernetesSource = v.InferOutput<typeof kubernetesSource>;
+
+/** The bounds that the configuration sets. */
+export type ClusterSettings = Omit<KubernetesSource, "kind" | "kubeconfig">;

@@ -1,0 +1,56 @@
+import * as v from "valibot";
+import { interfaces, key, keys, mapping, nodeAddress, nodeName, vips } from "../config/values.ts";
+import type { NodeEntry, VipRange } from "../core/demand.ts";
+
+const plainNode = v.pipe(
+  nodeName,
+  v.transform((name): NodeEntry => ({ name, address: undefined })),
+);
+const describedNode = mapping(
+  keys({
+    name: key(nodeName, "its name"),
+    address: key(v.optional(nodeAddress), "its own address: where no peer is heard, it is asked for by ARP", {
+      default: "unknown",
+    }),
+  }),
+);
+const node = key(v.union([plainNode, describedNode]), "a node", {
+  accepts: "a node's name, or a mapping, such as { name: n2, address: 10.9.255.2 }",
+});
+
+const range = key(
+  mapping(
+    keys({
+      address: key(vips, "the addresses"),
+      nodes: key(v.optional(v.pipe(v.array(nodeName), v.minLength(1))), "the nodes that may own them", {
+        accepts: "a list of one or more names out of source.nodes",
+        default: "all",
+      }),
+      interfaces: key(v.optional(interfaces), "where they are announced", { default: "those of the configuration" }),
+    }),
+  ),
+  "one or more VIPs",
+  { accepts: "a mapping, such as { address: 10.9.0.1 }" },
+);
+
+/** The keys of `source` where nodes and VIPs stand in the configuration. */
+export const fileSource = keys({
+  kind: key(v.literal("file"), "file: nodes and VIPs stand here"),
+  nodes: key(v.pipe(v.array(node), v.minLength(1)), "every node, this one too", {
+    accepts:
+      "a list of one or more node names, such as [n1, n2], with or without addresses: { name: n2, address: 10.9.255.2 }",
+  }),
+  vips: key(v.array(range), "the VIPs, at most 65,536 addresses in sum", {
+    accepts: "a list, such as [{ address: 10.9.0.1 }], or [] for none",
+  }),
+});
+
+/** One entry of `source.vips`. */
+export interface FileRange extends VipRange {
+  /** Where it stands in the file, from 1. */
+  line: number;
+}
+
+export interface FileSource extends Omit<v.InferOutput<typeof fileSource>, "vips"> {
+  vips: FileRange[];
+}
