@@ -1,6 +1,7 @@
 import { mkdirSync } from "node:fs";
 import type { Server } from "node:http";
 import { type Config, ConfigError, type KubernetesSource } from "./config/config.ts";
+import { watchConfig } from "./config/watch.ts";
 import { isDrained } from "./control/drain.ts";
 import { removeRunFile, serveStatus, writeRunFile } from "./control/socket.ts";
 import type { Demand } from "./core/demand.ts";
@@ -13,7 +14,7 @@ import { type Log, makeLog } from "./log.ts";
 import { requireRestart } from "./plan.ts";
 import { runningSummary } from "./report/collect.ts";
 import { formatDuration } from "./report/status.ts";
-import { fileDemand, watchConfig } from "./source/file.ts";
+import { fileDemand } from "./source/file.ts";
 import { removeSaved } from "./source/kubernetes/snapshot.ts";
 import type { KubernetesWatch } from "./source/kubernetes/source.ts";
 import { Speaker } from "./speaker.ts";

@@ -180,7 +180,8 @@ export function checkVips(sheet: Sheet, { source }: Values, nodes: string[] | un
   }
 
   const count = vips.reduce((sum, vip) => sum + vip.last - vip.first + 1, 0);
-  if (count > MAX_ADDRESSES) sheet.report(VIPS, `found ${count} addresses in sum, accepted: at most ${MAX_ADDRESSES}`);
+  if (count > MAX_ADDRESSES)
+    sheet.report(VIPS, `found ${count} addresses in total, accepted: at most ${MAX_ADDRESSES}`);
   return vips;
 }
 

@@ -35,10 +35,10 @@ const garp = v.pipe(
         v.optional(v.picklist(["open", "guarded"]), "open"),
         `announcements a second and NIC: open ${PROFILES.open.rate}, guarded ${PROFILES.guarded.rate} (for switches that police ARP)`,
       ),
-      refresh: key(v.optional(duration), "how often each VIP is announced anew", {
+      refresh: key(v.optional(duration), "how often each VIP is announced again", {
         default: `${PROFILES.open.refresh / 1000}s`,
       }),
-      rate: key(v.optional(rate), "how many announcements a NIC sends at most in a second", {
+      rate: key(v.optional(rate), "the most announcements that a NIC sends in a second", {
         accepts: "a number greater than 0",
         default: "the profile's",
       }),
@@ -59,7 +59,7 @@ const membership = mapping(
     ),
     keys: key(
       v.optional(v.union([v.literal("none"), v.pipe(v.array(absolutePath), v.minLength(1), v.maxLength(MAX_KEYS))])),
-      "wire: what frames between nodes are signed with; the first file signs, all verify",
+      "wire: the keys that sign frames between nodes; the first file signs, all verify",
       {
         accepts: `a list of 1 to ${MAX_KEYS} key files, such as [${KEY_FILE}], or none`,
         default: `${KEY_FILE} where there is one, else none`,
@@ -68,7 +68,7 @@ const membership = mapping(
     interval: key(v.optional(duration, "100ms"), "wire: how often each peer is probed, from 10ms to 1s"),
     dead: key(
       v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100)), 3),
-      "wire: probes sent and unanswered until a peer is dead",
+      "wire: after how many unanswered probes a peer counts as dead",
       { accepts: "a whole number from 1 to 100" },
     ),
   }),
@@ -81,7 +81,7 @@ const metrics = v.pipe(
 
 export const Schema = mapping(
   keys({
-    node: key(v.optional(nodeName), "this node's name in source.nodes, or that of its Node in the cluster", {
+    node: key(v.optional(nodeName), "this node's name: one of source.nodes, or the name of its Node in the cluster", {
       default: "NODE_NAME, else (kind file only) the host's name",
     }),
     interfaces: key(v.optional(interfaces), "where VIPs are answered and announced", {
@@ -89,27 +89,29 @@ export const Schema = mapping(
     }),
     hook: key(
       v.optional(v.picklist(["auto", "tcx", "tc", "xdp"]), "auto"),
-      "where the program attaches; auto is tcx, else tc (clsact)",
+      "where the programs attach; auto is tcx, or tc (clsact) where the kernel has no tcx",
     ),
     pinDir: key(
       v.optional(absolutePath, "/sys/fs/bpf/isat"),
       "where maps, programs and links are pinned, on a BPF file system",
     ),
-    runDir: key(v.optional(absolutePath, RUN_DIR), "where the status of the speaker is found"),
-    hold: key(v.optional(duration, "30s"), "for how long a node without a running speaker keeps its VIPs"),
+    runDir: key(v.optional(absolutePath, RUN_DIR), "the folder of the speaker's socket and its files"),
+    hold: key(v.optional(duration, "30s"), "how long a node without a running speaker keeps its VIPs"),
     fence: key(
       v.optional(duration, "5m"),
-      "after how long without a running speaker a node stops to answer by itself; longer than hold",
+      "after how long without a running speaker a node stops answering by itself; longer than hold",
     ),
-    garp: key(v.optional(garp, {}), "how gratuitous ARP is paced", { accepts: "a mapping, such as { profile: open }" }),
-    membership: key(v.optional(membership, {}), "how it is known which nodes are alive", {
+    garp: key(v.optional(garp, {}), "how fast gratuitous ARP is sent", {
+      accepts: "a mapping, such as { profile: open }",
+    }),
+    membership: key(v.optional(membership, {}), "how isat knows which nodes are alive", {
       accepts: "a mapping, such as { kind: wire }",
     }),
     metrics: key(v.optional(metrics), "Prometheus metrics over HTTP", {
       accepts: 'a mapping, such as { listen: "127.0.0.1:9121" }; leave the key out for no metrics',
       default: "off",
     }),
-    source: key(mapping(v.variant("kind", [fileSource, kubernetesSource])), "which VIPs there are, and which nodes", {
+    source: key(mapping(v.variant("kind", [fileSource, kubernetesSource])), "where VIPs and nodes are listed", {
       accepts: `a mapping, such as ${EXAMPLE}`,
     }),
   }),

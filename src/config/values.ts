@@ -58,7 +58,7 @@ export function parsed<In, Out>(schema: v.GenericSchema<unknown, In>, read: (val
 
 /** A longer setTimeout() fires at once. */
 const MAX_DURATION = 24 * 86_400_000;
-const DURATION = "a whole number with its unit and longer than 0, such as 500ms, 30s, 5m or 1h, at most 24 days";
+const DURATION = "a whole number with a unit, longer than 0, such as 500ms, 30s, 5m or 1h, and at most 24 days";
 const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 function parseDuration(value: string | number): number | undefined {

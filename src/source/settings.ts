@@ -9,7 +9,7 @@ const plainNode = v.pipe(
 const describedNode = mapping(
   keys({
     name: key(nodeName, "its name"),
-    address: key(v.optional(nodeAddress), "its own address: where no peer is heard, it is asked for by ARP", {
+    address: key(v.optional(nodeAddress), "its own address, which is asked for by ARP where no peer is heard", {
       default: "unknown",
     }),
   }),
@@ -33,21 +33,21 @@ const range = key(
   { accepts: "a mapping, such as { address: 10.9.0.1 }" },
 );
 
-/** The keys of `source` where nodes and VIPs stand in the configuration. */
+/** The keys of `source` where nodes and VIPs are listed in the configuration. */
 export const fileSource = keys({
-  kind: key(v.literal("file"), "file: nodes and VIPs stand here"),
-  nodes: key(v.pipe(v.array(node), v.minLength(1)), "every node, this one too", {
+  kind: key(v.literal("file"), "file: nodes and VIPs are listed here"),
+  nodes: key(v.pipe(v.array(node), v.minLength(1)), "every node, including this one", {
     accepts:
       "a list of one or more node names, such as [n1, n2], with or without addresses: { name: n2, address: 10.9.255.2 }",
   }),
-  vips: key(v.array(range), "the VIPs, at most 65,536 addresses in sum", {
+  vips: key(v.array(range), "the VIPs, at most 65,536 addresses in total", {
     accepts: "a list, such as [{ address: 10.9.0.1 }], or [] for none",
   }),
 });
 
 /** One entry of `source.vips`. */
 export interface FileRange extends VipRange {
-  /** Where it stands in the file, from 1. */
+  /** The line of the file, from 1. */
   line: number;
 }
 

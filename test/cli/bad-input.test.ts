@@ -211,7 +211,7 @@ const rows: Row[] = [
   {
     name: "more than 65,536 addresses",
     file: vips("{ address: 10.8.0.0/16 }"),
-    says: [/source\.vips: found 65537 addresses in sum, accepted: at most 65536/],
+    says: [/source\.vips: found 65537 addresses in total, accepted: at most 65536/],
     atReload: true,
   },
   {

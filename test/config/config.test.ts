@@ -13,6 +13,7 @@ import {
 } from "../../src/config/config.ts";
 import { KEYS } from "../../src/config/schema.ts";
 import { parseAddress, parseRange } from "../../src/core/address.ts";
+import { matches } from "../../src/core/glob.ts";
 
 const SOURCE = "source: { kind: file, nodes: [n1, n2, n3], vips: [] }\n";
 
@@ -182,6 +183,7 @@ const taken: [name: string, text: string, read: (config: Config) => unknown, val
   ],
   ["refresh overrides the profile's", "garp: { refresh: 2m }", (c) => c.garp, { refresh: 120_000, rate: 1000 }],
   ["a rate may be less than 1", "garp: { rate: 0.5 }", (c) => c.garp.rate, 0.5],
+  ["[01] in a glob is a set", "interfaces: [eth9, 'eth[01]']", (c) => matches("eth1", c.interfaces!), true],
   ["an empty garp is the default", "garp: {}", (c) => c.garp.rate, 1000],
   ["metrics may listen on IPv6", 'metrics: { listen: "[::]:9121" }', (c) => c.metrics, { host: "::", port: 9121 }],
   [

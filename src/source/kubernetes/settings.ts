@@ -10,11 +10,11 @@ const labels = mapping(v.record(v.string(), v.string()));
 const requirement = parsed(
   mapping(
     keys({
-      key: key(v.pipe(v.string(), v.minLength(1)), "a label", { accepts: "a label's key, such as isat" }),
+      key: key(v.pipe(v.string(), v.minLength(1)), "the key of the label", { accepts: "a label's key, such as isat" }),
       operator: key(v.picklist(OPERATORS), "how the label is compared"),
       values: key(
         v.optional(v.array(v.string()), () => []),
-        "with which values; In and NotIn need some, the others take none",
+        "the values to compare with; In and NotIn need some, the others take none",
         { accepts: "a list of texts, such as [enabled]", default: "none" },
       ),
     }),
@@ -30,10 +30,10 @@ const selector = accepting(
   "a mapping of matchLabels and matchExpressions, such as { matchLabels: { isat: enabled } }",
   mapping(
     keys({
-      matchLabels: key(v.optional(labels, {}), "labels that an object must have, each of them", {
+      matchLabels: key(v.optional(labels, {}), "labels that an object must have, all of them", {
         accepts: "a mapping of labels, such as { isat: enabled }",
       }),
-      matchExpressions: key(v.optional(v.array(requirement), []), "what its labels must fulfil, each of them", {
+      matchExpressions: key(v.optional(v.array(requirement), []), "conditions on its labels, which must all hold", {
         accepts: EXPRESSIONS,
       }),
     }),
@@ -43,12 +43,12 @@ const selector = accepting(
 /** The keys of `source` where nodes and VIPs come from a cluster. */
 export const kubernetesSource = keys({
   kind: key(v.literal("kubernetes"), "kubernetes: they come from a cluster"),
-  kubeconfig: key(v.optional(absolutePath), "how the API is reached", {
-    default: "KUBECONFIG, else what the pod is given",
+  kubeconfig: key(v.optional(absolutePath), "the file by which the API server is reached", {
+    default: "KUBECONFIG, else the pod's service account",
   }),
   loadBalancerClass: key(
     v.optional(v.pipe(v.string(), v.regex(/^\S+$/))),
-    "the class of the Services that are isat's",
+    "the class of the Services that isat announces",
     {
       accepts: "a class, such as isat.example/l2",
       default: "Services without a class",
@@ -56,20 +56,20 @@ export const kubernetesSource = keys({
   ),
   addresses: key(
     v.optional(v.pipe(v.array(key(vips, "some of them")), v.minLength(1))),
-    "what may be announced; needed where L2Advertisements are not served",
+    "the addresses that may be announced; needed where L2Advertisements are not served",
     {
       accepts: "a list of one or more addresses, such as [10.9.0.0/20]",
-      default: "what the IPAddressPools hold",
+      default: "those of the IPAddressPools",
     },
   ),
-  interfaces: key(v.optional(interfaces), "where to announce what no L2Advertisement names interfaces for", {
+  interfaces: key(v.optional(interfaces), "where to announce VIPs for which no L2Advertisement names interfaces", {
     default: "those of the configuration",
   }),
   nodeSelector: key(v.optional(selector), "the Nodes that run isat", { default: "all Nodes" }),
   serviceSelector: key(v.optional(selector), "the Services that are announced", { default: "all Services" }),
   ignoreExcludeLabel: key(
     v.optional(v.boolean(), false),
-    "whether Nodes labelled node.kubernetes.io/exclude-from-external-load-balancers may own VIPs",
+    "true: Nodes with the label node.kubernetes.io/exclude-from-external-load-balancers may own VIPs too",
   ),
 });
 

@@ -15,7 +15,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Config, ConfigError } from "../../src/config/config.ts";
-import { type WatchOptions, watchConfig } from "../../src/source/file.ts";
+import { type WatchOptions, watchConfig } from "../../src/config/watch.ts";
 
 const text = (hold: string) => `node: n1\nhold: ${hold}\nsource: { kind: file, nodes: [n1], vips: [] }\n`;
 

@@ -1,0 +1,185 @@
+import { type FSWatcher, realpathSync, statSync, watch } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import { type Config, ConfigError, parseConfig, readConfigText } from "./config.ts";
+
+export interface WatchOptions {
+  /** Ends the watch and closes everything it holds. */
+  signal: AbortSignal;
+  /** Called when the file's content differs from the last one given: with its configuration, or why it is refused. */
+  onChange(result: Config | ConfigError): void;
+  /** Called when the system refuses to watch, as for want of inotify watches: changes then take up to `poll`. */
+  onTrouble?(message: string): void;
+  /**
+   * For how long, in ms, the file must be left alone before it is read, so that a half-written one is rarely read.
+   * @default 10
+   */
+  settle?: number;
+  /** How often, in ms, the file's status is compared in case the system did not report a change. @default 2000 */
+  poll?: number;
+  /** @default fs.watch */
+  watch?: (path: string, listener: (event: string, name: string | null) => void) => FSWatcher;
+}
+
+type Filled = WatchOptions & Required<Pick<WatchOptions, "settle" | "poll" | "watch">>;
+
+/**
+ * Reads the configuration and watches it from then on: no change between the two is missed.
+ * @throws ConfigError where the file is refused to begin with; nothing is watched then.
+ */
+export function watchConfig(path: string, options: WatchOptions): Config {
+  options.signal.throwIfAborted();
+  const filled: Filled = { settle: 10, poll: 2000, watch, ...options };
+  const directories = new Directories(path, filled);
+  let pending: ReturnType<typeof setTimeout> | undefined;
+
+  // Within one tick of the file system's clock two writes leave the same status, so an event that names the file counts
+  // even if the status is the same. Other names count only if it is not: a busy directory must not put off the reading.
+  const look = (isNamed: boolean): void => {
+    directories.arm();
+    const now = statusOf(path);
+    if (!isNamed && now === status) return;
+    status = now;
+    clearTimeout(pending);
+    pending = setTimeout(deliver, filled.settle);
+  };
+  const deliver = (): void => {
+    status = statusOf(path);
+    const content = contentOf(path);
+    if (String(content) === String(given)) return;
+    given = content;
+    options.onChange(interpret(content, path));
+  };
+
+  directories.onEvent = look;
+  directories.arm();
+  let status = statusOf(path);
+  let given = contentOf(path);
+  const first = interpret(given, path);
+  const timer = setInterval(look, filled.poll, false);
+  const close = (): void => {
+    clearInterval(timer);
+    clearTimeout(pending);
+    directories.close();
+  };
+  if (first instanceof ConfigError) {
+    close();
+    throw first;
+  }
+  options.signal.addEventListener("abort", close, { once: true });
+  return first;
+}
+
+/**
+ * Watches the directories of a file. A watch on the file itself would follow its inode, which editors and Kubernetes
+ * replace. There are two: the one of its path, and the one to which its symbolic links lead (a ConfigMap's file is a link
+ * through `..data`, which is swapped in the first).
+ */
+class Directories {
+  readonly #path: string;
+  readonly #absolute: string;
+  readonly #options: Filled;
+  readonly #watchers = new Map<string, { inode: string; watcher: FSWatcher }>();
+  /** Where the path's links led when they last led anywhere: it is there that a deleted file comes back. */
+  #real: string;
+  #isTroubled = false;
+  /** Called for each event, with true if it names the file. */
+  onEvent: (isNamed: boolean) => void = () => {};
+
+  constructor(path: string, options: Filled) {
+    this.#path = path;
+    this.#options = options;
+    this.#absolute = this.#real = resolve(path);
+  }
+
+  /** Watches the directories as they are now. */
+  arm(): void {
+    this.#real = orUndefined(() => realpathSync(this.#absolute)) ?? this.#real;
+    const wanted = new Set([dirname(this.#absolute), dirname(this.#real)]);
+    for (const [directory, { inode }] of this.#watchers) {
+      if (!wanted.has(directory) || inode !== inodeOf(directory)) this.#drop(directory);
+    }
+    let hasFailed = false;
+    for (const directory of wanted) {
+      const inode = inodeOf(directory);
+      if (this.#watchers.has(directory) || inode === undefined) continue;
+      try {
+        const watcher = this.#options.watch(directory, (_, name) => this.#notice(directory, name));
+        this.#watchers.set(directory, { inode, watcher });
+        watcher.on("error", (error) => {
+          this.#drop(directory); // the next poll arms it again: at once could be for ever
+          this.#report(directory, error);
+        });
+      } catch (error) {
+        hasFailed = true;
+        this.#report(directory, error as Error);
+      }
+    }
+    if (!hasFailed) this.#isTroubled = false;
+  }
+
+  close(): void {
+    for (const directory of this.#watchers.keys()) this.#drop(directory);
+  }
+
+  #drop(directory: string): void {
+    this.#watchers.get(directory)?.watcher.close();
+    this.#watchers.delete(directory);
+  }
+
+  #notice(directory: string, name: string | null): void {
+    // inotify names the directory itself when it is deleted or moved; a new one may get the old one's inode.
+    if (name === basename(directory)) this.#drop(directory);
+    this.onEvent(name === null || name === basename(this.#absolute) || name === basename(this.#real));
+  }
+
+  #report(directory: string, { message }: Error): void {
+    if (!this.#isTroubled) {
+      const { poll, onTrouble } = this.#options;
+      onTrouble?.(
+        `Cannot watch ${directory}: ${message}. Until that works again, changes of ${this.#path} take up to ${poll} ms`,
+      );
+    }
+    this.#isTroubled = true;
+  }
+}
+
+function contentOf(path: string): string | ConfigError {
+  return refusedOr(() => readConfigText(path));
+}
+
+function interpret(content: string | ConfigError, path: string): Config | ConfigError {
+  return typeof content === "string" ? refusedOr(() => parseConfig(content, path)) : content;
+}
+
+/** Returns a refusal as a value: a refused file is news, not a fault. */
+function refusedOr<T>(read: () => T): T | ConfigError {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+}
+
+function orUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}
+
+function inodeOf(directory: string): string | undefined {
+  const status = orUndefined(() => statSync(directory, { bigint: true }));
+  return status && `${status.dev}:${status.ino}`;
+}
+
+/** Differs after each change, links followed; the error's code for a file that cannot be reached. */
+function statusOf(path: string): string {
+  try {
+    const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
+    return [dev, ino, size, mtimeNs, ctimeNs].join(" ");
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code);
+  }
+}
