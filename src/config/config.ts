@@ -1,14 +1,14 @@
 import { existsSync, readFileSync } from "node:fs";
 import { hostname as hostName } from "node:os";
 import process from "node:process";
-import type { KubernetesSource } from "../source/kubernetes/settings.ts";
-import type { FileSource } from "../source/settings.ts";
+import type { KubernetesSettings } from "../source/kubernetes/settings.ts";
+import type { FileSettings } from "../source/settings.ts";
 import { checkKeys, checkNode, checkNodes, checkTimes, checkVips } from "./checks.ts";
 import { EXAMPLE, KEY_FILE, type Values } from "./schema.ts";
 import { ConfigError, Sheet } from "./yaml.ts";
 
-export type { KubernetesSource } from "../source/kubernetes/settings.ts";
-export type { FileSource } from "../source/settings.ts";
+export type { KubernetesSettings as KubernetesSource } from "../source/kubernetes/settings.ts";
+export type { FileSettings as FileSource } from "../source/settings.ts";
 export { ConfigError } from "./yaml.ts";
 
 /** A configuration with every default filled in; the schema says what each key means. Times are in milliseconds. */
@@ -16,7 +16,7 @@ export interface Config extends Omit<Values, "node" | "membership" | "source"> {
   /** This node's name; one of `source.nodes`, or a Node of the cluster. */
   node: string;
   membership: Membership;
-  source: FileSource | KubernetesSource;
+  source: FileSettings | KubernetesSettings;
 }
 
 /** How it is known which nodes are alive. `interval` in ms; `dead` in probes. */

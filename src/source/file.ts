@@ -1,7 +1,7 @@
 import type { Demand } from "../core/demand.ts";
-import type { FileSource } from "./settings.ts";
+import type { FileSettings } from "./settings.ts";
 
 /** The demand of a file's own lists. */
-export function fileDemand({ nodes, vips }: FileSource): Demand {
+export function fileDemand({ nodes, vips }: FileSettings): Demand {
   return { nodes, vips, checks: () => [] };
 }

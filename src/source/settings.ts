@@ -51,6 +51,6 @@ export interface FileRange extends VipRange {
   line: number;
 }
 
-export interface FileSource extends Omit<v.InferOutput<typeof fileSource>, "vips"> {
+export interface FileSettings extends Omit<v.InferOutput<typeof fileSource>, "vips"> {
   vips: FileRange[];
 }

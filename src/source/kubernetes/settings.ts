@@ -74,7 +74,7 @@ export const kubernetesSource = keys({
 });
 
 /** The settings of `source`; a setting without a default is undefined where it is left out. */
-export type KubernetesSource = v.InferOutput<typeof kubernetesSource>;
+export type KubernetesSettings = v.InferOutput<typeof kubernetesSource>;
 
 /** The bounds that the configuration sets. */
-export type ClusterSettings = Omit<KubernetesSource, "kind" | "kubeconfig">;
+export type ClusterSettings = Omit<KubernetesSettings, "kind" | "kubeconfig">;
