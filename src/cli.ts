@@ -23,10 +23,10 @@ interface Where {
 
 const nodeName = () => process.env.NODE_NAME || hostname();
 
-/** Where the speaker meant by --config or --run-dir keeps its things. @throws Error where no speaker ever ran there. */
+/** Finds the speaker that --config or --run-dir means. @throws Error where no speaker ever ran there */
 function locate({ config, runDir = RUN_DIR }: Where): RunFile {
   if (config !== undefined) {
-    // To find a speaker its node's name plays no part: outside of a pod there is no NODE_NAME, which a cluster asks for.
+    // A speaker is found without its node's name: outside of a pod there is no NODE_NAME, which a cluster's file needs.
     const { node, pinDir, runDir, membership } = readConfig(config, { ...process.env, NODE_NAME: nodeName() });
     return { node, pid: 0, pinDir, runDir, membership: membership.kind };
   }
@@ -51,7 +51,7 @@ async function status(vip: string | undefined, options: Where & { json?: boolean
   console.log(options.json ? JSON.stringify(found, null, 2) : formatStatus(found));
 }
 
-/** For how long `drain` waits for the peers to take what this node owned, ms. */
+/** How long `drain` waits for the peers to take the VIPs of this node, ms. */
 const DRAIN = 10_000;
 
 async function drain(options: Where): Promise<void> {
@@ -63,7 +63,7 @@ async function drain(options: Where): Promise<void> {
     const hasPins = markDrained(pinDir);
     console.log(
       hasPins
-        ? "no speaker runs: the kernel now tells its peers that this node is drained, and gives them what they claim"
+        ? "no speaker runs: the kernel now tells its peers that this node is drained, and releases what they claim"
         : "no speaker runs: the next one will own nothing until isat undrain",
     );
     return;
@@ -103,7 +103,7 @@ function doctor(options: { config: string; json?: boolean }): void {
   if (findings.some(({ level }) => level === "error")) process.exitCode = 1;
 }
 
-/** The configuration's keys, for --help. */
+/** The table of the configuration's keys, read off the schema. */
 function keysHelp(): string {
   const lines = Object.entries(KEYS).map(([path, { about, default: value }]) => {
     return `  ${path.padEnd(26)} ${about}${value ? ` (default: ${value})` : ""}`;
@@ -114,13 +114,13 @@ function keysHelp(): string {
 const program = new Command("isat")
   .description("A layer-2 speaker for service IPs (VIPs): the kernel answers ARP for those that this node owns.")
   .version(VERSION)
-  .showHelpAfterError("(isat --help tells what there is)");
+  .showHelpAfterError("(isat --help lists the commands)");
 
 program
   .command("run")
-  .description("own and answer VIPs until SIGTERM or SIGINT; the kernel goes on answering after that")
+  .description("own and answer VIPs until SIGTERM or SIGINT; the kernel continues to answer after that")
   .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
-  .option("--clean-on-exit", "detach and remove everything at the end, for trying it out", false)
+  .option("--clean-on-exit", "detach and remove everything at the end: to try isat out", false)
   .addHelpText("after", keysHelp())
   .action(run);
 
@@ -130,16 +130,16 @@ program
   .argument("[vip]", "one address")
   .option("-c, --config <file>", "find the speaker by its configuration")
   .option("--run-dir <dir>", "find the speaker by its runDir", RUN_DIR)
-  .option("--json", "for programs")
+  .option("--json", "print JSON, for programs")
   .action(status);
 
 program
   .command("doctor")
   .description(
-    "what isat stands on here, what stands in its way, and what to do; exit status 1 where there is an error",
+    "check this machine: what isat can use, what is in its way, and what to do; exit status 1 if there is an error",
   )
   .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
-  .option("--json", "for programs")
+  .option("--json", "print JSON, for programs")
   .action(doctor);
 
 program

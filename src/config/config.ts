@@ -8,7 +8,6 @@ import { EXAMPLE, KEY_FILE, type Values } from "./schema.ts";
 import { ConfigError, Sheet } from "./yaml.ts";
 
 export type { KubernetesSettings as KubernetesSource } from "../source/kubernetes/settings.ts";
-export type { FileSettings as FileSource } from "../source/settings.ts";
 export { ConfigError } from "./yaml.ts";
 
 /** A configuration with every default filled in; the schema says what each key means. Times are in milliseconds. */

@@ -1,14 +1,14 @@
 import { readFileSync, statSync } from "node:fs";
 import { PUBLIC_KEY, type WireKey, wireKeyOf } from "../core/wire.ts";
 
-/** Characters that a key file holds at least: 128 bits even where they are only hexadecimal digits. */
+/** The shortest key, in characters: 128 bits even if all of them are hexadecimal digits. */
 const SHORTEST = 32;
-/** What membership without a key comes to. */
+/** The warning where membership has no key. */
 export const UNSIGNED = "frames between nodes are not signed: anybody on the wire can forge them";
 const REMEDY = "Make one, the same on all nodes: head -c 32 /dev/urandom | base64 > FILE && chmod 600 FILE";
 
 /**
- * The keys that stand in the files: the first signs, all verify.
+ * Reads the keys from their files: the first signs, all verify.
  * @throws Error for a file that is missing, short or readable by others, or two whose keys cannot be told apart
  */
 export function readWireKeys(files: readonly string[] | "none"): WireKey[] {

@@ -10,7 +10,6 @@ import { ISAT } from "../../lab/bundle.ts";
 import { type Outcome, type Process, until } from "../../lab/kernel/process.ts";
 import { NODE_IP, NODE_MAC, Rig, type Settings, VIP } from "../../lab/kernel/rig.ts";
 import { inNamespace } from "../../lab/namespaces.ts";
-import type { FileSource } from "../../src/config/config.ts";
 import { KEYS } from "../../src/config/schema.ts";
 import { parseAddress } from "../../src/core/address.ts";
 import { programIds } from "../../src/kernel/hooks.ts";
@@ -18,6 +17,7 @@ import { ALL_POINTS } from "../../src/kernel/kernel.ts";
 import { type Link, refusal } from "../../src/link/links.ts";
 import { makePlan, type ResolvedConfig } from "../../src/plan.ts";
 import { fileDemand } from "../../src/source/file.ts";
+import type { FileSettings } from "../../src/source/settings.ts";
 
 const rig = new Rig("isat-t-cli-");
 const METRICS = "127.0.0.1:19131";
@@ -37,7 +37,7 @@ function replace(text: string | undefined): void {
   renameSync(`${rig.config}.new`, rig.config);
 }
 
-/** What stands on the node: programs at every interface (tcx is unknown to bpftool's list), pins, speakers' files. */
+/** Everything isat leaves on the node: programs at every interface (bpftool does not list tcx), pins, speakers' files. */
 async function standing() {
   const links: { ifindex: number; ifname: string }[] = JSON.parse(await rig.must("node", "ip", "-j", "link", "show"));
   const [{ tc, xdp }] = JSON.parse(await rig.must("node", "bpftool", "-j", "net", "show"));
@@ -65,15 +65,15 @@ async function nothingStands(): Promise<void> {
 
 interface Row {
   name: string;
-  /** What the configuration says, or what stands in its place. */
+  /** The configuration, or a function that puts something else in its place. */
   file?: Settings | (() => void);
-  /** What has to be there first. */
+  /** Makes what has to be there first. */
   before?: () => unknown;
   /** Dropped capabilities, as setpriv has them. */
   without?: string;
   /** Each line of the error, with what was found and what to do. */
   says: RegExp[];
-  /** Whether a running speaker can meet it too, when the file is replaced. */
+  /** A running speaker can meet it too, when the file is replaced. */
   atReload?: true;
 }
 
@@ -435,7 +435,7 @@ atStart("the node's own address on an interface that does not announce it is no 
 const atReload = suite("bad input at a reload");
 const SOUND: Settings = { more: `metrics: { listen: "${METRICS}" }`, vips: owned(VIP) };
 let speaker: Process;
-/** Whether the speaker is as the last row has to leave it: a row that fails costs the next one no more than a start. */
+/** True if the speaker is as each row has to leave it. If a row fails, the next one starts a new speaker. */
 let isSound = false;
 
 atReload.before.each(async () => {
@@ -447,7 +447,7 @@ atReload.before.each(async () => {
 });
 atReload.after(() => rig.reset());
 
-/** What the kernel holds: the maps but for what counts and ticks, the programs, the pins. */
+/** The kernel's state: the maps without counters and ticks, the programs, the pins. */
 async function held() {
   const maps = rig.maps(({ vips, interfaces }) => ({
     vips: [...vips.entries()].map(([{ ip, ifindex }, { state }]) => `${ip.join(".")} ${ifindex} ${state}`).sort(),
@@ -511,8 +511,8 @@ usage.after(() => rig[Symbol.dispose]());
 
 const NOWHERE = join(rig.folder, "nowhere");
 const wrong: [args: string[], says: RegExp][] = [
-  [["rum"], /^error: unknown command 'rum'\n\(Did you mean run\?\)\n\(isat --help tells/],
-  [["run", "--conifg", "x"], /^error: unknown option '--conifg'\n\(Did you mean --config\?\)\n\(isat --help tells/],
+  [["rum"], /^error: unknown command 'rum'\n\(Did you mean run\?\)\n\(isat --help lists/],
+  [["run", "--conifg", "x"], /^error: unknown option '--conifg'\n\(Did you mean --config\?\)\n\(isat --help lists/],
   [["run", "--config"], /^error: option '-c, --config <file>' argument missing/],
   [["run", "x"], /^error: too many arguments for 'run'/],
   [["status", VIP, "10.9.0.2"], /^error: too many arguments for 'status'/],
@@ -614,7 +614,7 @@ const CONFIG: ResolvedConfig = {
   metrics: undefined,
   source: { kind: "file", nodes: [{ name: "n1", address: undefined }], vips: [] },
 };
-const DEMAND = fileDemand(CONFIG.source as FileSource);
+const DEMAND = fileDemand(CONFIG.source as FileSettings);
 const plan = (config: ResolvedConfig, links: readonly Link[]) => makePlan(config, DEMAND, links, new Map());
 const names = (config: ResolvedConfig, links: readonly Link[]) =>
   plan(config, links).links.map(({ link }) => link.name);

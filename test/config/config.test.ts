@@ -3,17 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  type Config,
-  ConfigError,
-  type FileSource,
-  type Membership,
-  parseConfig,
-  readConfig,
-} from "../../src/config/config.ts";
+import { type Config, ConfigError, type Membership, parseConfig, readConfig } from "../../src/config/config.ts";
 import { KEYS } from "../../src/config/schema.ts";
 import { parseAddress, parseRange } from "../../src/core/address.ts";
 import { matches } from "../../src/core/glob.ts";
+import type { FileSettings } from "../../src/source/settings.ts";
 
 const SOURCE = "source: { kind: file, nodes: [n1, n2, n3], vips: [] }\n";
 
@@ -150,7 +144,7 @@ for (const [name, key, env, hostname, node] of nodes) {
   test(`of this node's names, ${name}`, () => assert.is(parse(key + SOURCE, env, hostname).node, node));
 }
 
-/** What the least that one writes of membership comes to. */
+/** The membership that results from the least that one can write. */
 const memberships: [name: string, nodes: string, written: string, membership: Partial<Membership>][] = [
   ["one node has no peers to look for", "[n1]", "", { kind: "static" }],
   ["two nodes look for each other", "[n1, n2]", "", { kind: "wire" }],
@@ -199,12 +193,13 @@ for (const [name, text, read, value] of taken) {
 
 test("an alias stands for what it names", () => {
   const { vips } = parse("source: { kind: file, nodes: &all [n1, n2], vips: [{ address: 10.9.0.1, nodes: *all }] }")
-    .source as FileSource;
+    .source as FileSettings;
   assert.equal(vips[0]?.nodes, ["n1", "n2"]);
 });
 
 test("65,536 addresses are accepted", () => {
-  const { vips } = parse("source: { kind: file, nodes: [n1], vips: [{ address: 10.9.0.0/16 }] }").source as FileSource;
+  const { vips } = parse("source: { kind: file, nodes: [n1], vips: [{ address: 10.9.0.0/16 }] }")
+    .source as FileSettings;
   assert.is(vips[0]?.first, parseAddress("10.9.0.0"));
 });
 

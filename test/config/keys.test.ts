@@ -17,7 +17,7 @@ function file(name: string, text: string, mode = 0o600): string {
 }
 
 const text = (seed: number) => `${seed}`.padStart(32, "k");
-/** Of another id than the first. */
+/** A key with another id than the first. */
 const second = Array.from({ length: 9 }, (_, i) => text(i + 2)).find(
   (it) => wireKeyOf(it).id !== wireKeyOf(text(1)).id,
 )!;

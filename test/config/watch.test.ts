@@ -37,7 +37,7 @@ class Watched implements Disposable {
     });
   }
 
-  /** What was told, shortened: the `hold` of a configuration, "refused" for an error. */
+  /** The results so far, shortened: the `hold` of a configuration, "refused" for an error. */
   get told(): (number | "refused")[] {
     return this.results.map((result) => (result instanceof ConfigError ? "refused" : result.hold));
   }

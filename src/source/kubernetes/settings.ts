@@ -33,9 +33,13 @@ const selector = accepting(
       matchLabels: key(v.optional(labels, {}), "labels that an object must have, all of them", {
         accepts: "a mapping of labels, such as { isat: enabled }",
       }),
-      matchExpressions: key(v.optional(v.array(requirement), []), "conditions on its labels, which must all hold", {
-        accepts: EXPRESSIONS,
-      }),
+      matchExpressions: key(
+        v.optional(v.pipe(v.array(requirement), v.readonly()), []),
+        "conditions on its labels, which must all hold",
+        {
+          accepts: EXPRESSIONS,
+        },
+      ),
     }),
   ),
 );
@@ -55,7 +59,7 @@ export const kubernetesSource = keys({
     },
   ),
   addresses: key(
-    v.optional(v.pipe(v.array(key(vips, "some of them")), v.minLength(1))),
+    v.optional(v.pipe(v.array(key(vips, "some of them")), v.minLength(1), v.readonly())),
     "the addresses that may be announced; needed where L2Advertisements are not served",
     {
       accepts: "a list of one or more addresses, such as [10.9.0.0/20]",
