@@ -5,6 +5,7 @@ import { type Config, readConfig } from "../config/config.ts";
 import { readWireKeys } from "../config/keys.ts";
 import type { Demand } from "../core/demand.ts";
 import { Election, Wish } from "../core/ownership.ts";
+import { SECOND } from "../core/time.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { bootTime } from "../ffi/libc.ts";
 import { requireCapabilities } from "../kernel/capabilities.ts";
@@ -55,7 +56,7 @@ function heardPeers(pinDir: string): string[] | undefined {
   let heard: string[] | undefined;
   refusalOf(() => {
     heard = readPinnedMaps(layoutFolder(pinDir), ({ peers }) => {
-      const RECENT = 5_000_000_000n;
+      const RECENT = 5n * SECOND;
       const recent = [...peers.entries()].filter(([, { echoed_ns }]) => bootTime() - echoed_ns < RECENT);
       return [...new Set(recent.map(([, { node }]) => node))].sort();
     });

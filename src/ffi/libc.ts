@@ -1,3 +1,4 @@
+import { type Ns, SECOND } from "../core/time.ts";
 import { ffi } from "./ffi.ts";
 import { fn } from "./port.ts";
 
@@ -49,7 +50,7 @@ const timespec = new BigInt64Array(2);
 const timespecBytes = new Uint8Array(timespec.buffer);
 
 /** CLOCK_BOOTTIME in nanoseconds: what bpf_ktime_get_boot_ns() reads. */
-export function bootTime(): bigint {
+export function bootTime(): Ns {
   libc.clock_gettime(CLOCK_BOOTTIME, timespecBytes);
-  return timespec[0]! * 1_000_000_000n + timespec[1]!;
+  return timespec[0]! * SECOND + timespec[1]!;
 }
