@@ -109,7 +109,10 @@ if (chosen.length === 0) {
 }
 const checks: [string, () => Promise<Result>][] = [
   ["types (tsc)", () => runCheck("tsc", ["-p", "."])],
-  ["lint and format (biome)", () => runCheck("biome", ["ci", "--colors=off", "--error-on-warnings", "."])],
+  [
+    "lint, format, directions of imports (biome)",
+    () => runCheck("biome", ["ci", "--colors=off", "--error-on-warnings", "."]),
+  ],
 ];
 const clusterBinaries: typeof checks = [["what the cluster runs (scripts/cluster-binaries)", bringClusterBinaries]];
 const jobs: [string, () => Promise<Result>][] = [
