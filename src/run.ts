@@ -3,7 +3,8 @@ import type { Server } from "node:http";
 import { type Config, ConfigError, type KubernetesSource } from "./config/config.ts";
 import { watchConfig } from "./config/watch.ts";
 import { isDrained } from "./control/drain.ts";
-import { removeRunFile, serveStatus, writeRunFile } from "./control/socket.ts";
+import { removeRunFile, writeRunFile } from "./control/runfile.ts";
+import { removeSocket, serveControl } from "./control/socket.ts";
 import type { Demand } from "./core/demand.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
@@ -80,7 +81,7 @@ export async function run(options: RunOptions): Promise<void> {
   makeRunDir(first.runDir);
   stack.use(new FolderLock(first.runDir));
   // Before anything is attached, for these may fail.
-  stack.use(await serveStatus(first.runDir, running, reports));
+  stack.use(await serveControl(first.runDir, running, reports));
   if (first.metrics) {
     const { makeRegistry, serveMetrics } = await import("./report/metrics.ts"); // only here: for its memory
     const registry = makeRegistry(() => ({ ...runningSummary(running().snapshot(), reports()), ...running().counts }));
@@ -207,6 +208,7 @@ export function cleanUp(pinDir: string, runDir: string): boolean {
     if (vlan_strip_off) stripVlanTags(name, true);
   });
   removeRunFile(runDir);
+  removeSocket(runDir);
   removeSaved(runDir);
   return found;
 }

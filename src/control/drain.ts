@@ -1,18 +1,19 @@
 import { existsSync, rmSync, statSync, writeFileSync } from "node:fs";
 
-/** In runDir: the node is to own nothing, over restarts too. */
-const path = (runDir: string) => `${runDir}/drained`;
+/** This file in runDir means that the node must own nothing. It outlives the speaker, so a restart does not undo it. */
+const drainedPath = (runDir: string) => `${runDir}/drained`;
 
-export const isDrained = (runDir: string): boolean => existsSync(path(runDir));
+export const isDrained = (runDir: string): boolean => existsSync(drainedPath(runDir));
 
-/** Takes effect with the speaker's next start; one that runs is to be told. */
+/** Takes effect when the next speaker starts. A running speaker must be told as well. */
 export function writeDrained(runDir: string, drained: boolean): void {
-  const file = path(runDir);
+  const path = drainedPath(runDir);
   try {
-    if (drained) writeFileSync(file, "isat undrain removes this\n");
-    else rmSync(file, { force: true });
+    if (drained) writeFileSync(path, "isat undrain removes this\n");
+    else rmSync(path, { force: true });
   } catch (error) {
-    if (drained && existsSync(file) && statSync(file).size === 0) rmSync(file, { force: true });
-    throw new Error(`Cannot ${drained ? "write" : "remove"} ${file}: ${(error as Error).message}`);
+    // A full disk leaves an empty file, which would drain the next speaker although we report a failure.
+    if (drained && existsSync(path) && statSync(path).size === 0) rmSync(path, { force: true });
+    throw new Error(`Cannot ${drained ? "write" : "remove"} ${path}: ${(error as Error).message}`);
   }
 }

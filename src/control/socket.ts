@@ -1,31 +1,30 @@
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { parseAddress } from "../core/address.ts";
-import { type Reports, type RunFile, runningStatus } from "../report/collect.ts";
+import { type Reports, runningStatus } from "../report/collect.ts";
 import type { Status } from "../report/status.ts";
 import type { Speaker } from "../speaker.ts";
 import { writeDrained } from "./drain.ts";
 
 const socketPath = (runDir: string) => `${runDir}/isat.sock`;
-const runFilePath = (runDir: string) => `${runDir}/speaker.json`;
 
-/** Asked for by `status`, told by `drain` and `undrain`: HTTP over a UNIX socket in runDir, for root's eyes. @throws Error where it cannot be made */
-export async function serveStatus(
+/** How long the speaker may take to answer, ms. */
+const ANSWER_LIMIT = 5_000;
+
+/**
+ * Serves HTTP on a UNIX socket in `runDir`, to root only: GET reports the status, POST /drain and /undrain change it.
+ * @throws Error if the socket cannot be made
+ */
+export async function serveControl(
   runDir: string,
   speaker: () => Speaker,
   reports: () => Reports,
 ): Promise<AsyncDisposable> {
   const path = socketPath(runDir);
-  rmSync(path, { force: true }); // of a speaker that was killed: the lock on runDir says that it is gone
+  removeSocket(runDir); // left by a speaker that was killed: we hold the lock on runDir, so no other one runs
   const server = createServer((incoming, response) => {
     try {
-      if (incoming.method === "POST") {
-        const isDrained = incoming.url === "/drain";
-        const told = speaker();
-        if (isDrained) told.requireDrainable();
-        writeDrained(runDir, isDrained); // first: what is said now is to hold over a restart
-        told.drain(isDrained);
-      }
+      if (incoming.method === "POST") drain(runDir, speaker(), incoming.url === "/drain");
       const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
       const status = runningStatus(speaker().snapshot(), reports(), vip ? parseAddress(vip) : undefined);
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(status));
@@ -48,47 +47,29 @@ export async function serveStatus(
   };
 }
 
-/** Says where a speaker is to be found once it has stopped. */
-export function writeRunFile(file: RunFile): void {
-  const path = runFilePath(file.runDir);
-  try {
-    writeFileSync(`${path}.new`, `${JSON.stringify(file, null, 2)}\n`);
-    renameSync(`${path}.new`, path);
-  } catch (error) {
-    rmSync(`${path}.new`, { force: true });
-    throw new Error(`Cannot write ${path}: ${(error as Error).message}. Make room, or set runDir: to another folder`);
-  }
+function drain(runDir: string, speaker: Speaker, isDrained: boolean): void {
+  if (isDrained) speaker.requireDrainable();
+  writeDrained(runDir, isDrained); // first, so that the caller's request survives a restart
+  speaker.drain(isDrained);
 }
 
-/** What the last speaker on `runDir` wrote; undefined where none ever ran. */
-export function readRunFile(runDir: string): RunFile | undefined {
-  const path = runFilePath(runDir);
-  if (!existsSync(path)) return undefined;
-  try {
-    return JSON.parse(readFileSync(path, "utf8"));
-  } catch (error) {
-    throw new Error(`Cannot read ${path}: ${(error as Error).message}. Say which speaker by --config FILE`);
-  }
+export function removeSocket(runDir: string): void {
+  rmSync(socketPath(runDir), { force: true });
 }
 
-/** Removes that, and the socket of a speaker that was killed. */
-export function removeRunFile(runDir: string): void {
-  for (const path of [runFilePath(runDir), socketPath(runDir)]) rmSync(path, { force: true });
-}
-
-/** The running speaker's own word; undefined where none runs on `runDir`. */
+/** The running speaker's status; undefined if no speaker runs on `runDir`. @param vip the one VIP to report on */
 export function askStatus(runDir: string, vip: string | undefined): Promise<Status | undefined> {
   return ask(runDir, "GET", vip ? `/?vip=${encodeURIComponent(vip)}` : "/");
 }
 
-/** Tells the running speaker to give everything away, or to take its share again; undefined where none runs. */
+/** Makes the running speaker release all of its VIPs, or take its share again; undefined if no speaker runs. */
 export function tellDrain(runDir: string, isDrained: boolean): Promise<Status | undefined> {
   return ask(runDir, "POST", isDrained ? "/drain" : "/undrain");
 }
 
 function ask(runDir: string, method: "GET" | "POST", path: string): Promise<Status | undefined> {
   return new Promise((resolve, reject) => {
-    const asked = request({ socketPath: socketPath(runDir), method, path, timeout: 5_000 }, (response) => {
+    const asked = request({ socketPath: socketPath(runDir), method, path, timeout: ANSWER_LIMIT }, (response) => {
       const chunks: Buffer[] = [];
       response.on("data", (chunk: Buffer) => chunks.push(chunk));
       response.on("end", () => {
@@ -97,7 +78,7 @@ function ask(runDir: string, method: "GET" | "POST", path: string): Promise<Stat
         else reject(new Error(`the speaker says: ${text}`));
       });
     });
-    asked.on("timeout", () => asked.destroy(new Error("the speaker runs, and has not answered for 5 s")));
+    asked.on("timeout", () => asked.destroy(new Error("the speaker runs, but has not answered for 5 s")));
     asked.on("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(undefined);
       else if (error.code === "EACCES")

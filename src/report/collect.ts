@@ -1,5 +1,4 @@
 import process from "node:process";
-import type { Config } from "../config/config.ts";
 import { type InterfaceEntry, NO_VERDICTS, type Verdicts, vipState, nodeState as wireState } from "../core/abi.ts";
 import { type Address, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
@@ -19,15 +18,6 @@ import {
   type Status,
   type VipStatus,
 } from "./status.ts";
-
-/** Written into runDir, so that `status` and `clean` find a speaker by its runDir alone, running or not. */
-export interface RunFile {
-  node: string;
-  pid: number;
-  pinDir: string;
-  runDir: string;
-  membership: Config["membership"]["kind"];
-}
 
 /** package.json's version; put in by the bundle. */
 declare const ISAT_VERSION: string | undefined;
@@ -210,9 +200,9 @@ function pinnedHooks(pinDir: string, ifindex: number): string[] {
   });
 }
 
-/** What the kernel's maps hold while no speaker runs; undefined where nothing is pinned. */
+/** What the kernel's maps hold while no speaker runs; undefined if nothing is pinned. */
 export function pinnedStatus(
-  { node, pinDir, runDir }: RunFile,
+  { node, pinDir, runDir }: Pick<Status, "node" | "pinDir" | "runDir">,
   isDrained: boolean,
   only: Address | undefined,
 ): Status | undefined {

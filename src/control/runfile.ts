@@ -1,0 +1,40 @@
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+
+/** A running or stopped speaker, as written into its runDir: `status` and `clean` find it by the runDir alone. */
+export interface RunFile {
+  node: string;
+  pid: number;
+  pinDir: string;
+  runDir: string;
+  membership: "wire" | "static";
+}
+
+const runFilePath = (runDir: string) => `${runDir}/speaker.json`;
+
+export function writeRunFile(file: RunFile): void {
+  const path = runFilePath(file.runDir);
+  try {
+    writeFileSync(`${path}.new`, `${JSON.stringify(file, null, 2)}\n`);
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    rmSync(`${path}.new`, { force: true });
+    throw new Error(`Cannot write ${path}: ${(error as Error).message}. Make room, or set runDir: to another folder`);
+  }
+}
+
+/** The last speaker on `runDir`; undefined if none ever ran there. */
+export function readRunFile(runDir: string): RunFile | undefined {
+  const path = runFilePath(runDir);
+  if (!existsSync(path)) return undefined;
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new Error(
+      `Cannot read ${path}: ${(error as Error).message}. Name the speaker by its configuration: --config FILE`,
+    );
+  }
+}
+
+export function removeRunFile(runDir: string): void {
+  rmSync(runFilePath(runDir), { force: true });
+}
