@@ -6,7 +6,7 @@ import type { Demand, VipRange } from "./core/demand.ts";
 import { matches } from "./core/glob.ts";
 import type { SegmentPlan } from "./core/segment.ts";
 import { toNs } from "./core/time.ts";
-import { type Link, type Links, refusal } from "./link/links.ts";
+import { cannotAnnounceOn, type Link, type Links } from "./link/links.ts";
 
 /** A configuration that says where to announce. */
 export type ResolvedConfig = Config & { interfaces: string[] };
@@ -39,7 +39,7 @@ export function resolveInterfaces(config: Config, links: Links): ResolvedConfig 
   const all = links.read();
   const found = all.find(({ ifindex }) => ifindex === route);
   if (found) return { ...config, interfaces: [found.name] };
-  const fit = all.filter((link) => refusal(link, all) === undefined);
+  const fit = all.filter((link) => cannotAnnounceOn(link, all) === undefined);
   const names = fit.map(({ name }) => name).join(", ") || "an Ethernet interface";
   throw new Error(
     `Cannot tell on which interface to announce as there is no default route. Set interfaces: to one of ${names}`,
@@ -124,7 +124,7 @@ const tooMany = (size: number) =>
 /** The links that the configuration means, and why others that it means cannot be used. */
 function choose({ interfaces }: ResolvedConfig, links: readonly Link[], barred: Barred) {
   const meant = links.filter(({ name }) => matches(name, interfaces));
-  const why = (link: Link) => refusal(link, links) ?? barred.get(link.ifindex);
+  const why = (link: Link) => cannotAnnounceOn(link, links) ?? barred.get(link.ifindex);
   const chosen = meant.filter((link) => why(link) === undefined);
   const problems: string[] = [];
   for (const pattern of interfaces) {

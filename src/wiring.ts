@@ -149,7 +149,7 @@ export class Wiring implements Disposable {
 
   /** The start succeeded: pins that no start needs any more go. */
   settle(): void {
-    this.#kernel.settle([...this.#attached.keys()], this.#interfaces.points);
+    this.#kernel.removeLeftovers([...this.#attached.keys()], this.#interfaces.points);
   }
 
   /** The start failed: what it attached goes, and what an earlier speaker left stays. */

@@ -1,51 +1,51 @@
-/** IPv4 addresses, as text, number and bytes. */
+/** Converts IPv4 addresses between text, numbers and bytes. */
 
 /** An IPv4 address as an unsigned 32-bit number in host order: 10.9.0.1 is 0x0a090001. */
 export type Address = number;
 
-/** Every address from `first` to `last`, both included. */
+/** All addresses from `first` to `last`, both included. */
 export interface Range {
   first: Address;
   last: Address;
 }
 
-/** What {@link parseRange} takes, in words. */
+/** The forms that {@link parseRange} accepts, for help texts and errors. */
 export const RANGE_FORMS = "an address (10.9.0.1), a range (10.9.0.10-10.9.0.19) or a block (10.9.1.0/24)";
 
-/** The address in `10.9.0.1`. @throws Error for anything but four numbers; leading zeros are octal to some, so none. */
+/** Parses `10.9.0.1`. Leading zeros are rejected: some programs read them as octal. @throws Error for other text */
 export function parseAddress(text: string): Address {
-  const address = read(text);
+  const address = tryParse(text);
   if (address === undefined) {
     throw new Error(`Cannot read "${text}" as an IPv4 address: four numbers from 0 to 255 are needed, as in 10.9.0.1`);
   }
   return address;
 }
 
-/** `10.9.0.1`. */
+/** Formats an address as `10.9.0.1`. */
 export function formatAddress(address: Address): string {
   return addressBytes(address).join(".");
 }
 
-/** The 4 bytes of the address in the order in which they stand in a frame. */
+/** The 4 bytes of the address in network byte order. */
 export function addressBytes(address: Address): Uint8Array {
   return Uint8Array.of(address >>> 24, address >>> 16, address >>> 8, address);
 }
 
-/** The addresses that one of {@link RANGE_FORMS} names; a block means all of its addresses. @throws Error for others. */
+/** Parses one of the {@link RANGE_FORMS}. A block means all of its addresses. @throws Error for other text */
 export function parseRange(text: string): Range {
   const fail = (reason: string): never => {
     throw new Error(`Cannot read "${text}" as addresses: ${reason}. Accepted: ${RANGE_FORMS}`);
   };
-  const address = (part: string): Address => read(part) ?? fail(`"${part}" is no IPv4 address`);
+  const address = (part: string): Address => tryParse(part) ?? fail(`"${part}" is not an IPv4 address`);
 
   const block = /^([^/]*)\/([^/]*)$/.exec(text);
   if (block) {
     const [, base = "", prefix = ""] = block;
     const first = address(base);
-    if (!/^(\d|[12]\d|3[0-2])$/.test(prefix)) return fail(`"${prefix}" is no prefix length from 0 to 32`);
+    if (!/^(\d|[12]\d|3[0-2])$/.test(prefix)) return fail(`"${prefix}" is not a prefix length from 0 to 32`);
     const size = 2 ** (32 - Number(prefix));
     const outside = first % size;
-    if (outside) return fail(`${base} lies inside of the block ${formatAddress(first - outside)}/${prefix}`);
+    if (outside) return fail(`${base} lies inside the block ${formatAddress(first - outside)}/${prefix}`);
     return { first, last: first + size - 1 };
   }
 
@@ -60,22 +60,23 @@ export function parseRange(text: string): Range {
   return { first, last };
 }
 
-/** RFC 6890 and RFC 1112. Link-local (169.254.0.0/16) is left out on purpose: it is answered by ARP like any other. */
-const REFUSED: [block: string, what: string][] = [
+/** RFC 6890 and RFC 1112. Link-local (169.254.0.0/16) is not in the list: hosts resolve it by ARP like any other. */
+const RESERVED: [block: string, what: string][] = [
   ["0.0.0.0/8", 'is "this network"'],
   ["127.0.0.0/8", "is loopback"],
   ["224.0.0.0/4", "is multicast"],
   ["255.255.255.255/32", "is the broadcast address"],
   ["240.0.0.0/4", "is reserved (class E)"],
 ];
-const BLOCKS = REFUSED.map(([block, what]) => ({ ...parseRange(block), reason: `${block} ${what}` }));
+const BLOCKS = RESERVED.map(([block, what]) => ({ ...parseRange(block), reason: `${block} ${what}` }));
 
-/** Why some address of the range can never be a VIP, as in `127.0.0.0/8 is loopback`; undefined where all of them can. */
-export function refusal(range: Range): string | undefined {
+/** The first reserved block in the range, as `127.0.0.0/8 is loopback`; undefined if all its addresses can be VIPs. */
+export function reservedBlock(range: Range): string | undefined {
   return BLOCKS.find((block) => range.first <= block.last && block.first <= range.last)?.reason;
 }
 
-function read(text: string): Address | undefined {
+/** undefined if the text is not an IPv4 address. */
+function tryParse(text: string): Address | undefined {
   if (!/^((0|[1-9]\d{0,2})(\.|$)){4}$/.test(text) || text.endsWith(".")) return undefined;
   const bytes = text.split(".").map(Number);
   if (bytes.some((byte) => byte > 255)) return undefined;

@@ -1,4 +1,4 @@
-/** ARP for Ethernet and IPv4 (RFC 826): encoded and decoded, byte for byte. MACs and IPs are raw bytes here. */
+/** Encodes and decodes ARP for Ethernet and IPv4 (RFC 826). MACs and IPs are raw bytes here. */
 
 export const ETH_P_ARP = 0x0806;
 export const ARP_REQUEST = 1;
@@ -6,7 +6,7 @@ export const ARP_REPLY = 2;
 export const BROADCAST = Uint8Array.of(255, 255, 255, 255, 255, 255);
 export const NO_MAC = new Uint8Array(6);
 
-/** An ARP frame's Ethernet header and body; the body's hardware and protocol fields are Ethernet's and IPv4's. */
+/** An Ethernet frame with an ARP packet. The packet's hardware type is Ethernet, and its protocol type IPv4. */
 export interface Arp {
   /** Ethernet destination, 6 bytes. */
   destination: Uint8Array;
@@ -23,7 +23,7 @@ export interface Arp {
   tpa: Uint8Array;
 }
 
-/** 60 bytes: the least that Ethernet carries, without the checksum. */
+/** Returns 60 bytes, the shortest Ethernet frame (without its checksum). */
 export function encodeArp(arp: Arp): Uint8Array {
   const frame = new Uint8Array(60);
   frame.set(arp.destination, 0);
@@ -36,7 +36,7 @@ export function encodeArp(arp: Arp): Uint8Array {
   return frame;
 }
 
-/** The ARP in an untagged Ethernet frame; undefined where it is cut short, or not ARP for Ethernet and IPv4. */
+/** Decodes an untagged Ethernet frame; undefined if it is too short, or not ARP for Ethernet and IPv4. */
 export function decodeArp(frame: Uint8Array): Arp | undefined {
   if (frame.length < 42) return undefined;
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
@@ -59,8 +59,8 @@ export function decodeArp(frame: Uint8Array): Arp | undefined {
 }
 
 /**
- * A gratuitous ARP in request form: SPA = TPA = the VIP, broadcast. Request form because DAI's dst-mac check drops
- * gratuitous replies, and because Linux takes it at once, even within its locktime.
+ * A gratuitous ARP in request form: broadcast, SPA = TPA = the VIP. The dst-mac check of DAI would drop a gratuitous
+ * reply, and Linux accepts the request at once, even within its locktime.
  */
 export function announcement(mac: Uint8Array, vip: Uint8Array): Uint8Array {
   return encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa: vip, tha: NO_MAC, tpa: vip });
@@ -68,14 +68,14 @@ export function announcement(mac: Uint8Array, vip: Uint8Array): Uint8Array {
 
 const PAIRS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
-/** `9e:a4:2c:fb:05:98`. */
+/** Formats a MAC as `9e:a4:2c:fb:05:98`. */
 export function formatMac(mac: Uint8Array): string {
   let text = "";
   for (const byte of mac) text += text ? `:${PAIRS[byte]}` : PAIRS[byte];
   return text;
 }
 
-/** The 6 bytes of `9e:a4:2c:fb:05:98`. @throws Error where the text is no MAC. */
+/** Parses `9e:a4:2c:fb:05:98`. @throws Error for other text */
 export function parseMac(text: string): Uint8Array {
   if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text))
     throw new Error(`Cannot read "${text}" as a MAC: six hex pairs joined by colons are needed`);

@@ -2,7 +2,7 @@ import { type CType, type Functions, type Port, type Signature, type Symbols, wi
 
 type Pointer = object | null;
 
-/** What is used of Deno's API (https://docs.deno.com/api/deno/ffi); its own types would come with all the rest. */
+/** The part of Deno's API that is used here (https://docs.deno.com/api/deno/ffi). Deno's own types would bring all of it. */
 interface DenoFfi {
   dlopen(
     path: string,
@@ -24,7 +24,7 @@ interface DenoFfi {
 
 const { Deno } = globalThis as unknown as { Deno: DenoFfi };
 
-/** `usize` is a pointer that comes and goes as a bigint. */
+/** `usize` is a pointer that is passed as a bigint. */
 const TYPES: Record<CType, string> = {
   void: "void",
   i32: "i32",
@@ -36,14 +36,14 @@ const TYPES: Record<CType, string> = {
   string: "buffer",
 };
 
-/** A string that comes from C: Deno takes no `buffer` as a result. */
+/** The type of a value that comes from C: Deno does not support `buffer` as a result. */
 const fromC = (type: CType) => (type === "string" ? "pointer" : TYPES[type]);
 
 const encoder = new TextEncoder();
 const toC = (text: string) => encoder.encode(`${text}\0`);
 const readString = (pointer: Pointer) => (pointer === null ? null : Deno.UnsafePointerView.getCString(pointer));
 
-/** The running program's own symbols cannot be asked for; what is wanted of them is libc's. */
+/** Deno cannot open the running program itself, which is opened for the symbols of libc. */
 const LIBC = "libc.so.6";
 
 function load(names: readonly string[], symbols: Symbols) {
@@ -53,18 +53,18 @@ function load(names: readonly string[], symbols: Symbols) {
       { parameters: parameters.map((type) => TYPES[type]), result: fromC(result) },
     ]),
   );
-  const refusals: string[] = [];
+  const failures: string[] = [];
   for (const name of names) {
     try {
       return Deno.dlopen(name, table).symbols;
     } catch (error) {
-      refusals.push((error as Error).message);
+      failures.push((error as Error).message);
     }
   }
-  throw new Error(`Cannot load ${names.join(" or ")}: ${refusals.join("; ")}`);
+  throw new Error(`Cannot load ${names.join(" or ")}: ${failures.join("; ")}`);
 }
 
-/** What C calls must not be collected. */
+/** Keeps the callbacks from being collected: C may call them at any time. */
 const callbacks: object[] = [];
 
 const { __errno_location } = Deno.dlopen(LIBC, { __errno_location: { parameters: [], result: "pointer" } }).symbols;
@@ -73,7 +73,7 @@ const { poll } = Deno.dlopen(LIBC, {
   poll: { parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
 }).symbols;
 
-/** Deno.dlopen: the only one on Deno. Flat in memory, and as quick as koffi. */
+/** Deno.dlopen, the only adapter on Deno. Its memory does not grow, and it is as fast as koffi. */
 export const denoPort: Port = {
   name: "deno",
 
@@ -105,13 +105,13 @@ export const denoPort: Port = {
   },
 
   address(buffer) {
-    void buffer.buffer; // V8 keeps an array of up to 64 bytes where it may move, until its ArrayBuffer is asked for
+    void buffer.buffer; // V8 may move an array of up to 64 bytes until its ArrayBuffer has been read
     return BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer)));
   },
 
   readable: (descriptors, milliseconds) =>
     withPollTable(descriptors, (table) => poll!(table, BigInt(descriptors.length), milliseconds) as Promise<number>),
 
-  // Nothing that Deno does between two calls changes it: 16 million failing calls beside busy threads, none read wrong.
+  // Deno does not change errno between two calls: of 16 million failing calls beside busy threads, all read it right.
   errno: () => new Deno.UnsafePointerView(__errno_location!() as Pointer).getInt32(),
 };

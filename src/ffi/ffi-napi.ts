@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { type CType, type Functions, type Port, type Signature, type Symbols, withPollTable } from "./port.ts";
 
-/** What is used of ffi-napi and ref-napi. Neither is certain to be installed, so their own types may be missing too. */
+/** The parts of ffi-napi and ref-napi that are used here. They are optional packages, so their own types may be missing. */
 interface FfiNapi {
   DynamicLibrary: new (name: string | null, mode: number) => { get(symbol: string): Buffer };
   RTLD_NOW: number;
@@ -34,7 +34,7 @@ function load(): [FfiNapi, RefNapi, Bindings] {
   }
 }
 
-/** Pointers, and so buffers and strings, come and go as numbers. */
+/** Pointers are passed as numbers, and so are buffers and strings. */
 const TYPES: Record<CType, string> = {
   void: "void",
   i32: "int32",
@@ -49,7 +49,7 @@ const TYPES: Record<CType, string> = {
 const encoder = new TextEncoder();
 const readString = ref.types.CString;
 
-/** Bytes that C reads through their address: they must live until the call is over. */
+/** The bytes behind an address that C gets. The caller must keep them until the call has ended. */
 function bytesOf(type: CType, arg: unknown): Uint8Array | null {
   return type === "string" ? encoder.encode(`${arg}\0`) : (arg as Uint8Array | null);
 }
@@ -58,18 +58,18 @@ const library = (name: string | null) => new ffiNapi.DynamicLibrary(name, ffiNap
 
 function openFirst(names: readonly string[] | null) {
   if (names === null) return library(null);
-  const refusals: string[] = [];
+  const failures: string[] = [];
   for (const name of names) {
     try {
       return library(name);
     } catch (error) {
-      refusals.push((error as Error).message);
+      failures.push((error as Error).message);
     }
   }
-  throw new Error(`Cannot load ${names.join(" or ")}: ${refusals.join("; ")}`);
+  throw new Error(`Cannot load ${names.join(" or ")}: ${failures.join("; ")}`);
 }
 
-/** `errno` of this thread, read where it stands: what ffi-napi does to call for it may change it (seen). */
+/** This thread's `errno`, as memory: to read it by a call would change it, because ffi-napi makes system calls meanwhile. */
 const errnoNow = ref.reinterpret(
   ffiNapi.ForeignFunction(library(null).get("__errno_location"), "pointer", [])() as Buffer,
   4,
@@ -78,9 +78,8 @@ const errnoNow = ref.reinterpret(
 let errno = 0;
 
 /**
- * One C function. ffi-napi's own wrapper makes new buffers for the arguments and the result of each call, of which some
- * 300 bytes a call are never given back; here a function has one set of them. libffi has read the arguments before C
- * runs, so a callback may call the same function.
+ * Binds one C function. ffi-napi's own wrapper allocates buffers for each call and leaks about 300 bytes of them; here
+ * each function has one set of buffers. libffi reads the arguments before C runs, so a callback may call the function.
  */
 function bind(pointer: Buffer, { parameters, result }: Signature): (...args: unknown[]) => unknown {
   const cif = ffiNapi.CIF(
@@ -95,7 +94,7 @@ function bind(pointer: Buffer, { parameters, result }: Signature): (...args: unk
     places.writeBigUInt64LE(BigInt(start + 8 * i), 8 * i);
   });
   return (...args) => {
-    const held: (Uint8Array | null)[] = [];
+    const lent: (Uint8Array | null)[] = [];
     for (let i = 0; i < parameters.length; i++) {
       const type = parameters[i]!;
       if (type === "i32") values.writeInt32LE(args[i] as number, 8 * i);
@@ -104,13 +103,13 @@ function bind(pointer: Buffer, { parameters, result }: Signature): (...args: unk
       else if (type === "u64" || type === "pointer") values.writeBigUInt64LE(BigInt(args[i] as number | bigint), 8 * i);
       else {
         const bytes = bytesOf(type, args[i]);
-        held.push(bytes);
+        lent.push(bytes);
         values.writeBigUInt64LE(bytes === null ? 0n : BigInt(ref.address(bytes)), 8 * i);
       }
     }
     bindings.ffi_call(cif, pointer, out, places);
     errno = errnoNow.readInt32LE(0);
-    held.length = 0; // used after the call, so that nothing of it is collected before
+    lent.length = 0; // this use after the call keeps the bytes from being collected before
     if (result === "i32") return out.readInt32LE(0);
     if (result === "u32") return out.readUInt32LE(0);
     if (result === "i64") return out.readBigInt64LE(0);
@@ -120,7 +119,7 @@ function bind(pointer: Buffer, { parameters, result }: Signature): (...args: unk
   };
 }
 
-/** What C calls must not be collected. */
+/** Keeps the callbacks from being collected: C may call them at any time. */
 const callbacks: object[] = [];
 
 const POLL = {
@@ -128,9 +127,10 @@ const POLL = {
   pointer: library(null).get("poll"),
 };
 
+/** Keeps the arguments of running polls from being collected. */
 const polling = new Set<object>();
 
-/** The fork of ffi-napi that builds on today's Node, by the old name. */
+/** ffi-napi, by the fork that builds on Node 20 and later. */
 export const ffiNapiPort: Port = {
   name: "ffi-napi",
 
@@ -159,7 +159,7 @@ export const ffiNapiPort: Port = {
       values.writeInt32LE(milliseconds, 16);
       const places = Buffer.alloc(24);
       for (let i = 0; i < 3; i++) places.writeBigUInt64LE(BigInt(ref.address(values) + 8 * i), 8 * i);
-      const lent = { values, places, out: Buffer.alloc(8) }; // until C has done with them
+      const lent = { values, places, out: Buffer.alloc(8) };
       polling.add(lent);
       return new Promise<void>((resolve) => {
         bindings.ffi_call_async(POLL.cif, POLL.pointer, lent.out, lent.places, () => {

@@ -1,6 +1,6 @@
 import { type CType, type Functions, type Port, type Signature, type Symbols, withPollTable } from "./port.ts";
 
-// Not by an import statement: in the bundle it would be loaded even where another adapter is chosen.
+// Not an import statement: in the bundle that would load koffi even if another adapter is chosen.
 const { default: koffi } = await import("koffi");
 
 const TYPES: Record<CType, string> = {
@@ -16,20 +16,20 @@ const TYPES: Record<CType, string> = {
 
 function load(names: readonly string[] | null): ReturnType<typeof koffi.load> {
   if (names === null) return koffi.load(null);
-  const refusals: string[] = [];
+  const failures: string[] = [];
   for (const name of names) {
     try {
       return koffi.load(name);
     } catch (error) {
-      refusals.push((error as Error).message);
+      failures.push((error as Error).message);
     }
   }
-  throw new Error(`Cannot load ${names.join(" or ")}: ${refusals.join("; ")}`);
+  throw new Error(`Cannot load ${names.join(" or ")}: ${failures.join("; ")}`);
 }
 
 const poll = koffi.load(null).func("int poll(void *, unsigned long, int)");
 
-/** koffi: the default on Node. Flat in memory, about 0.3 us a call. */
+/** koffi, the default on Node. Its memory does not grow, and a call takes about 0.3 us. */
 export const koffiPort: Port = {
   name: "koffi",
 

@@ -2,7 +2,7 @@ import { type Ns, SECOND } from "../core/time.ts";
 import { ffi } from "./ffi.ts";
 import { fn } from "./port.ts";
 
-/** The few calls of libc that neither Node nor Deno offers. */
+/** The functions of libc that neither Node nor Deno offers. */
 export const libc = ffi.open(null, {
   socket: fn(["i32", "i32", "i32"], "i32"),
   bind: fn(["i32", "buffer", "u32"], "i32"),
@@ -19,7 +19,7 @@ export const libc = ffi.open(null, {
   vsnprintf: fn(["buffer", "u64", "string", "pointer"], "i32"),
 });
 
-/** Error numbers by their usual names (asm-generic/errno.h: the same on every architecture that isat runs on). */
+/** Error numbers by name (asm-generic/errno.h: the same on all architectures that isat supports). */
 export const errno = {
   EPERM: 1,
   ENOENT: 2,
@@ -39,7 +39,7 @@ export const errno = {
 
 const NAMES = new Map<number, string>(Object.entries(errno).map(([name, number]) => [number, name]));
 
-/** `EPERM`, or `errno 42` for one that has no name here. */
+/** `EPERM`, or `errno 42` for a number without a name here. */
 export function errnoName(number: number): string {
   return NAMES.get(number) ?? `errno ${number}`;
 }
@@ -49,7 +49,7 @@ const CLOCK_BOOTTIME = 7;
 const timespec = new BigInt64Array(2);
 const timespecBytes = new Uint8Array(timespec.buffer);
 
-/** CLOCK_BOOTTIME in nanoseconds: what bpf_ktime_get_boot_ns() reads. */
+/** Reads CLOCK_BOOTTIME, the same clock as bpf_ktime_get_boot_ns() in the programs. */
 export function bootTime(): Ns {
   libc.clock_gettime(CLOCK_BOOTTIME, timespecBytes);
   return timespec[0]! * SECOND + timespec[1]!;

@@ -1,13 +1,13 @@
 /**
- * The one door to C. An adapter (koffi here; others may stand beside it) opens a library by a typed table of its
- * symbols; nothing above this folder knows which adapter it is.
+ * The only way to call C. An adapter (koffi, ffi-napi or Deno's FFI) opens a library by a typed table of its symbols. No
+ * code outside this folder depends on the adapter.
  */
 
 /**
  * A C type.
- * - `pointer`: an address that C owns, as a bigint; `0n` is NULL.
- * - `buffer`: bytes of ours, lent for the time of the call; null is NULL.
- * - `string`: a NUL-terminated string; as a result, null where C returned NULL.
+ * - `pointer`: an address of memory that C owns, as a bigint; `0n` is NULL.
+ * - `buffer`: our own bytes, which C may use during the call; null is NULL.
+ * - `string`: a NUL-terminated string; a result is null if C returns NULL.
  */
 export type CType = "void" | "i32" | "u32" | "i64" | "u64" | "pointer" | "buffer" | "string";
 
@@ -23,10 +23,10 @@ type Argument<T extends CType> = T extends "i32" | "u32"
           ? string
           : never;
 
-/** 64-bit results come as number or bigint, whichever the adapter prefers: say Number() or BigInt() to them. */
+/** A 64-bit result is a number or a bigint, depending on the adapter: convert it by Number() or BigInt(). */
 type Result<T extends CType> = T extends "void" ? undefined : T extends "string" ? string | null : Argument<T>;
 
-/** A C function: its parameters' types, then its result's. */
+/** The types of a C function's parameters and result. */
 export interface Signature {
   readonly parameters: readonly CType[];
   readonly result: CType;
@@ -44,26 +44,26 @@ export interface Port {
   /** The adapter's name, for `status` and logs. */
   readonly name: string;
   /**
-   * Opens the first library of `names` that can be loaded; null opens the running program itself, and so libc.
-   * @throws Error naming all of `names` and the loader's own words, when none can be loaded or a symbol is missing.
+   * Opens the first library of `names` that can be loaded; null opens the running program, and with it libc.
+   * @throws Error with all of `names` and the loader's messages, if none can be loaded or a symbol is missing
    */
   open<S extends Symbols>(names: readonly string[] | null, symbols: S): Functions<S>;
-  /** A C function pointer that calls `handler`. It stays valid for the life of the process. */
+  /** Returns a C function pointer that calls `handler`. It stays valid as long as the process runs. */
   callback(signature: Signature, handler: (...args: (number | bigint | string | null)[]) => number): bigint;
-  /** The address of the buffer's first byte. Keep the buffer referenced for as long as C may use the address. */
+  /** The address of the buffer's first byte. Keep a reference to the buffer for as long as C may use the address. */
   address(buffer: Uint8Array): bigint;
-  /** poll(2) on a thread of its own: when one of the descriptors can be read, or `milliseconds` have passed. */
+  /** Runs poll(2) on another thread. Resolves when one of the descriptors is readable, or after `milliseconds`. */
   readable(descriptors: readonly number[], milliseconds: number): Promise<void>;
-  /** `errno` of the last call: to be read at once. */
+  /** `errno` of the last call. Read it directly after that call. */
   errno(): number;
 }
 
-/** What C on another thread reads and writes must not be collected before it has done with it. */
+/** Keeps memory from being collected while C uses it on another thread. */
 const lent = new Set<Uint8Array>();
 
 /**
- * Lends poll(2) its table, a struct pollfd each that waits for POLLIN, for as long as `call` takes.
- * @param call calls poll(2) on a thread of its own
+ * Makes poll(2)'s table, with a struct pollfd for each descriptor that waits for POLLIN, and keeps it during `call`.
+ * @param call runs poll(2) on another thread
  */
 export async function withPollTable(
   descriptors: readonly number[],
@@ -84,7 +84,7 @@ export async function withPollTable(
   }
 }
 
-/** Shorthand for a row of a symbol table: `fn(["i32", "buffer"], "i32")`. */
+/** Writes a row of a symbol table: `fn(["i32", "buffer"], "i32")`. */
 export function fn<const P extends readonly CType[], const R extends CType>(parameters: P, result: R) {
   return { parameters, result } as const;
 }

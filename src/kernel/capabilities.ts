@@ -6,7 +6,7 @@ const NEEDED = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"] as const;
 
 type Capability = keyof typeof BITS;
 
-/** Whether this process has the capability; CAP_SYS_ADMIN holds what was once a part of it. */
+/** True if this process has the capability. CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON. */
 export function hasCapability(name: Capability, status = readFileSync("/proc/self/status", "utf8")): boolean {
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? "0"}`);
   const has = (one: Capability) => ((effective >> BigInt(BITS[one])) & 1n) === 1n;

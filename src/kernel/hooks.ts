@@ -3,10 +3,11 @@ import { errno } from "../ffi/libc.ts";
 import { check, Fd, getPinned, KernelError, libbpf } from "./libbpf.ts";
 import { makeFolder, unpin } from "./pins.ts";
 
-/** Where a program can be attached. `tcx` needs Linux >= 6.6; `tc` is clsact. */
+/** The kinds of hook that a program can be attached to. `tcx` needs Linux >= 6.6; `tc` is clsact. */
 export type HookKind = "tcx" | "tc" | "xdp";
 export type Direction = "ingress" | "egress";
 
+/** One hook of a device. */
 export interface Point {
   readonly kind: HookKind;
   readonly direction: Direction;
@@ -18,7 +19,7 @@ const ATTACH_TYPE = { tcx: { ingress: 46, egress: 47 }, xdp: { ingress: 37 } } a
 /** enum bpf_link_type */
 const LINK_TYPE: Record<number, HookKind> = { 6: "xdp", 11: "tcx" };
 
-/** Our own place among clsact's filters: no other program's filter is ever replaced. */
+/** isat's own handle and priority among clsact's filters: it never replaces another program's filter. */
 const TC_HANDLE = 0x15a7;
 const TC_PRIORITY = 1;
 
@@ -38,15 +39,15 @@ function tcOptions(programFd = 0, flags = 0): Uint8Array {
   return bytes;
 }
 
-/** The id of the program behind our handle and priority; undefined where there is none. */
+/** The id of the program at isat's handle and priority; undefined if there is none. */
 function tcProgramId(ifindex: number, direction: Direction): number | undefined {
   const options = tcOptions();
   const result = libbpf.bpf_tc_query(tcHook(ifindex, direction), options);
-  if (result < 0) return undefined; // no such filter, no clsact, or no such device
+  if (result < 0) return undefined; // there is no such filter, no clsact, or no such device
   return new Uint32Array(options.buffer)[4]!;
 }
 
-/** Ids of the programs attached (at clsact: by our handle) to a device of this network namespace, in the order in which they run. */
+/** Ids of the programs attached to a device of this network namespace, in running order. At clsact: isat's own only. */
 export function programIds(ifindex: number, { kind, direction }: Point): number[] {
   if (kind === "tc") {
     const id = tcProgramId(ifindex, direction);
@@ -70,7 +71,7 @@ export function programIds(ifindex: number, { kind, direction }: Point): number[
   return result < 0 ? [] : Array.from(ids.subarray(0, count[0]));
 }
 
-/** Whether this kernel has tcx: one that does not refuses even to be asked. */
+/** True if this kernel has tcx. A kernel without it rejects the query itself. */
 export function hasTcx(): boolean {
   const LOOPBACK = 1;
   const count = Uint32Array.of(0);
@@ -78,7 +79,7 @@ export function hasTcx(): boolean {
   return result !== -errno.EINVAL;
 }
 
-/** Id and name of a loaded program. The name is out of reach without CAP_SYS_ADMIN, except through one's own fd. */
+/** Id and name of a loaded program. To open another process's program by its id takes CAP_SYS_ADMIN. */
 export function programInfo(fd: Fd): { id: number; name: string } {
   const info = new Uint8Array(80);
   check(
@@ -99,7 +100,7 @@ export function describeProgram(id: number): string {
 interface LinkInfo {
   kind: HookKind | undefined;
   programId: number;
-  /** 0 once the device is gone. */
+  /** 0 after the device is gone. */
   ifindex: number;
 }
 
@@ -113,7 +114,7 @@ function linkInfo(link: Fd): LinkInfo {
   return { kind: LINK_TYPE[words[0]!], programId: words[2]!, ifindex: words[4]! };
 }
 
-/** A link's pin: `tcx_ingress_2` for ifindex 2. By number, not name: a rename leaves a link where it is. */
+/** A link's pin is named after the ifindex, as `tcx_ingress_2`: a device that is renamed keeps its links. */
 function pinName({ kind, direction }: Point, ifindex: number): string {
   return `${kind}_${direction}_${ifindex}`;
 }
@@ -124,11 +125,11 @@ function parsePinName(name: string): { point: Point; ifindex: number } | undefin
   return { point: { kind: match[1] as HookKind, direction: match[2] as Direction }, ifindex: Number(match[3]) };
 }
 
-/** The programs attached to devices, and the links' pins under one folder. */
+/** Attaches programs to devices, and pins the links under one folder. */
 export class Hooks {
   readonly #folder: string;
 
-  /** @param folder the links' folder on a bpffs */
+  /** @param folder the folder of the links, on a bpffs */
   constructor(folder: string) {
     this.#folder = folder;
   }
@@ -137,22 +138,22 @@ export class Hooks {
     return `${this.#folder}/${pinName(point, ifindex)}`;
   }
 
-  /** The pinned link, if it is still attached to that device of this namespace. */
-  #alive(point: Point, ifindex: number): Fd | undefined {
+  /** The pinned link, if it is still attached to that device of this network namespace. */
+  #attachedLink(point: Point, ifindex: number): Fd | undefined {
     const link = getPinned(this.#path(point, ifindex));
     if (!link) return undefined;
     const info = linkInfo(link);
     const isOurs = info.kind === point.kind && info.ifindex === ifindex;
-    // A link whose device moved to another namespace stays attached, there: so ask the device too.
+    // If the device has moved to another namespace, the link is still attached there. So ask the device as well.
     if (isOurs && programIds(ifindex, point).includes(info.programId)) return link;
     link[Symbol.dispose]();
     return undefined;
   }
 
   /**
-   * Attaches `program`, or swaps it in atomically where an earlier speaker's is attached.
-   * @param isOurs tells whether a clsact filter's program id is one of isat's own
-   * @param from links' folders of other layouts, whose links are taken over
+   * Attaches `program`. If an earlier speaker's program is attached, replaces it atomically.
+   * @param isOurs true for the id of a program of isat's own (for clsact)
+   * @param from folders with links of other layouts, which are adopted
    */
   ensure(
     ifindex: number,
@@ -163,7 +164,7 @@ export class Hooks {
   ): "adopted" | "attached" {
     if (point.kind === "tc") return this.#ensureFilter(ifindex, point.direction, program, isOurs);
     const path = this.#path(point, ifindex);
-    using own = this.#alive(point, ifindex);
+    using own = this.#attachedLink(point, ifindex);
     if (own) {
       check(`Cannot swap the program at ${path}`, libbpf.bpf_link_update(own.number, program.number, null));
       return "adopted";
@@ -171,7 +172,7 @@ export class Hooks {
     makeFolder(this.#folder);
     unpin(path);
     for (const folder of from) {
-      using link = new Hooks(folder).#alive(point, ifindex);
+      using link = new Hooks(folder).#attachedLink(point, ifindex);
       if (!link) continue;
       check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(link.number, path));
       check(`Cannot swap the program at ${path}`, libbpf.bpf_link_update(link.number, program.number, null));
@@ -193,7 +194,7 @@ export class Hooks {
       throw new KernelError(
         what,
         errno.EBUSY,
-        `${describeProgram(present)} has the place that isat uses (${place}). Remove that filter, or set hook: tcx or xdp`,
+        `${describeProgram(present)} is at the place that isat uses (${place}). Remove that filter, or set hook: tcx or xdp`,
       );
     }
     const BPF_TC_F_REPLACE = 1;
@@ -202,15 +203,15 @@ export class Hooks {
     return present === undefined ? "attached" : "adopted";
   }
 
-  /** Whether the program with this id is attached there now. Costs a microsecond at tcx: it runs on each tick. */
+  /** True if the program with this id is attached there now. It runs on each tick; at tcx it takes a microsecond. */
   isAttached(ifindex: number, point: Point, programId: number): boolean {
     return programIds(ifindex, point).includes(programId);
   }
 
-  /** Detaches isat's program from there; nothing happens where it is not attached. */
+  /** Detaches isat's program. Does nothing if it is not attached. */
   detach(ifindex: number, point: Point, isOurs: (id: number) => boolean): void {
     if (point.kind !== "tc") {
-      // Unpinning alone detaches too, but a moment later: the kernel puts it off.
+      // Unpinning alone would detach as well, but the kernel does that some time later.
       using link = getPinned(this.#path(point, ifindex));
       if (link) libbpf.bpf_link_detach(link.number);
       unpin(this.#path(point, ifindex));
@@ -222,7 +223,7 @@ export class Hooks {
     }
   }
 
-  /** The links that are pinned here, dead or alive. */
+  /** The links that are pinned here, whether their devices still exist or not. */
   pinned(): { point: Point; ifindex: number }[] {
     try {
       return readdirSync(this.#folder).flatMap((name) => parsePinName(name) ?? []);
@@ -231,7 +232,7 @@ export class Hooks {
     }
   }
 
-  /** Whether the link is attached to a device, in whatever namespace. */
+  /** True if the link's device exists, in any network namespace. */
   hasDevice(point: Point, ifindex: number): boolean {
     using link = getPinned(this.#path(point, ifindex));
     return link !== undefined && linkInfo(link).ifindex !== 0;
@@ -241,9 +242,8 @@ export class Hooks {
 function createLink(ifindex: number, { kind, direction }: Point, program: Fd): number {
   const what = `Cannot attach isat to interface ${ifindex} at ${kind} ${direction}`;
   const type = kind === "xdp" ? ATTACH_TYPE.xdp.ingress : ATTACH_TYPE.tcx[direction];
-  /** struct bpf_link_create_opts: at tcx, BPF_F_BEFORE puts our program first. */
-  const BPF_F_BEFORE = 8;
-  const options = new Uint8Array(48);
+  const BPF_F_BEFORE = 8; // at tcx: our program runs before the others
+  const options = new Uint8Array(48); // struct bpf_link_create_opts
   new Uint32Array(options.buffer).set([options.length, 0, kind === "tcx" ? BPF_F_BEFORE : 0]);
   const link = libbpf.bpf_link_create(program.number, ifindex, type, options);
   if (link === -errno.EBUSY || link === -errno.EEXIST) {

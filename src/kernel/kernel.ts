@@ -24,34 +24,34 @@ import {
 } from "./object.ts";
 import { makeFolder, removeFolder, removeIfEmpty, requireBpffs, unpin } from "./pins.ts";
 
-/** Inode of this process's network namespace: ifindexes mean something only beside it. */
+/** Inode of this process's network namespace. An ifindex means a device only within one namespace. */
 export function networkNamespace(): number {
   return Number(/\d+/.exec(readlinkSync("/proc/self/ns/net"))![0]);
 }
 
-/** `pinDir/v1`: the folder of this layout's pins. */
+/** The folder with the pins of this layout: `pinDir/v${LAYOUT}`. */
 export const layoutFolder = (pinDir: string) => `${pinDir}/v${LAYOUT}`;
 
-/** Where this layout's links are pinned. */
+/** The folder with the links of this layout. */
 export const linksFolder = (pinDir: string) => `${layoutFolder(pinDir)}/links`;
 
-/** The layouts' folders under `pinDir`, this layout's excepted. */
+/** The folders of other layouts under `pinDir`. */
 function otherLayouts(pinDir: string): string[] {
   const own = `v${LAYOUT}`;
   const names = existsSync(pinDir) ? readdirSync(pinDir) : [];
   return names.filter((name) => /^v\d+$/.test(name) && name !== own).map((name) => `${pinDir}/${name}`);
 }
 
-/** The points at which a hook setting attaches: first the guard, so that no frame meets the one without the other. */
+/** The points at which a hook setting attaches. The egress filter is first, so that ingress never runs without it. */
 export function pointsOf(hook: HookKind): Point[] {
-  const guard: HookKind = hook === "xdp" ? (hasTcx() ? "tcx" : "tc") : hook;
+  const egress: HookKind = hook === "xdp" ? (hasTcx() ? "tcx" : "tc") : hook;
   return [
-    { kind: guard, direction: "egress" },
+    { kind: egress, direction: "egress" },
     { kind: hook, direction: "ingress" },
   ];
 }
 
-/** Every point at which isat may stand. */
+/** All points at which isat may be attached. */
 export const ALL_POINTS: readonly Point[] = [
   { kind: "tcx", direction: "egress" },
   { kind: "tcx", direction: "ingress" },
@@ -60,7 +60,7 @@ export const ALL_POINTS: readonly Point[] = [
   { kind: "xdp", direction: "ingress" },
 ];
 
-/** The programs that stand at hooks. */
+/** The programs that are attached to hooks, and therefore pinned. */
 const PINNED = ["isat_ingress", "isat_egress", "isat_xdp"] as const satisfies readonly ProgramName[];
 
 function programFor({ kind, direction }: Point): ProgramName {
@@ -68,7 +68,7 @@ function programFor({ kind, direction }: Point): ProgramName {
   return direction === "ingress" ? "isat_ingress" : "isat_egress";
 }
 
-/** Ids of the programs pinned by isat under `pinDir`, of whatever layout: a filter with one of these is ours. */
+/** Ids of the programs that isat has pinned under `pinDir`, of all layouts. A clsact filter with one of them is ours. */
 export function pinnedProgramIds(pinDir: string): Set<number> {
   const ids = new Set<number>();
   for (const layout of [layoutFolder(pinDir), ...otherLayouts(pinDir)]) {
@@ -82,8 +82,8 @@ export function pinnedProgramIds(pinDir: string): Set<number> {
 }
 
 /**
- * The kernel's side of one speaker: its maps, programs and hooks, pinned under one folder so that they outlive the
- * process. Nothing is attached by opening; what an earlier speaker left attached goes on answering meanwhile.
+ * The maps, programs and hooks of one speaker, pinned under one folder so that they outlive the process. The
+ * constructor attaches nothing: meanwhile the programs that an earlier speaker has left attached go on answering.
  */
 export class Kernel implements Disposable {
   readonly maps: Maps;
@@ -92,16 +92,16 @@ export class Kernel implements Disposable {
   readonly #object: LoadedObject;
   readonly #hooks: Hooks;
   readonly #ownIds: Set<number>;
-  /** Ids of the programs that this process loaded. */
+  /** Ids of the programs that this process has loaded. */
   readonly #ids = new Map<ProgramName, number>();
-  /** Whether nothing was pinned here before. */
+  /** True if nothing was pinned here before. */
   readonly isFresh: boolean;
   readonly #isOurs = (id: number) => this.#ownIds.has(id);
 
   /**
    * Locks `pinDir`, loads the programs and opens or makes the maps.
-   * @throws Error, in one line that says what to do, without capabilities or a bpffs, with a second speaker on `pinDir`,
-   * or where the pins are another network namespace's.
+   * @throws Error, in one line that says what to do: capabilities or the bpffs are missing, another speaker runs on
+   * `pinDir`, or the pins belong to another network namespace.
    */
   constructor(pinDir: string) {
     requireCapabilities();
@@ -131,8 +131,8 @@ export class Kernel implements Disposable {
   }
 
   /**
-   * Pins the programs beside those of earlier starts, until {@link settle}: a clsact filter is known as ours by its
-   * program, and a start may be killed between any two steps.
+   * Pins the programs beside those of earlier starts, until {@link removeLeftovers}. A clsact filter is recognised as
+   * ours by its program's pin, and a start may be killed between any two steps.
    */
   #pinPrograms(): void {
     for (const name of PINNED) {
@@ -145,8 +145,8 @@ export class Kernel implements Disposable {
   }
 
   /**
-   * What another layout's maps have, by key: whether it is owned, and was not given away since. Of a layout that knew no
-   * claims all that is owned counts. To be asked at the start, before the other layout goes.
+   * The VIPs in other layouts' maps. A VIP is owned if its claim is newer than its release; in a layout without claims,
+   * if its state says so. Call it at the start, before {@link removeLeftovers} removes those maps.
    */
   formerEntries(): { key: Uint8Array; isOwned: boolean }[] {
     return otherLayouts(this.#pinDir).flatMap((folder) => {
@@ -175,7 +175,7 @@ export class Kernel implements Disposable {
     return this.#object.programs.isat_xdp_probe;
   }
 
-  /** Attaches to the device, or adopts what is attached there and swaps the program. */
+  /** Attaches to the device. If an earlier speaker is attached there, adopts its link and replaces the program. */
   attach(ifindex: number, point: Point): "adopted" | "attached" {
     const others = otherLayouts(this.#pinDir).map((folder) => `${folder}/links`);
     return this.#hooks.ensure(ifindex, point, this.#program(point), this.#isOurs, others);
@@ -185,7 +185,7 @@ export class Kernel implements Disposable {
     this.#hooks.detach(ifindex, point, this.#isOurs);
   }
 
-  /** Detaches from the device, at all points but these. */
+  /** Detaches from the device at every point that is not `wanted`. */
   detachAllBut(ifindex: number, wanted: readonly Point[]): void {
     for (const point of ALL_POINTS) {
       const isWanted = wanted.some(({ kind, direction }) => kind === point.kind && direction === point.direction);
@@ -193,16 +193,16 @@ export class Kernel implements Disposable {
     }
   }
 
-  /** Whether this speaker's own program is attached there now. */
+  /** True if this speaker's own program is attached there now. */
   isAttached(ifindex: number, point: Point): boolean {
     return this.#hooks.isAttached(ifindex, point, this.#ids.get(programFor(point))!);
   }
 
   /**
-   * Once all is attached: removes what no start needs any more, which is links elsewhere or of other kinds, other
-   * layouts, replaced programs.
+   * Removes what earlier starts have left and no later start needs: links of other devices and kinds, other layouts,
+   * replaced programs. Call it when everything is attached.
    */
-  settle(ifindexes: readonly number[], points: readonly Point[]): void {
+  removeLeftovers(ifindexes: readonly number[], points: readonly Point[]): void {
     for (const { ifindex } of this.#hooks.pinned()) if (!ifindexes.includes(ifindex)) this.detachAllBut(ifindex, []);
     for (const ifindex of ifindexes) this.detachAllBut(ifindex, points);
     for (const folder of otherLayouts(this.#pinDir)) removeFolder(folder);
@@ -213,25 +213,25 @@ export class Kernel implements Disposable {
     for (const name of readdirSync(this.#programsFolder).filter(isReplaced)) unpin(`${this.#programsFolder}/${name}`);
   }
 
-  /** A start that failed leaves no pins that were not there before. */
+  /** Removes the pins that a failed start has made. */
   discard(): void {
     if (this.isFresh) removeFolder(layoutFolder(this.#pinDir));
   }
 
-  /** Closes this process's hold. The pins stay, and what is attached goes on answering. */
+  /** Closes the descriptors of this process. The pins stay, and the attached programs go on answering. */
   [Symbol.dispose](): void {
     this.#object[Symbol.dispose]();
     this.#lock[Symbol.dispose]();
   }
 }
 
-/** 8 bytes of a value; undefined where it is too short to have them. */
+/** The u64 at an offset; undefined if the value is too short to have one there. */
 function word(value: Uint8Array, at: number): bigint | undefined {
   if (value.length < at + 8) return undefined;
   return new DataView(value.buffer, value.byteOffset).getBigUint64(at, true);
 }
 
-/** A map of whatever layout, as bytes. */
+/** A map of any layout, with keys and values as bytes. */
 function rawMap(fd: Fd): KernelMap<Uint8Array, Uint8Array> {
   const { keySize, valueSize } = mapSizes(fd);
   return new KernelMap("of another layout", fd, rawLayout(keySize), rawLayout(valueSize));
@@ -242,22 +242,22 @@ function pin(fd: Fd, path: string): void {
 }
 
 /**
- * Ifindexes are numbers of one network namespace: two speakers in two of them on one pin folder would take over each
- * other's links. @throws Error where the pins are another's, and still attached.
+ * An ifindex belongs to one network namespace: speakers in two namespaces that share a pinDir would take over each
+ * other's links. @throws Error if the pins belong to another namespace and their devices still exist
  */
 function refuseForeignPins(pinDir: string, folder: string, hooks: Hooks): void {
   const here = networkNamespace();
   const foreign = readPinnedMaps(folder, (maps) => [...maps.interfaces.entries()])?.find(([, e]) => e.netns !== here);
   const links = hooks.pinned();
-  const isDead = links.length > 0 && !links.some(({ point, ifindex }) => hooks.hasDevice(point, ifindex));
-  if (!foreign || isDead) return;
+  const isAbandoned = links.length > 0 && !links.some(({ point, ifindex }) => hooks.hasDevice(point, ifindex));
+  if (!foreign || isAbandoned) return;
   throw new Error(
     `Cannot use pinDir ${pinDir} as it belongs to network namespace ${foreign[1].netns}, and this is ${here}.` +
       " Give each speaker a pinDir of its own, or run isat clean in that namespace",
   );
 }
 
-/** Where no speaker runs: the kernel is to say that this node is drained. @returns whether anything is pinned */
+/** Makes the kernel tell peers that this node is drained, while no speaker runs. @returns true if anything is pinned */
 export function markDrained(pinDir: string): boolean {
   if (!existsSync(layoutFolder(pinDir))) return false;
   using _lock = new FolderLock(pinDir);
@@ -271,10 +271,11 @@ export function markDrained(pinDir: string): boolean {
 }
 
 /**
- * Detaches and removes all that isat has under `pinDir`; true where there was something.
+ * Detaches and removes everything that isat has under `pinDir`.
  * @param ifindexes the devices of this network namespace
- * @param restore called for each interface entry of this namespace first
- * @throws Error where a speaker is running on it.
+ * @param restore called first, for each interface entry of this namespace
+ * @returns true if there was anything to remove
+ * @throws Error if a speaker is running on `pinDir`
  */
 export function clean(pinDir: string, ifindexes: readonly number[], restore: (entry: InterfaceEntry) => void): boolean {
   requireCapabilities();
@@ -297,6 +298,6 @@ export function clean(pinDir: string, ifindexes: readonly number[], restore: (en
     for (const { point, ifindex } of links.pinned()) links.detach(ifindex, point, () => true);
     removeFolder(folder);
   }
-  removeIfEmpty(pinDir); // what others pinned there is not isat's to remove
+  removeIfEmpty(pinDir); // other programs' pins may be there too
   return folders.length > 0;
 }

@@ -2,7 +2,7 @@ import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName, libc } from "../ffi/libc.ts";
 import { fn } from "../ffi/port.ts";
 
-/** libbpf 1.x, the functions that isat calls. Structs go as buffers; their layouts stand where they are built. */
+/** The functions of libbpf 1.x that isat calls. Structs are passed as buffers; their layouts stand where they are built. */
 export const libbpf = ffi.open(["libbpf.so.1"], {
   libbpf_set_print: fn(["pointer"], "pointer"),
   libbpf_version_string: fn([], "string"),
@@ -40,10 +40,10 @@ export const libbpf = ffi.open(["libbpf.so.1"], {
   bpf_tc_query: fn(["buffer", "buffer"], "i32"),
 });
 
-/** What libbpf printed since the last {@link collectMessages}: warnings, and the verifier's log where a load failed. */
+/** Text that libbpf has printed within {@link collectMessages}: warnings, and the verifier's log if a load fails. */
 let messages: string[] = [];
 
-const MESSAGE_BYTES = 1 << 20; // a smaller one would cut the verifier's log, whose end says what is wrong
+const MESSAGE_BYTES = 1 << 20; // the end of the verifier's log says why it rejects: a smaller buffer would cut it off
 let messageBuffer: Uint8Array | undefined;
 
 libbpf.libbpf_set_print(
@@ -56,7 +56,7 @@ libbpf.libbpf_set_print(
   }),
 );
 
-/** Runs `body` and hands it what libbpf printed meanwhile, as text. */
+/** Runs `body`, which can read the text that libbpf has printed meanwhile. */
 export function collectMessages<T>(body: (said: () => string) => T): T {
   messages = [];
   try {
@@ -67,7 +67,7 @@ export function collectMessages<T>(body: (said: () => string) => T): T {
   }
 }
 
-/** A call into the kernel that failed: `errno` as a positive number, and one line that a person can act on. */
+/** A failed call into the kernel. `errno` is positive; the message is one line that says what to do. */
 export class KernelError extends Error {
   override name = "KernelError";
   readonly errno: number;
@@ -83,13 +83,13 @@ function hint(number: number): string {
   return "";
 }
 
-/** libbpf 1.x returns -errno. @throws KernelError where `result` is negative. */
+/** Returns `result`. @throws KernelError if it is negative: libbpf 1.x returns -errno */
 export function check(what: string, result: number): number {
   if (result < 0) throw new KernelError(what, -result);
   return result;
 }
 
-/** A file descriptor that is closed once. */
+/** A file descriptor. Disposing of it twice closes it once. */
 export class Fd implements Disposable {
   readonly number: number;
   #open = true;
@@ -104,7 +104,7 @@ export class Fd implements Disposable {
   }
 }
 
-/** The pinned object at `path`; undefined where nothing is pinned. @throws KernelError for anything else. */
+/** Opens the object pinned at `path`; undefined if there is none. @throws KernelError if it cannot be opened */
 export function getPinned(path: string): Fd | undefined {
   const fd = libbpf.bpf_obj_get(path);
   if (fd === -errno.ENOENT) return undefined;

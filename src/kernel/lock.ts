@@ -4,8 +4,8 @@ import { libc } from "../ffi/libc.ts";
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-/** Who holds the flock on an inode, by /proc/locks; undefined where the kernel does not tell (another PID namespace). */
-function holder(inode: number): number | undefined {
+/** The pid that holds the flock on an inode; undefined if it is in another PID namespace: /proc/locks hides it. */
+function lockHolder(inode: number): number | undefined {
   for (const line of readFileSync("/proc/locks", "utf8").split("\n")) {
     const match = /FLOCK\s+\S+\s+WRITE\s+(\d+)\s+\S+:(\d+)\s/.exec(line);
     if (match && Number(match[2]) === inode && match[1] !== "0") return Number(match[1]);
@@ -13,15 +13,15 @@ function holder(inode: number): number | undefined {
   return undefined;
 }
 
-/** Held for as long as the process lives, whatever ends it. */
+/** An exclusive lock on a folder. The kernel releases it when the process ends, however it ends. */
 export class FolderLock implements Disposable {
   readonly #fd: number;
 
-  /** @throws Error naming the process that holds `folder`, where there is one. */
+  /** @throws Error if another process holds the lock, with its pid if known */
   constructor(folder: string) {
     this.#fd = openSync(folder, "r");
     if (libc.flock(this.#fd, LOCK_EX | LOCK_NB) === 0) return;
-    const pid = holder(fstatSync(this.#fd).ino);
+    const pid = lockHolder(fstatSync(this.#fd).ino);
     closeSync(this.#fd);
     throw new Error(
       `Cannot use ${folder} as another isat${pid === undefined ? "" : ` (pid ${pid})`} is running on it.` +

@@ -2,34 +2,34 @@ import { decodeField, type Layout } from "../core/abi.ts";
 import { errno } from "../ffi/libc.ts";
 import { check, type Fd, libbpf } from "./libbpf.ts";
 
-/** Entries a batch call: 4,096 keys and values are some 200 KB, and a call of a millisecond. */
+/** Entries per batch call: 4,096 keys and values are about 200 KB, and the call takes a millisecond. */
 const BATCH = 4096;
 
-/** struct bpf_map_batch_opts: its own size, no flags. */
+/** struct bpf_map_batch_opts, with its own size and no flags. */
 const batchOptions = new Uint8Array(24);
 batchOptions[0] = 24;
 
-/** Entries read by one call: `count` keys and values, one behind the other. */
+/** The entries that one call has read: `count` keys and as many values, packed. */
 export interface Batch {
   keys: DataView;
   values: DataView;
   count: number;
 }
 
-/** Where a batch is read into. */
-interface Room {
+/** Buffers that a batch is read into. */
+interface BatchBuffers {
   batch: number;
   keys: Uint8Array;
   values: Uint8Array;
 }
 
-const makeRoom = (batch: number, keySize: number, valueSize: number): Room => ({
+const makeBuffers = (batch: number, keySize: number, valueSize: number): BatchBuffers => ({
   batch,
   keys: new Uint8Array(batch * keySize),
   values: new Uint8Array(batch * valueSize),
 });
 
-/** A kernel hash map whose keys and values have a layout. Batch calls need Linux >= 5.6. */
+/** A hash map in the kernel, with typed keys and values. Batch calls need Linux >= 5.6. */
 export class KernelMap<K, V> implements Disposable {
   readonly fd: Fd;
   readonly #name: string;
@@ -48,7 +48,7 @@ export class KernelMap<K, V> implements Disposable {
     return raw && this.#value.decode(raw);
   }
 
-  /** One field of an entry, where all of them would be too much. */
+  /** Decodes one field of an entry only, which costs less than the whole entry. */
   getField<N extends keyof V & string>(key: K, field: N): V[N] | undefined {
     const raw = this.#lookUp(key);
     return raw && decodeField(this.#value, raw, field);
@@ -67,7 +67,7 @@ export class KernelMap<K, V> implements Disposable {
     check(`Cannot write map ${this.#name}`, result);
   }
 
-  /** Adds the entry; one that is there already stays as it is. */
+  /** Adds the entry, unless the key exists: then the existing entry stays unchanged. */
   add(key: K, value: V): void {
     const BPF_NOEXIST = 1;
     const bytes = this.#value.encode(value);
@@ -76,9 +76,9 @@ export class KernelMap<K, V> implements Disposable {
   }
 
   /**
-   * Sets many entries, in batches. At 60,000 entries an object each would be most of the time and the memory, so they are
-   * written in place.
-   * @param write puts the key and the value of the i-th entry at the offsets given; both are zeroed room
+   * Sets many entries in batches. The caller writes them as bytes: with 60,000 entries, an object for each would take
+   * most of the time and memory.
+   * @param write writes the key and the value of the i-th entry at the given offsets, where all bytes are zero
    */
   setMany(
     total: number,
@@ -96,7 +96,7 @@ export class KernelMap<K, V> implements Disposable {
     }
   }
 
-  /** Deletes many entries; one that is not there is no error. */
+  /** Deletes many entries. Keys that do not exist are skipped. */
   deleteMany(keys: readonly K[]): void {
     for (let from = 0; from < keys.length; ) {
       const part = keys.slice(from, from + BATCH);
@@ -107,7 +107,7 @@ export class KernelMap<K, V> implements Disposable {
       const count = Uint32Array.of(part.length);
       const { number } = this.fd;
       const result = libbpf.bpf_map_delete_batch(number, bytes, new Uint8Array(count.buffer), batchOptions);
-      // It ends at the first that is not there, and says how many it had deleted by then.
+      // The call ends at the first missing key, and returns how many entries it has deleted before that.
       if (result === -errno.ENOENT) from += count[0]! + 1;
       else {
         check(`Cannot delete from map ${this.#name}`, result);
@@ -117,24 +117,25 @@ export class KernelMap<K, V> implements Disposable {
   }
 
   /**
-   * The entries as they are now, a batch at a time, as bytes that the next batch overwrites. What is written meanwhile may
-   * be seen or not.
-   * @param batch entries read by one call
+   * Reads all entries as bytes, one batch at a time; the next batch overwrites them. Entries that change meanwhile may
+   * appear in their old or their new state.
+   * @param batch how many entries one call reads
    */
   *batches(batch = BATCH): Generator<Batch> {
-    const room = this.#room?.batch === batch ? this.#room : makeRoom(batch, this.#key.size, this.#value.size);
-    this.#room = undefined; // nobody else's meanwhile
+    const kept = this.#kept?.batch === batch ? this.#kept : undefined;
+    const buffers = kept ?? makeBuffers(batch, this.#key.size, this.#value.size);
+    this.#kept = undefined; // so that a second reader does not use the same buffers
     try {
-      yield* this.#readInto(room);
+      yield* this.#readInto(buffers);
     } finally {
-      if (batch < BATCH) this.#room = room;
+      if (batch < BATCH) this.#kept = buffers;
     }
   }
 
-  /** Room for a small batch, as is read again and again. */
-  #room: Room | undefined;
+  /** The buffers of a small batch, kept because small batches are read on each tick. */
+  #kept: BatchBuffers | undefined;
 
-  *#readInto({ batch, keys, values }: Room): Generator<Batch> {
+  *#readInto({ batch, keys, values }: BatchBuffers): Generator<Batch> {
     const views = { keys: new DataView(keys.buffer), values: new DataView(values.buffer) };
     const count = new Uint32Array(1);
     const countBytes = new Uint8Array(count.buffer);
@@ -150,7 +151,7 @@ export class KernelMap<K, V> implements Disposable {
     }
   }
 
-  /** All entries as they are now. */
+  /** Reads and decodes all entries. */
   *entries(batch = BATCH): Generator<[K, V]> {
     for (const { keys, values, count } of this.batches(batch)) {
       for (let i = 0; i < count; i++) {

@@ -18,7 +18,7 @@ export type Maps = {
   >;
 };
 
-/** The compiled object: beside the bundle, or in dist/ of the checkout. */
+/** The path of the compiled object: beside the bundle, or in dist/ of the checkout. */
 export function findObject(): string {
   const candidates = ["./isat.bpf.o", "../../dist/isat.bpf.o"].map((path) =>
     fileURLToPath(new URL(path, import.meta.url)),
@@ -33,7 +33,7 @@ function openMap<Name extends MapName>(name: Name, fd: Fd): Maps[Name] {
   return new KernelMap(name, fd, key as never, value as never) as unknown as Maps[Name];
 }
 
-/** Bytes of a map's keys and values. */
+/** The sizes of a map's keys and values, in bytes. */
 export function mapSizes(fd: Fd): { keySize: number; valueSize: number } {
   const info = new Uint32Array(22); // struct bpf_map_info: type, id, key_size, value_size, max_entries, ...
   const size = Uint32Array.of(info.byteLength);
@@ -44,15 +44,15 @@ export function mapSizes(fd: Fd): { keySize: number; valueSize: number } {
   return { keySize: info[2]!, valueSize: info[3]! };
 }
 
-/** Whether the kernel's map has the sizes that this isat reads and writes: else a read would overrun its buffer. */
+/** True if the map has the sizes that this isat expects. With others, a read would write past the end of our buffers. */
 function hasLayout(name: MapName, fd: Fd): boolean {
   const { keySize, valueSize } = mapSizes(fd);
   return keySize === maps[name].key.size && valueSize === maps[name].value.size;
 }
 
 /**
- * Reads the maps pinned under `folder`, which needs no lock, and closes them again.
- * @returns undefined where they are not all there, or are of another layout
+ * Opens the maps pinned under `folder`, calls `read`, and closes them. It needs no lock.
+ * @returns undefined if a map is missing or has another layout
  */
 export function readPinnedMaps<T>(folder: string, read: (maps: Maps) => T): T | undefined {
   const opened: [MapName, Fd][] = [];
@@ -69,18 +69,18 @@ export function readPinnedMaps<T>(folder: string, read: (maps: Maps) => T): T | 
   }
 }
 
-/** The programs and maps of one compiled object, loaded. */
+/** The loaded programs and maps of one compiled object. */
 export interface LoadedObject extends Disposable {
   readonly programs: Readonly<Record<ProgramName, Fd>>;
   readonly maps: Maps;
 }
 
 /**
- * Loads the object. Maps that are pinned under `folder` are used as they are; the others are made and pinned there.
- * @throws KernelError in one line: the verifier's last word with its source line, or what libbpf says.
+ * Loads the object. Maps that are pinned under `folder` are reused; the others are created and pinned there.
+ * @throws KernelError with one line: the verifier's last message and its source line, or libbpf's last message
  */
 export function loadObject(path: string, folder: string): LoadedObject {
-  return collectMessages((said) => {
+  return collectMessages((printed) => {
     const what = `Cannot load ${path}`;
     const object = BigInt(libbpf.bpf_object__open_file(path, null));
     if (object === 0n) throw new KernelError(what, ffi.errno());
@@ -93,8 +93,8 @@ export function loadObject(path: string, folder: string): LoadedObject {
         if (result < 0) throw new KernelError(what, -result);
       }
       const result = libbpf.bpf_object__load(object);
-      if (result < 0) throw new KernelError(what, -result, explain(-result, said()));
-      // The object owns its descriptors: they are closed with it, so these Fds are never disposed of one by one.
+      if (result < 0) throw new KernelError(what, -result, explainLoadError(-result, printed()));
+      // The object owns its descriptors and closes them all, so these Fds are never disposed of one by one.
       const programs = PROGRAMS.map((name) => [
         name,
         new Fd(libbpf.bpf_program__fd(libbpf.bpf_object__find_program_by_name(object, name))),
@@ -115,13 +115,13 @@ export function loadObject(path: string, folder: string): LoadedObject {
   });
 }
 
-/** One line out of what libbpf and the verifier said. */
-export function explain(number: number, said: string): string {
-  const lines = said.split("\n").map((line) => line.trim());
-  const reuse = /couldn't reuse pinned map at '([^']+)'/.exec(said);
+/** Picks the one line that matters from the output of libbpf and the verifier. */
+export function explainLoadError(number: number, output: string): string {
+  const lines = output.split("\n").map((line) => line.trim());
+  const reuse = /couldn't reuse pinned map at '([^']+)'/.exec(output);
   if (reuse) return `the map pinned at ${reuse[1]} has another layout than this isat's. Remove it: isat clean`;
   if (number === errno.EPERM) {
-    // libbpf blames RLIMIT_MEMLOCK, which has had no part in this since Linux 5.11.
+    // libbpf blames RLIMIT_MEMLOCK, which does not limit BPF memory since Linux 5.11.
     return "EPERM. isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW";
   }
   const begin = lines.findIndex((line) => line.includes("BEGIN PROG LOAD LOG"));
@@ -133,8 +133,8 @@ export function explain(number: number, said: string): string {
     const source = log.findLast((line) => line.startsWith("; "));
     const program = /prog '([^']+)'/.exec(lines[begin]!)?.[1] ?? "a program";
     const where = source ? ` (at "${source.slice(2)}")` : "";
-    const hint = hasCapability("CAP_PERFMON") ? "" : ". Grant CAP_PERFMON, which Linux 5.16 to 6.7 asks for";
-    return `the verifier refuses ${program}: ${log.at(-1)}${where}${hint}`;
+    const hint = hasCapability("CAP_PERFMON") ? "" : ". Grant CAP_PERFMON, which Linux 5.16 to 6.7 requires";
+    return `the verifier rejects ${program}: ${log.at(-1)}${where}${hint}`;
   }
   const last = lines.findLast((line) => line.startsWith("libbpf:"))?.replace(/^libbpf: /, "");
   return last ? `${last} (${errnoName(number)})` : errnoName(number);

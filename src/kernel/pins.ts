@@ -4,14 +4,14 @@ import { dirname } from "node:path";
 const BPF_FS_MAGIC = 0xcafe4a11;
 
 /**
- * @throws Error where `pinDir` is not on a bpffs, with the command that mounts one. Looks at the nearest folder that
- * exists, for `pinDir` itself is made later.
+ * Checks the nearest existing folder, because `pinDir` itself is made later.
+ * @throws Error if `pinDir` is not on a bpffs, with the command that mounts one
  */
 export function requireBpffs(pinDir: string): void {
   let folder = pinDir;
   while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
   if ((statfsSync(folder).type & 0xffffffff) >>> 0 === BPF_FS_MAGIC) return;
-  // Not on the folder that was looked at: that may be / or /tmp, and a mount would hide all that is in it.
+  // Never suggest to mount on that existing folder: it may be / or /tmp, and a mount would hide everything in it.
   const isUsual = pinDir.startsWith("/sys/fs/bpf/");
   const mount = isUsual ? "mount -t bpf bpf /sys/fs/bpf" : `mkdir -p ${pinDir} && mount -t bpf bpf ${pinDir}`;
   throw new Error(
@@ -24,7 +24,7 @@ export function makeFolder(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
 }
 
-/** Removes a pin; one that is not there is no error. Unpinning a link that nobody else holds detaches it. */
+/** Removes a pin, if it exists. Unpinning a link that no process holds open detaches it. */
 export function unpin(path: string): void {
   try {
     unlinkSync(path);
@@ -33,7 +33,7 @@ export function unpin(path: string): void {
   }
 }
 
-/** Removes a folder of pins with all that is in it. */
+/** Removes a folder of pins and everything in it. */
 export function removeFolder(path: string): void {
   if (!existsSync(path)) return;
   for (const entry of readdirSync(path, { withFileTypes: true })) {
@@ -44,7 +44,7 @@ export function removeFolder(path: string): void {
   rmdirSync(path);
 }
 
-/** Removes a folder that holds nothing and is no mount point; any other stays. */
+/** Removes a folder, unless it has entries or is a mount point. */
 export function removeIfEmpty(path: string): void {
   try {
     rmdirSync(path);

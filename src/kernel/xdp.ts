@@ -1,8 +1,9 @@
+import { ETH_P_ISAT } from "../core/wire.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { errno } from "../ffi/libc.ts";
 import { check, type Fd, libbpf } from "./libbpf.ts";
 
-/** A device, and how its counters stand when asked. */
+/** A device, and a way to read its counters. */
 interface Device {
   ifindex: number;
   name: string;
@@ -11,25 +12,23 @@ interface Device {
   transmitted(): { packets: bigint; dropped: bigint };
 }
 
-/** Frames that the probe sends, and how long it waits for the NIC to have counted them, ms. */
+/** The number of frames that the probe sends. */
 const FRAMES = 16;
-const PATIENCE = 3_000;
+/** How long the probe waits until the NIC has counted them, and how often it looks, ms. */
+const COUNTED_WITHIN = 3_000;
 const STEP = 20;
 
-/** IEEE 802's first EtherType for local experiments: no host or switch makes anything of it. */
-const ETH_P_EXPERIMENTAL = [0x88, 0xb5] as const;
-
 /**
- * Sends frames of our own through the NIC's XDP transmit path and watches its counters: a driver may attach a program
- * and still transmit nothing (a veth whose peer runs no XDP program). The program must be attached already.
+ * Sends frames through the NIC's XDP transmit path and watches its counters. A driver may accept a program and still
+ * transmit nothing, as does a veth whose peer has no XDP program. The program must be attached already.
  * @returns "unknown" on kernels before 5.18, which cannot run XDP on live frames
- * @throws Error where the frames do not leave
+ * @throws Error if the frames do not leave the NIC
  */
 export function requireXdpAnswers(device: Device, probe: Fd): "answers" | "unknown" {
   const before = device.transmitted();
-  if (run(device, probe) === "unknown") return "unknown";
+  if (sendProbes(device, probe) === "unknown") return "unknown";
   let after = before;
-  for (let waited = 0; waited < PATIENCE; waited += STEP) {
+  for (let waited = 0; waited < COUNTED_WITHIN; waited += STEP) {
     after = device.transmitted();
     if (after.dropped - before.dropped >= FRAMES) break;
     if (after.packets - before.packets >= FRAMES) return "answers";
@@ -42,12 +41,12 @@ export function requireXdpAnswers(device: Device, probe: Fd): "answers" | "unkno
   );
 }
 
-function run(device: Device, probe: Fd): "ran" | "unknown" {
+function sendProbes(device: Device, probe: Fd): "sent" | "unknown" {
   const BPF_F_TEST_XDP_LIVE_FRAMES = 2;
   const frame = new Uint8Array(64);
   frame.set(device.mac, 0);
   frame.set(device.mac, 6);
-  frame.set(ETH_P_EXPERIMENTAL, 12);
+  new DataView(frame.buffer).setUint16(12, ETH_P_ISAT);
   const context = new Uint8Array(24); // struct xdp_md
   new Uint32Array(context.buffer).set([0, frame.length, 0, device.ifindex, 0, 0]);
   const options = new Uint8Array(80); // struct bpf_test_run_opts
@@ -62,5 +61,5 @@ function run(device: Device, probe: Fd): "ran" | "unknown" {
   const result = libbpf.bpf_prog_test_run_opts(probe.number, options);
   if (result === -errno.EINVAL) return "unknown";
   check(`Cannot probe XDP on ${device.name}`, result);
-  return "ran";
+  return "sent";
 }

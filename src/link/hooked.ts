@@ -1,16 +1,16 @@
 import { attribute, attributes, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket, text, u32 } from "./netlink.ts";
 
-/** A clsact filter, whoever's it is. */
+/** A clsact filter, isat's own or another program's. */
 export interface Filter {
   direction: "ingress" | "egress";
   priority: number;
   kind: string;
   name: string;
-  /** For a BPF filter. */
+  /** undefined if it is not a BPF filter. */
   programId: number | undefined;
 }
 
-/** The filters at a device's clsact; none where it has no clsact. */
+/** The filters at a device's clsact; empty if it has none. */
 export function readFilters(ifindex: number): Filter[] {
   const RTM_GETTFILTER = 46;
   const TCA = { KIND: 1, OPTIONS: 2, BPF_NAME: 7, BPF_ID: 11 } as const;
@@ -23,7 +23,7 @@ export function readFilters(ifindex: number): Filter[] {
       const options = attributes(found.get(TCA.OPTIONS) ?? new Uint8Array(), 0);
       const id = options.get(TCA.BPF_ID);
       const kind = text(found.get(TCA.KIND));
-      // Each priority is dumped with a first entry of its own, without options.
+      // For each priority the kernel first dumps an entry without options, which stands for the priority itself.
       if (options.size === 0) return [];
       const priority = u32(body.subarray(16)) >>> 16;
       return [{ direction, priority, kind, name: text(options.get(TCA.BPF_NAME)), programId: id && u32(id) }];
@@ -31,7 +31,7 @@ export function readFilters(ifindex: number): Filter[] {
   });
 }
 
-/** What a device's driver can do of XDP, as it says itself; undefined on kernels before 6.3, which do not ask. */
+/** The XDP features that a device's driver declares; undefined on kernels before 6.3, which have no such list. */
 export function readXdpFeatures(ifindex: number): { isNative: boolean; transmits: boolean } | undefined {
   const GENL_ID_CTRL = 16;
   const CTRL = { CMD_GETFAMILY: 3, ATTR_FAMILY_ID: 1, ATTR_FAMILY_NAME: 2 } as const;

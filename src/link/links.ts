@@ -1,4 +1,4 @@
-import { attributes, type Message, NETLINK_ROUTE, NetlinkSocket, text, u32 } from "./netlink.ts";
+import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, u32 } from "./netlink.ts";
 
 const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
@@ -24,7 +24,7 @@ export interface Link {
   isEthernet: boolean;
   /** Administratively up, and with a carrier. */
   isUp: boolean;
-  /** What it is enslaved to, as `bridge` or `bond`; undefined where it is nobody's port. */
+  /** The master, and its kind (`bridge`, `bond`, ...); undefined if the device has no master. */
   portOf: { kind: string; ifindex: number } | undefined;
   /** IPv4 addresses (u32, host order) with their prefix lengths, in the kernel's order. */
   addresses: { address: number; prefix: number }[];
@@ -34,14 +34,14 @@ export interface Link {
 const ipv4 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, false);
 const u64 = (bytes: Uint8Array, at: number) => new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, true);
 
-/** A family header of which only the first byte counts. */
-function header(length: number, family = 0): Uint8Array {
+/** A request's family header, of which the kernel reads the first byte only. */
+function familyHeader(length: number, family = 0): Uint8Array {
   const bytes = new Uint8Array(length);
   bytes[0] = family;
   return bytes;
 }
 
-function parseLink({ body }: Message): Link {
+function parseLink({ body }: NetlinkMessage): Link {
   const IFLA = { ADDRESS: 1, MASTER: 10, LINKINFO: 18, STATS64: 23 } as const;
   const IFLA_INFO_SLAVE_KIND = 4;
   const view = new DataView(body.buffer, body.byteOffset);
@@ -62,17 +62,17 @@ function parseLink({ body }: Message): Link {
   };
 }
 
-/** The network devices of one network namespace, and word of their changes. */
+/** Reads the network devices of one network namespace, and hears of their changes. */
 export class Links implements Disposable {
   readonly #ask = new NetlinkSocket(NETLINK_ROUTE);
   readonly #listen = new NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR);
 
   /** All devices with their addresses. */
   read(): Link[] {
-    const parsed = this.#ask.dump(RTM_GETLINK, header(16)).map(parseLink);
+    const parsed = this.#ask.dump(RTM_GETLINK, familyHeader(16)).map(parseLink);
     const links = new Map(parsed.map((link) => [link.ifindex, link]));
     const IFA = { ADDRESS: 1, LOCAL: 2 } as const;
-    for (const { body } of this.#ask.dump(RTM_GETADDR, header(8, AF_INET))) {
+    for (const { body } of this.#ask.dump(RTM_GETADDR, familyHeader(8, AF_INET))) {
       const found = attributes(body, 8);
       const address = found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS);
       const ifindex = new DataView(body.buffer, body.byteOffset).getUint32(4, true);
@@ -85,7 +85,7 @@ export class Links implements Disposable {
   gateways(): Set<number> {
     const RTA_GATEWAY = 5;
     return new Set(
-      this.#ask.dump(RTM_GETROUTE, header(12, AF_INET)).flatMap(({ body }) => {
+      this.#ask.dump(RTM_GETROUTE, familyHeader(12, AF_INET)).flatMap(({ body }) => {
         const gateway = body[1] === 0 ? attributes(body, 12).get(RTA_GATEWAY) : undefined;
         return gateway ? [ipv4(gateway)] : [];
       }),
@@ -95,7 +95,7 @@ export class Links implements Disposable {
   /** The device of the IPv4 default route with the lowest metric; undefined where there is none. */
   defaultRoute(): number | undefined {
     const RTA = { OIF: 4, PRIORITY: 6, TABLE: 15 } as const;
-    const routes = this.#ask.dump(RTM_GETROUTE, header(12, AF_INET)).flatMap(({ body }) => {
+    const routes = this.#ask.dump(RTM_GETROUTE, familyHeader(12, AF_INET)).flatMap(({ body }) => {
       const found = attributes(body, 12);
       const table = found.get(RTA.TABLE);
       const oif = found.get(RTA.OIF);
@@ -107,8 +107,8 @@ export class Links implements Disposable {
   }
 
   /**
-   * Whether anything changed since the last call that concerns a device for which `concerns` holds. A host where Pods
-   * come and go tells of hundreds of other devices. Costs one system call where nothing happened.
+   * True if a device for which `concerns` returns true has changed since the last call. Hosts where Pods come and go
+   * report hundreds of other devices. If nothing has happened, it costs one system call.
    */
   changed(concerns: (name: string, ifindex: number) => boolean): boolean {
     const events = this.#listen.events();
@@ -116,7 +116,8 @@ export class Links implements Disposable {
     return events.some(({ type, body }) => {
       const isLink = type === RTM_NEWLINK || type === RTM_DELLINK;
       const name = isLink ? text(attributes(body, 16).get(IFLA_IFNAME)) : "";
-      return concerns(name, new DataView(body.buffer, body.byteOffset).getUint32(4, true)); // the same place in both
+      // struct ifinfomsg and struct ifaddrmsg have the ifindex at the same offset.
+      return concerns(name, new DataView(body.buffer, body.byteOffset).getUint32(4, true));
     });
   }
 
@@ -126,7 +127,7 @@ export class Links implements Disposable {
   }
 }
 
-/** Ports whose frames their master sees, and answers. (A VRF's slave keeps its frames to itself: it may announce.) */
+/** Kinds of master that receive and answer their ports' frames. (A VRF's slave receives its own: it may announce.) */
 const PORT_OF: Readonly<Record<string, string>> = {
   bond: "a slave of bond",
   bridge: "a port of bridge",
@@ -134,11 +135,11 @@ const PORT_OF: Readonly<Record<string, string>> = {
   team: "a port of team",
 };
 
-/** Why isat may not announce on the device, and what to do instead; undefined where it may. */
-export function refusal(link: Link, links: readonly Link[]): string | undefined {
-  if (!link.isEthernet) return `${link.name} is no Ethernet interface, and ARP is Ethernet's`;
+/** The reason why isat cannot announce on the device, and what to do instead; undefined if it can. */
+export function cannotAnnounceOn(link: Link, links: readonly Link[]): string | undefined {
+  if (!link.isEthernet) return `${link.name} is not an Ethernet interface, and ARP needs Ethernet`;
   const relation = PORT_OF[link.portOf?.kind ?? ""];
   if (!relation) return undefined;
   const master = links.find(({ ifindex }) => ifindex === link.portOf!.ifindex)?.name ?? "its master";
-  return `${link.name} is ${relation} ${master}: announce on ${master}, to which its frames go`;
+  return `${link.name} is ${relation} ${master}: announce on ${master}, which receives its frames`;
 }

@@ -12,15 +12,16 @@ const NLM_F_DUMP = 0x300;
 const NLM_F_DUMP_INTR = 0x10;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
-const NLMSG_OVERRUN_BYTES = 1 << 18;
+/** The longest answer that one recv() may give. */
+const BUFFER_BYTES = 1 << 18;
 
-/** One message: its type (rtnetlink(7), or the generic family) and what follows the netlink header. */
-export interface Message {
+/** One message: its type (rtnetlink(7), or a generic netlink family), and its bytes after the netlink header. */
+export interface NetlinkMessage {
   type: number;
   body: Uint8Array;
 }
 
-/** The attributes from `offset` on, by type (NLA_F_NESTED and byte-order bits off). */
+/** The attributes from `offset` on, by type (without the bits NLA_F_NESTED and NLA_F_NET_BYTEORDER). */
 export function attributes(body: Uint8Array, offset: number): Map<number, Uint8Array> {
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
   const found = new Map<number, Uint8Array>();
@@ -33,14 +34,14 @@ export function attributes(body: Uint8Array, offset: number): Map<number, Uint8A
   return found;
 }
 
-/** An attribute that is text, up to its NUL; empty where it is absent. */
+/** A text attribute, up to its NUL; empty if the attribute is absent. */
 export const text = (bytes: Uint8Array | undefined): string =>
   new TextDecoder().decode(bytes ?? new Uint8Array()).split("\0")[0]!;
 
-/** An attribute, or the begin of one, that is a number in the machine's order. */
+/** The u32 at the beginning of an attribute, in host byte order. */
 export const u32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
 
-/** An attribute with its header, padded. */
+/** Encodes an attribute, with its header and padding. */
 export function attribute(type: number, value: Uint8Array): Uint8Array {
   const bytes = new Uint8Array((4 + value.length + 3) & ~3);
   new DataView(bytes.buffer).setUint16(0, 4 + value.length, true);
@@ -49,12 +50,12 @@ export function attribute(type: number, value: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** A netlink socket of the network namespace in which it was opened. (/sys/class/net shows another's.) */
+/** A netlink socket of the network namespace in which it was opened. (/sys/class/net may show another namespace.) */
 export class NetlinkSocket implements Disposable {
   readonly #fd: number;
-  readonly #buffer = new Uint8Array(NLMSG_OVERRUN_BYTES);
+  readonly #buffer = new Uint8Array(BUFFER_BYTES);
 
-  /** @param groups a mask of RTMGRP_* to listen to; 0 to ask only */
+  /** @param groups a mask of RTMGRP_* to listen to; 0 for requests only */
   constructor(protocol: number, groups = 0) {
     this.#fd = libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
     if (this.#fd < 0) throw new Error(`Cannot open a netlink socket: ${errnoName(ffi.errno())}`);
@@ -64,8 +65,8 @@ export class NetlinkSocket implements Disposable {
     }
   }
 
-  /** What has come since the last call; undefined where nothing has, "lost" where the queue overran. */
-  #receive(flags: number): { messages: Message[]; interrupted: boolean; done: boolean } | "lost" | undefined {
+  /** The messages since the last call; undefined if there are none, "lost" if the queue has overflowed. */
+  #receive(flags: number): { messages: NetlinkMessage[]; interrupted: boolean; done: boolean } | "lost" | undefined {
     const length = Number(libc.recv(this.#fd, this.#buffer, this.#buffer.length, flags));
     if (length < 0) {
       const error = ffi.errno();
@@ -74,23 +75,23 @@ export class NetlinkSocket implements Disposable {
       throw new Error(`Cannot read a netlink socket: ${errnoName(error)}`);
     }
     const view = new DataView(this.#buffer.buffer);
-    const result = { messages: [] as Message[], interrupted: false, done: false };
+    const result = { messages: [] as NetlinkMessage[], interrupted: false, done: false };
     for (let at = 0; at + 16 <= length; ) {
       const size = view.getUint32(at, true);
       if (size < 16) break;
       const type = view.getUint16(at + 4, true);
       if (view.getUint16(at + 6, true) & NLM_F_DUMP_INTR) result.interrupted = true;
       if (type === NLMSG_DONE) result.done = true;
-      else if (type === NLMSG_ERROR) throw new Error(`netlink refuses: ${errnoName(-view.getInt32(at + 16, true))}`);
+      else if (type === NLMSG_ERROR) throw new Error(`Cannot ask netlink: ${errnoName(-view.getInt32(at + 16, true))}`);
       else result.messages.push({ type, body: this.#buffer.slice(at + 16, at + size) });
       at += (size + 3) & ~3;
     }
     return result;
   }
 
-  /** The events that have come, without waiting; "lost" where some were dropped and all must be read anew. */
-  events(): Message[] | "lost" {
-    const all: Message[] = [];
+  /** The events that have arrived, without waiting; "lost" if some were dropped: then read everything again. */
+  events(): NetlinkMessage[] | "lost" {
+    const all: NetlinkMessage[] = [];
     for (;;) {
       const received = this.#receive(MSG_DONTWAIT);
       if (received === "lost") return "lost";
@@ -99,12 +100,12 @@ export class NetlinkSocket implements Disposable {
     }
   }
 
-  /** Everything of one kind. @param type RTM_GET*; @param body the request's family header */
-  dump(type: number, body: Uint8Array): Message[] {
-    const ATTEMPTS = 5; // a table that changes under the dump is read again
+  /** Reads all objects of one kind. @param type RTM_GET*; @param body the request's family header */
+  dump(type: number, body: Uint8Array): NetlinkMessage[] {
+    const ATTEMPTS = 5; // if the table changes during the dump, it is read again
     for (let attempt = 1; ; attempt++) {
       this.#ask(type, body, NLM_F_REQUEST | NLM_F_DUMP);
-      const all: Message[] = [];
+      const all: NetlinkMessage[] = [];
       let interrupted = false;
       for (let done = false; !done; ) {
         const received = this.#receive(0);
@@ -117,8 +118,8 @@ export class NetlinkSocket implements Disposable {
     }
   }
 
-  /** The one message that answers a request. @throws Error where the kernel refuses */
-  get(type: number, body: Uint8Array): Message {
+  /** Sends a request that has one answer. @throws Error if the kernel rejects it */
+  get(type: number, body: Uint8Array): NetlinkMessage {
     this.#ask(type, body, NLM_F_REQUEST);
     for (;;) {
       const received = this.#receive(0);

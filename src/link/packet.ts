@@ -6,12 +6,12 @@ const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
 
 /**
- * What became of a frame. That a link is down or gone, or that the frame was dropped on its way out (by a full queue, or by
- * the guard, for a VIP that is not owned), is no fault of the program's.
+ * The outcome of sending a frame. None of these is an error: links go down and disappear, and a full queue or the
+ * egress filter (for a VIP that is not owned) drops frames.
  */
 export type Sent = "sent" | "link is down" | "link is gone" | "dropped";
 
-const REFUSALS: Record<number, Sent> = {
+const EXPECTED_FAILURES: Record<number, Sent> = {
   [errno.ENETDOWN]: "link is down",
   [errno.ENXIO]: "link is gone",
   [errno.ENODEV]: "link is gone",
@@ -21,19 +21,19 @@ const REFUSALS: Record<number, Sent> = {
 
 const MSG_DONTWAIT = 0x40;
 
-/** struct sockaddr_ll, packet(7): of a VLAN that has no device, or to another machine. */
+/** struct sockaddr_ll, packet(7). PACKET_OTHERHOST: the frame is for another host, or a VLAN that has no device. */
 const SLL_PKTTYPE = 10;
 const PACKET_OTHERHOST = 3;
 
-/** A frame that came in, and on which interface. */
+/** A frame, and the interface on which it has arrived. */
 export interface Received {
   ifindex: number;
   frame: Uint8Array;
 }
 
 /**
- * A packet socket that hears the frames of one EtherType. The kernel hands it a frame after TC ingress and XDP, so it
- * sees what the programs there pass, and no more.
+ * A packet socket that receives the frames of one EtherType. The kernel delivers to it after XDP and TC ingress, so it
+ * sees only frames that the programs there pass.
  */
 export class ListeningSocket implements Disposable {
   readonly #fd: number;
@@ -42,7 +42,7 @@ export class ListeningSocket implements Disposable {
   readonly #from = new Uint8Array(20);
   #isOpen = true;
 
-  /** @throws Error without CAP_NET_RAW. */
+  /** @throws Error without CAP_NET_RAW */
   constructor(etherType: number) {
     const NETWORK_ORDER = ((etherType & 255) << 8) | (etherType >> 8);
     this.#fd = libc.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, NETWORK_ORDER);
@@ -50,7 +50,7 @@ export class ListeningSocket implements Disposable {
     this.#waker = libc.eventfd(0, SOCK_CLOEXEC);
   }
 
-  /** Calls `handle` for every frame, in order, until the socket is closed. */
+  /** Calls `handle` for each frame, in order, until the socket is closed. */
   async listen(handle: (received: Received) => void): Promise<void> {
     while (this.#isOpen) {
       await ffi.readable([this.#fd, this.#waker], 60_000);
@@ -65,14 +65,14 @@ export class ListeningSocket implements Disposable {
     for (;;) {
       const room = Uint8Array.from([20, 0, 0, 0]);
       const size = Number(libc.recvfrom(this.#fd, this.#buffer, length, MSG_DONTWAIT, this.#from, room));
-      if (size < 0) return undefined; // nothing is left; or a link went down, of which the links tell
+      if (size < 0) return undefined; // nothing is left, or a link went down, which netlink reports
       if (this.#from[SLL_PKTTYPE] === PACKET_OTHERHOST) continue;
       const ifindex = new DataView(this.#from.buffer).getInt32(4, true);
       return { ifindex, frame: this.#buffer.slice(0, size) };
     }
   }
 
-  /** Wakes and ends {@link listen}, which closes the descriptors: a thread may still be waiting on them. */
+  /** Ends {@link listen}, which closes the descriptors: until then, a thread may be waiting on them. */
   [Symbol.dispose](): void {
     this.#isOpen = false;
     libc.write(this.#waker, new Uint8Array(BigUint64Array.of(1n).buffer), 8);
@@ -80,8 +80,8 @@ export class ListeningSocket implements Disposable {
 }
 
 /**
- * A packet socket that only sends (protocol 0: the kernel queues nothing to it). Frames pass the TC egress hook, so
- * the guard there sees gratuitous ARP too: one for a VIP that the kernel does not hold as owned never leaves.
+ * A packet socket that only sends (with protocol 0 the kernel delivers nothing to it). Its frames pass the TC egress
+ * hook, so the egress filter also drops gratuitous ARP for a VIP that this node does not own.
  */
 export class PacketSocket implements Disposable {
   readonly #fd: number;
@@ -89,7 +89,7 @@ export class PacketSocket implements Disposable {
   readonly #to = new Uint8Array(20);
   readonly #toView = new DataView(this.#to.buffer);
 
-  /** @throws Error without CAP_NET_RAW. */
+  /** @throws Error without CAP_NET_RAW */
   constructor() {
     this.#fd = libc.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (this.#fd < 0) {
@@ -100,14 +100,14 @@ export class PacketSocket implements Disposable {
     this.#toView.setUint16(0, AF_PACKET, true);
   }
 
-  /** Sends one Ethernet frame out of the interface. @throws Error for anything but the refusals of {@link Sent}. */
+  /** Sends one Ethernet frame out of the interface. @throws Error for failures that are not in {@link Sent} */
   send(ifindex: number, frame: Uint8Array): Sent {
     this.#toView.setUint16(2, (frame[12]! << 8) | frame[13]!, false);
     this.#toView.setInt32(4, ifindex, true);
     if (Number(libc.sendto(this.#fd, frame, frame.length, MSG_DONTWAIT, this.#to, 20)) >= 0) return "sent";
     const error = ffi.errno();
-    const refusal = REFUSALS[error];
-    if (refusal) return refusal;
+    const outcome = EXPECTED_FAILURES[error];
+    if (outcome) return outcome;
     throw new Error(`Cannot send on interface ${ifindex}: ${errnoName(error)}`);
   }
 

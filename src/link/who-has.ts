@@ -4,10 +4,10 @@ import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, ETH_P_ARP, encodeArp, NO_
 import type { Link } from "./links.ts";
 import { ListeningSocket, type PacketSocket } from "./packet.ts";
 
-/** For how long answers are waited for, ms. */
-const PATIENCE = 300;
+/** How long to wait for replies, ms. */
+const REPLIES_WITHIN = 300;
 
-/** Asks for addresses by ARP, as any host does. @returns those that somebody answered for */
+/** Sends ARP requests for the addresses, as any host does. @returns the addresses for which a reply came */
 export async function whoHas(socket: PacketSocket, link: Link, targets: readonly Address[]): Promise<Set<Address>> {
   const answered = new Set<Address>();
   using listening = new ListeningSocket(ETH_P_ARP);
@@ -22,6 +22,6 @@ export async function whoHas(socket: PacketSocket, link: Link, targets: readonly
     const request = { destination: BROADCAST, source: link.mac, op: ARP_REQUEST, sha: link.mac, spa: own };
     socket.send(link.ifindex, encodeArp({ ...request, tha: NO_MAC, tpa: addressBytes(target) }));
   }
-  await sleep(PATIENCE, undefined, { ref: false });
+  await sleep(REPLIES_WITHIN, undefined, { ref: false });
   return answered;
 }

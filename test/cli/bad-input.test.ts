@@ -14,7 +14,7 @@ import { KEYS } from "../../src/config/schema.ts";
 import { parseAddress } from "../../src/core/address.ts";
 import { programIds } from "../../src/kernel/hooks.ts";
 import { ALL_POINTS } from "../../src/kernel/kernel.ts";
-import { type Link, refusal } from "../../src/link/links.ts";
+import { cannotAnnounceOn, type Link } from "../../src/link/links.ts";
 import { makePlan, type ResolvedConfig } from "../../src/plan.ts";
 import { fileDemand } from "../../src/source/file.ts";
 import type { FileSettings } from "../../src/source/settings.ts";
@@ -146,7 +146,7 @@ const rows: Row[] = [
   {
     name: "an interface that is no Ethernet",
     file: { interfaces: "[lo]" },
-    says: [/Cannot announce on lo as lo is no Ethernet interface, and ARP is Ethernet's/],
+    says: [/Cannot announce on lo as lo is not an Ethernet interface, and ARP needs Ethernet/],
     atReload: true,
   },
   {
@@ -629,7 +629,7 @@ const ports: [name: string, link: Partial<Link>, refusal: string | undefined][] 
     "eth0 is a port of Open vSwitch bridge up0: announce on up0",
   ],
   ["a VRF's slave", { portOf: { kind: "vrf", ifindex: 3 } }, undefined],
-  ["no Ethernet", { isEthernet: false }, "eth0 is no Ethernet interface, and ARP is Ethernet's"],
+  ["no Ethernet", { isEthernet: false }, "eth0 is not an Ethernet interface, and ARP needs Ethernet"],
 ];
 for (const [name, change, reason] of ports) {
   planning(`${name} ${reason ? "is refused, and alone is left out when it becomes so later" : "may announce"}`, () => {

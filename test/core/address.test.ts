@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { addressBytes, formatAddress, parseAddress, parseRange, refusal } from "../../src/core/address.ts";
+import { addressBytes, formatAddress, parseAddress, parseRange, reservedBlock } from "../../src/core/address.ts";
 
 const addresses: [text: string, address: number][] = [
   ["0.0.0.0", 0],
@@ -56,18 +56,18 @@ for (const [text, first, last] of ranges) {
 }
 
 const wrong: [text: string, says: string][] = [
-  ["", '"" is no IPv4 address'],
-  ["10.9.0", '"10.9.0" is no IPv4 address'],
-  ["10.9.0.1-", '"" is no IPv4 address'],
-  ["10.9.0.1-7", '"7" is no IPv4 address'],
-  ["10.9.0.1 - 10.9.0.7", '"10.9.0.1 " is no IPv4 address'],
+  ["", '"" is not an IPv4 address'],
+  ["10.9.0", '"10.9.0" is not an IPv4 address'],
+  ["10.9.0.1-", '"" is not an IPv4 address'],
+  ["10.9.0.1-7", '"7" is not an IPv4 address'],
+  ["10.9.0.1 - 10.9.0.7", '"10.9.0.1 " is not an IPv4 address'],
   ["10.9.0.9-10.9.0.1", "it ends before it begins"],
-  ["10.9.1.5/24", "10.9.1.5 lies inside of the block 10.9.1.0/24"],
+  ["10.9.1.5/24", "10.9.1.5 lies inside the block 10.9.1.0/24"],
   ["200.1.1.1/1", "the block 128.0.0.0/1"],
-  ["10.9.1.0/33", '"33" is no prefix length'],
-  ["10.9.1.0/", '"" is no prefix length'],
-  ["10.9.1.0/024", '"024" is no prefix length'],
-  ["10.9.1.0/24/8", '"10.9.1.0/24/8" is no IPv4 address'],
+  ["10.9.1.0/33", '"33" is not a prefix length'],
+  ["10.9.1.0/", '"" is not a prefix length'],
+  ["10.9.1.0/024", '"024" is not a prefix length'],
+  ["10.9.1.0/24/8", '"10.9.1.0/24/8" is not an IPv4 address'],
 ];
 for (const [text, says] of wrong) {
   test(`${JSON.stringify(text)} is refused as ${says}, with what is accepted`, () => {
@@ -95,7 +95,7 @@ const vips: [range: string, reason: string | undefined][] = [
 ];
 for (const [range, reason] of vips) {
   test(`${range} ${reason ? `can be no VIP: ${reason}` : "can be VIPs"}`, () => {
-    assert.is(refusal(parseRange(range)), reason);
+    assert.is(reservedBlock(parseRange(range)), reason);
   });
 }
 

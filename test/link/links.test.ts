@@ -3,7 +3,7 @@ import * as assert from "uvu/assert";
 import { becomes, must, until } from "../../lab/kernel/process.ts";
 import { CLIENT_IP, isAnnouncement, measured, NODE_IP, NODE_MAC, Rig, VIP } from "../../lab/kernel/rig.ts";
 import { formatMac } from "../../src/core/arp.ts";
-import { type Link, refusal } from "../../src/link/links.ts";
+import { cannotAnnounceOn, type Link } from "../../src/link/links.ts";
 
 const test = suite("links that change under a running speaker");
 const rig = new Rig("isat-t-spk-links-");
@@ -15,14 +15,14 @@ test.after.each(() => rig.reset());
 const ip = (...lines: string[]) => rig.namespaces.ip("node", lines);
 const entryOf = (name: string) => rig.maps(({ interfaces }) => interfaces.get(rig.ifindex(name)));
 
-/** How long it takes until a condition holds, printed; the issue wants 250 ms. */
+/** Waits until a condition holds, and prints how long it took. isat aims at 250 ms. */
 async function noticed(what: string, condition: () => unknown): Promise<void> {
   const began = performance.now();
   await until(what, async () => Boolean(await condition()), 3000);
   measured(what, `${Math.round(performance.now() - began)} ms`);
 }
 
-/** Waits for a whole burst of announcements of the VIP, and checks who claims to have sent it. */
+/** Waits for a whole burst of announcements of the VIP, and checks their source. */
 async function announces(mac: string, port = rig.client): Promise<void> {
   const all: { at: number; source: string; sha: string; destination: string; tha: string }[] = [];
   await until(
@@ -61,7 +61,7 @@ test("a MAC that changes is answered with and announced", async () => {
   await rig.answersWith(NODE_MAC);
 });
 
-test("an interface that goes down and up again is answered on and announced on", async () => {
+test("an interface that goes down and up again answers and announces", async () => {
   const speaker = await rig.serve();
   await announces(NODE_MAC);
   const attached = await rig.attached();
@@ -69,24 +69,24 @@ test("an interface that goes down and up again is answered on and announced on",
   const began = performance.now();
   ip("link set eth0 down");
   await speaker.says(/interface changed: eth0 .*down\)/, { from });
-  measured("interface down, said", `${Math.round(performance.now() - began)} ms`);
+  measured("interface down, logged", `${Math.round(performance.now() - began)} ms`);
   from = speaker.log.length;
   const back = performance.now();
   ip("link set eth0 up");
   await speaker.says(/interface changed: eth0 .*up\)/, { from });
-  measured("interface up, said", `${Math.round(performance.now() - back)} ms`);
+  measured("interface up, logged", `${Math.round(performance.now() - back)} ms`);
   await announces(NODE_MAC);
   await rig.answersWith();
   await becomes(() => rig.attached(), attached);
 });
 
-test("an address that is added, and the first that goes, become the guard's own", async () => {
+test("the egress filter's own address follows the addresses that are added and removed", async () => {
   const speaker = await rig.serve();
   const text = () => entryOf("eth0")?.address.join(".");
   assert.is(text(), NODE_IP);
   ip("addr add 10.9.255.2/16 dev eth0", `addr del ${NODE_IP}/16 dev eth0`);
   try {
-    // The kernel drops the others of a subnet with the first, unless it promotes them.
+    // With the first address of a subnet the kernel removes the others too, unless it promotes secondaries.
     ip("addr replace 10.9.255.2/16 dev eth0");
     await noticed("address changed, in the kernel's map", () => text() === "10.9.255.2");
     await rig.answersWith();
@@ -100,7 +100,7 @@ test("an address that is added, and the first that goes, become the guard's own"
   await noticed("address back, in the kernel's map", () => text() === NODE_IP);
 });
 
-test("a VIP that becomes the node's own address is said, and the others are answered", async () => {
+test("a VIP that becomes the node's own address is logged, and the others are answered", async () => {
   const speaker = await rig.serve({ vips: ["{ address: 10.9.0.1-10.9.0.2, nodes: [n1] }"] });
   ip("addr add 10.9.0.2/32 dev eth0");
   try {
@@ -112,7 +112,7 @@ test("a VIP that becomes the node's own address is said, and the others are answ
   }
 });
 
-test("an interface renamed out of the configuration is let go, and taken again when it has its name back", async () => {
+test("an interface renamed out of the configuration is detached, and attached again when it has its name back", async () => {
   const speaker = await rig.serve();
   const ifindex = rig.ifindex("eth0");
   ip("link set eth0 name other0");
@@ -170,7 +170,7 @@ test("an interface that is deleted and made again is attached to anew, with the 
   );
   await announces("02:00:00:00:00:12", again);
   await rig.answersWith("02:00:00:00:00:12", VIP, again);
-  // At once, between two looks, under the same number.
+  // Deleted and made again between two looks, with the same ifindex.
   const ifindex = rig.ifindex("eth1");
   await must(
     "sh",
@@ -203,7 +203,7 @@ test("an interface that moves to another namespace is detached there", async () 
   rig.namespaces.ip("pod", ["link del eth2"]);
 });
 
-test("a glob takes an interface that appears later", async () => {
+test("a glob matches an interface that appears later", async () => {
   const speaker = await rig.serve({ interfaces: '["eth0", "ens*"]' }).catch(() => undefined);
   assert.is(speaker, undefined, "a glob that matches nothing is refused at the start");
   const serving = await rig.serve({ interfaces: '["e*"]' });
@@ -212,7 +212,7 @@ test("a glob takes an interface that appears later", async () => {
   await noticed("interface appeared, attached", async () => (await rig.attached("ens3"))["tcx ingress"]?.length === 1);
   await rig.answersWith("02:00:00:00:00:31", VIP, c3);
   await serving.says(/^interface ens3/);
-  // What the configuration does not mean, it does not take.
+  // An interface that the glob does not match stays as it is.
   rig.wire("lan9", "c9", "02:00:00:00:00:91", "02:00:00:00:09:64");
   await rig.answersWith();
   await becomes(() => rig.attached("lan9"), {});
@@ -233,7 +233,7 @@ test("the default route chooses the interface, by its metric", async () => {
   const other = await rig.serve();
   assert.ok(other.said(/^interface eth4/));
   await becomes(() => rig.attached("eth0"), {});
-  // A route that goes later silences nothing.
+  // isat goes on answering when the route is removed.
   using c4 = rig.port("client", "c4");
   ip("route del default via 10.10.0.254 dev eth4 metric 200");
   await rig.answersWith("02:00:00:00:00:41", VIP, c4);
@@ -253,37 +253,37 @@ const link: Link = {
   transmitted: { packets: 0n, dropped: 0n },
 };
 const master: Link = { ...link, ifindex: 3, name: "m0" };
-const refusals: [name: string, link: Link, refusal: string | undefined][] = [
-  ["nobody's port may announce", link, undefined],
-  ["a VRF's slave may announce", { ...link, portOf: { kind: "vrf", ifindex: 3 } }, undefined],
+const devices: [name: string, link: Link, reason: string | undefined][] = [
+  ["a device without a master may", link, undefined],
+  ["a VRF's slave may", { ...link, portOf: { kind: "vrf", ifindex: 3 } }, undefined],
   [
     "a bond's slave may not",
     { ...link, portOf: { kind: "bond", ifindex: 3 } },
-    "eth0 is a slave of bond m0: announce on m0, to which its frames go",
+    "eth0 is a slave of bond m0: announce on m0, which receives its frames",
   ],
   [
     "a bridge's port may not",
     { ...link, portOf: { kind: "bridge", ifindex: 3 } },
-    "eth0 is a port of bridge m0: announce on m0, to which its frames go",
+    "eth0 is a port of bridge m0: announce on m0, which receives its frames",
   ],
   [
     "a team's port may not",
     { ...link, portOf: { kind: "team", ifindex: 3 } },
-    "eth0 is a port of team m0: announce on m0, to which its frames go",
+    "eth0 is a port of team m0: announce on m0, which receives its frames",
   ],
   [
     "a port whose master is in another namespace may not",
     { ...link, portOf: { kind: "bridge", ifindex: 9 } },
-    "eth0 is a port of bridge its master: announce on its master, to which its frames go",
+    "eth0 is a port of bridge its master: announce on its master, which receives its frames",
   ],
   [
-    "what is no Ethernet may not",
+    "a device that is not Ethernet may not",
     { ...link, name: "tun0", isEthernet: false },
-    "tun0 is no Ethernet interface, and ARP is Ethernet's",
+    "tun0 is not an Ethernet interface, and ARP needs Ethernet",
   ],
 ];
-for (const [name, each, expected] of refusals) {
-  test(`refusal: ${name}`, () => assert.is(refusal(each, [link, master]), expected));
+for (const [name, each, expected] of devices) {
+  test(`${name} announce`, () => assert.is(cannotAnnounceOn(each, [link, master]), expected));
 }
 
 test.run();
