@@ -19,13 +19,13 @@ import { type Filter, readFilters, readXdpFeatures } from "../link/hooked.ts";
 import { Links } from "../link/links.ts";
 import { makePlan, type Plan, type PlannedLink, resolveInterfaces } from "../plan.ts";
 import { fileDemand } from "../source/file.ts";
-import { type Facts, type Finding, type InterfaceFacts, judge } from "./judge.ts";
+import { type Finding, type InterfaceFacts, judge, type MachineFacts } from "./judge.ts";
 
-/** What a cluster demands is not asked for here. */
+/** Stands for the demand of a cluster, which doctor does not contact. */
 const NOTHING: Demand = { nodes: [], vips: [], checks: () => [] };
 
-/** The message of what `body` throws; undefined where it throws nothing. */
-function refusalOf(body: () => void): string | undefined {
+/** The message of the error that `body` throws; undefined if it throws none. */
+function errorOf(body: () => void): string | undefined {
   try {
     body();
     return undefined;
@@ -38,7 +38,7 @@ function readText(path: string): string | undefined {
   return existsSync(path) ? readFileSync(path, "utf8").trim() : undefined;
 }
 
-const describeFilter = ({ direction, priority, kind, name, programId }: Filter) =>
+const formatFilter = ({ direction, priority, kind, name, programId }: Filter) =>
   `clsact ${direction}, priority ${priority}: ${kind} ${name}${programId === undefined ? "" : `, program id ${programId}`}`;
 
 function otherPrograms(ifindex: number, ownIds: ReadonlySet<number>): string[] {
@@ -48,13 +48,13 @@ function otherPrograms(ifindex: number, ownIds: ReadonlySet<number>): string[] {
       .map((id) => `${point.kind} ${point.direction}: ${describeProgram(id)}`),
   );
   const filters = readFilters(ifindex).filter(({ programId }) => programId === undefined || !ownIds.has(programId));
-  return [...attached, ...filters.map(describeFilter)];
+  return [...attached, ...filters.map(formatFilter)];
 }
 
-/** The peers that the kernel has heard echo a moment ago, whether the speaker that probes them can be asked or not. */
+/** Peers that have answered a probe in the last seconds, by the kernel's map; undefined if there is no map. */
 function heardPeers(pinDir: string): string[] | undefined {
   let heard: string[] | undefined;
-  refusalOf(() => {
+  errorOf(() => {
     heard = readPinnedMaps(layoutFolder(pinDir), ({ peers }) => {
       const RECENT = 5n * SECOND;
       const recent = [...peers.entries()].filter(([, { echoed_ns }]) => bootTime() - echoed_ns < RECENT);
@@ -66,14 +66,14 @@ function heardPeers(pinDir: string): string[] | undefined {
 
 const keyFiles = ({ membership }: Config) => (membership.kind === "wire" ? membership.keys : "none");
 
-/** How many VIPs this node owns there if all nodes are alive. */
+/** The number of VIPs that this node owns there if all nodes are alive. */
 function countOwned({ config, demand }: Plan, { ranges }: PlannedLink): number {
   const election = new Election();
   election.hold({ self: config.node, ranges, candidates: demand.nodes.map(({ name }) => name), headless: [] });
   return [...election.keys()].filter((address) => election.get(address) === Wish.ours).length;
 }
 
-function examine(planned: PlannedLink, ownIds: ReadonlySet<number>, plan: Plan): InterfaceFacts {
+function examineInterface(planned: PlannedLink, ownIds: ReadonlySet<number>, plan: Plan): InterfaceFacts {
   const { link } = planned;
   const sysctl = (name: string) => Number(readText(`/proc/sys/net/ipv4/conf/${link.name}/${name}`) ?? 0);
   const bond = readText(`/proc/net/bonding/${link.name}`);
@@ -89,40 +89,40 @@ function examine(planned: PlannedLink, ownIds: ReadonlySet<number>, plan: Plan):
   };
 }
 
-/** `isat doctor`: looks at everything that isat stands on here, and changes nothing. @throws ConfigError */
+/** Collects the facts for `isat doctor`, without changing anything, and judges them. @throws ConfigError */
 export function examineMachine(path: string): Finding[] {
   const config: Config = readConfig(path);
   using links = new Links();
   let plan: Plan | undefined;
-  const refused = refusalOf(() => {
+  const refused = errorOf(() => {
     const demand = config.source.kind === "file" ? fileDemand(config.source) : NOTHING;
     const drafted = makePlan(resolveInterfaces(config, links), demand, links.read(), new Map());
     if (drafted.problems.length > 0) throw new Error(drafted.problems.join("\n"));
     plan = drafted;
   });
   const jit = readText("/proc/sys/net/core/bpf_jit_enable");
-  let ownIds = new Set<number>(); // none where they cannot be read: doctor tells why in lines of its own
-  refusalOf(() => {
+  let ownIds = new Set<number>(); // stays empty if they cannot be read: another finding reports the reason
+  errorOf(() => {
     ownIds = pinnedProgramIds(config.pinDir);
   });
-  const facts: Facts = {
+  const facts: MachineFacts = {
     release: release(),
     hasTcx: hasTcx(),
     hasBtf: existsSync("/sys/kernel/btf/vmlinux"),
     jit: jit === undefined ? undefined : Number(jit),
-    capabilities: refusalOf(() => requireCapabilities()),
-    bpffs: refusalOf(() => requireBpffs(config.pinDir)),
+    capabilities: errorOf(() => requireCapabilities()),
+    bpffs: errorOf(() => requireBpffs(config.pinDir)),
     libbpf: libbpf.libbpf_version_string() ?? "unknown",
     ffi: ffi.name,
     runtime: "Deno" in globalThis ? "Deno" : `Node ${process.versions.node}`,
     hook: config.hook,
     garp: config.garp,
     membership: config.membership,
-    keys: config.membership.kind === "wire" ? refusalOf(() => readWireKeys(keyFiles(config))) : undefined,
+    keys: config.membership.kind === "wire" ? errorOf(() => readWireKeys(keyFiles(config))) : undefined,
     heard: heardPeers(config.pinDir),
     plan: refused,
     warnings: [...(plan?.warnings ?? [])],
-    interfaces: plan ? plan.links.map((planned) => examine(planned, ownIds, plan!)) : [],
+    interfaces: plan ? plan.links.map((planned) => examineInterface(planned, ownIds, plan!)) : [],
   };
   return judge(facts);
 }

@@ -2,33 +2,34 @@ import type { Config } from "../config/config.ts";
 import { UNSIGNED } from "../config/keys.ts";
 import { formatDuration } from "../report/status.ts";
 
-/** What is known of one interface on which isat would announce. */
+/** Facts about one interface on which isat would announce. */
 export interface InterfaceFacts {
   name: string;
   driver: string | undefined;
-  /** Whether the driver runs XDP itself and transmits from it; undefined: the kernel does not tell (before 6.3). */
+  /** The XDP features of the driver; undefined if the kernel does not report them (before Linux 6.3). */
   xdp: { isNative: boolean; transmits: boolean } | undefined;
   stripsVlanTags: boolean;
-  /** The bonding mode, as `active-backup 1`; undefined where it is no bond. */
+  /** The bonding mode, as `active-backup 1`; undefined if the interface is not a bond. */
   bondMode: string | undefined;
-  /** Programs other than isat's at the hooks, with the hook, as `tcx ingress: program id 7 (cil_from_netdev)`. */
+  /** Programs of others at the hooks, as `tcx ingress: program id 7 (cil_from_netdev)`. */
   otherPrograms: string[];
   /** net.ipv4.conf.<interface>.* */
   sysctls: { arp_ignore: number; arp_announce: number; proxy_arp: number };
-  /** VIPs that this node owns on it. */
+  /** The number of VIPs that this node owns on the interface. */
   owned: number;
 }
 
-/** What `doctor` finds out, before it judges. */
-export interface Facts {
-  /** As `6.18.1`. */
+/** Everything that `isat doctor` examines, before it judges. */
+export interface MachineFacts {
+  /** The kernel's release, as `6.18.1`. */
   release: string;
   hasTcx: boolean;
   hasBtf: boolean;
-  /** net.core.bpf_jit_enable; undefined where the kernel does not show it, as outside of the first network namespace. */
+  /** net.core.bpf_jit_enable; undefined if hidden, as in network namespaces other than the first. */
   jit: number | undefined;
-  /** Why the process may not; undefined where it may. */
+  /** The error about missing capabilities, if any. */
   capabilities: string | undefined;
+  /** The error about the bpffs, if any. */
   bpffs: string | undefined;
   libbpf: string;
   ffi: string;
@@ -36,11 +37,11 @@ export interface Facts {
   hook: Config["hook"];
   garp: Config["garp"];
   membership: Config["membership"];
-  /** Why the wire keys cannot be used; undefined where they can, or there are none to read. */
+  /** The error about the wire keys; undefined if they can be used, or if none are configured. */
   keys: string | undefined;
-  /** Names of the peers that answered a probe in the last seconds; undefined where nothing runs here. */
+  /** Names of the peers that have answered a probe in the last seconds; undefined if isat does not run here. */
   heard: string[] | undefined;
-  /** Why the configuration does not fit this machine. */
+  /** The error about a configuration that does not fit this machine, if any. */
   plan: string | undefined;
   warnings: string[];
   interfaces: InterfaceFacts[];
@@ -50,7 +51,7 @@ export interface Finding {
   what: string;
   level: "ok" | "warning" | "error";
   found: string;
-  /** What to do; undefined where all is well. */
+  /** What to do; absent if all is well. */
   advice?: string;
 }
 
@@ -63,7 +64,7 @@ function isAtLeast(version: string, wanted: readonly [number, number]): boolean 
   return major > wanted[0] || (major === wanted[0] && minor >= wanted[1]);
 }
 
-function judgeMachine(facts: Facts): Finding[] {
+function judgeMachine(facts: MachineFacts): Finding[] {
   const { release, hasTcx, hasBtf, jit, capabilities, bpffs, libbpf, ffi, runtime, plan, warnings } = facts;
   const tcx = hasTcx ? "tcx" : "no tcx (Linux >= 6.6 has it): auto means clsact";
   return [
@@ -71,104 +72,110 @@ function judgeMachine(facts: Facts): Finding[] {
       ? ok("kernel", `Linux ${release}, ${tcx}`)
       : error("kernel", `Linux ${release}`, "isat needs Linux 5.10 or newer"),
     capabilities === undefined
-      ? ok("capabilities", "CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW are there")
+      ? ok("capabilities", "isat has CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW")
       : error("capabilities", capabilities, "run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW"),
     hasBtf
-      ? ok("BTF", "/sys/kernel/btf/vmlinux is there")
-      : warning("BTF", "this kernel has no BTF", "isat works without it; bpftool may not show the maps by field"),
+      ? ok("BTF", "the kernel has BTF (/sys/kernel/btf/vmlinux)")
+      : warning(
+          "BTF",
+          "this kernel has no BTF",
+          "isat works without it, but bpftool may not show the fields of the maps",
+        ),
     jit === 0
       ? warning("JIT", "net.core.bpf_jit_enable is 0: programs are interpreted", "sysctl net.core.bpf_jit_enable=1")
       : ok("JIT", "programs are compiled"),
     isAtLeast(libbpf.replace(/^v/, ""), [1, 0])
       ? ok("libbpf", libbpf)
       : error("libbpf", libbpf, "isat needs libbpf 1.0 or newer (Debian: libbpf1)"),
-    bpffs === undefined ? ok("bpffs", "pins can be kept") : error("bpffs", bpffs, "mount -t bpf bpf /sys/fs/bpf"),
+    bpffs === undefined
+      ? ok("bpffs", "mounted: pins outlive the process")
+      : error("bpffs", bpffs, "mount -t bpf bpf /sys/fs/bpf"),
     ok("FFI", `${ffi}, under ${runtime}`),
     plan === undefined
       ? ok("configuration", "fits this machine")
-      : error("configuration", plan, "correct the file; isat run would refuse it"),
+      : error("configuration", plan, "correct the file: isat run would refuse it"),
     ...warnings.map((text) => warning("configuration", text, "correct the file, or route those addresses here")),
   ];
 }
 
-function judgeInterface(each: InterfaceFacts, { hook, garp }: Facts): Finding[] {
-  const { name, driver, xdp, stripsVlanTags, bondMode, otherPrograms, sysctls, owned } = each;
-  const what = `interface ${name}`;
-  const findings: Finding[] = [];
+function judgeInterface(each: InterfaceFacts, facts: MachineFacts): Finding[] {
+  return [
+    ...judgeXdp(each, facts),
+    ...judgeBond(each),
+    ...judgeOtherPrograms(each),
+    ...judgeSysctls(each),
+    judgePace(each, facts),
+  ];
+}
 
+const subject = ({ name }: InterfaceFacts) => `interface ${name}`;
+
+function judgeXdp(each: InterfaceFacts, { hook }: MachineFacts): Finding[] {
+  const { driver, xdp, stripsVlanTags } = each;
+  const what = subject(each);
   const native = xdp === undefined ? "unknown to this kernel" : xdp.isNative ? "in the driver" : "generic only";
-  const driverText = `driver ${driver ?? "unknown"}, XDP ${native}`;
-  if (hook === "xdp" && xdp && !xdp.isNative) {
-    findings.push(warning(what, driverText, "generic XDP is no faster than tcx: set hook: tcx"));
-  } else findings.push(ok(what, driverText));
+  const found = `driver ${driver ?? "unknown"}, XDP ${native}`;
+  const isGeneric = hook === "xdp" && xdp && !xdp.isNative;
+  const findings = [
+    isGeneric ? warning(what, found, "generic XDP is no faster than tcx: set hook: tcx") : ok(what, found),
+  ];
   if (hook === "xdp" && stripsVlanTags) {
-    findings.push(
-      warning(what, "the NIC strips VLAN tags, to which XDP is blind", "isat run tells it not to; or set hook: tcx"),
-    );
+    const advice = "isat run turns that off; if the NIC does not allow it, set hook: tcx";
+    findings.push(warning(what, "the NIC strips VLAN tags, so that XDP cannot see them", advice));
   }
-
-  // balance-tlb and balance-alb (5, 6): alb's receive balancing rewrites the MAC in ARP replies, slave by slave.
-  if (bondMode?.endsWith(" 6")) {
-    findings.push(error(what, `bond mode ${bondMode} rewrites the MAC in ARP`, "use active-backup or 802.3ad"));
-  } else if (bondMode?.endsWith(" 5")) {
-    findings.push(
-      warning(
-        what,
-        `bond mode ${bondMode} sends from several MACs`,
-        "use active-backup or 802.3ad, or see that the switch does not mind",
-      ),
-    );
-  } else if (bondMode) findings.push(ok(what, `bond mode ${bondMode}`));
-
-  for (const program of otherPrograms) {
-    findings.push(
-      warning(what, `another program: ${program}`, "see that it passes ARP on to isat (bpftool prog show id ID)"),
-    );
-  }
-  if (otherPrograms.length === 0) findings.push(ok(what, "no other program at the hooks"));
-
-  const { arp_ignore, arp_announce, proxy_arp } = sysctls;
-  if (proxy_arp !== 0) {
-    findings.push(
-      warning(
-        what,
-        "proxy_arp is on: the kernel answers for addresses that it routes",
-        `sysctl net.ipv4.conf.${name}.proxy_arp=0, unless it is meant`,
-      ),
-    );
-  }
-  findings.push(
-    ok(
-      what,
-      `arp_ignore ${arp_ignore}, arp_announce ${arp_announce}: any will do, isat's programs guard both directions`,
-    ),
-  );
-
-  const seconds = owned / garp.rate;
-  const pace = `${owned} VIPs at ${garp.rate}/s: a move takes ${formatDuration(seconds * 1000)} to announce`;
-  if (seconds * 1000 > garp.refresh) {
-    findings.push(
-      error(
-        what,
-        `${pace}, longer than the refresh of ${formatDuration(garp.refresh)}`,
-        "raise garp.rate, or garp.refresh",
-      ),
-    );
-  } else if (seconds > 10) {
-    findings.push(warning(what, pace, "raise garp.rate, if the switch does not police ARP"));
-  } else findings.push(ok(what, pace));
   return findings;
 }
 
-/** How the nodes know each other. */
-function judgeMembership({ membership, keys, heard }: Facts): Finding[] {
+/** balance-tlb (5) and balance-alb (6) use several MACs, and alb rewrites ARP replies to balance receiving. */
+function judgeBond(each: InterfaceFacts): Finding[] {
+  const { bondMode } = each;
+  if (bondMode === undefined) return [];
+  const what = subject(each);
+  const advice = "use active-backup or 802.3ad";
+  if (bondMode.endsWith(" 6")) return [error(what, `bond mode ${bondMode} rewrites the MAC in ARP`, advice)];
+  if (bondMode.endsWith(" 5")) {
+    const found = `bond mode ${bondMode} sends from several MACs`;
+    return [warning(what, found, `${advice}, or make sure that the switch accepts it`)];
+  }
+  return [ok(what, `bond mode ${bondMode}`)];
+}
+
+function judgeOtherPrograms(each: InterfaceFacts): Finding[] {
+  const what = subject(each);
+  if (each.otherPrograms.length === 0) return [ok(what, "no other program at the hooks")];
+  const advice = "make sure that it passes ARP on to isat (bpftool prog show id ID)";
+  return each.otherPrograms.map((program) => warning(what, `another program: ${program}`, advice));
+}
+
+function judgeSysctls(each: InterfaceFacts): Finding[] {
+  const { arp_ignore, arp_announce, proxy_arp } = each.sysctls;
+  const what = subject(each);
+  const arp = `arp_ignore ${arp_ignore}, arp_announce ${arp_announce}: any value works, isat filters both directions`;
+  if (proxy_arp === 0) return [ok(what, arp)];
+  const found = "proxy_arp is on: the kernel answers for addresses that it routes";
+  return [warning(what, found, `sysctl net.ipv4.conf.${each.name}.proxy_arp=0, unless you need it`), ok(what, arp)];
+}
+
+/** Compares the time that it takes to announce all VIPs with the time between two refreshes. */
+function judgePace(each: InterfaceFacts, { garp }: MachineFacts): Finding {
+  const what = subject(each);
+  const ms = (each.owned / garp.rate) * 1000;
+  const pace = `${each.owned} VIPs at ${garp.rate}/s: a move takes ${formatDuration(ms)} to announce`;
+  if (ms > garp.refresh) {
+    const found = `${pace}, longer than the refresh of ${formatDuration(garp.refresh)}`;
+    return error(what, found, "raise garp.rate, or garp.refresh");
+  }
+  return ms > 10_000 ? warning(what, pace, "raise garp.rate, if the switch does not police ARP") : ok(what, pace);
+}
+
+function judgeMembership({ membership, keys, heard }: MachineFacts): Finding[] {
   const what = "membership";
   if (membership.kind === "static") {
-    return [ok(what, "static: every node that is listed counts as alive, and a dead one keeps its VIPs")];
+    return [ok(what, "static: every listed node counts as alive, so a dead one keeps its VIPs")];
   }
   const { interval, dead } = membership;
   const most = formatDuration(interval * (dead + 0.5));
-  const findings = [ok(what, `wire: a peer is dead after ${dead} probes, at most ${most} after its last echo`)];
+  const findings = [ok(what, `wire: a peer is dead after ${dead} missed probes, at most ${most} after its last echo`)];
   if (keys !== undefined) findings.push(error("wire keys", keys, "isat run would refuse them"));
   else if (membership.keys === "none") findings.push(warning("wire keys", UNSIGNED, SIGN));
   else findings.push(ok("wire keys", `${membership.keys[0]} signs, ${membership.keys.length} verify`));
@@ -180,9 +187,9 @@ function judgeMembership({ membership, keys, heard }: Facts): Finding[] {
   return findings;
 }
 
-const SIGN = "head -c 32 /dev/urandom | base64 > /etc/isat/wire.key, chmod 600, the same file on every node";
+const SIGN = "head -c 32 /dev/urandom | base64 > /etc/isat/wire.key, chmod 600, and copy the file to every node";
 
-function judgeProfile({ garp }: Facts): Finding[] {
+function judgeGarp({ garp }: MachineFacts): Finding[] {
   const what = "gratuitous ARP";
   const findings: Finding[] = [];
   if (garp.rate > 15) {
@@ -190,7 +197,7 @@ function judgeProfile({ garp }: Facts): Finding[] {
     findings.push(
       ok(
         what,
-        `${text}; a switch that polices ARP (Cisco DAI disables a port at 15/s) needs garp: { profile: guarded }`,
+        `${text}; for a switch that polices ARP (Cisco DAI disables a port at 15/s), set garp: { profile: guarded }`,
       ),
     );
   } else findings.push(ok(what, `up to ${garp.rate}/s: below what switches police`));
@@ -198,7 +205,7 @@ function judgeProfile({ garp }: Facts): Finding[] {
     findings.push(
       warning(
         what,
-        `refreshed each ${formatDuration(garp.refresh)}`,
+        `refreshed every ${formatDuration(garp.refresh)}`,
         "H3C's active-ack ignores a new MAC for 60 s after each: set garp.refresh to 95s",
       ),
     );
@@ -206,25 +213,25 @@ function judgeProfile({ garp }: Facts): Finding[] {
     findings.push(
       warning(
         what,
-        `refreshed each ${formatDuration(garp.refresh)}`,
+        `refreshed every ${formatDuration(garp.refresh)}`,
         "a switch forgets a MAC after 300 s, and a frame may be lost: set garp.refresh to 95s",
       ),
     );
-  } else findings.push(ok(what, `refreshed each ${formatDuration(garp.refresh)}`));
+  } else findings.push(ok(what, `refreshed every ${formatDuration(garp.refresh)}`));
   return findings;
 }
 
-/** What the facts mean. */
-export function judge(facts: Facts): Finding[] {
+/** Judges the facts: what is in order, and what to do about the rest. */
+export function judge(facts: MachineFacts): Finding[] {
   return [
     ...judgeMachine(facts),
     ...judgeMembership(facts),
-    ...judgeProfile(facts),
+    ...judgeGarp(facts),
     ...facts.interfaces.flatMap((each) => judgeInterface(each, facts)),
   ];
 }
 
-/** What `isat doctor` prints. */
+/** Formats the findings as text for a person. */
 export function formatFindings(findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(({ what }) => what.length));
   return findings

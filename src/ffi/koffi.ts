@@ -1,6 +1,6 @@
 import { type CType, type Functions, type Port, type Signature, type Symbols, withPollTable } from "./port.ts";
 
-// Not an import statement: in the bundle that would load koffi even if another adapter is chosen.
+// An import statement would load koffi in the bundle even if another adapter is chosen.
 const { default: koffi } = await import("koffi");
 
 const TYPES: Record<CType, string> = {

@@ -92,7 +92,7 @@ export class Links implements Disposable {
     );
   }
 
-  /** The device of the IPv4 default route with the lowest metric; undefined where there is none. */
+  /** The device of the IPv4 default route with the lowest metric; undefined if there is none. */
   defaultRoute(): number | undefined {
     const RTA = { OIF: 4, PRIORITY: 6, TABLE: 15 } as const;
     const routes = this.#ask.dump(RTM_GETROUTE, familyHeader(12, AF_INET)).flatMap(({ body }) => {

@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Facts, type Finding, formatFindings, type InterfaceFacts, judge } from "../../src/doctor/judge.ts";
+import { type Finding, formatFindings, type InterfaceFacts, judge, type MachineFacts } from "../../src/doctor/judge.ts";
 
 const nic: InterfaceFacts = {
   name: "eth0",
@@ -13,7 +13,7 @@ const nic: InterfaceFacts = {
   owned: 10,
 };
 
-const machine: Facts = {
+const machine: MachineFacts = {
   release: "6.12.4-amd64",
   hasTcx: true,
   hasBtf: true,
@@ -33,47 +33,53 @@ const machine: Facts = {
   interfaces: [nic],
 };
 
-const rows: [what: string, facts: Partial<Facts>, level: Finding["level"], found: RegExp, advice?: RegExp][] = [
-  ["a kernel of 5.10 will do", { release: "5.10.0-30", hasTcx: false }, "ok", /Linux 5\.10.*auto means clsact/],
-  ["a kernel before 5.10 will not", { release: "5.9.16" }, "error", /Linux 5\.9/, /5\.10 or newer/],
-  ["a two-digit minor is a number, not text", { release: "5.4.0" }, "error", /5\.4/, /5\.10/],
+const rows: [what: string, facts: Partial<MachineFacts>, level: Finding["level"], found: RegExp, advice?: RegExp][] = [
+  ["Linux 5.10 is new enough", { release: "5.10.0-30", hasTcx: false }, "ok", /Linux 5\.10.*auto means clsact/],
+  ["Linux 5.9 is too old", { release: "5.9.16" }, "error", /Linux 5\.9/, /5\.10 or newer/],
+  ["versions are compared as numbers: 5.4 is older than 5.10", { release: "5.4.0" }, "error", /5\.4/, /5\.10/],
   ["missing capabilities are named", { capabilities: "CAP_BPF" }, "error", /CAP_BPF/, /as root/],
-  ["no BTF is no fault", { hasBtf: false }, "warning", /no BTF/, /works without/],
-  ["interpreted programs are slow", { jit: 0 }, "warning", /interpreted/, /bpf_jit_enable=1/],
-  ["a kernel that does not show its JIT has one", { jit: undefined }, "ok", /compiled/],
+  ["a kernel without BTF is a warning only", { hasBtf: false }, "warning", /no BTF/, /works without/],
+  ["programs that are not compiled are slow", { jit: 0 }, "warning", /interpreted/, /bpf_jit_enable=1/],
+  ["a JIT that the kernel hides counts as on", { jit: undefined }, "ok", /compiled/],
   ["libbpf before 1.0 is too old", { libbpf: "v0.8" }, "error", /v0\.8/, /libbpf1/],
-  ["no bpffs: the mount command", { bpffs: "none" }, "error", /none/, /mount -t bpf/],
-  ["a configuration that run would refuse", { plan: "Cannot announce on eth9" }, "error", /eth9/, /refuse/],
+  ["a missing bpffs comes with the mount command", { bpffs: "none" }, "error", /none/, /mount -t bpf/],
+  ["a configuration that isat run would refuse", { plan: "Cannot announce on eth9" }, "error", /eth9/, /refuse/],
   ["a VIP outside of every subnet", { warnings: ["10.8.0.1 lies outside"] }, "warning", /outside/, /route/],
-  ["how soon a peer is dead", {}, "ok", /after 3 probes, at most 350 ms/],
+  ["the time after which a peer is dead", {}, "ok", /after 3 missed probes, at most 350 ms/],
   ["static membership", { membership: { kind: "static" } }, "ok", /a dead one keeps its VIPs/],
   ["the key that signs", {}, "ok", /wire\.key signs, 1 verify/],
   [
-    "frames that anybody can forge",
+    "frames without a signature can be forged",
     { membership: { kind: "wire", keys: "none", interval: 100, dead: 3 } },
     "warning",
     /not signed/,
     /urandom/,
   ],
   ["a key that cannot be used", { keys: "there is no such file" }, "error", /no such file/, /refuse/],
-  ["peers that are heard", {}, "ok", /n2, n3 answered/],
-  ["a wire that swallows the frames", { heard: [] }, "warning", /none has answered/, /0x88b5/],
-  ["a rate that switches police is said", {}, "ok", /up to 1000\/s.*guarded/],
-  ["a guarded rate is below", { garp: { refresh: 95_000, rate: 5 } }, "ok", /below what switches police/],
+  ["peers that answer are listed", {}, "ok", /n2, n3 answered/],
+  ["no peer answers: something drops the frames", { heard: [] }, "warning", /none has answered/, /0x88b5/],
+  ["a rate that some switches police is mentioned", {}, "ok", /up to 1000\/s.*guarded/],
+  ["a guarded rate is below that", { garp: { refresh: 95_000, rate: 5 } }, "ok", /below what switches police/],
   [
-    "a refresh below active-ack's minute",
+    "a refresh below the 60 s of active-ack",
     { garp: { refresh: 30_000, rate: 5 } },
     "warning",
-    /each 30\.0 s/,
+    /every 30\.0 s/,
     /active-ack/,
   ],
-  ["a refresh beyond a third of FDB ageing", { garp: { refresh: 200_000, rate: 5 } }, "warning", /3 min 20 s/, /300 s/],
+  [
+    "a refresh above a third of the FDB ageing time",
+    { garp: { refresh: 200_000, rate: 5 } },
+    "warning",
+    /3 min 20 s/,
+    /300 s/,
+  ],
 ];
 
 const nicRows: [
   what: string,
   facts: Partial<InterfaceFacts>,
-  on: Partial<Facts>,
+  on: Partial<MachineFacts>,
   ...rest: [Finding["level"], RegExp, RegExp?],
 ][] = [
   [
@@ -85,7 +91,7 @@ const nicRows: [
     /tcx/,
   ],
   ["generic XDP does not matter to tcx", { xdp: { isNative: false, transmits: false } }, {}, "ok", /generic/],
-  ["stripped tags and XDP", { stripsVlanTags: true }, { hook: "xdp" }, "warning", /blind/, /tells it not to/],
+  ["stripped tags and XDP", { stripsVlanTags: true }, { hook: "xdp" }, "warning", /strips VLAN tags/, /turns that off/],
   ["balance-alb rewrites ARP", { bondMode: "adaptive load balancing 6" }, {}, "error", /rewrites/, /active-backup/],
   [
     "balance-tlb sends from several MACs",
@@ -123,7 +129,7 @@ const nicRows: [
   ],
 ];
 
-function expectFinding(facts: Facts, level: Finding["level"], found: RegExp, advice: RegExp | undefined): void {
+function expectFinding(facts: MachineFacts, level: Finding["level"], found: RegExp, advice: RegExp | undefined): void {
   const findings = judge(facts);
   const match = findings.find((finding) => finding.level === level && found.test(finding.found));
   assert.ok(match, `no ${level} that says ${found}:\n${formatFindings(findings)}`);
@@ -138,14 +144,14 @@ for (const [what, facts, on, level, found, advice] of nicRows) {
   test(what, () => expectFinding({ ...machine, ...on, interfaces: [{ ...nic, ...facts }] }, level, found, advice));
 }
 
-test("a machine on which all is well has no warning and no error", () => {
+test("a machine without problems has no warning and no error", () => {
   assert.equal(
     judge(machine).filter(({ level }) => level !== "ok"),
     [],
   );
 });
 
-test("what to do stands below what was found", () => {
+test("the advice is below the finding", () => {
   const text = formatFindings([{ what: "bpffs", level: "error", found: "none", advice: "mount it" }]);
   assert.is(text, "error    bpffs  none\n                -> mount it");
 });

@@ -16,7 +16,7 @@ test.after(() => namespaces[Symbol.dispose]());
 const cache = namespaces.folder();
 const pins = namespaces.bpffs();
 
-/** Runs the body in a child. @throws Error with what it wrote to stderr, where it does not come to its end. */
+/** Runs the body in a child process. @throws Error with its output, if it does not reach its end */
 async function run(name: string, { command, args, env }: Command): Promise<Outcome> {
   namespaces.add(name);
   namespaces.link({ namespace: name, name: "eth0" }, { namespace: name, name: "peer0" });
@@ -37,14 +37,14 @@ const runtimes: { name: string; missing?: string | undefined; command: () => Com
 
 for (const { name, missing, command } of runtimes) {
   const outcome = missing ? new Error(missing) : await run(name, command()).catch((error: Error) => error);
-  // The adapter itself says what is missing, and the command that supplies it.
+  // The adapter's own error says what is missing, and the command that installs it.
   const reason =
     missing ?? /^Error: (Cannot use ffi-napi.*)/m.exec(outcome instanceof Error ? outcome.message : "")?.[1];
   if (reason) {
     skip(test, `${name}: all`, reason);
     continue;
   }
-  test(`${name}: comes to its end`, () => {
+  test(`${name}: reaches its end`, () => {
     if (outcome instanceof Error) throw outcome;
     assert.is(outcome.adapter, name);
   });

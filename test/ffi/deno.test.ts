@@ -27,7 +27,7 @@ import {
 const test = suite("deno");
 const PATIENCE = 20_000;
 
-/** One bridge; on it three nodes, the second of which runs on Deno, and a client. */
+/** A bridge with a client and three nodes, the second of which runs on Deno. */
 class Stage implements Disposable {
   readonly namespaces = new Namespaces("isat-t-deno-");
   readonly #pins = this.namespaces.bpffs();
@@ -66,7 +66,7 @@ ${VIP_RANGES.map((range) => `    - address: ${range}`).join("\n")}
 `;
   }
 
-  /** Starts `isat` with a node's configuration in its namespace. */
+  /** Starts `isat` with the node's configuration, in its namespace. */
   start(node: LabNode, ...words: string[]): Running {
     const { command, args, env }: Command =
       node === Stage.onDeno
@@ -76,7 +76,7 @@ ${VIP_RANGES.map((range) => `    - address: ${range}`).join("\n")}
     return new Running(this.namespaces.spawn(node.name, command, all, { env }));
   }
 
-  /** The MACs in all answers to one question for the VIP. */
+  /** Sends one request for the VIP. @returns the MACs in all replies */
   async answers(vip: string): Promise<string[]> {
     while (this.#client.receive());
     this.#client.send(
@@ -90,7 +90,7 @@ ${VIP_RANGES.map((range) => `    - address: ${range}`).join("\n")}
         tpa: addressBytes(parseAddress(vip)),
       }),
     );
-    await sleep(20); // for a second answer as well
+    await sleep(20); // so that a second reply would arrive too
     const macs: string[] = [];
     for (let frame = this.#client.receive(); frame; frame = this.#client.receive()) {
       const arp = decodeArp(frame);
@@ -102,7 +102,7 @@ ${VIP_RANGES.map((range) => `    - address: ${range}`).join("\n")}
     return macs;
   }
 
-  /** What each VIP is answered with, and what it should be. */
+  /** Asserts that each VIP is answered once, with its owner's MAC. */
   async eachOwnerAnswers(): Promise<void> {
     const found: Record<string, string[]> = {};
     for (const vip of VIPS) found[vip] = await this.answers(vip);
@@ -115,7 +115,7 @@ ${VIP_RANGES.map((range) => `    - address: ${range}`).join("\n")}
   }
 }
 
-/** One `isat`, and what it says. */
+/** A running `isat`, and its output. */
 class Running {
   readonly child: ChildProcess;
   stdout = "";
@@ -139,7 +139,7 @@ class Running {
     return this.says('"msg":"ready"');
   }
 
-  /** Its exit status; null where a signal ended it. */
+  /** Waits for its end. @returns the exit status; null if a signal ended it */
   async ended(): Promise<number | null> {
     const status = await until("isat ends", () => (this.#status === undefined ? undefined : { is: this.#status }));
     return status.is;
@@ -190,7 +190,7 @@ else {
     await speaker.ended();
     const clean = stage.start(node, "clean");
     assert.is(await clean.ended(), 0, clean.stderr);
-    // The kernel lets go of an unpinned link a moment after the pin is gone.
+    // The kernel detaches an unpinned link some time after the pin is gone.
     await until("it is silent", async () => (await stage.answers(owned[0]!)).length === 0);
   });
 }

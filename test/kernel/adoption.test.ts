@@ -24,8 +24,8 @@ test.after(() => rig[Symbol.dispose]());
 test.after.each(() => rig.reset());
 
 /**
- * Compared are the requests that left the client, by its interface's counter, the answers that came to it, and (over
- * everything but a migration, which begins to count anew) the answers that isat's program counted.
+ * Compares three counts: the requests that left the client, by its interface's counter; the answers that reached it;
+ * the answers that isat's program counted (except for a migration, where that counter starts again).
  */
 function nothingMissed(what: string, toll: Toll, answered?: number): void {
   const counted = answered === undefined ? "" : `, ${answered} counted by isat`;
@@ -33,11 +33,11 @@ function nothingMissed(what: string, toll: Toll, answered?: number): void {
   assert.ok(toll.left > 1000, `only ${toll.left} requests left: that is no flood`);
   assert.is(toll.sent, toll.left, "what trafgen sent and what left the client differ");
   assert.is(toll.left - toll.came, 0, "requests unanswered");
-  if (answered !== undefined) assert.is(answered, toll.came, "isat counts other than what came");
+  if (answered !== undefined) assert.is(answered, toll.came, "isat counted another number of answers than arrived");
 }
 
-/** What is attached and pinned is one set of programs: those of the speaker that started last, and none else. */
-async function holdsTogether(hook: Hook): Promise<void> {
+/** Asserts that exactly the programs of the last speaker are attached and pinned. */
+async function isConsistent(hook: Hook): Promise<void> {
   assert.equal(rig.pins(), rig.expectedPins(hook));
   const program = (name: string) => pinnedId("prog", join(rig.pinDir, `v${LAYOUT}/programs`, name));
   const [ingress, egress, xdp] = await Promise.all(["isat_ingress", "isat_egress", "isat_xdp"].map(program));
@@ -66,18 +66,18 @@ for (const [hook, rounds] of ROUNDS) {
       assert.match(speaker.said(/^interface eth0/)!.msg, new RegExp(`${hook} adopted$`));
     }
     nothingMissed(`${hook}, ${rounds} restarts`, await flood.stop(), rig.answered() - before);
-    await holdsTogether(hook);
+    await isConsistent(hook);
     await speaker.end();
   });
 
-  test(`${hook}: no request goes unanswered over ${rounds} kills and starts, at whatever moment the kill comes`, async () => {
+  test(`${hook}: no request goes unanswered over ${rounds} kills and starts, at any moment of a start`, async () => {
     let speaker = await rig.serve({ hook });
     const before = rig.answered();
     await using flood = await Flood.start(rig, programs);
     await speaker.end("SIGKILL");
     for (let round = 0; round < rounds; round++) {
       speaker = rig.start();
-      // Every other round is killed while it starts; the rest when it has been ready for a while.
+      // In every other round isat is killed while it starts; in the others some time after it is ready.
       if (round % 2 === 0) await sleep(20 + (130 * round) / rounds);
       else {
         await speaker.ready();
@@ -87,7 +87,7 @@ for (const [hook, rounds] of ROUNDS) {
     }
     speaker = await rig.serve();
     nothingMissed(`${hook}, ${rounds} kills`, await flood.stop(), rig.answered() - before);
-    await holdsTogether(hook);
+    await isConsistent(hook);
     await speaker.end();
   });
 }
@@ -113,7 +113,7 @@ function linkIds(): Promise<number[]> {
   return Promise.all(links.map((name) => pinnedId("link", join(rig.pinDir, name))));
 }
 
-/** Moments of a start, ms: few while node itself starts, many from where isat loads its programs to beyond "ready". */
+/** Moments of a start, ms: few while Node starts, many from when isat loads its programs until after "ready". */
 async function moments(): Promise<number[]> {
   const began = performance.now();
   const speaker = await rig.serve();
@@ -134,11 +134,11 @@ for (const hook of ["tcx", "tc", "xdp"] as const) {
       await sleep(moment);
       await speaker.end("SIGKILL");
       if (speaker.said(/^ready$/)) readies += 1;
-      // Half of them meet what several killed starts left, the other half only one's.
+      // Every second start thus meets the remains of another one that was killed.
       if (i % 2 === 0) continue;
       const next = await rig.serve();
       await rig.answersWith();
-      await holdsTogether(hook);
+      await isConsistent(hook);
       await next.end();
       await rig.clean();
       await becomes(async () => [await rig.attached(), rig.pins()], [{}, []]);
@@ -157,13 +157,13 @@ for (const hook of ["tcx", "tc", "xdp"] as const) {
     const last = await rig.serve();
     assert.match(last.said(/^interface eth0/)!.msg, new RegExp(`${hook} adopted$`));
     await rig.answersWith();
-    await holdsTogether(hook);
+    await isConsistent(hook);
     await last.end();
   });
 }
 
-/** Leaves a flood, and a kernel that answers it, whose pins look like an older layout's. */
-async function age(hook: Hook): Promise<Flood> {
+/** Makes the pins look like those of an older layout, and starts a flood, which the kernel answers. */
+async function makeOldLayout(hook: Hook): Promise<Flood> {
   await (await rig.serve({ hook })).end();
   renameSync(join(rig.pinDir, `v${LAYOUT}`), join(rig.pinDir, "v0"));
   return Flood.start(rig, programs);
@@ -171,29 +171,29 @@ async function age(hook: Hook): Promise<Flood> {
 
 for (const hook of ["tcx", "tc", "xdp"] as const) {
   test(`${hook}: a pinned layout of another version is migrated, and no request goes unanswered`, async () => {
-    await using flood = await age(hook);
+    await using flood = await makeOldLayout(hook);
     const speaker = await rig.serve();
     assert.match(speaker.said(/^interface eth0/)!.msg, new RegExp(`${hook} adopted$`));
-    await holdsTogether(hook);
+    await isConsistent(hook);
     nothingMissed(`${hook}, migration`, await flood.stop());
     await speaker.end();
   });
 
   test(`${hook}: a migration killed in between is finished by the next start, and no request goes unanswered`, async () => {
-    await using flood = await age(hook);
+    await using flood = await makeOldLayout(hook);
     for (const moment of [60, 80, 100, 120, 140, 160]) {
       const speaker = rig.start();
       await sleep(moment);
       await speaker.end("SIGKILL");
     }
     const speaker = await rig.serve();
-    await holdsTogether(hook);
+    await isConsistent(hook);
     nothingMissed(`${hook}, migration killed`, await flood.stop());
     await speaker.end();
   });
 }
 
-test("a pinned map of another value size is refused in one line that says isat clean, and that removes it", async () => {
+test("a pinned map with another value size is refused in one line that names isat clean, which removes it", async () => {
   rig.configure();
   const folder = join(rig.pinDir, `v${LAYOUT}`);
   mkdirSync(folder, { recursive: true });

@@ -15,7 +15,7 @@ const rig = new Rig("isat-t-kern-hooks-");
 let programs = "";
 let passTc = 0;
 let passXdp = 0;
-/** Undone after each test, whatever became of it. */
+/** Steps that undo a test's changes. They run after each test, failed or not. */
 const undo: (() => Promise<unknown>)[] = [];
 
 test.before(async () => {
@@ -33,9 +33,9 @@ test.after.each(async () => {
 const filter = (verb: string, direction: string, ...rest: string[]) =>
   rig.must("node", "tc", "filter", verb, "dev", "eth0", direction, ...rest);
 
-/** Somebody else's filter on eth0. */
+/** Adds a filter of another program to eth0. */
 async function foreignFilter(direction: "ingress" | "egress", priority: number, handle: string): Promise<void> {
-  await rig.execute("node", "tc", ["qdisc", "add", "dev", "eth0", "clsact"]); // isat may have left one
+  await rig.execute("node", "tc", ["qdisc", "add", "dev", "eth0", "clsact"]); // fails if isat has left one
   const place = ["protocol", "all", "prio", `${priority}`, "handle", handle];
   await filter("add", direction, ...place, "bpf", "da", "pinned", join(programs, "pass_tc"));
   undo.push(() => rig.execute("node", "tc", ["filter", "del", "dev", "eth0", direction, "prio", `${priority}`]));
@@ -46,8 +46,8 @@ async function xdp(namespace: "node" | "client", device: string): Promise<void> 
   undo.push(() => rig.execute(namespace, "ip", ["link", "set", "dev", device, "xdpdrv", "off"]));
 }
 
-/** What a start says that is refused. */
-async function refused(hook: string): Promise<string> {
+/** Starts isat, which must fail. @returns its error */
+async function startError(hook: string): Promise<string> {
   rig.configure({ hook });
   const speaker = rig.start();
   assert.is((await speaker.ended()).code, 1);
@@ -62,10 +62,10 @@ test("auto is tcx on this kernel, both ways", async () => {
   await rig.answersWith();
 });
 
-test("tc takes handle 0x15a7 of priority 1, and leaves others' filters in place at start, restart and clean", async () => {
+test("tc uses handle 0x15a7 of priority 1; others' filters survive start, restart and clean", async () => {
   for (const direction of ["ingress", "egress"] as const) {
     await foreignFilter(direction, 10, "0x1");
-    // Of our priority, with another handle.
+    // isat's priority, but another handle.
     await foreignFilter(direction, TC_PRIORITY, "0x7");
   }
   const others = await rig.attached();
@@ -90,13 +90,13 @@ test("tc takes handle 0x15a7 of priority 1, and leaves others' filters in place 
 });
 
 for (const direction of ["ingress", "egress"] as const) {
-  test(`tc: another program at exactly isat's place at ${direction} is named, and nothing is attached`, async () => {
+  test(`tc: another program with isat's handle and priority at ${direction} is named, and nothing is attached`, async () => {
     await foreignFilter(direction, TC_PRIORITY, TC_HANDLE);
-    const said = await refused("tc");
+    const said = await startError("tc");
     assert.match(said, new RegExp(`program id ${passTc} \\(pass_tc\\).*handle 0x15a7, priority 1.*Remove that filter`));
     await becomes(() => rig.attached(), { [`tc ${direction}`]: [passTc] });
     assert.equal(rig.pins(), []);
-    // And it is not isat's to clean.
+    // It is not isat's own, so clean leaves it there too.
     await rig.clean();
     await becomes(() => rig.attached(), { [`tc ${direction}`]: [passTc] });
   });
@@ -104,25 +104,25 @@ for (const direction of ["ingress", "egress"] as const) {
 
 test("xdp: another program on the hook is named, and nothing is attached", async () => {
   await xdp("node", "eth0");
-  const said = await refused("xdp");
+  const said = await startError("xdp");
   assert.match(said, new RegExp(`program id ${passXdp} \\(pass_xdp\\) holds its xdp hook.*set hook: tcx`));
   await becomes(() => rig.attached(), { xdp: [passXdp] });
   assert.equal(rig.pins(), []);
 });
 
-test("xdp: a veth whose peer runs no XDP program is refused by the probe, and all is as before", async () => {
+test("xdp: the probe refuses a veth whose peer runs no XDP program, and restores everything", async () => {
   const before = stripsTags();
-  const said = await refused("xdp");
+  const said = await startError("xdp");
   assert.match(said, /Cannot answer by XDP on eth0 .*peer needs an XDP program.*Set hook: tcx or tc/);
   await becomes(() => rig.attached(), {});
   assert.equal(rig.pins(), []);
-  assert.is(stripsTags(), before, "how the NIC treats VLAN tags");
+  assert.is(stripsTags(), before, "whether the NIC strips VLAN tags");
 });
 
 test("xdp: a refusal at a change from tcx leaves tcx answering", async () => {
   await (await rig.serve({ hook: "tcx" })).end();
   const before = await rig.attached();
-  await refused("xdp");
+  await startError("xdp");
   await rig.answersWith();
   await becomes(async () => Object.keys(await rig.attached()), Object.keys(before));
   assert.equal(
@@ -133,7 +133,7 @@ test("xdp: a refusal at a change from tcx leaves tcx answering", async () => {
 
 const linksOf = (hook: "tcx" | "tc" | "xdp") => rig.expectedPins(hook).filter((name) => name.includes("/links/"));
 
-/** Whether the NIC strips VLAN tags. */
+/** True if the NIC strips VLAN tags. */
 function stripsTags(): boolean {
   return inNamespace(rig.namespaces.full("node"), () => stripsVlanTags("eth0"));
 }
@@ -156,10 +156,10 @@ test("a change of hook over restarts leaves only the new one attached, and no re
   measured(`${steps.length} changes of hook`, `${toll.left} requests left (${toll.rate}/s), ${toll.came} answers came`);
   assert.is(toll.left - toll.came, 0, "requests unanswered");
   assert.is(rig.answered() - before, toll.came, "each request is answered by one hook only");
-  assert.is(stripsTags(), vlan, "how the NIC treats VLAN tags");
+  assert.is(stripsTags(), vlan, "whether the NIC strips VLAN tags");
 });
 
-test("clean gives the NIC's way with VLAN tags back", async () => {
+test("clean restores whether the NIC strips VLAN tags", async () => {
   await xdp("client", "c0");
   const before = stripsTags();
   await (await rig.serve({ hook: "xdp" })).end();
@@ -169,7 +169,7 @@ test("clean gives the NIC's way with VLAN tags back", async () => {
   assert.is(stripsTags(), before);
 });
 
-test("tcx: another program that is there already still runs for what is not isat's", async () => {
+test("tcx: a program that was attached before still gets the frames that isat passes", async () => {
   const ifindex = rig.ifindex("eth0");
   const link = inNamespace(rig.namespaces.full("node"), () => {
     const program = libbpf.bpf_obj_get(join(programs, "pass_tc"));
@@ -220,12 +220,12 @@ const thefts: Theft[] = [
 ];
 
 for (const [i, [hook, where, take]] of thefts.entries()) {
-  test(`${hook}: detached behind isat's back at ${where} (way ${i + 1}), it is attached again within a tick, and said`, async () => {
+  test(`${hook}: detached behind isat's back at ${where} (way ${i + 1}), it is attached again within a tick, and logged`, async () => {
     if (hook === "xdp") await xdp("client", "c0");
     const speaker = await rig.serve({ hook });
     const before = await rig.attached();
     const from = speaker.log.length;
-    // isat is stopped meanwhile: on a busy machine its next tick comes before the commands that look have run.
+    // On a busy machine isat's next tick would come before the commands that look have run.
     await stopped(speaker, async () => {
       await take();
       assert.is((await rig.attached())[where], undefined);
@@ -247,12 +247,12 @@ for (const [i, [hook, where, take]] of thefts.entries()) {
 interface Tampering {
   name: string;
   map: string;
-  /** What is done to the map through bpftool. */
+  /** Changes the map by bpftool. */
   act: (key: string[], map: string) => Promise<unknown>;
   said: RegExp | undefined;
 }
 
-/** struct vip: state NOT_OWNED, no name. */
+/** A struct vip in state NOT_OWNED, without an interface name. */
 const NOT_OWNED: string[] = new Array(vip.size).fill("0");
 const tamperings: Tampering[] = [
   {
@@ -268,7 +268,7 @@ const tamperings: Tampering[] = [
     said: /map does not hold what was written/,
   },
   {
-    name: "a VIP added that nobody wants",
+    name: "an added VIP that is not configured",
     map: "vips",
     act: (key, map) =>
       must("bpftool", "map", "update", "pinned", map, "key", ...key.with(3, "99"), "value", ...NOT_OWNED.with(0, "1")),
@@ -283,7 +283,7 @@ const tamperings: Tampering[] = [
 ];
 
 for (const { name, map, act, said } of tamperings) {
-  test(`${name} behind isat's back is mended within a few ticks${said ? ", and said" : ""}`, async () => {
+  test(`${name} behind isat's back is repaired within a few ticks${said ? ", and logged" : ""}`, async () => {
     const speaker = await rig.serve({ hook: "tcx" });
     const key = [...VIP.split("."), ...new Uint8Array(Uint32Array.of(rig.ifindex("eth0")).buffer)].map(String);
     const snapshot = () =>
@@ -297,18 +297,18 @@ for (const { name, map, act, said } of tamperings) {
     const from = speaker.log.length;
     await act(key, join(rig.pinDir, `v${LAYOUT}`, map));
     const began = performance.now();
-    await until("the map is mended", () => JSON.stringify(snapshot()) === JSON.stringify(before), 4000);
-    measured(`${name}: mended after`, `${Math.round(performance.now() - began)} ms`);
+    await until("the map is repaired", () => JSON.stringify(snapshot()) === JSON.stringify(before), 4000);
+    measured(`${name}: repaired after`, `${Math.round(performance.now() - began)} ms`);
     if (said) assert.is((await speaker.says(said, { from })).level, "error");
     await rig.answersWith();
     const announced = rig.heard().filter(({ op }) => op === 1);
-    assert.is(announced.length, 0, "nothing moved, so nothing is announced");
+    assert.is(announced.length, 0, "no VIP moved, so none is announced");
     assert.is((await rig.attached())["tcx ingress"]?.length, 1);
     await rig.answersWith(NODE_MAC);
   });
 }
 
-test("what others pinned beside isat's layouts survives clean", async () => {
+test("pins of other programs in pinDir survive clean", async () => {
   rig.configure({ pinDir: rig.pinDir });
   const speaker = await rig.serve();
   const folder = join(rig.pinDir, "not_isats");

@@ -10,8 +10,8 @@ const rig = new Rig("isat-t-kern-lock-");
 test.after(() => rig[Symbol.dispose]());
 test.after.each(() => rig.reset());
 
-/** What a second speaker says that is refused; its configuration stands in a file of its own. */
-async function refused(settings: Parameters<Rig["configure"]>[0], namespace = "node"): Promise<string> {
+/** Starts a second speaker with its own configuration, which must fail. @returns its error */
+async function startError(settings: Parameters<Rig["configure"]>[0], namespace = "node"): Promise<string> {
   const path = join(rig.folder, "second.yaml");
   rig.configure(settings, path);
   const second = rig.launch(namespace, ["run", "--config", path]);
@@ -21,7 +21,7 @@ async function refused(settings: Parameters<Rig["configure"]>[0], namespace = "n
   return second.stderr;
 }
 
-/** The first speaker serves as before. */
+/** Asserts that the first speaker serves as before. */
 async function unaffected(first: Process, pins: string[]): Promise<void> {
   assert.is(first.child.exitCode, null);
   assert.equal(rig.pins(), pins);
@@ -41,7 +41,7 @@ for (const [name, settings, folder] of rows) {
   test(`${name}: it is refused and names the first one's pid, and the first is unaffected`, async () => {
     const first = await rig.serve();
     const pins = rig.pins();
-    const said = await refused(settings);
+    const said = await startError(settings);
     assert.match(
       said,
       new RegExp(`Cannot use ${folder()} as another isat \\(pid ${first.pid}\\) is running on it. Stop it`),
@@ -68,7 +68,7 @@ test("once the first is killed, the second starts", async () => {
 });
 
 for (const hook of ["tcx", "tc"] as const) {
-  test(`${hook}: the pinDir of another network namespace is refused while that is there, and is free once it is gone${hook === "tc" ? " and cleaned" : ""}`, async () => {
+  test(`${hook}: the pinDir of another network namespace is refused while that exists, and can be used after it is gone${hook === "tc" ? " and cleaned" : ""}`, async () => {
     rig.namespaces.add("pod");
     rig.namespaces.link({ namespace: "pod", name: "eth0" }, { namespace: "client", name: "c1" });
     rig.namespaces.ip("pod", ["addr add 10.9.255.2/16 dev eth0"]);
@@ -80,7 +80,7 @@ for (const hook of ["tcx", "tc"] as const) {
     const inode = (name: string) => must("stat", "-L", "-c", "%i", `/run/netns/${rig.namespaces.full(name)}`);
     const [there, here] = [(await inode("pod")).trim(), (await inode("node")).trim()];
 
-    const said = await refused({ hook, runDir: join(rig.folder, "run2") });
+    const said = await startError({ hook, runDir: join(rig.folder, "run2") });
     assert.match(
       said,
       new RegExp(`Cannot use pinDir ${rig.pinDir} as it belongs to network namespace ${there}, and this is ${here}`),
@@ -89,7 +89,7 @@ for (const hook of ["tcx", "tc"] as const) {
     await becomes(() => rig.attached(), {});
 
     await must("ip", "netns", "delete", rig.namespaces.full("pod"));
-    // A clsact filter has no link that would tell that its device is gone: somebody has to say so.
+    // A clsact filter has no link from which isat could see that its device is gone. So clean is needed.
     if (hook === "tc") assert.is((await rig.clean()).status, 0);
     const began = performance.now();
     const next = await takenOver(hook);
@@ -100,7 +100,7 @@ for (const hook of ["tcx", "tc"] as const) {
   });
 }
 
-/** The kernel tears a namespace down in its own time: until then, its links are there. */
+/** Starts isat until it is ready: the kernel removes the links of a deleted namespace some time later. */
 async function takenOver(hook: "tcx" | "tc"): Promise<Process> {
   rig.configure({ hook });
   for (const end = performance.now() + 10_000; ; ) {
@@ -114,7 +114,7 @@ async function takenOver(hook: "tcx" | "tc"): Promise<Process> {
   }
 }
 
-test("a lock file, or a run file, left by a killed speaker is in nobody's way", async () => {
+test("a broken run file that a killed speaker has left does not stop the next speaker", async () => {
   const first = await rig.serve();
   await first.end("SIGKILL");
   const file = join(rig.runDir, "speaker.json");
