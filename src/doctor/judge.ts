@@ -191,34 +191,14 @@ const SIGN = "head -c 32 /dev/urandom | base64 > /etc/isat/wire.key, chmod 600, 
 
 function judgeGarp({ garp }: MachineFacts): Finding[] {
   const what = "gratuitous ARP";
-  const findings: Finding[] = [];
-  if (garp.rate > 15) {
-    const text = `up to ${garp.rate}/s`;
-    findings.push(
-      ok(
-        what,
-        `${text}; for a switch that polices ARP (Cisco DAI disables a port at 15/s), set garp: { profile: guarded }`,
-      ),
-    );
-  } else findings.push(ok(what, `up to ${garp.rate}/s: below what switches police`));
-  if (garp.refresh < 60_000) {
-    findings.push(
-      warning(
-        what,
-        `refreshed every ${formatDuration(garp.refresh)}`,
-        "H3C's active-ack ignores a new MAC for 60 s after each: set garp.refresh to 95s",
-      ),
-    );
-  } else if (garp.refresh > 100_000) {
-    findings.push(
-      warning(
-        what,
-        `refreshed every ${formatDuration(garp.refresh)}`,
-        "a switch forgets a MAC after 300 s, and a frame may be lost: set garp.refresh to 95s",
-      ),
-    );
-  } else findings.push(ok(what, `refreshed every ${formatDuration(garp.refresh)}`));
-  return findings;
+  const polices = "for a switch that polices ARP (Cisco DAI disables a port at 15/s), set garp: { profile: guarded }";
+  const rate = garp.rate > 15 ? `up to ${garp.rate}/s; ${polices}` : `up to ${garp.rate}/s: below what switches police`;
+  const refresh = `refreshed every ${formatDuration(garp.refresh)}`;
+  const tooOften = "H3C's active-ack ignores a new MAC for 60 s after each announcement: set garp.refresh to 95s";
+  const tooRare = "a switch forgets a MAC after 300 s, and a frame may be lost: set garp.refresh to 95s";
+  if (garp.refresh < 60_000) return [ok(what, rate), warning(what, refresh, tooOften)];
+  if (garp.refresh > 100_000) return [ok(what, rate), warning(what, refresh, tooRare)];
+  return [ok(what, rate), ok(what, refresh)];
 }
 
 /** Judges the facts: what is in order, and what to do about the rest. */

@@ -1,4 +1,12 @@
-import { type CType, type Functions, type Port, type Signature, type Symbols, withPollTable } from "./port.ts";
+import {
+  type CType,
+  type Functions,
+  loadFirst,
+  type Port,
+  type Signature,
+  type Symbols,
+  withPollTable,
+} from "./port.ts";
 
 type Pointer = object | null;
 
@@ -53,15 +61,7 @@ function load(names: readonly string[], symbols: Symbols) {
       { parameters: parameters.map((type) => TYPES[type]), result: fromC(result) },
     ]),
   );
-  const failures: string[] = [];
-  for (const name of names) {
-    try {
-      return Deno.dlopen(name, table).symbols;
-    } catch (error) {
-      failures.push((error as Error).message);
-    }
-  }
-  throw new Error(`Cannot load ${names.join(" or ")}: ${failures.join("; ")}`);
+  return loadFirst(names, (name) => Deno.dlopen(name, table).symbols);
 }
 
 /** Keeps the callbacks from being collected: C may call them at any time. */

@@ -1,5 +1,13 @@
 import { createRequire } from "node:module";
-import { type CType, type Functions, type Port, type Signature, type Symbols, withPollTable } from "./port.ts";
+import {
+  type CType,
+  type Functions,
+  loadFirst,
+  type Port,
+  type Signature,
+  type Symbols,
+  withPollTable,
+} from "./port.ts";
 
 /** The parts of ffi-napi and ref-napi that are used here. They are optional packages, so their own types may be missing. */
 interface FfiNapi {
@@ -55,19 +63,6 @@ function bytesOf(type: CType, arg: unknown): Uint8Array | null {
 }
 
 const library = (name: string | null) => new ffiNapi.DynamicLibrary(name, ffiNapi.RTLD_NOW);
-
-function openFirst(names: readonly string[] | null) {
-  if (names === null) return library(null);
-  const failures: string[] = [];
-  for (const name of names) {
-    try {
-      return library(name);
-    } catch (error) {
-      failures.push((error as Error).message);
-    }
-  }
-  throw new Error(`Cannot load ${names.join(" or ")}: ${failures.join("; ")}`);
-}
 
 /** This thread's `errno`, as memory: to read it by a call would change it, because ffi-napi makes system calls meanwhile. */
 const errnoNow = ref.reinterpret(
@@ -135,7 +130,7 @@ export const ffiNapiPort: Port = {
   name: "ffi-napi",
 
   open<S extends Symbols>(names: readonly string[] | null, symbols: S): Functions<S> {
-    const loaded = openFirst(names);
+    const loaded = names === null ? library(null) : loadFirst(names, library);
     const functions = Object.entries(symbols).map(([name, signature]) => [name, bind(loaded.get(name), signature)]);
     return Object.fromEntries(functions);
   },

@@ -1,4 +1,12 @@
-import { type CType, type Functions, type Port, type Signature, type Symbols, withPollTable } from "./port.ts";
+import {
+  type CType,
+  type Functions,
+  loadFirst,
+  type Port,
+  type Signature,
+  type Symbols,
+  withPollTable,
+} from "./port.ts";
 
 // An import statement would load koffi in the bundle even if another adapter is chosen.
 const { default: koffi } = await import("koffi");
@@ -14,19 +22,6 @@ const TYPES: Record<CType, string> = {
   string: "const char *",
 };
 
-function load(names: readonly string[] | null): ReturnType<typeof koffi.load> {
-  if (names === null) return koffi.load(null);
-  const failures: string[] = [];
-  for (const name of names) {
-    try {
-      return koffi.load(name);
-    } catch (error) {
-      failures.push((error as Error).message);
-    }
-  }
-  throw new Error(`Cannot load ${names.join(" or ")}: ${failures.join("; ")}`);
-}
-
 const poll = koffi.load(null).func("int poll(void *, unsigned long, int)");
 
 /** koffi, the default on Node. Its memory does not grow, and a call takes about 0.3 us. */
@@ -34,7 +29,7 @@ export const koffiPort: Port = {
   name: "koffi",
 
   open<S extends Symbols>(names: readonly string[] | null, symbols: S): Functions<S> {
-    const library = load(names);
+    const library = names === null ? koffi.load(null) : loadFirst(names, (name) => koffi.load(name));
     const functions = Object.entries(symbols).map(([name, { parameters, result }]) => {
       const call = library.func(
         name,

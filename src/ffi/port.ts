@@ -58,6 +58,19 @@ export interface Port {
   errno(): number;
 }
 
+/** Loads the first of `names` that can be loaded. @throws Error with all of them and the loader's messages */
+export function loadFirst<T>(names: readonly string[], load: (name: string) => T): T {
+  const failures: string[] = [];
+  for (const name of names) {
+    try {
+      return load(name);
+    } catch (error) {
+      failures.push((error as Error).message);
+    }
+  }
+  throw new Error(`Cannot load ${names.join(" or ")}: ${failures.join("; ")}`);
+}
+
 /** Keeps memory from being collected while C uses it on another thread. */
 const lent = new Set<Uint8Array>();
 
