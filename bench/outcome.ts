@@ -1,5 +1,5 @@
 /** What the watching client saw of events, and the figures that this comes to. Nothing here measures. */
-import { type Report, sumOf } from "../lab/watch.ts";
+import { type Report, sumOf } from "../lab/watch/watch.ts";
 import type { Figure, Target } from "./figure.ts";
 
 /** What one round of an event came to, over all VIPs. */

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Namespaces } from "../lab/namespaces.ts";
 import { PacketPort } from "../lab/packet-port.ts";
 import { CLIENT, type LabNode, NODES, nodeByMac, PREFIX_LENGTH } from "../lab/topology.ts";
-import { type Speaker, Trio } from "../lab/trio.ts";
+import { type Speaker, Trio } from "../lab/trio/trio.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
 import {
   ARP_REPLY,

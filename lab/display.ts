@@ -1,5 +1,5 @@
 import process from "node:process";
-import type { Look } from "./screen.ts";
+import type { Look } from "./outage/screen.ts";
 
 /** Standard output: lines that stay, and on a terminal below them one block that is drawn again in place. */
 export class Display {

@@ -9,7 +9,7 @@ import { advertisement, pool } from "../lab/cluster/metallb.ts";
 import { best, NODES, Scene, turns, vipsOf } from "../lab/cluster/scene.ts";
 import { Display } from "../lab/display.ts";
 import { until } from "../lab/kernel/process.ts";
-import { type Report, sumOf } from "../lab/watch.ts";
+import { type Report, sumOf } from "../lab/watch/watch.ts";
 
 const HELP = `npm start -- --kubernetes: brings up etcd, a real kube-apiserver and three nodes with kube-proxy, a web server and an
 isat speaker each, in network namespaces. Nodes die, the API server dies, a speaker is upgraded, an L2Advertisement is

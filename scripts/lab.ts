@@ -4,15 +4,15 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Display } from "../lab/display.ts";
-import { comeback, death, upgrade } from "../lab/hand-over.ts";
-import { Lab, LEADER } from "../lab/lab.ts";
 import { Namespaces } from "../lab/namespaces.ts";
-import { replay } from "../lab/replay.ts";
-import { render, renderRow, type Scene, tableHeading } from "../lab/screen.ts";
-import { BEHAVIOURS, H3C, OUTAGE } from "../lab/settings.ts";
+import { Lab, LEADER } from "../lab/outage/lab.ts";
+import { replay } from "../lab/outage/replay.ts";
+import { render, renderRow, type Scene, tableHeading } from "../lab/outage/screen.ts";
+import { brokenPromises, type Row } from "../lab/outage/verdict.ts";
+import { BEHAVIOURS, H3C, OUTAGE } from "../lab/switch/settings.ts";
 import { VIP_RANGES, VIPS } from "../lab/topology.ts";
-import { Trio } from "../lab/trio.ts";
-import { brokenPromises, type Row } from "../lab/verdict.ts";
+import { comeback, death, upgrade } from "../lab/trio/hand-over.ts";
+import { Trio } from "../lab/trio/trio.ts";
 
 const HELP = `npm start: brings up three nodes, a client and a simulated gateway switch in network namespaces, twice;
 one with isat, one with OpenELB v0.4.4's way of answering. Replays the outage, then every behaviour of the switch; then a

@@ -1,9 +1,9 @@
 import { until } from "../kernel/process.ts";
 import type { Namespaces } from "../namespaces.ts";
-import { PLAIN, type Settings } from "../settings.ts";
-import { Switch } from "../switch.ts";
+import { type Observer, SwitchPorts } from "../switch/ports.ts";
+import { PLAIN, type Settings } from "../switch/settings.ts";
+import { Switch } from "../switch/switch.ts";
 import { GATEWAY, PREFIX_LENGTH } from "../topology.ts";
-import { type Observer, Wire } from "../wire.ts";
 import type { Api, KubeObject } from "./api.ts";
 import { ADDRESS, NAMESPACE as API, ControlPlane, USERS, type User } from "./control-plane.ts";
 import { curl, mustInside } from "./inside.ts";
@@ -70,7 +70,7 @@ export class Cluster implements AsyncDisposable {
   readonly #stack = new AsyncDisposableStack();
   readonly #hosts: ReadonlyMap<string, Host>;
   #plane!: ControlPlane;
-  #wire: Wire | undefined;
+  #ports: SwitchPorts | undefined;
 
   private constructor(namespaces: Namespaces, { nodes = 3, settings = { ...PLAIN, timeScale: 1 } }: ClusterOptions) {
     this.namespaces = namespaces;
@@ -96,7 +96,7 @@ export class Cluster implements AsyncDisposable {
     this.#build(wire);
     await this.#turnOffloadsOff();
     if (wire === "switch") {
-      this.#wire = this.#stack.use(new Wire(this.gateway, this.namespaces.full(SWITCH), observe ?? (() => {})));
+      this.#ports = this.#stack.use(new SwitchPorts(this.gateway, this.namespaces.full(SWITCH), observe ?? (() => {})));
     }
     for (const host of this.#hosts.values()) this.#stack.defer(() => host.stop());
     this.#plane = this.#stack.use(await ControlPlane.start(this.namespaces, signal));
@@ -304,13 +304,13 @@ export class Cluster implements AsyncDisposable {
 
   /** Whether the wire is the simulated switch. */
   get hasSwitch(): boolean {
-    return this.#wire !== undefined;
+    return this.#ports !== undefined;
   }
 
   /** The switch pings each address once. */
   ping(ips: readonly string[]): void {
-    if (!this.#wire) throw new Error("Cannot ping from the switch as the wire is a bridge");
-    this.#wire.ping(ips);
+    if (!this.#ports) throw new Error("Cannot ping from the switch as the wire is a bridge");
+    this.#ports.ping(ips);
   }
 
   // What goes wrong ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import { until } from "../kernel/process.ts";
 import { Namespaces } from "../namespaces.ts";
 import { skip } from "../skip.ts";
 import { nodeByMac, ownerOf } from "../topology.ts";
-import type { Report } from "../watch.ts";
+import type { Report } from "../watch/watch.ts";
 import { noCluster } from "./binaries.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import { RULES, Speakers } from "./speakers.ts";

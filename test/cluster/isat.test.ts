@@ -12,9 +12,9 @@ import { service } from "../../lab/cluster/objects.ts";
 import { best, checker, NODES, PATIENCE, Scene, vipsOf } from "../../lab/cluster/scene.ts";
 import { RULES } from "../../lab/cluster/speakers.ts";
 import { until } from "../../lab/kernel/process.ts";
-import { H3C } from "../../lab/settings.ts";
+import { Witness } from "../../lab/outage/witness.ts";
+import { H3C } from "../../lab/switch/settings.ts";
 import { GATEWAY } from "../../lab/topology.ts";
-import { Witness } from "../../lab/witness.ts";
 
 const test = suite("isat on a cluster");
 const check = checker(test);

@@ -16,7 +16,7 @@ import { advertisement, METALLB, pool } from "../../lab/cluster/metallb.ts";
 import { checker, NODES, Scene } from "../../lab/cluster/scene.ts";
 import { RULES } from "../../lab/cluster/speakers.ts";
 import { execute } from "../../lab/kernel/process.ts";
-import { sumOf } from "../../lab/watch.ts";
+import { sumOf } from "../../lab/watch/watch.ts";
 import { parseConfig } from "../../src/config/config.ts";
 
 const TOP = fileURLToPath(new URL("../..", import.meta.url));

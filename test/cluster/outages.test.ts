@@ -9,7 +9,7 @@ import * as assert from "uvu/assert";
 import { noCluster } from "../../lab/cluster/binaries.ts";
 import { best, checker, NODES, PATIENCE, Scene, turns, vipsOf } from "../../lab/cluster/scene.ts";
 import { until } from "../../lab/kernel/process.ts";
-import { type Report, sumOf } from "../../lab/watch.ts";
+import { type Report, sumOf } from "../../lab/watch/watch.ts";
 import { formatAddress, parseRange } from "../../src/core/address.ts";
 import { Election, Wish } from "../../src/core/ownership.ts";
 import { type ClusterObjects, demandOf } from "../../src/source/kubernetes/cluster.ts";

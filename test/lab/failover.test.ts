@@ -8,7 +8,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
 import { type LabNode, NODES, nodeByMac, VIPS } from "../../lab/topology.ts";
-import type { Speaker } from "../../lab/trio.ts";
+import type { Speaker } from "../../lab/trio/trio.ts";
 import {
   assertMoves,
   assertQuiet,
@@ -24,8 +24,8 @@ import {
   Trios,
   without,
   words,
-} from "../../lab/trios.ts";
-import { sumOf } from "../../lab/watch.ts";
+} from "../../lab/trio/trios.ts";
+import { sumOf } from "../../lab/watch/watch.ts";
 
 const test = suite("failover");
 const trios = new Trios("isat-t-fail-");

@@ -1,12 +1,12 @@
 // limit: 120 s
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { Lab } from "../../lab/lab.ts";
 import { Namespaces } from "../../lab/namespaces.ts";
-import { replay } from "../../lab/replay.ts";
-import { BEHAVIOURS, OUTAGE } from "../../lab/settings.ts";
+import { Lab } from "../../lab/outage/lab.ts";
+import { replay } from "../../lab/outage/replay.ts";
+import type { Row } from "../../lab/outage/verdict.ts";
+import { BEHAVIOURS, OUTAGE } from "../../lab/switch/settings.ts";
 import { NODES, VIPS } from "../../lab/topology.ts";
-import type { Row } from "../../lab/verdict.ts";
 
 const { signal } = new AbortController();
 const troubles: string[] = [];

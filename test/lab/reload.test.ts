@@ -10,7 +10,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
 import { NODES, VIPS } from "../../lab/topology.ts";
-import type { Speaker } from "../../lab/trio.ts";
+import type { Speaker } from "../../lab/trio/trio.ts";
 import {
   assertMoves,
   assertQuiet,
@@ -23,8 +23,8 @@ import {
   turns,
   without,
   words,
-} from "../../lab/trios.ts";
-import { sumOf } from "../../lab/watch.ts";
+} from "../../lab/trio/trios.ts";
+import { sumOf } from "../../lab/watch/watch.ts";
 
 const test = suite("reload");
 const trios = new Trios("isat-t-load-");

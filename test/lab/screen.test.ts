@@ -1,8 +1,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { render, renderRow, type Scene } from "../../lab/screen.ts";
+import { render, renderRow, type Scene } from "../../lab/outage/screen.ts";
+import type { LabView, VipView } from "../../lab/outage/view.ts";
 import { NODES } from "../../lab/topology.ts";
-import type { LabView, VipView } from "../../lab/view.ts";
 
 const [N1, N2] = [NODES[0]!, NODES[1]!];
 

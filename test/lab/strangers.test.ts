@@ -10,9 +10,9 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
 import { PacketPort } from "../../lab/packet-port.ts";
-import { Tap } from "../../lab/tap.ts";
 import { CLIENT, type LabNode, NODES, ownerOf, VIPS } from "../../lab/topology.ts";
-import type { Trio, TrioSettings } from "../../lab/trio.ts";
+import { Tap } from "../../lab/trio/tap.ts";
+import type { Trio, TrioSettings } from "../../lab/trio/trio.ts";
 import {
   assertMoves,
   assertQuiet,
@@ -25,8 +25,8 @@ import {
   Trios,
   without,
   words,
-} from "../../lab/trios.ts";
-import { sumOf } from "../../lab/watch.ts";
+} from "../../lab/trio/trios.ts";
+import { sumOf } from "../../lab/watch/watch.ts";
 import { askStatus, tellDrain } from "../../src/control/socket.ts";
 import { nodeState, type WireHeader, wireHeader, wireType } from "../../src/core/abi.ts";
 import { BROADCAST, formatMac, parseMac } from "../../src/core/arp.ts";

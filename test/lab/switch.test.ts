@@ -1,8 +1,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { decodeEcho, ECHO_REPLY, ECHO_REQUEST, encodeEcho } from "../../lab/icmp.ts";
-import { H3C, PLAIN, type Settings } from "../../lab/settings.ts";
-import { type Out, Switch } from "../../lab/switch.ts";
+import { decodeEcho, ECHO_REPLY, ECHO_REQUEST, encodeEcho } from "../../lab/switch/icmp.ts";
+import { H3C, PLAIN, type Settings } from "../../lab/switch/settings.ts";
+import { type Out, Switch } from "../../lab/switch/switch.ts";
 import {
   ARP_REPLY,
   ARP_REQUEST,

@@ -1,9 +1,9 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { OUTAGE } from "../../lab/settings.ts";
+import { brokenPromises, type Cell, judge } from "../../lab/outage/verdict.ts";
+import type { LabView, VipView } from "../../lab/outage/view.ts";
+import { OUTAGE } from "../../lab/switch/settings.ts";
 import { NODES } from "../../lab/topology.ts";
-import { brokenPromises, type Cell, judge } from "../../lab/verdict.ts";
-import type { LabView, VipView } from "../../lab/view.ts";
 
 const [N1, N2] = [NODES[0]!, NODES[1]!];
 const right: VipView = {

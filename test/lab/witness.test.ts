@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { Witness } from "../../lab/outage/witness.ts";
 import { GATEWAY, NODES } from "../../lab/topology.ts";
-import { Witness } from "../../lab/witness.ts";
 import { ARP_REPLY, ARP_REQUEST, BROADCAST, encodeArp, NO_MAC, parseMac } from "../../src/core/arp.ts";
 
 const VIP = "10.9.0.1";

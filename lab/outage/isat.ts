@@ -2,12 +2,12 @@ import { randomBytes } from "node:crypto";
 import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { LAYOUT, vipState } from "../src/core/abi.ts";
-import { addressBytes, parseAddress } from "../src/core/address.ts";
-import { readPinnedMaps } from "../src/kernel/object.ts";
-import { ISAT, requireBundle } from "./bundle.ts";
-import type { Namespaces } from "./namespaces.ts";
-import { type LabNode, NODES, VIP_RANGES, VIPS } from "./topology.ts";
+import { LAYOUT, vipState } from "../../src/core/abi.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { readPinnedMaps } from "../../src/kernel/object.ts";
+import { ISAT, requireBundle } from "../bundle.ts";
+import type { Namespaces } from "../namespaces.ts";
+import { type LabNode, NODES, VIP_RANGES, VIPS } from "../topology.ts";
 
 const READY_MS = 20_000;
 /** Scaled by 600, 95 s would be 160 ms; more than the 100 ms that are the minute of active-ack. */

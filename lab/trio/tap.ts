@@ -1,6 +1,6 @@
-import { ETH_P_ISAT } from "../src/core/wire.ts";
-import { PacketPort } from "./packet-port.ts";
-import { type LabNode, NODES } from "./topology.ts";
+import { ETH_P_ISAT } from "../../src/core/wire.ts";
+import { PacketPort } from "../packet-port.ts";
+import { type LabNode, NODES } from "../topology.ts";
 import type { Trio } from "./trio.ts";
 
 /** A frame of isat's own EtherType, and the node that sent it. */

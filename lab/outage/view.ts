@@ -1,5 +1,5 @@
-import type { Switch } from "./switch.ts";
-import { type LabNode, nodeByMac, VIPS } from "./topology.ts";
+import type { Switch } from "../switch/switch.ts";
+import { type LabNode, nodeByMac, VIPS } from "../topology.ts";
 
 /** A ping that was sent so long ago, in milliseconds, and has no younger one answered, means silence. */
 const SILENCE_MS = 350;

@@ -1,5 +1,5 @@
-import { ARP_REPLY, type Arp, decodeArp, formatMac } from "../src/core/arp.ts";
-import type { LabNode } from "./topology.ts";
+import { ARP_REPLY, type Arp, decodeArp, formatMac } from "../../src/core/arp.ts";
+import type { LabNode } from "../topology.ts";
 
 /** A request that was not answered for so long, in milliseconds, is not going to be. */
 const STALE_MS = 1000;

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import type { Namespaces } from "./namespaces.ts";
+import type { Namespaces } from "../namespaces.ts";
 
 /** What a client saw of one VIP. Times are ms since the epoch. */
 export interface Seen {
@@ -35,7 +35,7 @@ export interface Report {
 }
 
 const CHILD = fileURLToPath(new URL("./watcher.ts", import.meta.url));
-const LOADER = fileURLToPath(new URL("../scripts/ts.mjs", import.meta.url));
+const LOADER = fileURLToPath(new URL("../../scripts/ts.mjs", import.meta.url));
 
 /** A client that asks for VIPs all the time: a process of its own, so that nothing else that happens delays it. */
 export class Watch implements AsyncDisposable {

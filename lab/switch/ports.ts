@@ -1,5 +1,5 @@
-import { PacketPort } from "./packet-port.ts";
-import { Poller } from "./poller.ts";
+import { PacketPort } from "../packet-port.ts";
+import { Poller } from "../poller.ts";
 import type { Out, Switch } from "./switch.ts";
 
 /** Sees every frame that enters or leaves the switch. */
@@ -9,7 +9,7 @@ export type Observer = (direction: "in" | "out", port: number, frame: Uint8Array
 const BURST = 64;
 
 /** The switch's wires: frames from real interfaces into the model, and the model's frames out. */
-export class Wire implements Disposable {
+export class SwitchPorts implements Disposable {
   readonly #gateway: Switch;
   readonly #ports: ReadonlyMap<number, PacketPort>;
   readonly #observe: Observer;

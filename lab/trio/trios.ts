@@ -1,9 +1,9 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import * as assert from "uvu/assert";
-import { Namespaces } from "./namespaces.ts";
-import { type LabNode, NODES, nodeByMac, ownerOf, VIPS } from "./topology.ts";
+import { Namespaces } from "../namespaces.ts";
+import { type LabNode, NODES, nodeByMac, ownerOf, VIPS } from "../topology.ts";
+import { type Report, sumOf } from "../watch/watch.ts";
 import { type Speaker, Trio, type TrioSettings } from "./trio.ts";
-import { type Report, sumOf } from "./watch.ts";
 
 export const [n1, n2, n3] = NODES as [LabNode, LabNode, LabNode];
 /** No silence may be longer, ms: a generous bound. */

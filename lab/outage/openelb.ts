@@ -1,6 +1,6 @@
-import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, encodeArp, NO_MAC, parseMac } from "../src/core/arp.ts";
-import { PacketPort } from "./packet-port.ts";
-import { Poller } from "./poller.ts";
+import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, encodeArp, NO_MAC, parseMac } from "../../src/core/arp.ts";
+import { PacketPort } from "../packet-port.ts";
+import { Poller } from "../poller.ts";
 
 /**
  * OpenELB v0.4.4 in layer2 mode, as seen in the incident: one leader answers for every VIP out of its own NIC. The

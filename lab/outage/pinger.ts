@@ -1,7 +1,7 @@
-import { ffi } from "../src/ffi/ffi.ts";
-import { errnoName, libc } from "../src/ffi/libc.ts";
-import { decodeEchoPacket, ECHO_REPLY, ECHO_REQUEST, encodeEchoMessage } from "./icmp.ts";
-import { inNamespace } from "./namespaces.ts";
+import { ffi } from "../../src/ffi/ffi.ts";
+import { errnoName, libc } from "../../src/ffi/libc.ts";
+import { inNamespace } from "../namespaces.ts";
+import { decodeEchoPacket, ECHO_REPLY, ECHO_REQUEST, encodeEchoMessage } from "../switch/icmp.ts";
 
 const AF_INET = 2;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Namespaces } from "../namespaces.ts";
+import { SwitchPorts } from "../switch/ports.ts";
+import { PLAIN, type Settings } from "../switch/settings.ts";
+import { Switch } from "../switch/switch.ts";
+import { CLIENT, GATEWAY, type LabNode, NODES, ownerOf, PORTS, PREFIX_LENGTH, VIPS } from "../topology.ts";
 import { Isat, type Trouble } from "./isat.ts";
-import type { Namespaces } from "./namespaces.ts";
 import { OpenElb } from "./openelb.ts";
 import { Pinger } from "./pinger.ts";
-import { PLAIN, type Settings } from "./settings.ts";
-import { Switch } from "./switch.ts";
-import { CLIENT, GATEWAY, type LabNode, NODES, ownerOf, PORTS, PREFIX_LENGTH, VIPS } from "./topology.ts";
 import { type LabView, look } from "./view.ts";
-import { Wire } from "./wire.ts";
 import { Witness } from "./witness.ts";
 
 /** Which of the two ways of answering a lab shows. */
@@ -31,7 +31,7 @@ export class Lab implements Disposable {
   readonly isat: Isat | undefined;
   readonly #openelb: OpenElb | undefined;
   readonly #owners = new Map(VIPS.map((vip) => [vip, ownerOf(vip)]));
-  readonly #wire: Wire;
+  readonly #ports: SwitchPorts;
   readonly #pingers: readonly Pinger[];
   readonly #client: Pinger;
   readonly #stack = new DisposableStack();
@@ -47,8 +47,8 @@ export class Lab implements Disposable {
     // While nodes come up, whoever is there first has what the others will take over from it; never two have it.
     for (const vip of VIPS) this.witness.expect(vip, NODES);
 
-    this.#wire = this.#stack.use(
-      new Wire(this.gateway, place("switch"), (...seen) => {
+    this.#ports = this.#stack.use(
+      new SwitchPorts(this.gateway, place("switch"), (...seen) => {
         if (way === "isat") this.witness.see(...seen);
       }),
     );
@@ -88,7 +88,7 @@ export class Lab implements Disposable {
 
   /** The switch pings each VIP once. */
   ping(): void {
-    this.#wire.ping(VIPS);
+    this.#ports.ping(VIPS);
   }
 
   /** Gives a VIP to another node. */

@@ -1,4 +1,4 @@
-import type { Behaviour } from "./settings.ts";
+import type { Behaviour } from "../switch/settings.ts";
 import type { LabView, VipView } from "./view.ts";
 
 /** One cell of the table: how one way of answering got on with one behaviour of the switch. */

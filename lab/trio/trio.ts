@@ -4,13 +4,13 @@ import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { LAYOUT } from "../src/core/abi.ts";
-import { type Maps, readPinnedMaps } from "../src/kernel/object.ts";
-import type { Status } from "../src/report/status.ts";
-import { ISAT, requireBundle } from "./bundle.ts";
-import type { Namespaces } from "./namespaces.ts";
-import { CLIENT, type LabNode, NODES, PREFIX_LENGTH } from "./topology.ts";
-import { type Report, Watch } from "./watch.ts";
+import { LAYOUT } from "../../src/core/abi.ts";
+import { type Maps, readPinnedMaps } from "../../src/kernel/object.ts";
+import type { Status } from "../../src/report/status.ts";
+import { ISAT, requireBundle } from "../bundle.ts";
+import type { Namespaces } from "../namespaces.ts";
+import { CLIENT, type LabNode, NODES, PREFIX_LENGTH } from "../topology.ts";
+import { type Report, Watch } from "../watch/watch.ts";
 
 /** What differs from one trio to the next. */
 export interface TrioSettings {

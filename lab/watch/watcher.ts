@@ -6,7 +6,7 @@
  * Usage: watcher.ts INTERVAL VIP...
  */
 import process from "node:process";
-import { addressBytes, parseAddress } from "../src/core/address.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import {
   ARP_REPLY,
   ARP_REQUEST,
@@ -16,9 +16,9 @@ import {
   formatMac,
   NO_MAC,
   parseMac,
-} from "../src/core/arp.ts";
-import { PacketPort } from "./packet-port.ts";
-import { CLIENT } from "./topology.ts";
+} from "../../src/core/arp.ts";
+import { PacketPort } from "../packet-port.ts";
+import { CLIENT } from "../topology.ts";
 import { BUCKET, type Seen } from "./watch.ts";
 
 const [interval, ...vips] = process.argv.slice(2);

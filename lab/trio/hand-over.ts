@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { NODES, nodeByMac, ownerOf, VIPS } from "./topology.ts";
+import { NODES, nodeByMac, ownerOf, VIPS } from "../topology.ts";
+import { BUCKET, type Report, type Seen, sumOf } from "../watch/watch.ts";
 import type { Trio } from "./trio.ts";
-import { BUCKET, type Report, type Seen, sumOf } from "./watch.ts";
 
 /** One event, as a client saw it that asked for every VIP each 10 ms. */
 export interface Act {

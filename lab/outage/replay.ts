@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Behaviour } from "../switch/settings.ts";
+import { MOVING } from "../topology.ts";
 import type { Lab } from "./lab.ts";
-import type { Behaviour } from "./settings.ts";
-import { MOVING } from "./topology.ts";
 import { type Cell, judge, type Row } from "./verdict.ts";
 
 /** Milliseconds from the first ping, at 600 s of the switch a second. */
