@@ -5,7 +5,7 @@ import { noCluster } from "../lab/cluster/binaries.ts";
 import { endpointSlice, service, status } from "../lab/cluster/objects.ts";
 import { best, NODES, Scene } from "../lab/cluster/scene.ts";
 import { until } from "../lab/kernel/process.ts";
-import type { Speaker } from "../lab/trio/trio.ts";
+import type { Speaker } from "../lab/speaker.ts";
 import { sumOf } from "../lab/watch/watch.ts";
 import { LAYOUT, vip as vipEntry, vipKey, vipState } from "../src/core/abi.ts";
 import { addressBytes, formatAddress, parseAddress } from "../src/core/address.ts";

@@ -5,8 +5,9 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Namespaces } from "../lab/namespaces.ts";
 import { PacketPort } from "../lab/packet-port.ts";
+import type { Speaker } from "../lab/speaker.ts";
 import { CLIENT, type LabNode, NODES, nodeByMac, PREFIX_LENGTH } from "../lab/topology.ts";
-import { type Speaker, Trio } from "../lab/trio/trio.ts";
+import { Trio } from "../lab/trio/trio.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
 import {
   ARP_REPLY,

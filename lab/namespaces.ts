@@ -9,25 +9,28 @@ import { fn } from "../src/ffi/port.ts";
 
 const CLONE_NEWNET = 0x40000000;
 const LOCK_EX_NB = 2 | 4;
-/** Where iproute2 keeps named namespaces. */
+/** The folder in which iproute2 keeps named namespaces. */
 const NETNS = "/run/netns";
-/** How long a killed process may take to be gone, in milliseconds. */
+/** A killed process may take this long to be gone, ms. */
 const DEATH_MS = 2000;
 
 const { setns } = ffi.open(null, { setns: fn(["i32", "i32"], "i32") });
+
+/** The environment variable in which scripts/test.ts names its run. Every prefix begins with it, so runs do not meet. */
+export const RUN = "ISAT_TEST_RUN";
 
 /** One end of a veth pair. `namespace` is the short name. */
 export interface End {
   namespace: string;
   name: string;
-  /** Default: the kernel's choice. */
+  /** @default the kernel's choice */
   mac?: string;
 }
 
 /**
- * Network namespaces, veth pairs, processes and bpffs mounts that all carry one prefix, and go together. What a crashed
- * run with the same prefix left behind is swept at start; so no prefix may be the beginning of another. Names given to
- * the methods are short: the prefix is added.
+ * Network namespaces, veth pairs, processes and bpffs mounts that share one prefix, and are removed together. The
+ * constructor sweeps what a crashed process with the same prefix has left, so no prefix may be the beginning of another.
+ * Methods take short names, and add the prefix.
  */
 export class Namespaces implements Disposable {
   readonly prefix: string;
@@ -36,14 +39,15 @@ export class Namespaces implements Disposable {
   readonly #onExit = () => this[Symbol.dispose]();
   #isDisposed = false;
 
-  /** @throws Error where another process holds the prefix, or the machine does not let us make namespaces. */
-  constructor(prefix: string) {
-    this.prefix = prefix;
-    this.#lock = openSync(join(tmpdir(), `${prefix}lock`), "w");
-    if (libc.flock(this.#lock, LOCK_EX_NB) < 0) {
-      closeSync(this.#lock);
+  /** @throws Error where another process holds the prefix, or the machine does not let us make namespaces */
+  constructor(name: string) {
+    const prefix = `${process.env[RUN] ?? ""}${name}`;
+    const lock = tryLock(join(tmpdir(), `${prefix}lock`));
+    if (lock === undefined) {
       throw new Error(`Cannot use network namespaces ${prefix}* as another process does. Wait for its end, or stop it`);
     }
+    this.prefix = prefix;
+    this.#lock = lock;
     sweep(prefix);
     process.on("exit", this.#onExit);
   }
@@ -53,7 +57,7 @@ export class Namespaces implements Disposable {
     return this.prefix + name;
   }
 
-  /** Makes a namespace with `lo` up and IPv6 off, so that nothing talks unless it is told to. */
+  /** Makes a namespace with `lo` up, and with IPv6 off, so that the kernel sends nothing by itself. */
   add(name: string): void {
     run("ip", ["netns", "add", this.full(name)]);
     this.sysctl(name, "net/ipv6/conf/all/disable_ipv6", 1);
@@ -66,7 +70,7 @@ export class Namespaces implements Disposable {
     return pidsIn(this.full(name));
   }
 
-  /** Removes a namespace, with what runs and stands in it. */
+  /** Removes a namespace, with its processes and interfaces. */
   remove(name: string): void {
     kill(this.pids(name));
     run("ip", ["netns", "delete", this.full(name)]);
@@ -91,8 +95,8 @@ export class Namespaces implements Disposable {
   }
 
   /**
-   * Starts a program in the namespace, to be killed with all the rest. By nsenter, as `ip netns exec` makes a mount
-   * namespace of its own, in which pins and bpffs are not the ones that others see.
+   * Starts a program in the namespace; it is killed on disposal. It is run by nsenter, as `ip netns exec` would make a
+   * mount namespace of its own, in which our bpffs and pins could not be seen.
    */
   spawn(name: string, command: string, args: readonly string[], options: SpawnOptions = {}): ChildProcess {
     const child = spawn("nsenter", [`--net=${join(NETNS, this.full(name))}`, command, ...args], options);
@@ -101,12 +105,12 @@ export class Namespaces implements Disposable {
     return child;
   }
 
-  /** A new folder, removed with all the rest. */
+  /** Makes a folder, which is removed on disposal. */
   folder(): string {
     return mkdtempSync(join(tmpdir(), this.prefix));
   }
 
-  /** Mounts a bpffs of our own; returns where. */
+  /** Mounts a bpffs of our own. @returns its folder */
   bpffs(): string {
     const folder = join(this.folder(), "bpf");
     mkdirSync(folder);
@@ -125,8 +129,8 @@ export class Namespaces implements Disposable {
 }
 
 /**
- * Runs `body` with the main thread in the named network namespace, and goes back. A socket stays in the namespace in
- * which it was opened. `body` must be synchronous: after its first `await` it would be back here.
+ * Runs `body` with the main thread in the named network namespace. A socket that it opens stays in that namespace.
+ * `body` must be synchronous: after its first `await` the thread would be back in its own namespace.
  */
 export function inNamespace<T>(name: string, body: () => T): T {
   const home = openSync("/proc/thread-self/ns/net", "r");
@@ -151,18 +155,33 @@ export function inNamespace<T>(name: string, body: () => T): T {
 
 const pidsIn = (namespace: string) => run("ip", ["netns", "pids", namespace]).split("\n").filter(Boolean).map(Number);
 
-/** Removes what carries the prefix: processes in its namespaces, the namespaces, mounts and folders in TMPDIR. */
-function sweep(prefix: string): void {
-  const names = readNames(NETNS).filter((name) => name.startsWith(prefix));
-  kill(names.flatMap(pidsIn));
-  for (const name of names) run("ip", ["netns", "delete", name]);
+/** Locks the file for as long as this process lives, or until the descriptor is closed; undefined where another has it. */
+export function tryLock(file: string): number | undefined {
+  const fd = openSync(file, "w");
+  if (libc.flock(fd, LOCK_EX_NB) === 0) return fd;
+  closeSync(fd);
+  return undefined;
+}
 
-  const ours = join(tmpdir(), prefix);
-  const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");
-  for (const target of mounts.map((line) => line.split(" ")[1] ?? "").filter((path) => path.startsWith(ours))) {
-    run("umount", ["--lazy", target]);
-  }
-  const folders = readNames(tmpdir()).filter((name) => name.startsWith(prefix) && name !== `${prefix}lock`);
+/** Everything on this machine whose name begins with the prefix. Lock files are left out, as they stay. */
+export function leftovers(prefix: string): { namespaces: string[]; mounts: string[]; folders: string[] } {
+  const isOurs = (name: string) => name.startsWith(prefix);
+  const mounts = readFileSync("/proc/self/mounts", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[1] ?? "");
+  return {
+    namespaces: readNames(NETNS).filter(isOurs),
+    mounts: mounts.filter((target) => target.startsWith(join(tmpdir(), prefix))),
+    folders: readNames(tmpdir()).filter((name) => isOurs(name) && !name.endsWith("lock")),
+  };
+}
+
+/** Removes everything whose name begins with the prefix, and ends the processes in such namespaces. */
+export function sweep(prefix: string): void {
+  const { namespaces, mounts, folders } = leftovers(prefix);
+  kill(namespaces.flatMap(pidsIn));
+  for (const name of namespaces) run("ip", ["netns", "delete", name]);
+  for (const target of mounts) run("umount", ["--lazy", target]);
   for (const name of folders) rmSync(join(tmpdir(), name), { recursive: true, force: true });
 }
 
@@ -174,20 +193,20 @@ function readNames(folder: string): string[] {
   }
 }
 
-/** Kills, and waits until they are gone: a folder or a mount that is still in use cannot be removed. */
+/** Kills processes, and waits until they are gone: a folder or a mount that is still in use cannot be removed. */
 function kill(pids: readonly number[]): void {
   for (const pid of pids) {
     try {
       process.kill(pid, "SIGKILL");
     } catch {
-      // it has gone by itself
+      // it has ended by itself
     }
   }
   const end = performance.now() + DEATH_MS;
   while (pids.some(isAlive) && performance.now() < end) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
 }
 
-/** A zombie is dead enough: Node reaps it when its turn comes. */
+/** A zombie counts as dead: Node reaps it later. */
 function isAlive(pid: number): boolean {
   try {
     return !/^\d+ \(.*\) [ZX]/s.test(readFileSync(`/proc/${pid}/stat`, "utf8"));

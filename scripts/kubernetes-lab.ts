@@ -6,10 +6,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, styleText } from "node:util";
 import { binary } from "../lab/cluster/binaries.ts";
 import { advertisement, pool } from "../lab/cluster/metallb.ts";
-import { best, NODES, Scene, turns, vipsOf } from "../lab/cluster/scene.ts";
+import { best, NODES, Scene, vipsOf } from "../lab/cluster/scene.ts";
 import { Display } from "../lab/display.ts";
 import { until } from "../lab/kernel/process.ts";
-import { type Report, sumOf } from "../lab/watch/watch.ts";
+import { type Report, sumOf, turns } from "../lab/watch/watch.ts";
 
 const HELP = `npm start -- --kubernetes: brings up etcd, a real kube-apiserver and three nodes with kube-proxy, a web server and an
 isat speaker each, in network namespaces. Nodes die, the API server dies, a speaker is upgraded, an L2Advertisement is

@@ -134,18 +134,18 @@ function wireVerdict({ witness }: Lab): string {
 
 /** The switch goes on pinging, so that there is something to see. */
 async function keepUp(lab: Lab, namespaces: Namespaces): Promise<void> {
-  const [place] = lab.isat!.places();
-  const enter = `nsenter --net=/run/netns/${namespaces.full(`a-${place!.node}`)}`;
-  const vips = globSync(`${place!.pinDir}/**/vips`)[0] ?? `${place!.pinDir}/vips`;
+  const { node, config, pinDir, runDir } = lab.isat!.first;
+  const enter = `nsenter --net=/run/netns/${namespaces.full(`a-${node.name}`)}`;
+  const vips = globSync(`${pinDir}/**/vips`)[0] ?? `${pinDir}/vips`;
   lab.isat!.pace();
   lab.reset(H3C);
   display.settle([
     "",
-    `The isat lab stays up until Ctrl-C, and its switch goes on pinging. Looking into ${place!.node}:`,
+    `The isat lab stays up until Ctrl-C, and its switch goes on pinging. Looking into ${node.name}:`,
     `  ${enter} tcpdump -eni eth0 arp`,
     `  bpftool map dump pinned ${vips}`,
-    `  scripts/isat status --run-dir ${place!.runDir}`,
-    `  ${place!.config} is its configuration: a change applies at once`,
+    `  scripts/isat status --run-dir ${runDir}`,
+    `  ${config} is its configuration: a change applies at once`,
   ]);
   while (!stop.signal.aborted) {
     lab.ping();

@@ -1,13 +1,9 @@
+import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Test } from "uvu";
-import * as assert from "uvu/assert";
 import { until } from "../kernel/process.ts";
 import { Namespaces } from "../namespaces.ts";
-import { skip } from "../skip.ts";
 import { nodeByMac, ownerOf } from "../topology.ts";
-import type { Report } from "../watch/watch.ts";
-import { noCluster } from "./binaries.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import { RULES, Speakers } from "./speakers.ts";
 
@@ -124,14 +120,14 @@ export class Scene implements AsyncDisposable {
     await until(`nobody has ${vip}`, () => this.speakers.owners(vip).length === 0, PATIENCE);
     this.forget();
     const { node, error } = await this.cluster.curl(vip);
-    assert.is(node, undefined);
+    assert.equal(node, undefined);
     assert.match(error!, /timed out|No route to host/i, "no refusal: nobody said where it is");
   }
 
   /** The VIP stays at the node. */
   async stays(vip: string, node: string): Promise<void> {
     await sleep(CALM);
-    assert.equal(this.speakers.owners(vip), [node]);
+    assert.deepEqual(this.speakers.owners(vip), [node]);
   }
 
   /** Waits until each VIP has the owner that the hashes among the nodes give it. */
@@ -151,26 +147,10 @@ export class Scene implements AsyncDisposable {
   async becomes<T>(read: () => T, expected: T): Promise<void> {
     const isSo = () => JSON.stringify(read()) === JSON.stringify(expected);
     await until("as expected", isSo, PATIENCE).catch(() => {});
-    assert.equal(read(), expected);
+    assert.deepEqual(read(), expected);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
-}
-
-/** A test that needs a cluster, or is skipped with the reason. */
-export function checker(test: Test): (name: string, body: () => Promise<void>) => void {
-  return (name, body) => {
-    if (noCluster) skip(test, name, noCluster);
-    else test(name, body);
-  };
-}
-
-/** Who answered for each VIP, in turn: `n1 > n3`. */
-export function turns({ vips }: Report): Record<string, string> {
-  const nameOf = (mac: string) => nodeByMac(mac)?.name ?? mac;
-  return Object.fromEntries(
-    vips.map(({ vip, answerers }) => [vip, answerers.map(({ mac }) => nameOf(mac)).join(" > ")]),
-  );
 }

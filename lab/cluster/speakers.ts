@@ -8,7 +8,7 @@ import { readEntries } from "../../src/kernel/vips.ts";
 import type { Status } from "../../src/report/status.ts";
 import { until } from "../kernel/process.ts";
 import type { Namespaces } from "../namespaces.ts";
-import { Speaker } from "../trio/trio.ts";
+import { Speaker } from "../speaker.ts";
 import { type Report, Watch } from "../watch/watch.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Rule } from "./objects.ts";

@@ -1,16 +1,14 @@
+import assert from "node:assert/strict";
 import { type ChildProcess, execFile } from "node:child_process";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as assert from "uvu/assert";
 import { ISAT, requireBundle } from "../bundle.ts";
 import type { Namespaces } from "../namespaces.ts";
 
-/** What ships, and so what is tested. */
-
-/** How long anything here may take that should take less than a second, ms: the machine may be busy. */
+/** A limit for anything that should take less than a second, ms. It is generous, since the machine may be busy. */
 export const PATIENCE = 10_000;
 
-/** Polls until `condition` gives something. @throws Error saying what was waited for, after `limit` ms. */
+/** Polls until `condition` returns something. @throws Error that names `what`, after `limit` ms */
 export async function until<T>(
   what: string,
   condition: () => T | undefined | false | Promise<T | undefined | false>,
@@ -25,14 +23,14 @@ export async function until<T>(
 }
 
 /**
- * Asserts that what is read is, or within some time becomes, as expected. For what was detached: the kernel lets go of a
- * link that is unpinned a moment after the unlink() has returned.
+ * Asserts that `read` returns what is expected, now or within {@link PATIENCE}. Detached programs need the time: the
+ * kernel lets go of an unpinned link a moment after unlink() has returned.
  */
 export async function becomes<T>(read: () => T | Promise<T>, expected: T, message?: string): Promise<void> {
   for (const end = performance.now() + PATIENCE; ; await sleep(10)) {
     const found = await read();
     try {
-      return assert.equal(found, expected, message);
+      return assert.deepEqual(found, expected, message);
     } catch (error) {
       if (performance.now() > end) throw error;
     }
@@ -45,12 +43,12 @@ export interface LogLine {
   [key: string]: unknown;
 }
 
-/** One `isat run`. */
+/** One `isat` process, and its log. */
 export class Process {
   readonly child: ChildProcess;
-  /** Its log so far. */
+  /** The log so far. */
   readonly log: LogLine[] = [];
-  /** All that came on stderr, as it came. */
+  /** Everything that came on stderr. */
   stderr = "";
   readonly #closed: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   isClosed = false;
@@ -65,7 +63,7 @@ export class Process {
       try {
         this.log.push(JSON.parse(line));
       } catch {
-        // no line of the log: what `isat` says at its end
+        // not a line of the log: the error with which `isat` ends
       }
     });
     this.#closed = new Promise((resolve) => {
@@ -80,12 +78,12 @@ export class Process {
     return this.child.pid!;
   }
 
-  /** The first line of the log, from `from` on, that says so. */
+  /** The first line of the log, from the index `from` on, that matches. */
   said(pattern: RegExp, from = 0): LogLine | undefined {
     return this.log.slice(from).find(({ msg }) => pattern.test(msg));
   }
 
-  /** Waits until the log says so. */
+  /** Waits for a line of the log that matches. @throws Error with all that it logged, where it ends first */
   async says(pattern: RegExp, { from = 0, limit = PATIENCE } = {}): Promise<LogLine> {
     const line = await until(
       `isat says ${pattern}`,
@@ -102,13 +100,13 @@ export class Process {
     return this.says(/^ready$/);
   }
 
-  /** Waits for its end. */
+  /** Waits until the process has ended. */
   async ended(): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
     await until("isat ends", () => this.isClosed);
     return this.#closed;
   }
 
-  /** Ends it, and waits until it has. @returns its exit status; null where the signal ended it */
+  /** Sends the signal, and waits until the process has ended. @returns its exit status; null if the signal ended it */
   async end(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
     this.child.kill(signal);
     return (await this.ended()).code;
@@ -121,7 +119,7 @@ export interface Outcome {
   stderr: string;
 }
 
-/** Runs a command to its end, for at most 20 s. */
+/** Runs a command to its end; kills it after 20 s. */
 export function execute(command: string, args: readonly string[]): Promise<Outcome> {
   return new Promise((resolve) => {
     execFile(command, args, { timeout: 20_000, killSignal: "SIGKILL" }, (error, stdout, stderr) => {
@@ -131,7 +129,7 @@ export function execute(command: string, args: readonly string[]): Promise<Outco
   });
 }
 
-/** Runs a command that must succeed. @returns what it printed */
+/** Runs a command that must succeed. @returns its standard output @throws Error where it fails */
 export async function must(command: string, ...args: string[]): Promise<string> {
   const { status, stdout, stderr } = await execute(command, args);
   if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with status ${status}: ${stderr}`);

@@ -1,58 +1,71 @@
 import { randomBytes } from "node:crypto";
-import { renameSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { LAYOUT, vipState } from "../../src/core/abi.ts";
+import { vipState } from "../../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
-import { readPinnedMaps } from "../../src/kernel/object.ts";
-import { ISAT, requireBundle } from "../bundle.ts";
 import type { Namespaces } from "../namespaces.ts";
+import { type Line, Speaker } from "../speaker.ts";
 import { type LabNode, NODES, VIP_RANGES, VIPS } from "../topology.ts";
 
-const READY_MS = 20_000;
-/** Scaled by 600, 95 s would be 160 ms; more than the 100 ms that are the minute of active-ack. */
+/** The default refresh, 95 s, would be 160 ms of the switch's scaled time. It must exceed active-ack's minute: 100 ms. */
 const GARP = "{ refresh: 200ms }";
 
-/** A line that a speaker wrote to stderr and that a person should see. */
+/** Receives a line that a speaker logged and that a person should see. */
 export type Trouble = (line: string) => void;
 
-/** Three real speakers, one in each node's namespace, and their configuration files. */
-export class Isat {
-  readonly #nodes: readonly Speaker[];
+/** Three real speakers, one in each node's namespace. */
+export class Isat implements Disposable {
+  readonly #speakers: readonly Speaker[];
   readonly #moved = new Map<string, LabNode>();
+  readonly #key: string;
   #garp = GARP;
+  #isOver = false;
 
-  /** @param trouble hears of warnings, errors, and of speakers that end before they are told to */
+  /** @param trouble is called with warnings, errors, and the end of a speaker that nobody has stopped */
   constructor(namespaces: Namespaces, lab: string, trouble: Trouble) {
-    requireBundle();
-    const pins = namespaces.bpffs();
-    const folder = namespaces.folder();
-    const key = join(folder, "wire.key");
-    writeFileSync(key, randomBytes(32).toString("base64"), { mode: 0o600 });
-    this.#nodes = NODES.map((node) => {
-      const speaker = new Speaker(node, { pins, folder, key }, trouble);
-      speaker.configure(this.#garp, this.#moved);
-      speaker.start(namespaces, `${lab}-${node.name}`);
-      return speaker;
-    });
+    const places = { folder: namespaces.folder(), bpffs: namespaces.bpffs() };
+    this.#key = join(places.folder, "wire.key");
+    writeFileSync(this.#key, randomBytes(32).toString("base64"), { mode: 0o600 });
+    const site = { namespaces, place: (host: string) => `${lab}-${host}` };
+    this.#speakers = NODES.map((node) => new Speaker(site, node, places));
+    this.#configure();
+    for (const speaker of this.#speakers) {
+      const report = (text: string) => trouble(`isat on ${speaker.node.name}: ${text}`);
+      speaker.onLine = (line) => {
+        const text = troubleOf(line);
+        if (text !== undefined) report(text);
+      };
+      speaker.start();
+      void speaker.closed.then((status) => {
+        if (!this.#isOver) report(status === null ? "was ended by a signal" : `ended with status ${status}`);
+      });
+    }
   }
 
   /** Waits until all three answer. */
   async ready(signal: AbortSignal): Promise<void> {
-    await Promise.all(this.#nodes.map((speaker) => speaker.ready(signal)));
+    const { promise, reject } = Promise.withResolvers<never>();
+    const stop = () => reject(signal.reason);
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      await Promise.race([promise, Promise.all(this.#speakers.map((speaker) => speaker.ready()))]);
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
   }
 
-  /** Whether the node's kernel has the VIP as owned. */
+  /** True if the node's kernel has the VIP as owned. */
   owns(vip: string, node: LabNode): boolean {
-    const { pinDir } = this.#nodes.find((speaker) => speaker.node === node)!;
     const ip = addressBytes(parseAddress(vip)).join();
-    const owned = readPinnedMaps(`${pinDir}/v${LAYOUT}`, ({ vips }) =>
-      [...vips.entries(64)].some(([key, { state }]) => key.ip.join() === ip && state === vipState.OWNED),
-    );
-    return owned ?? false;
+    return this.#speakers
+      .find((speaker) => speaker.node === node)!
+      .maps(({ vips }) =>
+        [...vips.entries(64)].some(([key, { state }]) => key.ip.join() === ip && state === vipState.OWNED),
+      );
   }
 
-  /** Sets the `garp` key on all three; without one, what the scaled time needs. */
+  /** Sets the `garp` key of all three. @default what the scaled time needs */
   pace(garp: string = GARP): void {
     if (garp === this.#garp) return;
     this.#garp = garp;
@@ -65,100 +78,28 @@ export class Isat {
     this.#configure();
   }
 
-  /** Where each node's speaker keeps things. */
-  places(): { node: string; config: string; pinDir: string; runDir: string }[] {
-    return this.#nodes.map(({ node, config, pinDir, runDir }) => ({ node: node.name, config, pinDir, runDir }));
+  /** The speaker of the first node, for whoever wants to look inside. */
+  get first(): Speaker {
+    return this.#speakers[0]!;
+  }
+
+  /** The speakers are about to be killed: their end is no trouble from now on. */
+  [Symbol.dispose](): void {
+    this.#isOver = true;
   }
 
   #configure(): void {
-    for (const speaker of this.#nodes) speaker.configure(this.#garp, this.#moved);
-  }
-}
-
-class Speaker {
-  readonly node: LabNode;
-  readonly pinDir: string;
-  readonly runDir: string;
-  readonly config: string;
-  readonly #key: string;
-  readonly #trouble: Trouble;
-  #isReady: Promise<void> | undefined;
-
-  constructor(node: LabNode, { pins, folder, key }: { pins: string; folder: string; key: string }, trouble: Trouble) {
-    this.node = node;
-    this.#key = key;
-    this.pinDir = join(pins, node.name);
-    this.runDir = join(folder, node.name);
-    this.config = join(folder, `${node.name}.yaml`);
-    this.#trouble = (line) => trouble(`isat on ${node.name}: ${line}`);
-  }
-
-  /** Writes the file and renames it into place, as a configuration is replaced. */
-  configure(garp: string, moved: ReadonlyMap<string, LabNode>): void {
     const vips = VIP_RANGES.map((range) => {
-      const only = VIPS.includes(range) ? moved.get(range) : undefined;
-      return `    - address: ${range}${only ? `\n      nodes: [${only.name}]` : ""}`;
+      const only = VIPS.includes(range) ? this.#moved.get(range) : undefined;
+      return `{ address: ${range}${only ? `, nodes: [${only.name}]` : ""} }`;
     });
-    const text = `node: ${this.node.name}
-interfaces: [eth0]
-pinDir: ${this.pinDir}
-runDir: ${this.runDir}
-garp: ${garp}
-membership: { keys: [${this.#key}] }
-source:
-  kind: file
-  nodes: [${NODES.map(({ name }) => name).join(", ")}]
-  vips:
-${vips.join("\n")}
-`;
-    writeFileSync(`${this.config}.new`, text);
-    renameSync(`${this.config}.new`, this.config);
-  }
-
-  start(namespaces: Namespaces, namespace: string): void {
-    const child = namespaces.spawn(namespace, ISAT[0], [...ISAT.slice(1), "run", "--config", this.config], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    const last: string[] = [];
-    this.#isReady = new Promise((resolve, reject) => {
-      createInterface({ input: child.stderr! }).on("line", (line) => {
-        last.splice(0, last.length - 4, line);
-        const entry = parse(line);
-        if (entry === undefined || entry.isTrouble) this.#trouble(entry?.text ?? line);
-        if (entry?.text === "ready") resolve();
-      });
-      child.once("error", reject);
-      child.once("close", (code, signal) => {
-        const how = code === null ? `was ended by ${signal}` : `has ended with status ${code}`;
-        if (signal !== "SIGKILL") this.#trouble(how);
-        reject(new Error(`isat on ${this.node.name} ${how}. Its last words:\n${last.join("\n")}`));
-      });
-    });
-    this.#isReady.catch(() => {}); // told to whoever waits for it
-  }
-
-  async ready(signal: AbortSignal): Promise<void> {
-    const patience = AbortSignal.any([signal, AbortSignal.timeout(READY_MS)]);
-    const impatient = new Promise<never>((_, reject) => {
-      const why = () =>
-        signal.aborted ? signal.reason : new Error(`isat on ${this.node.name} was not ready in ${READY_MS / 1000} s`);
-      if (patience.aborted) reject(why());
-      patience.addEventListener("abort", () => reject(why()), { once: true });
-    });
-    impatient.catch(() => {}); // it may come after the race
-    await Promise.race([this.#isReady, impatient]);
+    const more = `garp: ${this.#garp}\nmembership: { keys: [${this.#key}] }`;
+    for (const speaker of this.#speakers) speaker.configure({ vips, more });
   }
 }
 
-/** One line of the speaker's log; undefined where it is no JSON. */
-function parse(line: string): { text: string; isTrouble: boolean } | undefined {
-  try {
-    const { level, msg, ...rest } = JSON.parse(line);
-    const isTrouble = ["warn", "error", "fatal"].includes(level);
-    const details = Object.entries(rest).filter(([key]) => key !== "time");
-    const words = isTrouble && details.length > 0 ? ` ${JSON.stringify(Object.fromEntries(details))}` : "";
-    return { text: `${msg}${words}`, isTrouble };
-  } catch {
-    return undefined;
-  }
+/** The text of a line that reports trouble; undefined for any other line. */
+function troubleOf({ level, msg, time: _, ...details }: Line): string | undefined {
+  if (!["warn", "error", "fatal", "none"].includes(level)) return undefined;
+  return Object.keys(details).length > 0 ? `${msg} ${JSON.stringify(details)}` : msg;
 }

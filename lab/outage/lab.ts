@@ -10,24 +10,24 @@ import { Pinger } from "./pinger.ts";
 import { type LabView, look } from "./view.ts";
 import { Witness } from "./witness.ts";
 
-/** Which of the two ways of answering a lab shows. */
+/** The two ways of answering that are compared. */
 export type Way = "isat" | "openelb";
 
-/** For so long after a VIP was given to another node, in milliseconds, either of the two may claim it. */
+/** After a VIP was given to another node, either of the two may claim it for this long, ms. */
 const HAND_OVER_MS = 1200;
 
-/** The nodes start within a moment of each other; on a busy machine that may be long. */
+/** The time in which every VIP must reach its owner after the start, ms. It is generous, for busy machines. */
 const SETTLE_MS = 20_000;
 
-/** OpenELB's leader: every wrong entry of the incident named the port of the elected one. */
+/** OpenELB's elected leader: every wrong entry of the incident named the leader's port. */
 export const LEADER = NODES[0]!;
 
-/** Three nodes, a client and a gateway switch, all of them real but the switch. */
+/** Three nodes and a client in real namespaces, around a simulated gateway switch. */
 export class Lab implements Disposable {
   readonly way: Way;
   readonly gateway = new Switch(PORTS, GATEWAY.mac, GATEWAY.ip, PLAIN);
   readonly witness = new Witness(GATEWAY.mac);
-  /** undefined in the lab of the other way. */
+  /** Undefined in the OpenELB lab. */
   readonly isat: Isat | undefined;
   readonly #openelb: OpenElb | undefined;
   readonly #owners = new Map(VIPS.map((vip) => [vip, ownerOf(vip)]));
@@ -37,14 +37,14 @@ export class Lab implements Disposable {
   readonly #stack = new DisposableStack();
 
   /**
-   * @param name tells the lab from others in the same `namespaces`: its nodes are `NAME-n1`, and so on
-   * @param trouble hears of what a speaker has to complain about
+   * @param name begins the names of the lab's namespaces, `NAME-n1` and so on
+   * @param trouble is called with each warning and error of a speaker
    */
   constructor(namespaces: Namespaces, name: string, way: Way, trouble: Trouble) {
     this.way = way;
     const place = (host: string) => namespaces.full(`${name}-${host}`);
     build(namespaces, name, way);
-    // While nodes come up, whoever is there first has what the others will take over from it; never two have it.
+    // The first node to start answers for everything until the others take over.
     for (const vip of VIPS) this.witness.expect(vip, NODES);
 
     this.#ports = this.#stack.use(
@@ -54,11 +54,11 @@ export class Lab implements Disposable {
     );
     this.#pingers = NODES.map((node) => this.#stack.use(new Pinger(place(node.name))));
     this.#client = this.#stack.use(new Pinger(place(CLIENT.name)));
-    if (way === "isat") this.isat = new Isat(namespaces, name, trouble);
+    if (way === "isat") this.isat = this.#stack.use(new Isat(namespaces, name, trouble));
     else this.#openelb = this.#stack.use(new OpenElb(place(LEADER.name), "eth0", LEADER.mac));
   }
 
-  /** Waits until each VIP is answered by its owner, and by nobody else from then on. */
+  /** Waits until each VIP is answered by its owner. From then on, an answer by anybody else breaks the promise. */
   async ready(signal: AbortSignal): Promise<void> {
     await this.isat?.ready(signal);
     const isOwned = () => [...this.#owners].every(([vip, owner]) => this.isat!.owns(vip, owner));
@@ -67,21 +67,21 @@ export class Lab implements Disposable {
       if (performance.now() > end) throw new Error(`the VIPs were not with their owners within ${SETTLE_MS / 1000} s`);
       await sleep(20, undefined, { signal });
     }
-    if (this.isat) await sleep(HAND_OVER_MS, undefined, { signal }); // what was sent before has arrived
+    if (this.isat) await sleep(HAND_OVER_MS, undefined, { signal }); // by now every earlier frame has arrived
     for (const [vip, owner] of this.#owners) this.witness.expect(vip, [owner]);
   }
 
-  /** Behaves by `settings` from now on, with empty tables. */
+  /** Empties the switch's tables, and gives it other settings. */
   reset(settings: Settings): void {
     this.gateway.reset(settings);
   }
 
-  /** Every node says something, as nodes do: the FDB gets to know them. */
+  /** Each node sends a packet, so that the FDB learns it. */
   talk(): void {
     for (const pinger of this.#pingers) pinger.send(GATEWAY.ip);
   }
 
-  /** OpenELB announces when a VIP is new; isat announces by itself. */
+  /** Lets OpenELB announce every VIP, as it does when a VIP is new. isat announces by itself. */
   announce(): void {
     for (const [vip, owner] of this.#owners) this.#openelb?.assign(vip, owner.mac);
   }
@@ -109,7 +109,7 @@ export class Lab implements Disposable {
     return look(this.gateway, this.#owners, performance.now());
   }
 
-  /** The client, an ordinary host, pings each VIP once; returns those that did not answer in a second. */
+  /** Lets the client, an ordinary host, ping each VIP once. @returns the VIPs that did not answer within a second */
   async pingFromClient(): Promise<string[]> {
     const silent = new Set(VIPS);
     this.#client.answers();
@@ -127,10 +127,11 @@ export class Lab implements Disposable {
   }
 }
 
-/** The hosts: VIPs on `lo`, as kube-proxy in IPVS mode has them, so that a wrong answerer really would answer. */
+/** Builds the hosts. VIPs stand on `lo`, as kube-proxy in IPVS mode has them, so that a wrong answerer would answer. */
 function build(namespaces: Namespaces, lab: string, way: Way): void {
   namespaces.add(`${lab}-switch`);
-  // Under isat the kernel's defaults: it would answer for all VIPs. Under OpenELB what strictARP sets: it answers for none.
+  // isat gets the kernel's defaults, with which the kernel would answer for all VIPs. OpenELB gets kube-proxy's
+  // strictARP, with which it answers for none.
   const [ignore, announce] = way === "isat" ? [0, 0] : [1, 2];
   for (const host of [...NODES, CLIENT]) {
     const namespace = `${lab}-${host.name}`;

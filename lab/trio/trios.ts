@@ -1,15 +1,16 @@
+import assert from "node:assert/strict";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import * as assert from "uvu/assert";
 import { Namespaces } from "../namespaces.ts";
-import { type LabNode, NODES, nodeByMac, ownerOf, VIPS } from "../topology.ts";
-import { type Report, sumOf } from "../watch/watch.ts";
-import { type Speaker, Trio, type TrioSettings } from "./trio.ts";
+import type { Speaker, SpeakerSettings } from "../speaker.ts";
+import { type LabNode, NODES, ownerOf, VIPS } from "../topology.ts";
+import { type Report, sumOf, turns } from "../watch/watch.ts";
+import { Trio } from "./trio.ts";
 
 export const [n1, n2, n3] = NODES as [LabNode, LabNode, LabNode];
-/** No silence may be longer, ms: a generous bound. */
+/** A generous bound for any silence, ms. */
 export const MOST = 5_000;
 
-/** The trios of one test file, which go together. */
+/** The trios of one test file, all removed together. */
 export class Trios implements Disposable {
   readonly namespaces: Namespaces;
   #count = 0;
@@ -18,15 +19,15 @@ export class Trios implements Disposable {
     this.namespaces = new Namespaces(prefix);
   }
 
-  /** Three speakers that have their shares. */
-  async start(settings: Partial<TrioSettings> = {}): Promise<Trio> {
+  /** Makes a trio, and starts its speakers. */
+  async start(settings: Partial<SpeakerSettings> = {}): Promise<Trio> {
     const trio = this.make(settings);
     await trio.start();
     return trio;
   }
 
-  /** The same before any speaker has started. */
-  make(settings: Partial<TrioSettings> = {}): Trio {
+  /** Makes a trio, and starts no speaker. */
+  make(settings: Partial<SpeakerSettings> = {}): Trio {
     return new Trio(this.namespaces, `t${++this.#count}`, { vips: VIPS, more: "hold: 4s", ...settings });
   }
 
@@ -38,44 +39,36 @@ export class Trios implements Disposable {
 export const speakerOf = (trio: Trio, { name }: LabNode): Speaker =>
   trio.speakers.find(({ node }) => node.name === name)!;
 export const without = (...nodes: LabNode[]) => NODES.filter((node) => !nodes.includes(node));
-/** On a line of its own, for uvu leaves its dots without an end. */
+/** Prints a measured value, which `npm test` shows. The line break ends the line of dots that uvu has begun. */
 export const measured = (text: string) => console.log(`\nMEASURED ${text}`);
 
-/** Who answered for each VIP, in turn: `n1 > n3`. */
-export function turns({ vips }: Report): Record<string, string> {
-  const nameOf = (mac: string) => nodeByMac(mac)?.name ?? mac;
-  return Object.fromEntries(
-    vips.map(({ vip, answerers }) => [vip, answerers.map(({ mac }) => nameOf(mac)).join(" > ")]),
-  );
-}
-
-/** Who should, where these nodes are alive, and then those. */
+/** Who should answer for each VIP, in turn, while these nodes are alive, then those: `n1 > n3`. */
 export function shares(...alive: (readonly LabNode[])[]): Record<string, string> {
   const inTurn = (vip: string) => alive.map((nodes) => ownerOf(vip, nodes).name);
   const isChange = (name: string, i: number, names: readonly string[]) => name !== names[i - 1];
   return Object.fromEntries(VIPS.map((vip) => [vip, inTurn(vip).filter(isChange).join(" > ")]));
 }
 
-/** The VIPs moved as they had to, and no request had two answers. */
+/** Asserts that each VIP moved as it had to, and that no request had two answers. */
 export function assertMoves(report: Report, ...alive: (readonly LabNode[])[]): void {
   const { doubled, mute, silence } = sumOf(report);
-  assert.equal({ ...turns(report), doubled, mute }, { ...shares(...alive), doubled: 0, mute: 0 });
+  assert.deepEqual({ ...turns(report), doubled, mute }, { ...shares(...alive), doubled: 0, mute: 0 });
   assert.ok(silence < MOST, `silent for ${silence} ms`);
 }
 
-/** Nothing happened that a client could see. */
+/** Asserts that nothing happened that a client could see. */
 export function assertQuiet(report: Report): void {
-  assert.equal({ ...turns(report), unanswered: sumOf(report).unanswered }, { ...shares(NODES), unanswered: 0 });
-  assert.is(sumOf(report).doubled, 0);
+  assert.deepEqual({ ...turns(report), unanswered: sumOf(report).unanswered }, { ...shares(NODES), unanswered: 0 });
+  assert.equal(sumOf(report).doubled, 0);
 }
 
 export const silenceOf = (report: Report) => `${sumOf(report).silence.toFixed(0)} ms of silence`;
 
-/** Changes the text of a speaker's file, which is renamed into place. */
+/** Changes the text of a speaker's configuration, and renames the new file into place. */
 export function rewrite({ config }: Speaker, change: (text: string) => string): void {
   writeFileSync(`${config}.new`, change(readFileSync(config, "utf8")));
   renameSync(`${config}.new`, config);
 }
 
-/** All that it logged, in one text. */
+/** The whole log of a speaker, as one text. */
 export const words = ({ log }: Speaker) => log.map(({ level, msg }) => `${level}: ${msg}`).join("\n");

@@ -4,8 +4,9 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { Namespaces } from "../namespaces.ts";
+import { nodeByMac } from "../topology.ts";
 
-/** What a client saw of one VIP. Times are ms since the epoch. */
+/** One VIP as the client saw it. Times are ms since the epoch. */
 export interface Seen {
   vip: string;
   asked: number;
@@ -13,21 +14,21 @@ export interface Seen {
   unanswered: number;
   /** Requests that more than one MAC answered. */
   doubled: number;
-  /** When the last of those was sent. */
+  /** When the last request with two answers was sent. */
   doubledAt: number | undefined;
-  /** The longest time between two answered requests with an unanswered one between them, ms; 0: none was unanswered. */
+  /** The longest time between two answered requests with an unanswered one between them, ms; 0 if all were answered. */
   silence: number;
-  /** When that silence was over; undefined: there was none, or it lasts. */
+  /** When that silence ended; undefined if there was none, or it still lasted at the end. */
   back: number | undefined;
-  /** Who answered, in turn: each change of the MAC. */
+  /** The MACs that answered, in turn: one item for each change. */
   answerers: { mac: string; at: number }[];
   /** The first announcement by each MAC. */
   announced: { mac: string; at: number }[];
-  /** Who answered in each {@link BUCKET} ms from the beginning: the last digit of the MAC; `.` nobody; `X` two. */
+  /** A character for each {@link BUCKET} ms: the last digit of the MAC that answered, `.` for nobody, `X` for two. */
   timeline: string;
 }
 
-/** ms */
+/** Length of one character of the timeline, ms. */
 export const BUCKET = 50;
 
 export interface Report {
@@ -37,7 +38,7 @@ export interface Report {
 const CHILD = fileURLToPath(new URL("./watcher.ts", import.meta.url));
 const LOADER = fileURLToPath(new URL("../../scripts/ts.mjs", import.meta.url));
 
-/** A client that asks for VIPs all the time: a process of its own, so that nothing else that happens delays it. */
+/** A client that asks for VIPs all the time. It is a process of its own, so that nothing else that happens delays it. */
 export class Watch implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
@@ -47,7 +48,7 @@ export class Watch implements AsyncDisposable {
     this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
   }
 
-  /** @param namespace the client's, by its short name */
+  /** @param namespace short name of the client's namespace @param interval how often each VIP is asked for, ms */
   static async start(
     namespaces: Namespaces,
     namespace: string,
@@ -57,15 +58,15 @@ export class Watch implements AsyncDisposable {
     const args = ["--no-warnings", "--import", LOADER, CHILD, String(interval), ...vips];
     const child = namespaces.spawn(namespace, process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
     const watch = new Watch(child);
-    await watch.#lines.next(); // it asks
+    await watch.#lines.next(); // it has begun to ask
     return watch;
   }
 
-  /** Ends, after the last answers have had their time. */
+  /** Ends the watch, once the answers to the last requests have had their time. */
   async stop(): Promise<Report> {
     this.#child.stdin!.end();
     const { value } = await this.#lines.next();
-    if (value === undefined) throw new Error("the watching client ended without a word");
+    if (value === undefined) throw new Error("The watching client ended without a report");
     return JSON.parse(value);
   }
 
@@ -76,7 +77,7 @@ export class Watch implements AsyncDisposable {
   }
 }
 
-/** What all VIPs come to. */
+/** Totals over all VIPs. */
 export function sumOf({ vips }: Report) {
   const total = (of: (seen: Seen) => number) => vips.reduce((sum, seen) => sum + of(seen), 0);
   return {
@@ -89,4 +90,12 @@ export function sumOf({ vips }: Report) {
     mute: vips.filter(({ answerers, back, silence }) => answerers.length === 0 || (silence > 0 && back === undefined))
       .length,
   };
+}
+
+/** Who answered for each VIP, in turn: `n1 > n3`. */
+export function turns({ vips }: Report): Record<string, string> {
+  const nameOf = (mac: string) => nodeByMac(mac)?.name ?? mac;
+  return Object.fromEntries(
+    vips.map(({ vip, answerers }) => [vip, answerers.map(({ mac }) => nameOf(mac)).join(" > ")]),
+  );
 }

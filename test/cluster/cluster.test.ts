@@ -11,13 +11,14 @@ import { advertisement, pool } from "../../lab/cluster/metallb.ts";
 import { service } from "../../lab/cluster/objects.ts";
 import { becomes, until } from "../../lab/kernel/process.ts";
 import { Namespaces } from "../../lab/namespaces.ts";
-import { skip } from "../../lab/skip.ts";
+import { checker } from "../../lab/skip.ts";
 
 const VIP = "10.9.0.1";
 /** How long anything here may take that takes a second or two, ms. */
 const PATIENCE = 60_000;
 
 const test = suite("cluster");
+const check = checker(test, noCluster);
 const stack = new AsyncDisposableStack();
 let cluster: Cluster;
 
@@ -30,11 +31,6 @@ test.before(async () => {
 });
 
 test.after(() => stack.disposeAsync());
-
-function check(name: string, body: () => Promise<void>): void {
-  if (noCluster) skip(test, name, noCluster);
-  else test(name, body);
-}
 
 /** What isat will do: says on the wire that the VIP is at the node. Here the client is told so. */
 function lead(vip: string, node: string): void {

@@ -9,15 +9,16 @@ import type { KubeObject } from "../../lab/cluster/api.ts";
 import { noCluster } from "../../lab/cluster/binaries.ts";
 import { advertisement, DEFINITIONS, METALLB, pool } from "../../lab/cluster/metallb.ts";
 import { service } from "../../lab/cluster/objects.ts";
-import { best, checker, NODES, PATIENCE, Scene, vipsOf } from "../../lab/cluster/scene.ts";
+import { best, NODES, PATIENCE, Scene, vipsOf } from "../../lab/cluster/scene.ts";
 import { RULES } from "../../lab/cluster/speakers.ts";
 import { until } from "../../lab/kernel/process.ts";
 import { Witness } from "../../lab/outage/witness.ts";
+import { checker } from "../../lab/skip.ts";
 import { H3C } from "../../lab/switch/settings.ts";
 import { GATEWAY } from "../../lab/topology.ts";
 
 const test = suite("isat on a cluster");
-const check = checker(test);
+const check = checker(test, noCluster);
 const witness = new Witness(GATEWAY.mac);
 const stack = new AsyncDisposableStack();
 let scene: Scene;

@@ -13,15 +13,16 @@ import { parseAllDocuments } from "yaml";
 import type { KubeObject } from "../../lab/cluster/api.ts";
 import { binary, noCluster } from "../../lab/cluster/binaries.ts";
 import { advertisement, METALLB, pool } from "../../lab/cluster/metallb.ts";
-import { checker, NODES, Scene } from "../../lab/cluster/scene.ts";
+import { NODES, Scene } from "../../lab/cluster/scene.ts";
 import { RULES } from "../../lab/cluster/speakers.ts";
 import { execute } from "../../lab/kernel/process.ts";
+import { checker } from "../../lab/skip.ts";
 import { sumOf } from "../../lab/watch/watch.ts";
 import { parseConfig } from "../../src/config/config.ts";
 
 const TOP = fileURLToPath(new URL("../..", import.meta.url));
 const test = suite("from MetalLB");
-const check = checker(test);
+const check = checker(test, noCluster);
 const stack = new AsyncDisposableStack();
 let scene: Scene;
 

@@ -7,16 +7,17 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { noCluster } from "../../lab/cluster/binaries.ts";
-import { best, checker, NODES, PATIENCE, Scene, turns, vipsOf } from "../../lab/cluster/scene.ts";
+import { best, NODES, PATIENCE, Scene, vipsOf } from "../../lab/cluster/scene.ts";
 import { until } from "../../lab/kernel/process.ts";
-import { type Report, sumOf } from "../../lab/watch/watch.ts";
+import { checker } from "../../lab/skip.ts";
+import { type Report, sumOf, turns } from "../../lab/watch/watch.ts";
 import { formatAddress, parseRange } from "../../src/core/address.ts";
 import { Election, Wish } from "../../src/core/ownership.ts";
 import { type ClusterObjects, demandOf } from "../../src/source/kubernetes/cluster.ts";
 import { type Kind, type Objects, readers } from "../../src/source/kubernetes/objects.ts";
 
 const test = suite("outages on a cluster");
-const check = checker(test);
+const check = checker(test, noCluster);
 const stack = new AsyncDisposableStack();
 let scene: Scene;
 

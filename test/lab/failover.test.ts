@@ -7,8 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
+import type { Speaker } from "../../lab/speaker.ts";
 import { type LabNode, NODES, nodeByMac, VIPS } from "../../lab/topology.ts";
-import type { Speaker } from "../../lab/trio/trio.ts";
 import {
   assertMoves,
   assertQuiet,

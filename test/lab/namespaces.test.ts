@@ -1,17 +1,19 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, readFileSync, readlinkSync } from "node:fs";
+import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { inNamespace, Namespaces } from "../../lab/namespaces.ts";
+import { inNamespace, leftovers, Namespaces, RUN } from "../../lab/namespaces.ts";
 
-const PREFIX = "isat-t-ns-";
+const NAME = "isat-t-ns-";
+const PREFIX = `${process.env[RUN] ?? ""}${NAME}`;
+/** Another test's, of the same run or of another. */
+const OTHERS = [`${process.env[RUN] ?? ""}isat-t-other`, `r0-${NAME}other`];
 const here = () => readlinkSync("/proc/thread-self/ns/net");
-const ours = () =>
-  existsSync("/run/netns") ? readdirSync("/run/netns").filter((name) => name.startsWith(PREFIX)) : [];
 const isMounted = (folder: string) => readFileSync("/proc/self/mounts", "utf8").includes(` ${folder} `);
 
 test("the body of inNamespace runs in the namespace, and what follows does not", () => {
-  using namespaces = new Namespaces(PREFIX);
+  using namespaces = new Namespaces(NAME);
   namespaces.add("a");
   const home = here();
   const there = inNamespace(namespaces.full("a"), here);
@@ -20,7 +22,7 @@ test("the body of inNamespace runs in the namespace, and what follows does not",
 });
 
 test("inNamespace comes back from a body that throws", () => {
-  using namespaces = new Namespaces(PREFIX);
+  using namespaces = new Namespaces(NAME);
   namespaces.add("a");
   const home = here();
   const body = () => {
@@ -31,7 +33,7 @@ test("inNamespace comes back from a body that throws", () => {
 });
 
 test("everything goes on dispose: processes, namespaces, mounts, folders", async () => {
-  const namespaces = new Namespaces(PREFIX);
+  const namespaces = new Namespaces(NAME);
   namespaces.add("a");
   namespaces.add("b");
   namespaces.link({ namespace: "a", name: "eth0" }, { namespace: "b", name: "eth0" });
@@ -42,13 +44,13 @@ test("everything goes on dispose: processes, namespaces, mounts, folders", async
 
   namespaces[Symbol.dispose]();
   assert.is(await ended, "SIGKILL");
-  assert.equal(ours(), []);
+  assert.equal(leftovers(PREFIX), { namespaces: [], mounts: [], folders: [] });
   assert.not.ok(isMounted(folders[0]!));
   for (const folder of folders) assert.not.ok(existsSync(folder));
 });
 
 test("a spawned program is in the namespace and sees our mounts", () => {
-  using namespaces = new Namespaces(PREFIX);
+  using namespaces = new Namespaces(NAME);
   namespaces.add("a");
   const there = inNamespace(namespaces.full("a"), here);
   const child = namespaces.spawn("a", "sleep", ["100"], { stdio: "ignore" });
@@ -58,22 +60,22 @@ test("a spawned program is in the namespace and sees our mounts", () => {
   assert.is(readlinkSync(`/proc/${child.pid}/ns/mnt`), readlinkSync("/proc/self/ns/mnt"));
 });
 
-test("what a crashed run has left is swept, and nothing else", () => {
-  execFileSync("ip", ["netns", "add", `${PREFIX}left`]);
-  execFileSync("ip", ["netns", "add", "isat-t-other"]);
+test("leftovers of a crashed process are swept, and nothing of another test or run", () => {
+  for (const name of [`${PREFIX}left`, ...OTHERS]) execFileSync("ip", ["netns", "add", name]);
   try {
-    using namespaces = new Namespaces(PREFIX);
-    assert.equal(ours(), []);
-    assert.ok(existsSync("/run/netns/isat-t-other"));
+    using namespaces = new Namespaces(NAME);
+    assert.equal(leftovers(PREFIX).namespaces, []);
+    for (const name of OTHERS) assert.ok(existsSync(`/run/netns/${name}`), name);
     namespaces.add("left");
+    assert.equal(leftovers(PREFIX).namespaces, [`${PREFIX}left`]);
   } finally {
-    execFileSync("ip", ["netns", "delete", "isat-t-other"]);
+    for (const name of OTHERS) execFileSync("ip", ["netns", "delete", name]);
   }
 });
 
 test("a prefix in use is refused", () => {
-  using _namespaces = new Namespaces(PREFIX);
-  assert.throws(() => new Namespaces(PREFIX), /another process does/);
+  using _namespaces = new Namespaces(NAME);
+  assert.throws(() => new Namespaces(NAME), /another process does/);
 });
 
 test.run();

@@ -9,8 +9,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
+import type { Speaker } from "../../lab/speaker.ts";
 import { NODES, VIPS } from "../../lab/topology.ts";
-import type { Speaker } from "../../lab/trio/trio.ts";
 import {
   assertMoves,
   assertQuiet,
@@ -20,11 +20,10 @@ import {
   rewrite,
   speakerOf,
   Trios,
-  turns,
   without,
   words,
 } from "../../lab/trio/trios.ts";
-import { sumOf } from "../../lab/watch/watch.ts";
+import { sumOf, turns } from "../../lab/watch/watch.ts";
 
 const test = suite("reload");
 const trios = new Trios("isat-t-load-");

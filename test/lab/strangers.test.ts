@@ -10,9 +10,10 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
 import { PacketPort } from "../../lab/packet-port.ts";
+import type { SpeakerSettings } from "../../lab/speaker.ts";
 import { CLIENT, type LabNode, NODES, ownerOf, VIPS } from "../../lab/topology.ts";
 import { Tap } from "../../lab/trio/tap.ts";
-import type { Trio, TrioSettings } from "../../lab/trio/trio.ts";
+import type { Trio } from "../../lab/trio/trio.ts";
 import {
   assertMoves,
   assertQuiet,
@@ -38,7 +39,7 @@ const test = suite("strangers");
 const trios = new Trios("isat-t-str-");
 test.after(() => trios[Symbol.dispose]());
 
-async function applied(trio: Trio, settings: Partial<TrioSettings>): Promise<void> {
+async function applied(trio: Trio, settings: Partial<SpeakerSettings>): Promise<void> {
   const before = trio.speakers.map(({ log }) => log.length);
   trio.configure(settings);
   await until("every speaker takes the new file", () =>
