@@ -1,7 +1,7 @@
 import process from "node:process";
 import type { Look } from "./outage/screen.ts";
 
-/** Standard output: lines that stay, and on a terminal below them one block that is drawn again in place. */
+/** Standard output. On a terminal, one block below the printed lines can be drawn again in place. */
 export class Display {
   readonly isTerminal = process.stdout.isTTY === true;
   #drawn = 0;
@@ -11,13 +11,13 @@ export class Display {
     return { columns: this.isTerminal ? process.stdout.columns : 120, colour };
   }
 
-  /** A line that stays. */
+  /** Prints a line, above the block. */
   print(line = ""): void {
     this.#clear();
     process.stdout.write(`${line}\n`);
   }
 
-  /** Draws the block anew; elsewhere than on a terminal, nothing. Lines must be no longer than the look's columns. */
+  /** Draws the block anew; does nothing without a terminal. No line may be longer than the look's columns. */
   draw(lines: readonly string[]): void {
     if (!this.isTerminal) return;
     const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : "";
@@ -25,7 +25,7 @@ export class Display {
     this.#drawn = lines.length;
   }
 
-  /** Prints lines that stay, in the place of the block. */
+  /** Prints lines, and removes the block. */
   settle(lines: readonly string[]): void {
     for (const line of lines) this.print(line);
   }

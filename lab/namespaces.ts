@@ -16,7 +16,9 @@ const DEATH_MS = 2000;
 
 const { setns } = ffi.open(null, { setns: fn(["i32", "i32"], "i32") });
 
-/** The environment variable in which scripts/test.ts names its run. Every prefix begins with it, so runs do not meet. */
+/**
+ * The environment variable in which scripts/test.ts names its run. Every prefix begins with it, so runs do not meet.
+ */
 export const RUN = "ISAT_TEST_RUN";
 
 /** One end of a veth pair. `namespace` is the short name. */
@@ -29,8 +31,8 @@ export interface End {
 
 /**
  * Network namespaces, veth pairs, processes and bpffs mounts that share one prefix, and are removed together. The
- * constructor sweeps what a crashed process with the same prefix has left, so no prefix may be the beginning of another.
- * Methods take short names, and add the prefix.
+ * constructor sweeps what a crashed process with the same prefix has left, so no prefix may be the beginning of
+ * another. Methods take short names, and add the prefix.
  */
 export class Namespaces implements Disposable {
   readonly prefix: string;
@@ -155,7 +157,9 @@ export function inNamespace<T>(name: string, body: () => T): T {
 
 const pidsIn = (namespace: string) => run("ip", ["netns", "pids", namespace]).split("\n").filter(Boolean).map(Number);
 
-/** Locks the file for as long as this process lives, or until the descriptor is closed; undefined where another has it. */
+/**
+ * Locks the file for as long as this process lives, or until the descriptor is closed; undefined where another has it.
+ */
 export function tryLock(file: string): number | undefined {
   const fd = openSync(file, "w");
   if (libc.flock(fd, LOCK_EX_NB) === 0) return fd;

@@ -17,12 +17,15 @@ const FRAME_MAX = 65_536;
 
 const { if_nametoindex } = ffi.open(null, { if_nametoindex: fn(["string"], "u32") });
 
-/** One interface as a wire's end: every frame that arrives there, and frames to send out. Tags that were stripped stay off. */
+/**
+ * Receives every frame that arrives at an interface, and sends frames out of it. VLAN tags that the NIC strips stay
+ * off.
+ */
 export class PacketPort implements Disposable {
   readonly #fd: number;
   readonly #buffer = new Uint8Array(FRAME_MAX);
 
-  /** @param namespace the full name of the interface's namespace; undefined: this process's own. @throws Error without CAP_NET_RAW, or no such interface. */
+  /** @param namespace full name; undefined for this process's own @throws Error without CAP_NET_RAW or the interface */
   constructor(namespace: string | undefined, name: string) {
     const open = () => {
       const index = if_nametoindex(name);
@@ -33,7 +36,7 @@ export class PacketPort implements Disposable {
     this.#fd = namespace === undefined ? open() : inNamespace(namespace, open);
   }
 
-  /** The next frame that has arrived; undefined where there is none. */
+  /** The next frame; undefined where none has arrived. */
   receive(): Uint8Array | undefined {
     const length = Number(libc.recv(this.#fd, this.#buffer, FRAME_MAX, MSG_DONTWAIT));
     if (length >= 0) return this.#buffer.slice(0, length);
@@ -42,7 +45,7 @@ export class PacketPort implements Disposable {
     throw new Error(`Cannot read a packet socket: ${errnoName(error)}`);
   }
 
-  /** Sends one frame; a full queue or a link that is down loses it, as a wire does. */
+  /** Sends one frame. A full queue or a link that is down loses it without an error, as a wire does. */
   send(frame: Uint8Array): void {
     if (Number(libc.sendto(this.#fd, frame, frame.length, MSG_DONTWAIT, null, 0)) >= 0) return;
     const error = ffi.errno();
@@ -55,7 +58,7 @@ export class PacketPort implements Disposable {
   }
 }
 
-/** Protocol 0 first: the socket would otherwise hear every interface until it is bound. */
+/** The socket starts with protocol 0: with any other it would receive from every interface until it is bound. */
 function openPromiscuous(index: number): number {
   const fd = libc.socket(AF_PACKET, SOCK_RAW_CLOEXEC, 0);
   if (fd < 0) throw new Error(`Cannot open a packet socket: ${errnoName(ffi.errno())}. CAP_NET_RAW is needed`);

@@ -1,6 +1,6 @@
 /**
- * Calls `work` again and again: at once while it says that there was something to do, else each millisecond. It leaves
- * the event loop to others in between, and keeps the process alive.
+ * Calls `work` again and again: at once while it returns true for "there was something to do", else every millisecond.
+ * Other callbacks run in between. A poller keeps the process alive.
  */
 export class Poller implements Disposable {
   readonly #work: () => boolean;

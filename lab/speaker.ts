@@ -44,7 +44,10 @@ export class Speaker {
   readonly pinDir: string;
   readonly runDir: string;
   readonly log: Line[] = [];
-  /** Variables added to this process's environment. NODE_NAME is emptied, so that the configuration alone names the node. */
+  /**
+   * Variables added to this process's environment. NODE_NAME is emptied, so that the configuration alone names the
+   * node.
+   */
   env: NodeJS.ProcessEnv = { NODE_NAME: "" };
   /** Called with each line of the log. */
   onLine: (line: Line) => void = () => {};
@@ -80,7 +83,9 @@ source:
 `);
   }
 
-  /** Writes the configuration and renames it into place, so that no reader sees half of it. @param rest all other keys */
+  /**
+   * Writes the configuration and renames it into place, so that no reader sees half of it. @param rest all other keys
+   */
   write(rest: string): void {
     const text = `interfaces: [eth0]
 pinDir: ${this.pinDir}
@@ -113,7 +118,9 @@ ${rest}`;
     this.#ready.catch(() => {}); // reported by ready()
   }
 
-  /** Waits until it answers for its VIPs. @throws Error with its last log lines where it ends instead, or takes too long */
+  /**
+   * Waits until it answers for its VIPs. @throws Error with its last log lines where it ends instead, or takes too long
+   */
   async ready(milliseconds = 20_000): Promise<void> {
     const late = sleep(milliseconds, undefined, { ref: false }).then(() => {
       throw new Error(`isat on ${this.node.name} was not ready in ${milliseconds} ms`);

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 
-/** A node, and the port of the switch that it hangs on. */
+/** A node, and its port on the switch. */
 export interface LabNode {
   name: string;
   port: number;
@@ -22,12 +22,12 @@ export const PORTS = 4;
 export const PREFIX_LENGTH = 16;
 
 export const VIPS: readonly string[] = Array.from({ length: 12 }, (_, index) => `10.9.0.${index + 1}`);
-/** The same as isat's configuration has it. */
+/** The VIPs as ranges, in isat's configuration. */
 export const VIP_RANGES: readonly string[] = [VIPS[0]!, `${VIPS[1]}-${VIPS.at(-1)}`];
-/** The one that moves where a VIP must move, and to where: neither its owner's port nor the leader's. */
+/** The VIP that moves, and the node that it moves to, whose port is neither its owner's nor the leader's. */
 export const MOVING = { vip: VIPS[0]!, to: NODES[2]! };
 
-/** Who of them owns a VIP, worked out apart from isat's own code: the lowest SHA-256 of `node#address`, bytes ascending. */
+/** The owner of a VIP: the lowest SHA-256 of `node#address`, as bytes. This does not use isat's own code. */
 export function ownerOf(vip: string, nodes: readonly LabNode[] = NODES): LabNode {
   const hashes = nodes.map((node) => ({ node, hash: createHash("sha256").update(`${node.name}#${vip}`).digest() }));
   return hashes.sort((a, b) => Buffer.compare(a.hash, b.hash))[0]!.node;

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { Agent, request } from "node:https";
 
-/** Any object of the API; only what tests look at is named. */
+/** Any object of the API. Only the fields that tests read have types. */
 export interface KubeObject {
   apiVersion: string;
   kind: string;
@@ -10,7 +10,7 @@ export interface KubeObject {
   [key: string]: any;
 }
 
-/** What names an object. */
+/** The fields that identify an object. */
 export type Reference = Pick<KubeObject, "apiVersion" | "kind" | "metadata">;
 
 export interface Answer {
@@ -24,7 +24,7 @@ export interface WatchEvent {
   object: KubeObject;
 }
 
-/** The API server said no. `status` is HTTP's. */
+/** An error answer of the API server. `status` is HTTP's. */
 export class ApiError extends Error {
   readonly status: number;
 
@@ -36,10 +36,10 @@ export class ApiError extends Error {
 
 const CLUSTER_WIDE = new Set(["Node", "Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"]);
 const PATCH = { merge: "application/merge-patch+json", apply: "application/apply-patch+yaml" } as const;
-/** How long an answer may take, ms. */
+/** Limit for an answer, ms. */
 const PATIENCE = 30_000;
 
-/** Where an object lives: `/api/v1/namespaces/default/services/web`. Without a namespace it is in `default`. */
+/** The path of an object: `/api/v1/namespaces/default/services/web`. The namespace is `default` unless it is given. */
 export function pathOf({ apiVersion, kind, metadata }: Reference, subresource?: string): string {
   const tail = subresource ? `/${subresource}` : "";
   return `${collectionOf({ apiVersion, kind, metadata })}/${metadata.name}${tail}`;
@@ -51,20 +51,20 @@ function collectionOf({ apiVersion, kind, metadata }: Reference): string {
   return `${root}${place}/${kind.toLowerCase()}s`;
 }
 
-/** One user's way to the API server: JSON over one keep-alive agent. */
+/** One user's connection to the API server: JSON over one keep-alive agent. */
 export class Api implements Disposable {
   readonly #url: string;
   readonly #token: string;
   readonly #agent: Agent;
 
-  /** @param ca the certificates as PEM. The server's is checked against the name `localhost` */
+  /** @param ca certificates as PEM; the server's certificate must be valid for `localhost` */
   constructor(url: string, ca: string, token: string) {
     this.#url = url;
     this.#token = token;
     this.#agent = new Agent({ keepAlive: true, ca, servername: "localhost" });
   }
 
-  /** Whatever the server answers. @throws Error where there is no server */
+  /** Sends a request. @returns the answer, whatever its status @throws Error where there is no server */
   request(method: string, path: string, body?: unknown, type = "application/json"): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const headers = { ...this.#headers(), ...(body === undefined ? {} : { "content-type": type }) };
@@ -103,13 +103,15 @@ export class Api implements Disposable {
     return this.#must("POST", collectionOf(object), object);
   }
 
-  /** Creates the object, or makes of the one that is there what is given here: what was applied earlier and is not given goes. */
+  /**
+   * Server-side apply: creates or changes the object. Fields that an earlier apply gave and this one omits are removed.
+   */
   apply(object: KubeObject, subresource?: string): Promise<KubeObject> {
     const path = `${pathOf(object, subresource)}?fieldManager=isat-lab&force=true`;
     return this.#must("PATCH", path, object, PATCH.apply);
   }
 
-  /** Changes what is given (RFC 7386: null removes; a list is replaced as a whole). */
+  /** Merge patch (RFC 7386): null removes a field, and a list is replaced as a whole. */
   patch(reference: Reference, change: object, subresource?: string): Promise<KubeObject> {
     return this.#must("PATCH", pathOf(reference, subresource), change, PATCH.merge);
   }
@@ -119,10 +121,10 @@ export class Api implements Disposable {
   }
 
   /**
-   * The events of a watch until the server ends it or `signal` does.
+   * Yields the events of a watch until the server or `signal` ends it.
    *
    * @param path of a collection, with its query: `/api/v1/services?resourceVersion=5`
-   * @throws ApiError where the server refuses the watch as such; a 410 mostly comes as an ERROR event
+   * @throws ApiError where the server refuses the watch; a 410 usually comes as an ERROR event instead
    */
   async *watch(path: string, signal: AbortSignal): AsyncGenerator<WatchEvent> {
     const url = `${this.#url}${path}${path.includes("?") ? "&" : "?"}watch=true`;

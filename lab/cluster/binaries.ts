@@ -8,10 +8,10 @@ const NAMES = ["etcd", "kube-apiserver", "kube-proxy", "kubectl"] as const;
 
 type Name = (typeof NAMES)[number];
 
-/** Where scripts/cluster-binaries has put a program, or where it found that it need not; undefined where it is not. */
+/** The path of a program, where scripts/cluster-binaries has put it or has found it; undefined if it is missing. */
 function find(name: Name): string | undefined {
   const { KUBEBUILDER_ASSETS: assets, PATH: path = "" } = process.env;
-  // Any etcd does; the others must be of the version that the tests are written for, or of one that was asked for.
+  // Any etcd will do. The others must have the version that the tests are written for, or be asked for explicitly.
   const elsewhere = name === "etcd" ? path.split(delimiter) : [];
   const folders = [...(assets ? [assets] : []), OURS, ...elsewhere];
   return folders.map((folder) => join(folder, name)).find(isExecutable);
@@ -29,11 +29,11 @@ function isExecutable(file: string): boolean {
 const found = new Map(NAMES.map((name) => [name, find(name)]));
 const missing = NAMES.filter((name) => found.get(name) === undefined);
 
-/** Why there is no cluster here; undefined where there is. */
+/** The reason why no cluster can run here; undefined if one can. */
 export const noCluster =
-  missing.length === 0 ? undefined : `no ${missing.join(", ")} in dist/cluster: sh scripts/cluster-binaries tells why`;
+  missing.length === 0 ? undefined : `no ${missing.join(", ")} in dist/cluster: sh scripts/cluster-binaries says why`;
 
-/** @throws Error where it is not there */
+/** The path of a program. @throws Error where it is missing */
 export function binary(name: Name): string {
   const path = found.get(name);
   if (path === undefined) throw new Error(`Cannot find ${name}. Run: sh scripts/cluster-binaries`);

@@ -26,46 +26,49 @@ import {
 const SWITCH = "switch";
 const CLIENT = { name: "client", mac: "02:00:00:00:00:64", ip: "10.9.255.100" } as const;
 const MANAGEMENT_PREFIX_LENGTH = 24;
-/** How long it may take until a custom resource is served, or no longer is, ms. */
+/** Limit for a custom resource to appear or disappear, ms. */
 const SERVED_MS = 30_000;
 
 export interface ClusterOptions {
   /** @default 3 */
   nodes?: number;
-  /** What the nodes and the client hang on: the lab's simulated gateway switch, or a bridge of the kernel. @default "switch" */
+  /**
+   * The nodes and the client are joined by the simulated gateway switch, or by a bridge of the kernel. @default
+   * "switch"
+   */
   wire?: "switch" | "bridge";
-  /** How the switch behaves. @default a switch on which nothing goes wrong, in real time */
+  /** The switch's behaviour. @default a switch on which nothing goes wrong, in real time */
   settings?: Settings;
-  /** Sees each frame that crosses the switch. */
+  /** Is called with each frame that crosses the switch. */
   observe?: Observer;
-  /** Whether kube-proxy runs in each node. @default true */
+  /** True if kube-proxy runs on each node. @default true */
   proxy?: boolean;
-  /** Whether MetalLB's custom resources are there from the start. @default false */
+  /** True if MetalLB's custom resources exist from the start. @default false */
   metallb?: boolean;
   signal?: AbortSignal;
 }
 
-/** What the client's curl found. */
+/** The result of the client's curl. */
 export interface Fetched {
-  /** The node whose web server answered; undefined where nobody did. */
+  /** The node whose web server answered; undefined if none did. */
   node: string | undefined;
-  /** The address that the web server saw the client come from. */
+  /** The client's address, as the web server saw it. */
   seenFrom: string | undefined;
-  /** Why nobody answered, in curl's words. */
+  /** The reason why nobody answered, in curl's words. */
   error: string | undefined;
 }
 
 /**
- * A cluster without containers: etcd and a real API server in a namespace of their own, and each node a namespace with a
- * real kube-proxy and a web server. A node's `eth0` hangs on the switch, its `mgmt0` on a network of its own with the
- * API server, so that either can be cut alone. No controller runs: what one would write, tests write. There is one
- * cluster in a `Namespaces`.
+ * A cluster without containers. etcd and a real API server have a network namespace of their own; each node is a
+ * namespace with a real kube-proxy and a web server. A node's `eth0` is on the switch, its `mgmt0` on a separate
+ * network with the API server, so that either can be cut alone. No controllers run: tests write what they would write.
+ * A `Namespaces` holds one cluster.
  */
 export class Cluster implements AsyncDisposable {
   readonly namespaces: Namespaces;
   readonly nodes: readonly ClusterNode[];
   readonly client: { name: string; mac: string; ip: string; port: number };
-  /** Its tables and its pings; it carries frames only where the wire is the "switch". */
+  /** The simulated switch. It carries frames only if `wire` is "switch". */
   readonly gateway: Switch;
   readonly #stack = new AsyncDisposableStack();
   readonly #hosts: ReadonlyMap<string, Host>;
@@ -80,7 +83,7 @@ export class Cluster implements AsyncDisposable {
     this.#hosts = new Map(this.nodes.map((node) => [node.name, new Host(namespaces, node)]));
   }
 
-  /** Brings everything up and waits until it is ready. Programs end at the latest with `namespaces`. */
+  /** Starts everything, and waits until it is ready. All programs end at the latest with `namespaces`. */
   static async start(namespaces: Namespaces, options: ClusterOptions = {}): Promise<Cluster> {
     const cluster = new Cluster(namespaces, options);
     try {
@@ -132,7 +135,7 @@ export class Cluster implements AsyncDisposable {
     }
     for (const { name, management } of this.nodes) {
       namespaces.sysctl(name, "net/ipv4/ip_forward", 1);
-      // A redirect to the client uses up what the kernel's rate limit allows, and kube-proxy's "refused" is not sent.
+      // ICMP redirects would use up the kernel's rate limit, so that kube-proxy's "connection refused" is not sent.
       for (const scope of ["all", "eth0"]) namespaces.sysctl(name, `net/ipv4/conf/${scope}/send_redirects`, 0);
       namespaces.link({ namespace: name, name: "mgmt0" }, { namespace: API, name });
       namespaces.ip(API, [`link set ${name} master mgmt`]);
@@ -140,14 +143,14 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
-  /** A packet socket sees, and would pass on, checksums that the NIC was to fill in and segments that it was to cut. */
+  /** A packet socket would pass on checksums and segments that are left for the NIC to complete. */
   async #turnOffloadsOff(): Promise<void> {
     for (const { name } of [...this.nodes, this.client]) {
       await mustInside(this.namespaces, name, "ethtool", "--offload", "eth0", "tx", "off");
     }
   }
 
-  /** The objects that are there before anybody does anything. */
+  /** Creates the objects that exist from the start. */
   async #fill(metallb: boolean): Promise<void> {
     for (const name of ["isat-system", METALLB]) {
       await this.api.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name } });
@@ -156,7 +159,8 @@ export class Cluster implements AsyncDisposable {
     if (metallb) await this.installMetallb();
   }
 
-  // What tests read and write ----------------------------------------------------------------------------------------
+  // Reading and writing the API
+  // ----------------------------------------------------------------------------------------
 
   /** The API server as the administrator sees it. */
   get api(): Api {
@@ -172,7 +176,7 @@ export class Cluster implements AsyncDisposable {
     return this.#host(name).node;
   }
 
-  /** Creates a Service, or makes of the one that is there what is given here. Its addresses stay. */
+  /** Creates or changes a Service. Its addresses stay. */
   async applyService(name: string, options: ServiceOptions = {}): Promise<KubeObject> {
     return await this.api.apply(service(name, options));
   }
@@ -182,7 +186,7 @@ export class Cluster implements AsyncDisposable {
     await this.api.patch(service(name, { namespace }), status(ingress), "status");
   }
 
-  /** Makes a Service's endpoints those given: names of nodes, ready, or with what conditions. */
+  /** Sets a Service's endpoints: nodes by name, which are ready, or with their conditions. */
   async setEndpoints(
     name: string,
     endpoints: readonly (string | EndpointOptions)[],
@@ -193,7 +197,7 @@ export class Cluster implements AsyncDisposable {
     await this.api.apply(endpointSlice(name, resolved, namespace));
   }
 
-  /** A Service with endpoints on all nodes, or on those given, and then with an address. */
+  /** Creates a Service with endpoints, by default on all nodes, and then gives it an address. */
   async serve(
     name: string,
     ingress: Ingress | readonly Ingress[],
@@ -206,7 +210,7 @@ export class Cluster implements AsyncDisposable {
 
   async deleteService(name: string, namespace = "default"): Promise<void> {
     await this.api.delete(service(name, { namespace }));
-    // The controller that would follow does not run here.
+    // No controller deletes the EndpointSlice here.
     const slice = endpointSlice(name, [], namespace);
     const { items } = await this.api.list(`/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`);
     if (items.some(({ metadata }) => metadata.name === slice.metadata.name)) await this.api.delete(slice);
@@ -217,7 +221,7 @@ export class Cluster implements AsyncDisposable {
     await this.#plane.seed(objects);
   }
 
-  /** Makes the Node object of a host, as its kubelet would. They are all there at the start. */
+  /** Creates the Node object of a host, as its kubelet would. All Nodes exist from the start. */
   async addNode(name: string): Promise<void> {
     const node = this.node(name);
     await this.api.apply(nodeObject(node));
@@ -234,7 +238,7 @@ export class Cluster implements AsyncDisposable {
     await this.api.patch(nodeObject(this.node(name)), { metadata: { labels } });
   }
 
-  /** Sets one condition of a Node, and leaves the others. */
+  /** Sets one condition of a Node, and keeps the others. */
   async setNodeCondition(name: string, type: string, status: "True" | "False" | "Unknown"): Promise<void> {
     const found = await this.api.get(nodeObject(this.node(name)));
     const others = found.status.conditions.filter((condition: { type: string }) => condition.type !== type);
@@ -248,7 +252,7 @@ export class Cluster implements AsyncDisposable {
     await this.api.patch(nodeObject(this.node(name)), { status: { addresses } }, "status");
   }
 
-  /** Makes MetalLB's custom resources known, and waits until they are served. */
+  /** Installs MetalLB's custom resources, and waits until they are served. */
   async installMetallb(): Promise<void> {
     for (const definition of DEFINITIONS) {
       await this.api.apply(definition);
@@ -256,7 +260,7 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
-  /** Removes them, with every object of theirs. */
+  /** Removes MetalLB's custom resources, with all their objects. */
   async removeMetallb(): Promise<void> {
     for (const definition of DEFINITIONS) {
       await this.api.delete(definition);
@@ -272,7 +276,7 @@ export class Cluster implements AsyncDisposable {
 
   // Speakers -------------------------------------------------------------------------------------------------------
 
-  /** What the environment of a node's speaker must hold. Its user may do nothing before grant(). */
+  /** The environment of a node's speaker. Its user may do nothing before grant(). */
   speakerEnv(name: string): { NODE_NAME: string; KUBECONFIG: string } {
     return { NODE_NAME: this.node(name).name, KUBECONFIG: this.#plane.kubeconfig("speaker", "node") };
   }
@@ -282,27 +286,27 @@ export class Cluster implements AsyncDisposable {
     return this.#plane.requests();
   }
 
-  /** Lets the speakers do what these rules say, and nothing else. */
+  /** Allows the speakers what these rules say, and nothing else. */
   async grant(rules: readonly Rule[]): Promise<void> {
     await this.api.apply(clusterRole("isat-speaker", rules));
     await this.api.apply(clusterRoleBinding("isat-speaker", USERS.speaker.user));
   }
 
-  /** A kubeconfig for use in a node's namespace, or here, as long as this process lives. */
+  /** A kubeconfig for use in a node's namespace, or here while this process lives. */
   kubeconfig(user: User, from: "node" | "here"): string {
     return this.#plane.kubeconfig(user, from);
   }
 
   // The client and the switch -----------------------------------------------------------------------------------------
 
-  /** The client asks for `http://VIP/`, over the wire. */
+  /** Lets the client fetch `http://VIP/` over the wire. */
   async curl(vip: string, port = 80): Promise<Fetched> {
     const { status, stdout, stderr } = await curl(this.namespaces, this.client.name, `http://${vip}:${port}/`);
     const [, node, seenFrom] = /^(\S+), asked by (\S+)/.exec(stdout) ?? [];
     return { node, seenFrom, error: status === 0 ? undefined : stderr.trim() };
   }
 
-  /** Whether the wire is the simulated switch. */
+  /** True if the nodes are joined by the simulated switch. */
   get hasSwitch(): boolean {
     return this.#ports !== undefined;
   }
@@ -313,19 +317,19 @@ export class Cluster implements AsyncDisposable {
     this.#ports.ping(ips);
   }
 
-  // What goes wrong ---------------------------------------------------------------------------------------------------
+  // Faults ------------------------------------------------------------------------------------------------------------
 
   /** Kills the API server, with SIGKILL. */
   async killServer(): Promise<void> {
     await this.#plane.killServer();
   }
 
-  /** Starts it again, on the same data and port, and waits until it is ready. */
+  /** Starts the API server again on the same data and port, and waits until it is ready. */
   async startServer(signal?: AbortSignal): Promise<void> {
     await this.#plane.startServer(signal);
   }
 
-  /** Stops the API server's time: its connections stay open and silent. */
+  /** Freezes the API server: its connections stay open and silent. */
   freezeServer(): void {
     this.#plane.freezeServer();
   }
@@ -339,7 +343,7 @@ export class Cluster implements AsyncDisposable {
     await this.#plane.compact();
   }
 
-  /** Cuts a node off from the API server alone: packets are lost, without an error. */
+  /** Cuts a node off from the API server alone: packets are lost without an error. */
   async cut(name: string): Promise<void> {
     await this.#host(name).cut();
   }
@@ -371,7 +375,7 @@ export class Cluster implements AsyncDisposable {
     await this.#host(name).startEndpoint();
   }
 
-  /** Process ids, by what runs: `etcd`, `kube-proxy on n1`. */
+  /** Process ids, by name: `etcd`, `kube-proxy on n1`. */
   pids(): Record<string, number> {
     return Object.assign({}, this.#plane.pids(), ...[...this.#hosts.values()].map((host) => host.pids()));
   }

@@ -17,10 +17,10 @@ export const ADDRESS = "10.90.0.1";
 export const PORT = 6443;
 
 const ETCD = "http://127.0.0.1:2379";
-/** Objects that one command's argument holds. */
+/** Objects in one transaction: it must fit into a command's argument. */
 const SEEDS = 48;
 
-/** Whom the API server knows. RBAC gives kube-proxy its role by itself, and the speaker none. */
+/** The users that the API server knows. By default RBAC gives kube-proxy its role, and the speaker none. */
 export const USERS = {
   admin: { user: "admin", groups: ["system:masters"] },
   proxy: { user: "system:kube-proxy", groups: [] },
@@ -32,7 +32,7 @@ export const USERS = {
 
 export type User = keyof typeof USERS;
 
-/** etcd and a real API server: TLS with a certificate that it makes by itself, tokens, RBAC, nobody anonymous. */
+/** etcd and a real API server, with TLS by a self-made certificate, tokens, RBAC, and no anonymous access. */
 export class ControlPlane implements AsyncDisposable {
   readonly #namespaces: Namespaces;
   readonly #folder: string;
@@ -50,7 +50,7 @@ export class ControlPlane implements AsyncDisposable {
     this.#tokens = { admin: token(), proxy: token(), speaker: token() };
   }
 
-  /** @param namespaces with the namespace NAMESPACE, in which ADDRESS is an interface's */
+  /** @param namespaces must have the namespace NAMESPACE, with ADDRESS on an interface */
   static async start(namespaces: Namespaces, signal?: AbortSignal): Promise<ControlPlane> {
     const plane = new ControlPlane(namespaces);
     try {
@@ -67,7 +67,7 @@ export class ControlPlane implements AsyncDisposable {
       ([name, { user, groups }]) => `${this.#tokens[name as User]},${user},${user},"${groups.join(",")}"`,
     );
     writeFileSync(this.#path("tokens.csv"), `${tokens.join("\n")}\n`, { mode: 0o600 });
-    // Only what speakers ask: how often they do is theirs to answer for.
+    // Only the speakers' requests are logged, so that tests can count them.
     const rules = [
       { level: "Metadata", users: [USERS.speaker.user], omitStages: ["RequestReceived"] },
       { level: "None" },
@@ -76,7 +76,7 @@ export class ControlPlane implements AsyncDisposable {
     const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
     writeFileSync(this.#path("sa.pem"), privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
 
-    // In memory: etcd waits for the disk at each write, and a busy disk would make every test slow.
+    // In memory, as etcd waits for the disk at each write, and a busy disk would slow down every test.
     mkdirSync(this.#path("etcd"));
     await must("mount", "-t", "tmpfs", "tmpfs", this.#path("etcd"));
     const etcd = (this.#etcd = this.#run("etcd", [
@@ -91,17 +91,17 @@ export class ControlPlane implements AsyncDisposable {
     await this.startServer(signal);
   }
 
-  /** Starts the API server, again after killServer() on the same data and port, and waits until it is ready. */
+  /** Starts the API server, or restarts it after killServer() on the same data and port. Waits until it is ready. */
   async startServer(signal?: AbortSignal): Promise<void> {
-    // The one that is there would be taken for the new one.
+    // The running server would be taken for the new one.
     if (this.#server?.isRunning) throw new Error("Cannot start the API server as it is running. Kill it first");
     const server = (this.#server = this.#run("kube-apiserver", [
       `--etcd-servers=${ETCD}`,
-      // Compaction is for tests to ask for.
+      // Tests compact when they need it.
       "--etcd-compaction-interval=0",
       `--secure-port=${PORT}`,
       `--advertise-address=${ADDRESS}`,
-      // Where no certificate is given it makes one, for ADDRESS and `localhost`, and keeps it here.
+      // Without a certificate it makes one for ADDRESS and `localhost`, and keeps it here.
       `--cert-dir=${this.#path("certificates")}`,
       `--token-auth-file=${this.#path("tokens.csv")}`,
       `--audit-policy-file=${this.#path("audit.yaml")}`,
@@ -121,7 +121,7 @@ export class ControlPlane implements AsyncDisposable {
     await this.#server?.end("SIGKILL");
   }
 
-  /** Stops the API server's time, with every connection open, until `resume`. */
+  /** Freezes the API server, with its connections open, until resumeServer(). */
   freezeServer(): void {
     process.kill(this.#server!.pid, "SIGSTOP");
   }
@@ -131,8 +131,8 @@ export class ControlPlane implements AsyncDisposable {
   }
 
   /**
-   * Makes etcd forget all versions but the last. The API server goes on serving what its watch cache holds: a watch from
-   * a forgotten version ends in 410 once the server has been started again.
+   * Makes etcd forget all versions but the last. The API server still serves its watch cache; after its next start, a
+   * watch from a forgotten version ends in 410.
    */
   async compact(): Promise<void> {
     const { header } = JSON.parse(await this.#ask("/v3/kv/range", { key: Buffer.from("\0").toString("base64") }));
@@ -140,8 +140,8 @@ export class ControlPlane implements AsyncDisposable {
   }
 
   /**
-   * Puts objects into etcd as they are, past the API server, which reads JSON there as well: ten thousand in seconds. What
-   * its registry fills in has to be there.
+   * Writes objects as JSON into etcd, past the API server: ten thousand in seconds. They must have the fields that the
+   * API server's registry would fill in.
    *
    * @param objects by their place in the registry: `services/specs/default/web`
    */
@@ -155,7 +155,7 @@ export class ControlPlane implements AsyncDisposable {
     }
   }
 
-  /** What speakers have asked of the API server till now, each request once, a watch when it begins. */
+  /** All requests of the speakers so far. A watch counts once, when it begins. */
   requests(): { verb: string; uri: string }[] {
     const lines = readFileSync(this.#path("audit.log"), "utf8").split("\n").filter(Boolean);
     const found = new Map<string, { verb: string; uri: string }>();
@@ -166,7 +166,7 @@ export class ControlPlane implements AsyncDisposable {
     return [...found.values()];
   }
 
-  /** A user's way in from here. */
+  /** A user's connection from this process. */
   api(user: User): Api {
     let api = this.#apis.get(user);
     if (!api) {
@@ -176,7 +176,7 @@ export class ControlPlane implements AsyncDisposable {
     return api;
   }
 
-  /** A file for KUBECONFIG. @param from a node's namespace, or here by way of the relay, as long as this process lives */
+  /** Writes a kubeconfig. @param from a node's namespace, or here through the relay, while this process lives */
   kubeconfig(user: User, from: "node" | "here"): string {
     const server = from === "node" ? `https://${ADDRESS}:${PORT}` : `https://127.0.0.1:${this.#relay.port}`;
     const file = this.#path(`${user}-${from}.kubeconfig`);
@@ -207,7 +207,7 @@ export class ControlPlane implements AsyncDisposable {
   }
 
   #run(name: "etcd" | "kube-apiserver", args: readonly string[]): Daemon {
-    // etcd 3.4 wants to be told where it is known to have been tested little.
+    // etcd 3.4 starts only on tested architectures, unless this is set.
     const env = { ETCD_UNSUPPORTED_ARCH: process.arch === "x64" ? undefined : process.arch };
     return new Daemon(this.#namespaces, NAMESPACE, this.#path(`${name}.log`), name, [binary(name), ...args], env);
   }
@@ -220,7 +220,7 @@ export class ControlPlane implements AsyncDisposable {
     }
   }
 
-  /** etcd's JSON gateway, from within: curl, as Node opens its sockets at a time of its own choosing. */
+  /** Asks etcd's JSON gateway from within the namespace. By curl, as Node may open its sockets at any later time. */
   async #ask(path: string, body?: object): Promise<string> {
     const data = body ? ["--data", JSON.stringify(body)] : [];
     const { status, stdout, stderr } = await curl(this.#namespaces, NAMESPACE, "--fail", ...data, `${ETCD}${path}`);

@@ -4,20 +4,20 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Namespaces } from "../namespaces.ts";
 
-/** How long a start may take, ms: three of these at once on two busy cores. */
+/** Limit for a start, ms: three may start at once on two busy cores. */
 const START_MS = 90_000;
 const LAST_LINES = 8;
 
-/** A program that runs for as long as the cluster, in a namespace of it, with what it says in a file. */
+/** A program that runs in a namespace for as long as the cluster, and writes its output to a file. */
 export class Daemon {
   readonly name: string;
-  /** What it said. */
+  /** The file with its output. */
   readonly log: string;
   readonly #child: ChildProcess;
   readonly #ended: Promise<void>;
   #how: string | undefined;
 
-  /** @param log a file; what it holds is kept */
+  /** @param log a file, to which output is appended */
   constructor(
     namespaces: Namespaces,
     namespace: string,
@@ -29,7 +29,7 @@ export class Daemon {
     this.name = name;
     this.log = log;
     const output = openSync(log, "a");
-    // A proxy that the machine's environment asks for is none of these namespaces' business.
+    // A proxy in this machine's environment cannot be reached from the namespaces.
     const direct = { NO_PROXY: "*", no_proxy: "*" };
     const stdio = ["ignore" as const, output, output];
     this.#child = namespaces.spawn(namespace, command, args, { stdio, env: { ...process.env, ...direct, ...env } });
@@ -54,7 +54,7 @@ export class Daemon {
     return this.#how === undefined;
   }
 
-  /** Waits until `isReady`. @throws Error with its last lines where it ends first, or takes too long */
+  /** Waits until `isReady` returns true. @throws Error with its last lines where it ends first, or takes too long */
   async ready(isReady: () => Promise<boolean>, signal?: AbortSignal): Promise<void> {
     for (const end = performance.now() + START_MS; !(await isReady()); await sleep(50, undefined, { signal })) {
       if (this.#how !== undefined) throw new Error(`${this.name} ${this.#how}. ${this.#lastWords()}`);
@@ -63,7 +63,7 @@ export class Daemon {
     }
   }
 
-  /** Ends it, and waits until it has. */
+  /** Ends the program, and waits until it has ended. */
   async end(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
     this.#child.kill(signal);
     await this.#ended;

@@ -1,4 +1,4 @@
-/** What stands behind a Service: a web server that says which node it is on, and who asked. Run: endpoint.mjs NAME PORT */
+/** A web server behind a Service. It says which node it is on, and who asked. Usage: endpoint.mjs NAME PORT */
 import { createServer } from "node:http";
 import process from "node:process";
 

@@ -6,7 +6,7 @@ export function inside(namespaces: Namespaces, name: string, command: string, ..
   return execute("nsenter", [`--net=/run/netns/${namespaces.full(name)}`, command, ...args]);
 }
 
-/** The same for a command that must succeed. @returns what it printed */
+/** Runs a command in a namespace that must succeed. @returns its standard output */
 export async function mustInside(
   namespaces: Namespaces,
   name: string,
@@ -17,7 +17,7 @@ export async function mustInside(
   throw new Error(`${command.join(" ")} in ${namespaces.full(name)} ended with status ${status}: ${stderr}`);
 }
 
-/** curl, for at most 2 s; a proxy that the machine's environment asks for is none of these namespaces' business. */
+/** Runs curl in a namespace for at most 2 s, without a proxy that this machine's environment may name. */
 export function curl(namespaces: Namespaces, name: string, ...args: string[]): Promise<Outcome> {
   return inside(namespaces, name, "curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", "2", ...args);
 }

@@ -1,6 +1,6 @@
 import type { KubeObject } from "./api.ts";
 
-/** Where MetalLB's objects live. */
+/** The namespace of MetalLB's objects. */
 export const METALLB = "metallb-system";
 
 const strings = { type: "array", items: { type: "string" } };

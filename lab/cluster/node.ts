@@ -13,12 +13,12 @@ import { curl, inside, mustInside } from "./inside.ts";
 export const ENDPOINT_PORT = 8080;
 
 const ENDPOINT = fileURLToPath(new URL("./endpoint.mjs", import.meta.url));
-/** The nftables table in which we drop what must not arrive. */
+/** The nftables table with our drop rules. */
 const CUT = "isat-lab-cut";
 
-/** A node: its short namespace is its name. */
+/** A node. Its name is also the short name of its namespace. */
 export interface ClusterNode extends LabNode {
-  /** Its address on the management network, from which it talks to the API server. */
+  /** Its address on the management network, for the API server. */
   management: string;
 }
 
@@ -47,7 +47,7 @@ export class Host {
     await this.#endpoint?.end();
   }
 
-  /** Starts kube-proxy, and waits until it has heard of all Services and written its rules. */
+  /** Starts kube-proxy, and waits until it has read all Services and written its rules. */
   async startProxy(kubeconfig: string, signal?: AbortSignal): Promise<void> {
     const config = join(this.#folder, "kube-proxy.yaml");
     writeFileSync(
@@ -60,7 +60,7 @@ export class Host {
         hostnameOverride: this.node.name,
         healthzBindAddress: "127.0.0.1:10256",
         metricsBindAddress: "127.0.0.1:10249",
-        // nf_conntrack_max is the machine's, and not a namespace's to set.
+        // nf_conntrack_max belongs to the machine, not to a namespace.
         conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
         nftables: { minSyncPeriod: "100ms" },
       }),
@@ -83,8 +83,8 @@ export class Host {
   }
 
   /**
-   * Drops all packets of the connections to the API server that are open now, without a word to either end: what a
-   * firewall does that has lost its state. New connections pass.
+   * Silently drops all packets of the connections to the API server that are open now, as a firewall does that has lost
+   * its state. New connections pass.
    */
   async halfOpen(): Promise<void> {
     const lines = await mustInside(

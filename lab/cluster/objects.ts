@@ -1,7 +1,7 @@
 import type { KubeObject } from "./api.ts";
 import { type ClusterNode, ENDPOINT_PORT } from "./node.ts";
 
-/** What a Service of a test differs in. */
+/** Changes to the default Service. */
 export interface ServiceOptions {
   namespace?: string;
   port?: number;
@@ -9,17 +9,17 @@ export interface ServiceOptions {
   class?: string;
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
-  /** More of `spec`, or other than what stands here. */
+  /** More fields of `spec`; they replace the defaults. */
   spec?: Record<string, unknown>;
 }
 
-/** An endpoint: a node's web server, ready unless said otherwise. */
+/** An endpoint: a node's web server, ready unless `conditions` say otherwise. */
 export interface EndpointOptions {
   node: string;
   conditions?: { ready?: boolean; serving?: boolean; terminating?: boolean };
 }
 
-/** A Service of type LoadBalancer, without selector: its endpoints are made by hand. */
+/** A Service of type LoadBalancer without a selector, as no controller makes its endpoints. */
 export function service(name: string, options: ServiceOptions = {}): KubeObject {
   const { namespace = "default", port = 80, policy = "Cluster", labels, annotations } = options;
   return {
@@ -31,14 +31,14 @@ export function service(name: string, options: ServiceOptions = {}): KubeObject 
       ports: [{ port, targetPort: ENDPOINT_PORT, protocol: "TCP" }],
       externalTrafficPolicy: policy,
       ...(options.class === undefined ? {} : { loadBalancerClass: options.class }),
-      // There are 2,768 of them, and nobody here asks for one.
+      // There are only 2,768 node ports, and no test needs one.
       allocateLoadBalancerNodePorts: false,
       ...options.spec,
     },
   };
 }
 
-/** What `status.loadBalancer.ingress` holds: an address, or more than an address. */
+/** An item of `status.loadBalancer.ingress`; a string is an address. */
 export type Ingress = string | { ip?: string; hostname?: string; ipMode?: "VIP" | "Proxy" };
 
 export function status(ingress: readonly Ingress[]): object {
@@ -46,7 +46,7 @@ export function status(ingress: readonly Ingress[]): object {
   return { status: { loadBalancer: { ingress: entries } } };
 }
 
-/** A Service's EndpointSlice, as if a controller had made it. */
+/** A Service's EndpointSlice, as a controller would make it. */
 export function endpointSlice(
   serviceName: string,
   endpoints: readonly { node: ClusterNode; conditions?: EndpointOptions["conditions"] }[],
@@ -82,7 +82,7 @@ export function node({ name }: ClusterNode, labels: Record<string, string> = {})
   };
 }
 
-/** What a kubelet would say. */
+/** The status that a kubelet would write. */
 export function nodeStatus({ name, ip }: ClusterNode): object {
   return {
     status: {

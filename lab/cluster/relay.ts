@@ -10,8 +10,8 @@ const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
 const { connect } = ffi.open(null, { connect: fn(["i32", "buffer", "u32"], "i32") });
 
 /**
- * A port of this process' loopback that leads to a port of another network namespace's loopback. A namespace has no
- * other door, and an interface of ours in the machine's own namespace would be in the way of what else is there.
+ * Forwards a port of this machine's loopback to a port of another namespace's loopback. An interface between the two
+ * could disturb the machine's own network.
  */
 export class Relay implements Disposable {
   readonly #server: Server;
@@ -21,7 +21,7 @@ export class Relay implements Disposable {
     this.#server = server;
   }
 
-  /** @param namespace the full name. @param port of 127.0.0.1 there; nothing need listen yet */
+  /** @param namespace full name @param port of 127.0.0.1 there; it need not be open yet */
   static async open(namespace: string, port: number): Promise<Relay> {
     const server = createServer();
     const relay = new Relay(server);
@@ -61,7 +61,7 @@ export class Relay implements Disposable {
   }
 }
 
-/** Connects to a port of the current namespace's loopback; undefined where nothing listens. It does not block: no wire is between. */
+/** Connects to a port of the current namespace's loopback, which does not block; undefined where nothing listens. */
 function dial(port: number): number | undefined {
   const fd = libc.socket(AF_INET, SOCK_STREAM_CLOEXEC, 0);
   if (fd < 0) throw new Error(`Cannot open a socket: ${errnoName(ffi.errno())}`);

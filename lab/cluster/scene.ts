@@ -7,29 +7,29 @@ import { nodeByMac, ownerOf } from "../topology.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import { RULES, Speakers } from "./speakers.ts";
 
-/** How long anything here may take that takes a second or two, ms. */
+/** A generous limit for anything that should take a second or two, ms. */
 export const PATIENCE = 60_000;
-/** Until a web server is reached: kube-proxy, whose API was away, waits for up to a minute before it reads again, ms. */
+/** Limit for reaching a web server, ms: a kube-proxy that lost its API may wait a minute before it reads again. */
 const SERVED = 180_000;
-/** For so long nothing may have happened until it counts as not happening, ms. */
+/** A VIP that does not move for this long counts as staying, ms. */
 const CALM = 400;
 
 export const NODES = ["n1", "n2", "n3"] as const;
 
-/** The node with the best hash, worked out apart from isat's own code. */
+/** The node with the lowest hash, computed without isat's own code. */
 export const best = (vip: string, nodes: readonly string[] = NODES): string =>
   ownerOf(
     vip,
     nodes.map((name) => ({ name, port: 0, mac: "", ip: "" })),
   ).name;
 
-/** The VIPs of which a node has the best hash, out of 10.9.SUBNET.0/24. */
+/** VIPs out of 10.9.SUBNET.0/24 for which the node has the lowest hash. */
 export function vipsOf(node: string, subnet: number, count: number): string[] {
   const all = Array.from({ length: 254 }, (_, index) => `10.9.${subnet}.${index + 1}`);
   return all.filter((vip) => best(vip) === node).slice(0, count);
 }
 
-/** A cluster whose nodes have speakers, and a client and a switch that are asked where a VIP is. */
+/** A cluster with a speaker on each node, and a client and a switch that know where a VIP is. */
 export class Scene implements AsyncDisposable {
   readonly cluster: Cluster;
   readonly speakers: Speakers;
@@ -41,7 +41,7 @@ export class Scene implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  /** @param grants what the speakers may do from the start: what they need, or nothing */
+  /** @param grants the rights of the speakers at the start: all that they need, or none */
   static async start(
     prefix: string,
     { grants = "all", ...options }: ClusterOptions & { grants?: "all" | "none" } = {},
@@ -54,14 +54,14 @@ export class Scene implements AsyncDisposable {
     return new Scene(cluster, speakers, stack.move());
   }
 
-  /** The node's plug is pulled, and its speaker is no more. */
+  /** Pulls the node's plug, and kills its speaker. */
   async die(node: string): Promise<void> {
     this.cluster.unplug(node);
     this.speakers.unreachable.add(node);
     await this.speakers.of(node).signal("SIGKILL");
   }
 
-  /** It has booted: its kernel remembers nothing. */
+  /** Boots the node: its kernel remembers nothing. */
   async revive(node: string): Promise<void> {
     const speaker = this.speakers.of(node);
     speaker.isat("clean");
@@ -71,7 +71,7 @@ export class Scene implements AsyncDisposable {
     await speaker.ready(PATIENCE);
   }
 
-  /** The node to which the client sends what is for the VIP. */
+  /** The node to which the client sends packets for the VIP. */
   clientSends(vip: string): string | undefined {
     const namespace = this.cluster.namespaces.full(this.cluster.client.name);
     const text = execFileSync("ip", ["-netns", namespace, "neigh", "show", vip], { encoding: "utf8" });
@@ -79,12 +79,12 @@ export class Scene implements AsyncDisposable {
     return mac && nodeByMac(mac)?.name;
   }
 
-  /** The client forgets where VIPs are: what it is to find, it has to ask for. */
+  /** Empties the client's neighbour table, so that it has to ask again. */
   forget(): void {
     this.cluster.namespaces.ip(this.cluster.client.name, ["neigh flush dev eth0"]);
   }
 
-  /** The node that the simulated gateway switch would send to, if port and MAC agree; else what is wrong with them. */
+  /** The node to which the simulated switch would send; or MAC and port, if they do not belong together. */
   switchSends(vip: string): string | undefined {
     const row = this.cluster.gateway.arpRows(performance.now()).find(({ ip }) => ip === vip);
     if (!row) return undefined;
@@ -94,7 +94,7 @@ export class Scene implements AsyncDisposable {
       : `${row.mac} on p${row.port}`;
   }
 
-  /** Waits until the VIP is at the node, and no other: by its kernel, the client's table, its curl, and the switch. */
+  /** Waits until the VIP is at this node only, by the kernels' maps, the client's table and curl, and the switch. */
   async at(vip: string, node: string): Promise<void> {
     const found = () => ({ owners: this.speakers.owners(vip).join(), client: this.clientSends(vip) });
     await until(
@@ -109,13 +109,13 @@ export class Scene implements AsyncDisposable {
       throw new Error(`${error.message}: ${JSON.stringify(found())}`);
     });
     if (!this.cluster.hasSwitch) return;
-    this.cluster.ping([vip]); // where it has no entry it asks
+    this.cluster.ping([vip]); // without an entry it asks
     await until(`the switch has ${vip} at ${node}`, () => this.switchSends(vip) === node, PATIENCE).catch((error) => {
       throw new Error(`${error.message}: ${this.switchSends(vip)}`);
     });
   }
 
-  /** Waits until no kernel answers for the VIP; then the client, which asks anew, gets no answer. */
+  /** Waits until no kernel answers for the VIP, and asserts that the client gets no answer either. */
   async silent(vip: string): Promise<void> {
     await until(`nobody has ${vip}`, () => this.speakers.owners(vip).length === 0, PATIENCE);
     this.forget();
@@ -124,16 +124,16 @@ export class Scene implements AsyncDisposable {
     assert.match(error!, /timed out|No route to host/i, "no refusal: nobody said where it is");
   }
 
-  /** The VIP stays at the node. */
+  /** Asserts that the VIP stays at the node. */
   async stays(vip: string, node: string): Promise<void> {
     await sleep(CALM);
     assert.deepEqual(this.speakers.owners(vip), [node]);
   }
 
-  /** Waits until each VIP has the owner that the hashes among the nodes give it. */
+  /** Waits until each VIP is at the node with the lowest hash. */
   async shared(vips: readonly string[], nodes: readonly string[] = NODES): Promise<void> {
     const wrong = () => vips.filter((vip) => this.speakers.owners(vip).join() !== best(vip, nodes));
-    await until(`${vips.length} VIPs are where ${nodes} hash for them`, () => wrong().length === 0, PATIENCE).catch(
+    await until(`${vips.length} VIPs are with their owners among ${nodes}`, () => wrong().length === 0, PATIENCE).catch(
       (error: Error) => {
         const [vip] = wrong();
         throw new Error(
@@ -143,7 +143,7 @@ export class Scene implements AsyncDisposable {
     );
   }
 
-  /** Waits until what is read is as expected. */
+  /** Asserts that `read` returns what is expected, now or soon. */
   async becomes<T>(read: () => T, expected: T): Promise<void> {
     const isSo = () => JSON.stringify(read()) === JSON.stringify(expected);
     await until("as expected", isSo, PATIENCE).catch(() => {});

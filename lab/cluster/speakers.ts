@@ -1,6 +1,5 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { askStatus } from "../../src/control/socket.ts";
 import { vipState } from "../../src/core/abi.ts";
 import { formatAddress } from "../../src/core/address.ts";
@@ -13,10 +12,10 @@ import { type Report, Watch } from "../watch/watch.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Rule } from "./objects.ts";
 
-/** The keys of the source that a test sets, as YAML; `addresses` are those of the tests. */
+/** The keys of the source, as YAML; `addresses` covers all tests. */
 const SOURCE = "addresses: [10.9.0.0/18], interfaces: [eth0]";
 
-/** What a speaker must be allowed: the same as deploy/isat.yaml grants. */
+/** The rights that a speaker needs: those that deploy/isat.yaml grants. */
 export const RULES: readonly Rule[] = [
   { apiGroups: [""], resources: ["services", "nodes"], verbs: ["list", "watch"] },
   { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list", "watch"] },
@@ -25,11 +24,11 @@ export const RULES: readonly Rule[] = [
   { apiGroups: [""], resources: ["events"], verbs: ["create"] },
 ];
 
-/** A speaker on each node of a cluster, which reads the cluster's API. */
+/** The speakers of a cluster: one on each node, which reads the cluster's API. */
 export class Speakers implements AsyncDisposable {
   readonly namespaces: Namespaces;
   readonly all: readonly Speaker[];
-  /** Nodes without a plug: what their kernels hold nobody can ask for. */
+  /** Unplugged nodes. Their kernels cannot be reached by the client. */
   readonly unreachable = new Set<string>();
   readonly #cluster: Cluster;
 
@@ -61,41 +60,43 @@ export class Speakers implements AsyncDisposable {
     for (const speaker of this.all) this.configure(speaker, source, more);
   }
 
-  /** Starts all, and waits until each has its share. */
+  /** Starts all, and waits until each answers for its VIPs. */
   async startAll(): Promise<void> {
     for (const speaker of this.all) speaker.start();
     await Promise.all(this.all.map((speaker) => speaker.ready(60_000)));
   }
 
-  /** Kills it and starts it again, as an upgrade does. */
+  /** Kills a speaker and starts it again, as an upgrade does. */
   async restart(speaker: Speaker): Promise<void> {
     await speaker.signal("SIGKILL");
     speaker.start();
     await speaker.ready(60_000);
   }
 
-  /** What a speaker tells of itself; with a VIP, why. Asked without a process, which would keep this one from its wire. */
+  /**
+   * A speaker's status, with an explanation for the VIP. By its socket: to wait for a process would stall the switch.
+   */
   async ask(node: string, vip?: string): Promise<Status> {
     const found = await askStatus(this.of(node).runDir, vip);
     if (!found) throw new Error(`no speaker runs on ${node}`);
     return found;
   }
 
-  /** Waits until a speaker has saved a state of the cluster in which the VIP is. */
+  /** Waits until a speaker has saved a snapshot of the cluster that contains the VIP. */
   async saved(node: string, vip: string): Promise<void> {
     const file = join(this.of(node).runDir, "cluster.json");
     const isIn = () => existsSync(file) && readFileSync(file, "utf8").includes(`"${vip}"`);
     await until(`${node} has saved ${vip}`, isIn, 60_000);
   }
 
-  /** A file with a wire key, which nobody else may read. */
+  /** Writes a wire key to a file that only root may read. */
   keyFile(text: string): string {
     const file = join(this.namespaces.folder(), "wire.key");
     writeFileSync(file, text, { mode: 0o400 });
     return file;
   }
 
-  /** A kubeconfig with a server at which nothing listens. */
+  /** A kubeconfig whose server does not exist. */
   nowhere(): string {
     const text = readFileSync(this.#cluster.speakerEnv("n1").KUBECONFIG, "utf8");
     const file = join(this.namespaces.folder(), "nowhere.kubeconfig");
@@ -109,7 +110,7 @@ export class Speakers implements AsyncDisposable {
     return reachable.flatMap((speaker) => (this.vips(speaker).get(vip) === "owned" ? [speaker.node.name] : []));
   }
 
-  /** What a node's kernel holds: each managed VIP, and whether it is owned. No process is asked. */
+  /** The VIPs in a node's map, and their states. No process is asked. */
   vips(speaker: Speaker): Map<string, "owned" | "leaving" | "other"> {
     if (!existsSync(speaker.pinDir)) return new Map();
     return speaker.maps((maps) => {
@@ -120,7 +121,7 @@ export class Speakers implements AsyncDisposable {
     });
   }
 
-  /** Asks for every VIP from the client, each `interval` ms, until it is stopped. */
+  /** Lets the client ask for every VIP every `interval` ms, until the watch is stopped. */
   watch(vips: readonly string[], interval = 20): Promise<Watch> {
     return Watch.start(this.namespaces, this.#cluster.client.name, vips, interval);
   }
@@ -133,13 +134,6 @@ export class Speakers implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const speaker of this.all) {
-      try {
-        process.kill(speaker.pid, "SIGKILL");
-      } catch {
-        // it never ran, or has ended
-      }
-    }
-    await Promise.all(this.all.map(({ closed }) => closed));
+    await Promise.all(this.all.map((speaker) => speaker.end()));
   }
 }

@@ -5,25 +5,25 @@ import process from "node:process";
 import { must, until } from "./process.ts";
 import { CLIENT_IP, CLIENT_MAC, type Rig, VIP } from "./rig.ts";
 
-/** What a flood came to. */
+/** The counts of a finished flood. */
 export interface Toll {
-  /** Requests that trafgen says it sent. */
+  /** Requests sent, as trafgen counts them. */
   sent: number;
-  /** Frames that left the client (its tx counter): nothing else speaks there. */
+  /** Frames that left the client, by its interface's counter. Nothing else sends there. */
   left: number;
   /** Requests a second, on average. */
   rate: number;
-  /** ARP replies that came to the client, counted by a program of ours at its ingress. */
+  /** ARP replies that reached the client, counted by pass.bpf.c at its ingress. */
   came: number;
 }
 
 /**
- * who-has for the VIP at a steady rate of about 20,000 a second on an idle machine, from the client. (By a gap, which
- * trafgen keeps by sleeping some 25 us more; --rate would send each second's requests at once, and rest.)
+ * The gap between requests: about 20,000 a second on an idle machine, as trafgen sleeps some 25 us longer. (Its --rate
+ * would send each second's requests at once, and then rest.)
  */
 const GAP = "25us";
 
-/** A sender of requests, as long as it is not stopped. */
+/** Sends who-has for the VIP from the client at a steady rate, until it is stopped. */
 export class Flood implements AsyncDisposable {
   readonly #rig: Rig;
   readonly #programs: string;
@@ -42,21 +42,21 @@ export class Flood implements AsyncDisposable {
     for (const stream of [child.stdout!, child.stderr!]) stream.on("data", (chunk) => (this.#output += chunk));
   }
 
-  /** Where the client counts replies, by a clsact filter. To be called once. */
+  /** Attaches the counter of replies to the client, as a clsact filter. Call it once. */
   static async prepare(rig: Rig, programs: string): Promise<void> {
     await rig.must("client", "tc", "qdisc", "add", "dev", "c0", "clsact");
     const program = ["bpf", "da", "pinned", join(programs, "count_replies")];
     await rig.must("client", "tc", "filter", "add", "dev", "c0", "ingress", ...program);
   }
 
-  /** @param programs the folder of pass.bpf.c's pins */
+  /** Starts a flood. @param programs the folder of pass.bpf.c's pins */
   static async start(rig: Rig, programs: string): Promise<Flood> {
     const file = join(rig.folder, "flood.cfg");
     const arp = `op=request, smac=${CLIENT_MAC}, sip=${CLIENT_IP}, tmac=00:00:00:00:00:00, tip=${VIP}`;
     writeFileSync(file, `{ eth(da=ff:ff:ff:ff:ff:ff, sa=${CLIENT_MAC}), arp(${arp}), fill(0, 18) }\n`);
     const before = await counters(rig, programs);
     const args = ["--dev", "c0", "--conf", file, "--gap", GAP, "--cpus", "1", "--no-sock-mem"];
-    // A group of its own: trafgen sends from a child, which must hear of the end too.
+    // trafgen sends from a child process. A process group of their own lets one signal end both.
     const child = rig.namespaces.spawn("client", "trafgen", args, {
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
@@ -66,7 +66,7 @@ export class Flood implements AsyncDisposable {
     return flood;
   }
 
-  /** Stops it, and waits until the counters stand still. */
+  /** Stops the flood, and waits until the counters no longer change. */
   async stop(): Promise<Toll> {
     await this[Symbol.asyncDispose]();
     const seconds = (performance.now() - this.#began) / 1000;

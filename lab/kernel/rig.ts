@@ -28,14 +28,14 @@ export const CLIENT_MAC = "02:00:00:00:00:64";
 export const CLIENT_IP = "10.9.255.100";
 export const NODE_MAC = "02:00:00:00:00:01";
 export const NODE_IP = "10.9.255.1";
-/** isat's place among clsact's filters, by its promise to others. */
+/** The handle and priority that isat promises to use among clsact's filters. */
 export const TC_HANDLE = "0x15a7";
 export const TC_PRIORITY = 1;
 
-/** What differs from one configuration to the next; every key has the value that most tests need. */
+/** Changes to the configuration that most tests need. */
 export interface Settings {
   node?: string;
-  /** YAML; null: the key is left out. */
+  /** YAML; null leaves the key out. */
   interfaces?: string | null;
   hook?: string;
   pinDir?: string;
@@ -43,15 +43,15 @@ export interface Settings {
   /** More top-level keys, as YAML. */
   more?: string;
   nodes?: string;
-  /** An item of YAML each. */
+  /** Items, as YAML. */
   vips?: readonly string[];
 }
 
 const { if_nametoindex } = ffi.open(null, { if_nametoindex: fn(["string"], "u32") });
 
 /**
- * A node and a client, each in a network namespace, on one wire: eth0 of `node`, c0 of `client`. Pins go to a bpffs of
- * our own.
+ * A node and a client, each in a network namespace, joined by a veth pair: eth0 of `node`, c0 of `client`. Pins go to a
+ * bpffs of our own.
  */
 export class Rig implements Disposable {
   readonly namespaces: Namespaces;
@@ -79,7 +79,7 @@ export class Rig implements Disposable {
     this.configure();
   }
 
-  /** A wire from an interface of the node to one of the client. */
+  /** Joins a new interface of the node and one of the client. */
   wire(name: string, peer: string, mac = NODE_MAC, peerMac = CLIENT_MAC): void {
     this.namespaces.link({ namespace: "node", name, mac }, { namespace: "client", name: peer, mac: peerMac });
   }
@@ -97,9 +97,9 @@ export class Rig implements Disposable {
       `hook: ${hook}`,
       `pinDir: ${pinDir}`,
       `runDir: ${runDir}`,
-      // No refresh comes in between, so that frames can be counted.
+      // Announcements are not repeated, so that frames can be counted.
       ...(/^garp:/m.test(settings.more ?? "") ? [] : ["garp: { refresh: 500h }"]),
-      // One speaker, and nodes that are not there, but by name.
+      // There is one speaker; other nodes exist by name only.
       ...(/^membership:/m.test(settings.more ?? "") ? [] : ["membership: { kind: static }"]),
       ...(settings.more ? [settings.more] : []),
       "source:",
@@ -111,7 +111,7 @@ export class Rig implements Disposable {
     renameSync(`${path}.new`, path);
   }
 
-  /** Starts `isat` in a namespace. @param prefix a command, with its arguments, that runs it */
+  /** Starts `isat` in a namespace. @param prefix a command, with its arguments, that runs `isat` */
   launch(namespace: string, args: readonly string[], prefix?: readonly string[]): Process {
     const started = new Process(this.namespaces, namespace, args, prefix);
     this.#started.push(started);
@@ -151,8 +151,8 @@ export class Rig implements Disposable {
   }
 
   /**
-   * Kills what still runs and cleans up, so that a test that fails does not make the next one fail. (It does not throw:
-   * uvu would drop the failed test's own error.)
+   * Kills all speakers and cleans up, so that a failed test does not make the next one fail. It does not throw, as uvu
+   * would then drop the failed test's own error.
    */
   async reset(): Promise<void> {
     for (const speaker of this.#started.splice(0)) if (!speaker.isClosed) await speaker.end("SIGKILL");
@@ -160,13 +160,13 @@ export class Rig implements Disposable {
     if (status !== 0) console.log(`isat clean ended with status ${status}: ${stderr}`);
   }
 
-  // What stands in the kernel, seen without isat.
+  // The kernel's state, read without isat
 
   ifindex(name: string, namespace = "node"): number {
     return inNamespace(this.namespaces.full(namespace), () => if_nametoindex(name));
   }
 
-  /** Ids of the programs on an interface, by where they are attached; what is empty is left out. */
+  /** Ids of the programs on an interface, by hook; hooks without programs are left out. */
   async attached(name = "eth0", namespace = "node"): Promise<Record<string, number[]>> {
     const found: Record<string, number[]> = {};
     const note = (where: string, ids: number[]) => {
@@ -203,7 +203,7 @@ export class Rig implements Disposable {
     });
   }
 
-  /** Every pin under pinDir, by its path from there, sorted. */
+  /** The paths of all pins below the folder, sorted. */
   pins(folder = this.pinDir): string[] {
     try {
       const entries = readdirSync(folder, { recursive: true, withFileTypes: true });
@@ -216,7 +216,7 @@ export class Rig implements Disposable {
     }
   }
 
-  /** What has to be pinned while a speaker serves with one interface. */
+  /** The pins that must exist while a speaker serves with one interface. */
   expectedPins(hook: "tcx" | "tc" | "xdp", ifindex = this.ifindex("eth0")): string[] {
     const links = { tcx: ["tcx_egress", "tcx_ingress"], tc: [], xdp: ["tcx_egress", "xdp_ingress"] }[hook];
     return [
@@ -228,14 +228,14 @@ export class Rig implements Disposable {
       .sort();
   }
 
-  /** Reads the pinned maps. @throws Error where they are not there */
+  /** Reads the pinned maps. @throws Error where there are none */
   maps<T>(read: (maps: Maps) => T): T {
     const found = readPinnedMaps(join(this.pinDir, `v${LAYOUT}`), (maps) => ({ it: read(maps) }));
     if (!found) throw new Error(`Cannot find maps under ${this.pinDir}`);
     return found.it;
   }
 
-  /** How often the kernel has answered for the VIP. */
+  /** The number of answers that the kernel has given for the VIP. */
   answered(vip = VIP, name = "eth0"): number {
     const key = { ip: addressBytes(parseAddress(vip)), ifindex: this.ifindex(name) };
     return this.maps(({ answers }) => Number(answers.get(key)?.answered ?? 0n));
@@ -247,7 +247,7 @@ export class Rig implements Disposable {
     return found;
   }
 
-  // ARP, seen from the client.
+  // ARP, as the client sees it
 
   /** The ARP frames that have arrived at the client since the last call. */
   heard(port = this.client): Arp[] {
@@ -276,9 +276,11 @@ export class Rig implements Disposable {
   }
 
   /**
-   * Asks once, and gives the MAC of each answer. A veth and its programs run in the sender's own system call (softirq),
-   * so what answers at once has answered when it returns; a busy machine may hand over to ksoftirqd, so a few more ms
-   * are given. For "nobody" as proof, see {@link verdicts}.
+   * Asks once. A veth and its programs run in the sender's own system call (softirq), so an answer is there when it
+   * returns; a busy machine may leave the work to ksoftirqd, so some more time is given. An empty result therefore does
+   * not prove that nobody answered: {@link verdicts} does.
+   *
+   * @returns the MAC of each answer
    */
   async answers(vip = VIP, port = this.client): Promise<string[]> {
     this.heard(port);
@@ -292,7 +294,7 @@ export class Rig implements Disposable {
     }
   }
 
-  /** Asks until somebody answers with the MAC. */
+  /** Asks until exactly one answer comes, with the MAC. */
   async answersWith(mac = NODE_MAC, vip = VIP, port = this.client, limit?: number): Promise<void> {
     let last: string[] = [];
     await until(
@@ -307,7 +309,7 @@ export class Rig implements Disposable {
     });
   }
 
-  /** Somebody else's programs (pass.bpf.c), loaded and pinned; returns the folder of their pins. */
+  /** Compiles, loads and pins pass.bpf.c, as somebody else's programs. @returns the folder of their pins */
   async othersPrograms(): Promise<string> {
     const object = join(this.folder, "pass.o");
     const source = fileURLToPath(new URL("./pass.bpf.c", import.meta.url));
@@ -330,7 +332,7 @@ export class Rig implements Disposable {
     return pins;
   }
 
-  /** What pass.bpf.c has counted. */
+  /** A counter of pass.bpf.c. */
   async counted(pins: string, what: "frames" | "replies"): Promise<number> {
     const shown = await must(
       "bpftool",
@@ -349,7 +351,7 @@ export class Rig implements Disposable {
     return Number(Buffer.from(value.map(Number)).readBigUInt64LE());
   }
 
-  /** XDP answers leave a veth only if its peer runs an XDP program too. */
+  /** Attaches an XDP program to the client: a veth passes XDP_TX frames only to a peer that has one. */
   async letClientRunXdp(pins: string): Promise<void> {
     await this.must("client", "ip", "link", "set", "dev", "c0", "xdpdrv", "pinned", join(pins, "pass_xdp"));
   }
@@ -360,11 +362,12 @@ export class Rig implements Disposable {
   }
 }
 
+/** True for an ARP reply that says where the VIP is. */
 export function isAnswer(arp: Arp, vip = VIP): boolean {
   return arp.op === ARP_REPLY && spa(arp) === vip;
 }
 
-/** Gratuitous, in request form. */
+/** True for a gratuitous ARP in request form. */
 export function isAnnouncement(arp: Arp, vip = VIP): boolean {
   return arp.op === ARP_REQUEST && spa(arp) === vip && formatAddressOf(arp.tpa) === vip;
 }
@@ -372,13 +375,13 @@ export function isAnnouncement(arp: Arp, vip = VIP): boolean {
 const formatAddressOf = (bytes: Uint8Array) => formatAddress(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0));
 const spa = (arp: Arp) => formatAddressOf(arp.spa);
 
-/** The id of what is pinned, by bpftool. */
+/** The id of a pinned link or program, as bpftool reports it. */
 export async function pinnedId(kind: "link" | "prog", path: string): Promise<number> {
   const shown = JSON.parse(await must("bpftool", "-j", kind, "show", "pinned", path));
   return (Array.isArray(shown) ? shown[0] : shown).id;
 }
 
-/** Prints a measured value, which `npm test` shows: on a line of its own, for uvu leaves its dots without an end. */
+/** Prints a measured value, which `npm test` shows. The line break ends the line of dots that uvu has begun. */
 export function measured(what: string, value: string): void {
   console.log(`\nMEASURED ${what}: ${value}`);
 }

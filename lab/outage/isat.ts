@@ -7,7 +7,9 @@ import type { Namespaces } from "../namespaces.ts";
 import { type Line, Speaker } from "../speaker.ts";
 import { type LabNode, NODES, VIP_RANGES, VIPS } from "../topology.ts";
 
-/** The default refresh, 95 s, would be 160 ms of the switch's scaled time. It must exceed active-ack's minute: 100 ms. */
+/**
+ * The default refresh, 95 s, would be 160 ms of the switch's scaled time. It must exceed active-ack's minute: 100 ms.
+ */
 const GARP = "{ refresh: 200ms }";
 
 /** Receives a line that a speaker logged and that a person should see. */

@@ -3,8 +3,8 @@ import { PacketPort } from "../packet-port.ts";
 import { Poller } from "../poller.ts";
 
 /**
- * OpenELB v0.4.4 in layer2 mode, as seen in the incident: one leader answers for every VIP out of its own NIC. The
- * Ethernet source is the leader's, the SHA is the chosen node's.
+ * Answers as OpenELB v0.4.4 did in the incident, in layer2 mode: one leader answers for every VIP out of its own NIC,
+ * with its own MAC as Ethernet source and the chosen node's MAC as SHA.
  */
 export class OpenElb implements Disposable {
   readonly #port: PacketPort;
@@ -12,14 +12,16 @@ export class OpenElb implements Disposable {
   readonly #mac: Uint8Array;
   readonly #macs = new Map<string, Uint8Array>();
 
-  /** @param namespace the full name of the leader's; @param name its interface; @param mac that interface's */
+  /**
+   * @param namespace the full name of the leader's namespace @param name its interface @param mac that interface's MAC
+   */
   constructor(namespace: string, name: string, mac: string) {
     this.#port = new PacketPort(namespace, name);
     this.#mac = parseMac(mac);
     this.#poller = new Poller(() => this.#poll());
   }
 
-  /** Gives the VIP to the node with this MAC, and tells the wire: in request form, then in reply form. */
+  /** Gives the VIP to the node with this MAC, and announces it: in request form, then in reply form. */
   assign(vip: string, mac: string): void {
     const owner = parseMac(mac);
     this.#macs.set(vip, owner);

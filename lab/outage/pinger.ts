@@ -8,19 +8,19 @@ const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 const IPPROTO_ICMP = 1;
 const MSG_DONTWAIT = 0x40;
 
-/** Pings as a host does: a raw socket, so that the kernel resolves the address and picks the way. */
+/** Pings as a host does. It uses a raw socket, so the kernel resolves the address and picks the route. */
 export class Pinger implements Disposable {
   readonly #fd: number;
   readonly #buffer = new Uint8Array(2048);
   #sequence = 0;
 
-  /** @param namespace the full name of the host's */
+  /** @param namespace the full name of the host's namespace */
   constructor(namespace: string) {
     this.#fd = inNamespace(namespace, () => libc.socket(AF_INET, SOCK_RAW_CLOEXEC, IPPROTO_ICMP));
     if (this.#fd < 0) throw new Error(`Cannot open a raw socket: ${errnoName(ffi.errno())}. CAP_NET_RAW is needed`);
   }
 
-  /** Sends one echo request. @throws Error where the kernel has no way. */
+  /** Sends one echo request. @throws Error where the kernel has no route */
   send(ip: string): void {
     this.#sequence = (this.#sequence + 1) & 0xffff;
     const address = new Uint8Array(16); // struct sockaddr_in
@@ -31,7 +31,7 @@ export class Pinger implements Disposable {
     }
   }
 
-  /** Who has answered since the last call. */
+  /** The addresses that have answered since the last call. */
   answers(): string[] {
     const ips: string[] = [];
     for (;;) {

@@ -4,33 +4,34 @@ import { MOVING } from "../topology.ts";
 import type { Lab } from "./lab.ts";
 import { type Cell, judge, type Row } from "./verdict.ts";
 
-/** Milliseconds from the first ping, at 600 s of the switch a second. */
+// Times are ms from the first ping. One second of ours is 600 s of the switch.
+
 const PING_EVERY = 100;
-/** ARP entries age at 2000; then come some more pings. */
+/** ARP entries age at 2000 ms, and some pings must follow. */
 const END = 2800;
-/** The FDB ages at 500. */
+/** The FDB ages 500 ms after the last frame, so this spell without pings is long enough. */
 const QUIET_FROM = 300;
 const QUIET_UNTIL = 1200;
 const MOVE_AT = 600;
-/** isat announces at 0 and 1.1 s: by then the switch must have taken the new owner, and ARP must not have aged. */
+/** By now isat has announced twice, at 0 and 1.1 s after the move, and the ARP entry has not aged yet. */
 const MOVED_AT = 1800;
-/** A changed configuration is applied within 50 ms. */
+/** A changed configuration is applied within 50 ms; this leaves room. */
 const APPLY = 150;
-/** Between the steps at the start, and from the last ping to the count. */
+/** Pauses between the steps at the start, and from the last ping to the count. */
 const STEP = 50;
 const GRACE = 200;
 
 export interface ReplayOptions {
   signal: AbortSignal;
-  /** When the last ping is sent, in milliseconds. @default 2800 */
+  /** The time of the last ping, ms. @default 2800 */
   end?: number;
-  /** Called before each further round of pings and after the last, with the milliseconds since the first. */
+  /** Called before each further round of pings and after the last, with the time since the first, ms. */
   onRound?: (elapsed: number) => void;
 }
 
 /**
- * Plays one behaviour of the switch on both labs at the same time: empty tables, nodes that talk, announcements, then a
- * ping of each VIP from the switch every 100 ms, past the ageing of its ARP entries.
+ * Plays one behaviour of the switch on both labs at the same time: the tables are emptied, the nodes talk and announce,
+ * then the switch pings each VIP every 100 ms until its ARP entries have aged.
  */
 export async function replay(
   labs: Record<"isat" | "openelb", Lab>,
@@ -44,7 +45,7 @@ export async function replay(
   return { behaviour, isat, openelb };
 }
 
-/** The same on one lab. */
+/** Plays one behaviour of the switch on one lab. */
 export async function play(lab: Lab, behaviour: Behaviour, options: ReplayOptions): Promise<Cell> {
   const { signal, end = END, onRound } = options;
   lab.isat?.pace(behaviour.garp);
@@ -76,7 +77,7 @@ export async function play(lab: Lab, behaviour: Behaviour, options: ReplayOption
   return { ...cell, failure: cell.failure ?? afterMove?.failure };
 }
 
-/** Whether the switch has taken the new owner; the pings that are under way do not count yet. */
+/** Judges only the ARP entries after a move: pings are still on their way. */
 function judgeMove(lab: Lab): Cell {
   const view = lab.view();
   return judge({ ...view, vips: view.vips.map((vip) => ({ ...vip, sent: 1, answered: 1 })) });

@@ -2,11 +2,11 @@ import { styleText } from "node:util";
 import type { Cell } from "./verdict.ts";
 import type { LabView, VipView } from "./view.ts";
 
-/** What the screen shows of both labs at one moment. */
+/** Both labs at one moment, for the screen. */
 export interface Scene {
   /** Seconds of the switch's time since the first ping. */
   clock: number;
-  /** After how many of them an ARP entry ages. */
+  /** Seconds after which an ARP entry ages. */
   arpAgeing: number;
   leader: string;
   isat: LabView;
@@ -18,11 +18,11 @@ export interface Look {
   colour: boolean;
 }
 
-/** From so many columns on MACs are shown in full, below only their last byte. */
+/** MACs are shown in full on a screen at least this wide, else only their last byte. */
 const WIDE = 96;
 const CAPTION_MAX = 104;
 
-/** The whole screen, a string a line. */
+/** The whole screen, line by line. */
 export function render(scene: Scene, look: Look): string[] {
   const { isat, openelb, leader } = scene;
   const macWidth = look.columns >= WIDE ? 17 : 5;
@@ -31,7 +31,11 @@ export function render(scene: Scene, look: Look): string[] {
   const heading = (text: string) => paint(look, "bold", text.padEnd(width));
   const under = `${"learnt".padEnd(macWidth)} of port     ping`.padEnd(width);
   return [
-    paint(look, "bold", ` The outage, replayed. The switch's clock, 600 times ours: ${Math.round(scene.clock)} s`),
+    paint(
+      look,
+      "bold",
+      ` The outage, replayed. The switch's clock, 600 times as fast as ours: ${Math.round(scene.clock)} s`,
+    ),
     "",
     left("", "") + heading("isat") + heading(`OpenELB 0.4.4, leader ${leader}`),
     left("VIP", "owner") + paint(look, "dim", under + under),
@@ -57,7 +61,7 @@ export function renderRow(name: string, isat: Cell, openelb: Cell, look: Look): 
 
 const NAME_WIDTH = 52;
 
-/** What stands above the rows. */
+/** The heading of the rows that {@link renderRow} makes. */
 export function tableHeading(look: Look): string {
   return paint(
     look,
@@ -66,29 +70,31 @@ export function tableHeading(look: Look): string {
   );
 }
 
-/** What is happening and why, from what is seen. */
+/** Explains what the screen shows. */
 function caption({ isat, openelb, clock, arpAgeing, leader }: Scene): string {
   const silent = openelb.vips.filter((vip) => !vip.isReachable && vip.sent > 0);
   const wrong = silent.filter((vip) => vip.learnt && !vip.isPortRight);
   if (wrong.length === 0) {
-    if (silent.length > 0) return `OpenELB: ${silent.length} VIPs are silent.`;
+    if (silent.length > 0) return `OpenELB: no ping is answered for ${vips(silent.length)}.`;
     const left = Math.max(0, Math.round(arpAgeing - clock));
     return (
-      "Each VIP was announced: the switch has its IP, MAC and port, and pings go out of that port. Both ways work." +
+      "Each VIP was announced, so the switch has learnt its MAC and port, and sends pings out of that port. Both ways work." +
       ` Entries that nothing refreshes age in ${left} s.`
     );
   }
   const port = `p${wrong[0]!.learnt!.port}`;
   const holds = isat.vips.every((vip) => vip.isReachable);
   return (
-    "OpenELB announced once, so its entries have aged, and the switch has asked who-has. The leader answered for every" +
-    ` VIP out of ${port}, with the owners' MACs. By its entries the switch now sends ${wrong.length} VIPs out of ${port},` +
-    ` where ${leader} drops what is not for its MAC. ` +
+    "OpenELB announced each VIP only once. Its entries have aged since, and the switch has asked who has the VIPs. The" +
+    ` leader, ${leader}, answered for all of them with the owners' MACs, but out of its own port. So the switch now sends` +
+    ` pings for ${vips(wrong.length)} out of ${port}, and ${leader} drops them, as they are not for its MAC. ` +
     (holds
-      ? "With isat each owner's own kernel answers, out of its own port: all hold."
-      : "isat should hold, and does not: see above.")
+      ? "With isat each owner's kernel answers out of its own port, and every VIP is still reached."
+      : "With isat every VIP should be reached, but some are not: see above.")
   );
 }
+
+const vips = (count: number) => `${count} VIP${count === 1 ? "" : "s"}`;
 
 function vipCell(vip: VipView, macWidth: number, look: Look): string {
   const ping = vip.sent === 0 ? " ".repeat(7) : vip.isReachable ? "answers" : paint(look, "red", "silent ");

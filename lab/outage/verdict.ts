@@ -1,11 +1,11 @@
 import type { Behaviour } from "../switch/settings.ts";
 import type { LabView, VipView } from "./view.ts";
 
-/** One cell of the table: how one way of answering got on with one behaviour of the switch. */
+/** One cell of the table: the result of one way of answering with one behaviour of the switch. */
 export interface Cell {
   sent: number;
   answered: number;
-  /** Why it fails; undefined where it holds. */
+  /** The reason why it fails; undefined where it holds. */
   failure: string | undefined;
 }
 
@@ -16,7 +16,7 @@ export interface Row {
   openelb: Cell;
 }
 
-/** Judges a lab by its last view. It holds if every ping was answered, and every entry is the owner's. */
+/** Judges a lab by its last view. It holds if every ping was answered and every entry names the owner. */
 export function judge(view: LabView): Cell {
   const total = (key: "sent" | "answered") => view.vips.reduce((sum, vip) => sum + vip[key], 0);
   const counts = { sent: total("sent"), answered: total("answered") };
@@ -41,7 +41,7 @@ function why(view: LabView, vip: VipView): string {
   return "answers lost";
 }
 
-/** What was not as promised: isat holds in every row, OpenELB fails where the incident says so. */
+/** Broken promises, a line each: isat must hold in every row, and OpenELB must fail where it failed in the incident. */
 export function brokenPromises(rows: readonly Row[]): string[] {
   return rows.flatMap(({ behaviour, isat, openelb }) => {
     const broken: string[] = [];

@@ -1,14 +1,14 @@
 import type { Switch } from "../switch/switch.ts";
 import { type LabNode, nodeByMac, VIPS } from "../topology.ts";
 
-/** A ping that was sent so long ago, in milliseconds, and has no younger one answered, means silence. */
+/** A VIP counts as silent if no ping of the last so many ms was answered. */
 const SILENCE_MS = 350;
 
 /** One VIP as the switch sees it, and as it should be. */
 export interface VipView {
   vip: string;
   owner: LabNode;
-  /** What the switch learnt; undefined without an ARP entry. */
+  /** The switch's ARP entry; undefined without one. */
   learnt: { mac: string; node: LabNode | undefined; port: number } | undefined;
   isMacRight: boolean;
   isPortRight: boolean;
@@ -17,11 +17,11 @@ export interface VipView {
   answered: number;
 }
 
-/** One lab at one moment: what the screen shows, and what a row is judged by. */
+/** One lab at one moment. The screen shows it, and rows are judged by it. */
 export interface LabView {
   vips: VipView[];
   disabledPorts: number[];
-  /** Pings that had nowhere to go, as the FDB had forgotten the MAC. */
+  /** Pings that were dropped as the FDB had forgotten the MAC. */
   lostToFdb: number;
   forwardsByEntry: boolean;
 }

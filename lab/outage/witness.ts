@@ -1,17 +1,17 @@
 import { ARP_REPLY, type Arp, decodeArp, formatMac } from "../../src/core/arp.ts";
 import type { LabNode } from "../topology.ts";
 
-/** A request that was not answered for so long, in milliseconds, is not going to be. */
+/** A request counts as lost after this time, ms. */
 const STALE_MS = 1000;
 
 /**
- * Watches every frame that crosses the switch, and holds them against isat's promise: the only frames that claim a VIP
- * come out of the owner's NIC, carry the owner's MAC as Ethernet source and as SHA, and come from one node at a time.
+ * Holds every frame that crosses the switch against isat's promise: frames that claim a VIP come only out of the
+ * owner's NIC, carry the owner's MAC as Ethernet source and as SHA, and come from one node at a time.
  */
 export class Witness {
-  /** What was not as promised: a line each, and each line once. */
+  /** Broken promises: each line once. */
   readonly broken = new Set<string>();
-  /** How many frames claimed a VIP, and how many of these were answers. */
+  /** Frames that claimed a VIP, and those among them that were answers. */
   claims = 0;
   answers = 0;
   readonly #owners = new Map<string, readonly LabNode[]>();
@@ -24,7 +24,7 @@ export class Witness {
     this.#gateway = gateway;
   }
 
-  /** Who may claim the VIP from now on: one node; in a hand-over, either of two. */
+  /** Sets the nodes that may claim the VIP from now on: one node, or either of two during a hand-over. */
   expect(vip: string, owners: readonly LabNode[]): void {
     this.#owners.set(vip, owners);
   }
@@ -40,7 +40,9 @@ export class Witness {
     if (isNew && arp.op !== ARP_REPLY && spa !== tpa && this.#owners.has(tpa)) this.#noteRequest(arp, tpa, now);
   }
 
-  /** Its own requests are seen only as they leave, and a broadcast leaves by every port: the first copy counts. */
+  /**
+   * True for the first copy of a request by the switch itself. A broadcast leaves by every port, but is one request.
+   */
   #isOfTheGateway(arp: Arp, frame: Uint8Array): boolean {
     const isFirstCopy = frame !== this.#lastOut;
     this.#lastOut = frame;

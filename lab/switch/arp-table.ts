@@ -1,22 +1,22 @@
 import type { Settings } from "./settings.ts";
 
-/** What one ARP packet says: this IP is at this MAC, and by the switch's settings behind this port. */
+/** The claim of one ARP packet: this IP is at this MAC, and, by the switch's settings, behind this port. */
 export interface Claim {
   ip: string;
   mac: string;
   port: number;
-  /** "answer": a reply to the switch. "asking": a request to the switch. "overheard": a request to another. */
+  /** "answer": a reply to the switch. "asking": a request to the switch. "overheard": a request to another host. */
   kind: "answer" | "gratuitous" | "asking" | "overheard";
 }
 
-/** A unicast request to be sent: does this MAC, behind this port, still have the IP? */
+/** A unicast request that the switch must send, to ask whether this MAC, behind this port, has the IP. */
 export interface Question {
   ip: string;
   mac: string;
   port: number;
 }
 
-/** One line of the table; `age` in seconds of the switch's own time. */
+/** One line of the table. `age` is in seconds of the switch's own time. */
 export interface ArpRow {
   ip: string;
   mac: string;
@@ -30,7 +30,7 @@ interface Entry {
   at: number;
 }
 
-/** An active-ack in progress: first the old MAC is asked, then the one that claims. */
+/** An active-ack in progress: the old MAC is asked first, then the new one. */
 interface Doubt {
   asked: "old" | "new";
   claim: Claim;
@@ -41,7 +41,7 @@ interface Doubt {
 const ACK_QUIET_S = 60;
 const ACK_WAIT_S = 5;
 
-/** The ARP table of an L3 switch, and what it believes. Times are milliseconds, and come in as arguments. */
+/** The ARP table of an L3 switch, and its rules for changing it. Times are ms, and are passed in as arguments. */
 export class ArpTable {
   readonly #settings: Settings;
   readonly #entries = new Map<string, Entry>();
@@ -51,13 +51,16 @@ export class ArpTable {
     this.#settings = settings;
   }
 
-  /** The entry for an IP; undefined where there is none, or where it has aged. */
+  /** The entry for an IP; undefined if there is none, or it has aged. */
   entry(ip: string, now: number): Readonly<Entry> | undefined {
     const entry = this.#entries.get(ip);
     return entry && now - entry.at < this.#ms(this.#settings.arpAgeing) ? entry : undefined;
   }
 
-  /** Takes, refreshes or refuses; returns what must be asked first, where the settings want that. */
+  /**
+   * Takes a claim into the table, or refuses it. @returns a question that must be answered first, if the settings ask
+   * for one
+   */
   hear(claim: Claim, now: number): Question | undefined {
     const entry = this.entry(claim.ip, now);
     const next = { mac: claim.mac, port: claim.port, at: now };
@@ -72,7 +75,7 @@ export class ArpTable {
     return undefined;
   }
 
-  /** What active-ack asks as time passes. */
+  /** The questions of active-ack that are due. */
   tick(now: number): Question[] {
     const questions: Question[] = [];
     for (const [ip, doubt] of this.#doubts) {
@@ -92,12 +95,15 @@ export class ArpTable {
       .map(([ip, { mac, port, at }]) => ({ ip, mac, port, age: ((now - at) * this.#settings.timeScale) / 1000 }));
   }
 
-  /** RFC 826: one who is asked learns who asks; the others only keep up to date what they have. */
+  /** RFC 826: the host that is asked learns the sender; all others only update an entry that they have. */
   #mayCreate({ kind }: Claim): boolean {
     return kind === "gratuitous" ? this.#settings.gratuitousLearning : kind !== "overheard";
   }
 
-  /** An entry updated within the last minute stays. An older one stays if its MAC answers; else the new MAC must. */
+  /**
+   * Active-ack: an entry updated within the last minute stays. An older one stays if its MAC answers; else the new MAC
+   * must.
+   */
   #doubt(entry: Entry, claim: Claim, now: number): Question | undefined {
     const doubt = this.#doubts.get(claim.ip);
     if (doubt) {

@@ -1,9 +1,9 @@
-/** A switch's MAC table: where each MAC was last heard. Times are milliseconds, and come in as arguments. */
+/** A switch's MAC table: the port at which each MAC was last heard. Times are ms, and are passed in as arguments. */
 export class Fdb {
   readonly #heard = new Map<string, { port: number; at: number }>();
   readonly #ageing: number;
 
-  /** @param ageing milliseconds after which a MAC that was not heard again is forgotten */
+  /** @param ageing a MAC that was not heard for this long is forgotten, ms */
   constructor(ageing: number) {
     this.#ageing = ageing;
   }
@@ -12,13 +12,13 @@ export class Fdb {
     this.#heard.set(mac, { port, at: now });
   }
 
-  /** The MAC's port; undefined where it was never heard, or is forgotten. */
+  /** The MAC's port; undefined if it was never heard, or is forgotten. */
   port(mac: string, now: number): number | undefined {
     const heard = this.#heard.get(mac);
     return heard && now - heard.at < this.#ageing ? heard.port : undefined;
   }
 
-  /** Forgets what was heard on a port: its link has gone down. */
+  /** Forgets all MACs of a port whose link has gone down. */
   forget(port: number): void {
     for (const [mac, heard] of this.#heard) if (heard.port === port) this.#heard.delete(mac);
   }

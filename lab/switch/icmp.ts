@@ -1,4 +1,4 @@
-/** ICMP echo in IPv4 in Ethernet, encoded and decoded: what a ping needs and no more. MACs and IPs are raw bytes. */
+/** Encodes and decodes ICMP echo in IPv4 in Ethernet, as far as a ping needs it. MACs and IPs are raw bytes. */
 
 export const ECHO_REPLY = 0;
 export const ECHO_REQUEST = 8;
@@ -19,7 +19,7 @@ const ETHERNET = 14;
 const IPV4 = 20;
 const ICMP = 8;
 
-/** 60 bytes: the least that Ethernet carries; no options, no payload. */
+/** Encodes an echo without payload, in 60 bytes, the shortest Ethernet frame. */
 export function encodeEcho(echo: Echo): Uint8Array {
   const frame = new Uint8Array(60);
   const view = new DataView(frame.buffer);
@@ -38,7 +38,7 @@ export function encodeEcho(echo: Echo): Uint8Array {
   return frame;
 }
 
-/** The ICMP part alone: what a raw socket takes. */
+/** Encodes the ICMP part alone, which a raw socket takes. */
 export function encodeEchoMessage(type: Echo["type"], identifier: number, sequence: number): Uint8Array {
   const message = new Uint8Array(ICMP);
   const view = new DataView(message.buffer);
@@ -49,7 +49,7 @@ export function encodeEchoMessage(type: Echo["type"], identifier: number, sequen
   return message;
 }
 
-/** The echo in an untagged Ethernet frame; undefined where it is something else, or cut short. */
+/** Decodes the echo in an untagged Ethernet frame; undefined if it is something else, or cut short. */
 export function decodeEcho(frame: Uint8Array): Echo | undefined {
   if (frame.length < ETHERNET + IPV4 + ICMP) return undefined;
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
@@ -58,7 +58,7 @@ export function decodeEcho(frame: Uint8Array): Echo | undefined {
   return echo && { ...echo, destination: frame.subarray(0, 6), source: frame.subarray(6, 12) };
 }
 
-/** The same without the Ethernet header: what a raw socket hands out. */
+/** Decodes the echo in an IPv4 packet, which a raw socket returns. */
 export function decodeEchoPacket(packet: Uint8Array): Omit<Echo, "destination" | "source"> | undefined {
   const header = (packet[0]! & 15) * 4;
   if (packet[0]! >> 4 !== 4 || packet[9] !== 1 || packet.length < header + ICMP) return undefined;
@@ -82,7 +82,7 @@ function checksum(bytes: Uint8Array): number {
   return ~(sum + (sum >>> 16)) & 0xffff;
 }
 
-/** The answer to an echo request, turned round in place so that any payload comes back; the frame must be one. */
+/** Makes the answer to an echo request from a copy of the request, so that any payload comes back. */
 export function answerEcho(request: Uint8Array): Uint8Array {
   const answer = request.slice();
   const at = ETHERNET + (request[ETHERNET]! & 15) * 4;

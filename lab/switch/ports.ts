@@ -2,20 +2,20 @@ import { PacketPort } from "../packet-port.ts";
 import { Poller } from "../poller.ts";
 import type { Out, Switch } from "./switch.ts";
 
-/** Sees every frame that enters or leaves the switch. */
+/** Is called with every frame that enters or leaves the switch. */
 export type Observer = (direction: "in" | "out", port: number, frame: Uint8Array, now: number) => void;
 
-/** At most so many frames of one port are taken before the next port has its turn. */
+/** The most frames that are taken from one port before the next port has its turn. */
 const BURST = 64;
 
-/** The switch's wires: frames from real interfaces into the model, and the model's frames out. */
+/** The switch's ports: they pass frames from real interfaces to the model, and the model's frames out. */
 export class SwitchPorts implements Disposable {
   readonly #gateway: Switch;
   readonly #ports: ReadonlyMap<number, PacketPort>;
   readonly #observe: Observer;
   readonly #poller: Poller;
 
-  /** @param namespace the full name of the one in which the interfaces p1, p2, and so on of the switch are */
+  /** @param namespace the full name of the namespace with the switch's interfaces p1, p2 and so on */
   constructor(gateway: Switch, namespace: string, observe: Observer) {
     this.#gateway = gateway;
     this.#ports = new Map(gateway.ports.map((port) => [port, new PacketPort(namespace, `p${port}`)]));
@@ -23,13 +23,15 @@ export class SwitchPorts implements Disposable {
     this.#poller = new Poller(() => this.#poll());
   }
 
-  /** Pings from the switch, each IP once. What has arrived is taken first: it may be what the answer depends on. */
+  /**
+   * Pings each IP once from the switch. Frames that have arrived are taken first, as the next hop may depend on them.
+   */
   ping(ips: readonly string[]): void {
     this.#poll();
     for (const ip of ips) this.#send(this.#gateway.ping(ip, performance.now()));
   }
 
-  /** Takes what has arrived and does what is due; true where something had arrived. */
+  /** Takes arrived frames and sends what is due. @returns true if a frame had arrived */
   #poll(): boolean {
     let arrived = false;
     for (const [number, port] of this.#ports) {

@@ -1,35 +1,35 @@
-/** The behaviours of the gateway switch, one setting each; field-notes.md ("Switches and hosts that listen") has who does what. */
+/** The behaviours of the gateway switch, one setting each. */
 export interface Settings {
-  /** Which port goes into an ARP entry learnt from an answer, or from a request addressed to the switch. */
+  /** The port that goes into an ARP entry learnt from an answer, or from a request addressed to the switch. */
   portFromReply: PortSource;
-  /** The same for gratuitous ARP. Apart, as the incident never settled why the port was right at that point. */
+  /** The port that goes into an entry learnt from gratuitous ARP. The incident never showed why that port was right. */
   portFromGratuitous: PortSource;
-  /** What the switch's own packets leave by: the port in the ARP entry, or the port that the FDB has for the MAC. */
+  /** The port by which the switch's own packets leave: that of the ARP entry, or that of the MAC in the FDB. */
   forwardBy: "entry" | "fdb";
-  /** What becomes of the switch's own packets to a MAC that the FDB has forgotten. Only with `forwardBy: "fdb"`. */
+  /** The fate of the switch's own packets to a MAC that the FDB has forgotten. Only with `forwardBy: "fdb"`. */
   unknownUnicast: "flood" | "drop";
   /** DAI `arp valid-check` src-mac: ARP whose Ethernet source is not its SHA is dropped. */
   sourceMacCheck: boolean;
   /** DAI dst-mac: an ARP reply whose THA is zero, all ones or not its Ethernet destination is dropped. */
   replyDestinationMacCheck: boolean;
-  /** ARP packets in one second (of real time) on one port; one more disables the port. */
+  /** ARP packets that one port may receive in a second of real time; one more disables the port. */
   arpRateLimit: number;
   /** H3C `arp active-ack`: a new MAC must be confirmed, first by the silence of the old one. */
   activeAck: boolean;
-  /** Whether gratuitous ARP makes entries; where not, it still updates those that exist. */
+  /** True if gratuitous ARP makes entries; it updates existing ones in any case. */
   gratuitousLearning: boolean;
   /** Seconds of the switch's own time. */
   fdbAgeing: number;
   /** Seconds of the switch's own time. */
   arpAgeing: number;
-  /** How many seconds of the switch pass in a second. */
+  /** Seconds of the switch that pass in one second of ours. */
   timeScale: number;
 }
 
 /** "ingress": the port on which the ARP packet came in. "fdb": the port that the FDB has for its SHA. */
 export type PortSource = "ingress" | "fdb";
 
-/** A switch on which nothing goes wrong: like a host it keeps IP and MAC, and lets the FDB find the port. */
+/** A switch on which nothing goes wrong. Like a host it keeps IP and MAC, and lets the FDB find the port. */
 export const PLAIN: Settings = {
   portFromReply: "fdb",
   portFromGratuitous: "fdb",
@@ -45,18 +45,18 @@ export const PLAIN: Settings = {
   timeScale: 600,
 };
 
-/** The incident's H3C. */
+/** The H3C switch of the incident. */
 export const H3C: Settings = { ...PLAIN, portFromReply: "ingress", portFromGratuitous: "fdb", forwardBy: "entry" };
 
 /** One row of the lab's table. */
 export interface Behaviour {
   name: string;
   settings: Settings;
-  /** What else happens in the row. */
+  /** An event that belongs to the row. */
   play?: "move a VIP" | "a quiet spell";
-  /** isat's `garp` for the row, where the default would not do. */
+  /** isat's `garp` for the row, where the default does not fit. */
   garp?: string;
-  /** Whether the incident, or the switch's own rule, says that OpenELB must fail here. */
+  /** True if OpenELB must fail here, by the incident or by the switch's own rule. */
   openelbMustFail: boolean;
 }
 

@@ -20,21 +20,21 @@ export interface Out {
   frame: Uint8Array;
 }
 
-/** The pings of one IP since the last reset; `answeredUntil` is when the youngest answered one was sent. */
+/** The pings of one IP since the last reset. `answeredUntil` is the time at which the latest answered ping was sent. */
 export interface Tally {
   sent: number;
   answered: number;
   answeredUntil: number | undefined;
 }
 
-/** Why the switch did not pass a frame on, or did not send one of its own. */
+/** The reasons for which the switch does not forward a frame, or does not send one of its own. */
 export type Drop = "source-MAC check" | "destination-MAC check" | "port disabled" | "unknown unicast";
 
-/** Pings that wait for an answer to who-has; a switch keeps one, but a test machine may stall. */
+/** Pings that may wait for an answer to who-has. A switch keeps one, but a test machine may stall. */
 const WAITING_MAX = 16;
 
 /**
- * A layer-3 gateway switch, without wires and without a clock: frames go in with the port and the time (milliseconds),
+ * A layer-3 gateway switch, without I/O and without a clock: frames go in with their port and the time in ms, and
  * frames come out with their port.
  */
 export class Switch {
@@ -55,7 +55,7 @@ export class Switch {
   #sequence = 0;
   #epoch = 0;
 
-  /** @param ports how many there are */
+  /** @param ports the number of ports */
   constructor(ports: number, mac: string, ip: string, settings: Settings) {
     this.ports = Array.from({ length: ports }, (_, index) => index + 1);
     this.mac = mac;
@@ -71,7 +71,7 @@ export class Switch {
     return this.#settings;
   }
 
-  /** Empties every table, enables every port, counts pings anew, and behaves by `settings` from now on. */
+  /** Empties every table, enables every port, counts pings from 0, and takes the settings. */
   reset(settings: Settings = this.#settings): void {
     this.#settings = settings;
     this.#arp = new ArpTable(settings);
@@ -89,7 +89,7 @@ export class Switch {
     this.#epoch = (this.#epoch + 1) & 0xffff;
   }
 
-  /** What the switch sends because of a frame that came in. */
+  /** Takes a frame that has come in. @returns the frames that the switch sends because of it */
   frameIn(port: number, frame: Uint8Array, now: number): Out[] {
     if (this.#disabled.has(port)) return this.#drop("port disabled");
     if (frame.length < 14) return [];
@@ -107,7 +107,7 @@ export class Switch {
     return toUs ? this.#hearEcho(port, frame) : forward;
   }
 
-  /** Pings an IP from the switch itself; asks who has it first, where the ARP table has no entry, or an aged one. */
+  /** Pings an IP from the switch itself. Without a fresh ARP entry it asks who has the IP first. */
   ping(ip: string, now: number): Out[] {
     const sequence = (this.#sequence = (this.#sequence + 1) & 0xffff);
     const tally = this.#tallies.get(ip) ?? { sent: 0, answered: 0, answeredUntil: undefined };
@@ -120,7 +120,7 @@ export class Switch {
     return this.#enabled().map((port) => ({ port, frame: request }));
   }
 
-  /** What becomes due as time passes. */
+  /** The frames that are due by now. */
   tick(now: number): Out[] {
     return this.#arp.tick(now).flatMap((question) => this.#ask(question, now));
   }
@@ -145,7 +145,10 @@ export class Switch {
     return this.#tallies.get(ip) ?? { sent: 0, answered: 0, answeredUntil: undefined };
   }
 
-  /** Unknown and multicast destinations go everywhere; a frame whose destination is behind its own port, nowhere. */
+  /**
+   * Forwards by the FDB. Unknown and multicast destinations go to all other ports; a frame never goes back out of its
+   * port.
+   */
   #forward(from: number, frame: Uint8Array, now: number): Out[] {
     const known = frame[0]! & 1 ? undefined : this.#fdb.port(formatMac(frame.subarray(0, 6)), now);
     const ports = this.#enabled().filter((port) => port !== from && (known === undefined || port === known));
@@ -205,7 +208,7 @@ export class Switch {
     return this.#send(mac, port, this.#request(parseMac(mac), ip), now);
   }
 
-  /** Sends a frame of the switch's own: this is where the incident happened. */
+  /** Sends a frame of the switch's own. The incident happened here. */
   #send(mac: string, entryPort: number, frame: Uint8Array, now: number): Out[] {
     const port = this.#settings.forwardBy === "entry" ? entryPort : this.#fdb.port(mac, now);
     if (port === undefined && this.#settings.unknownUnicast === "drop") return this.#drop("unknown unicast");
@@ -214,12 +217,12 @@ export class Switch {
     return ports.map((one) => ({ port: one, frame }));
   }
 
-  /** A MAC that the FDB does not know has no port but that on which the claim came in. */
+  /** For a MAC that the FDB does not know, the only candidate is the port on which the claim came in. */
   #port(source: PortSource, mac: string, ingress: number, now: number): number {
     return source === "ingress" ? ingress : (this.#fdb.port(mac, now) ?? ingress);
   }
 
-  /** Counts an ARP packet; true where its port is disabled for it. */
+  /** Counts an ARP packet. @returns true if its port is now disabled for it */
   #isTooMuch(port: number, now: number): boolean {
     const times = (this.#arpTimes.get(port) ?? []).filter((time) => now - time < 1000);
     times.push(now);

@@ -3,24 +3,24 @@ import { NODES, nodeByMac, ownerOf, VIPS } from "../topology.ts";
 import { BUCKET, type Report, type Seen, sumOf } from "../watch/watch.ts";
 import type { Trio } from "./trio.ts";
 
-/** One event, as a client saw it that asked for every VIP each 10 ms. */
+/** One event, as seen by a client that asked for every VIP every 10 ms. */
 export interface Act {
-  /** The picture: lines to show. */
+  /** Lines to print. */
   lines: string[];
-  /** What was not as promised. */
+  /** Broken promises, a line each. */
   broken: string[];
 }
 
-/** A node dies: the least that is shown before it, and after it, ms. */
+/** The picture of a death shows this much before and after it, ms. */
 const BEFORE = 500;
 const AFTER = 1_500;
-/** Three intervals of probes and half of one, and the claim; with room for a busy machine. */
+/** A death is noticed after three missed probes, and the claim follows. The rest is room for a busy machine, ms. */
 const LATE = 2_000;
 
-/** The node that dies: the owner of the second VIP. */
+/** The node that dies owns the second VIP. */
 const VICTIM = ownerOf(VIPS[1]!);
 
-/** A node's cable is pulled and its speaker killed: its VIPs go to the others, each once. */
+/** Pulls a node's cable and kills its speaker. Each of its VIPs must go to another node, once. */
 export async function death(trio: Trio): Promise<Act> {
   const speaker = trio.speakers.find(({ node }) => node === VICTIM)!;
   const report = await trio.watched(VIPS, async () => {
@@ -37,17 +37,18 @@ export async function death(trio: Trio): Promise<Act> {
   const broken = judge(report, (seen) => (ownerOf(seen.vip) === VICTIM ? 1 : 0));
   if (most > LATE) broken.push(`a VIP of ${VICTIM.name} was silent for ${most.toFixed(0)} ms after its death`);
   const lines = [
-    ` ${VICTIM.name} dies: its cable is pulled, its speaker killed. Its ${its.length} VIPs were silent for ${least.toFixed(0)} to ${most.toFixed(0)} ms:`,
+    ` ${VICTIM.name} dies: its cable is pulled and its speaker is killed. The others took over its ${its.length} VIPs, which were silent for` +
+      ` ${least.toFixed(0)} to ${most.toFixed(0)} ms:`,
     ...picture(report),
   ];
   return { lines, broken };
 }
 
-/** The node is back, and takes its VIPs from those that have them. */
+/** Brings the node back. It must take its VIPs from the nodes that have them. */
 export async function comeback(trio: Trio): Promise<Act> {
   const speaker = trio.speakers.find(({ node }) => node === VICTIM)!;
   const report = await trio.watched(VIPS, async () => {
-    speaker.isat("clean"); // a machine that has died comes back with nothing in its kernel
+    speaker.isat("clean"); // after a reboot the kernel holds nothing
     trio.link(VICTIM, "up");
     speaker.start();
     await speaker.ready();
@@ -55,13 +56,13 @@ export async function comeback(trio: Trio): Promise<Act> {
   });
   const { silence, doubled } = sumOf(report);
   const lines = [
-    ` ${VICTIM.name} comes back and takes its VIPs again, each once its last owner's kernel has granted it: ` +
-      `${silence === 0 ? "no request was unanswered" : `silent for at most ${silence.toFixed(0)} ms`}, ${doubled} double answers`,
+    ` ${VICTIM.name} comes back. It answers for each of its VIPs as soon as the kernel of the last owner has released it:`,
+    ` ${silence === 0 ? "every request was answered" : `no VIP was silent for more than ${silence.toFixed(0)} ms`}, and ${doubled === 0 ? "none" : doubled} had two answers.`,
   ];
   return { lines, broken: judge(report, (seen) => (ownerOf(seen.vip) === VICTIM ? 1 : 0)) };
 }
 
-/** A speaker is stopped and another one started in its place, as in an upgrade: nothing moves, nothing is unanswered. */
+/** Stops a speaker and starts another in its place, as an upgrade does. Nothing may move or go unanswered. */
 export async function upgrade(trio: Trio): Promise<Act> {
   const speaker = trio.speakers.at(-1)!;
   const report = await trio.watched(VIPS, async () => {
@@ -76,13 +77,15 @@ export async function upgrade(trio: Trio): Promise<Act> {
   const broken = judge(report, () => 0);
   if (unanswered > 0) broken.push(`${unanswered} requests were unanswered while ${speaker.node.name} was upgraded`);
   const lines = [
-    ` ${speaker.node.name}'s speaker is upgraded: stopped, and started again after a second. Of ${asked} requests ${unanswered} unanswered:`,
+    "",
+    ` ${speaker.node.name}'s speaker is upgraded: it is stopped, and started again a second later. Its kernel goes on answering: of ${asked}`,
+    ` requests ${unanswered === 0 ? "none was" : `${unanswered} were`} unanswered.`,
     ...picture(report),
   ];
   return { lines, broken };
 }
 
-/** No request had two answers, and each VIP moved as often as it may. */
+/** Every request must have at most one answer, and each VIP must move just as often as `moves` says. */
 function judge(report: Report, moves: (seen: Seen) => number): string[] {
   return report.vips.flatMap((seen) => {
     const found: string[] = [];
@@ -95,7 +98,7 @@ function judge(report: Report, moves: (seen: Seen) => number): string[] {
   });
 }
 
-/** A row for each VIP, a character for each 50 ms: the number of the node that answered. */
+/** Draws a row for each VIP: a character for each 50 ms, the number of the node that answered. */
 function picture({ vips }: Report): string[] {
   const width = 80;
   const cut = (timeline: string) => timeline.slice(0, width);
@@ -103,7 +106,7 @@ function picture({ vips }: Report): string[] {
   return [
     "",
     ...vips.map(({ vip, timeline }) => ` ${vip.padEnd(10)} ${cut(timeline)}`),
-    ` ${"".padEnd(10)} a character is ${BUCKET} ms: ${key}, . nobody does`,
+    ` ${"".padEnd(10)} one character is ${BUCKET} ms: ${key}, . nobody answers`,
     "",
   ];
 }

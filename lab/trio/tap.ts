@@ -9,7 +9,9 @@ export interface Tapped {
   frame: Uint8Array;
 }
 
-/** The ports of a trio's switch: what the nodes say to each other is recorded there, and frames of any kind are put in. */
+/**
+ * Records the frames of the peer protocol at the ports of a trio's switch, and sends frames of any kind to the nodes.
+ */
 export class Tap implements Disposable {
   readonly frames: Tapped[] = [];
   readonly #ports: ReadonlyMap<LabNode, PacketPort>;
@@ -30,8 +32,8 @@ export class Tap implements Disposable {
   }
 
   /**
-   * Puts a frame onto the wire to one node, past the switch: that learns no MAC from it. (A frame with a node's MAC from
-   * elsewhere would turn the switch's own table; no protocol above can help that.)
+   * Sends a frame to one node, past the switch, which therefore learns no MAC from it. (A frame with another node's MAC
+   * would change the switch's own table, which no protocol above it can prevent.)
    */
   send(to: LabNode, frame: Uint8Array): void {
     this.#ports.get(to)!.send(frame);

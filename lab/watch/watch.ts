@@ -38,7 +38,9 @@ export interface Report {
 const CHILD = fileURLToPath(new URL("./watcher.ts", import.meta.url));
 const LOADER = fileURLToPath(new URL("../../scripts/ts.mjs", import.meta.url));
 
-/** A client that asks for VIPs all the time. It is a process of its own, so that nothing else that happens delays it. */
+/**
+ * A client that asks for VIPs all the time. It is a process of its own, so that nothing else that happens delays it.
+ */
 export class Watch implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;

@@ -1,7 +1,7 @@
 /**
- * Asks for VIPs by ARP, each one every so many ms, until its standard input ends; then prints what it saw, as JSON. Runs in
- * the client's namespace. No two open requests for a VIP have one sender address, and answers give it back: so each is
- * known to belong to one request, however late this process runs.
+ * Asks for each VIP by ARP every INTERVAL ms until its standard input ends, then prints a report as JSON. Runs in the
+ * client's namespace. No two open requests for a VIP have the same sender address, and an answer repeats that address,
+ * so each answer belongs to one request, however late this process runs.
  *
  * Usage: watcher.ts INTERVAL VIP...
  */
@@ -23,11 +23,11 @@ import { BUCKET, type Seen } from "./watch.ts";
 
 const [interval, ...vips] = process.argv.slice(2);
 /**
- * The senders' addresses: nobody's, and outside of what is announced. The requests for one VIP take turns with them. They
- * are so few because a kernel that answers keeps an entry for each, and answers nobody any more when it has 1,024.
+ * The sender addresses, with which the requests for one VIP take turns. No host has them. They are few because a kernel
+ * that answers keeps a neighbour entry for each, and stops answering when it has 1,024.
  */
 const SENDERS = { first: parseAddress("172.16.0.0"), count: 256 };
-/** An answer may be so late, ms. */
+/** A request that has no answer after this time is unanswered, ms. */
 const GRACE = 300;
 
 interface Request {
@@ -51,9 +51,9 @@ const seen: Seen[] = vips.map((vip) => ({
   announced: [],
   timeline: "",
 }));
-/** When each was last answered, ms, and whether a request since was not. */
+/** For each VIP, the time of its last answered request, ms, and true if one since was unanswered. */
 const last = vips.map(() => ({ answered: undefined as number | undefined, isMute: false }));
-/** By VIP and sender. */
+/** Open requests, by VIP and sender. */
 const open = new Map<number, Request>();
 const began = performance.now();
 const now = () => performance.timeOrigin + performance.now();
@@ -61,7 +61,7 @@ const now = () => performance.timeOrigin + performance.now();
 function ask(vip: number, turn: number): void {
   const sender = turn % SENDERS.count;
   const key = vip * SENDERS.count + sender;
-  if (open.has(key)) return; // this process was held up for so long that the last one is not judged yet
+  if (open.has(key)) return; // this process was held up for so long that the last request with this sender is still open
   const spa = addressBytes(SENDERS.first + sender);
   const tpa = addressBytes(parseAddress(vips[vip]!));
   const frame = encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa, tha: NO_MAC, tpa });
@@ -90,7 +90,7 @@ function hear(): void {
   }
 }
 
-/** Of the requests in one bucket the one that went worst shows. */
+/** Marks a request in the timeline. The worst result of a bucket is the one that shows. */
 function mark(its: Seen, at: number, macs: readonly string[]): void {
   const bucket = Math.floor((at - performance.timeOrigin - began) / BUCKET);
   const [mac] = macs;
@@ -101,7 +101,7 @@ function mark(its: Seen, at: number, macs: readonly string[]): void {
   its.timeline = its.timeline.slice(0, bucket).padEnd(bucket, " ") + worse;
 }
 
-/** Judges the requests whose time is over, in the order in which they were sent. */
+/** Judges the requests that were sent up to then, in the order in which they were sent. */
 function judge(until: number): void {
   for (const [key, { vip, at, macs }] of open) {
     if (at > until) return;
@@ -128,7 +128,7 @@ function judge(until: number): void {
   }
 }
 
-/** Asks spread over the interval, so that no burst of requests makes the answers late. */
+/** Requests are spread over the interval, so that no burst makes answers late. */
 let asked = 0;
 const timer = setInterval(() => {
   const due = Math.min(((performance.now() - began) / Number(interval)) * vips.length, asked + vips.length);
