@@ -1,13 +1,13 @@
-// One file of JavaScript, dist/isat.mjs: what ships, and what the lab and the benchmarks run. koffi stays outside: it is
-// a native library with its own loader.
+// Bundles isat into one file, dist/isat.mjs. It ships, and tests, lab and benchmarks run it. koffi stays outside, as it is a
+// native library with its own loader.
 import { readFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
 
 /**
- * Of client-node, which finds the configuration and authenticates, two modules are never called: undici, and the clients
- * of every API. They would be four fifths of the bundle, and 12 MB of memory.
+ * isat uses client-node to find the configuration and to authenticate. Two of its modules are never called: undici, and
+ * the clients of every API. They would be four fifths of the bundle, and 12 MB of memory.
  */
 const leaveOut = {
   name: "leave out",
@@ -30,13 +30,13 @@ await build({
   target: "node24",
   external: ["koffi"],
   plugins: [leaveOut],
-  // In memory, the text is a good part of what a speaker needs at rest. Names stay, for stack traces.
+  // The text is a good part of a speaker's memory, so it is made small. Names stay, for stack traces.
   minifyWhitespace: true,
   minifySyntax: true,
   sourcemap: "linked",
   legalComments: "linked",
   define: { ISAT_VERSION: JSON.stringify(version) },
-  // prom-client and pino are CommonJS inside, and ask for Node's modules by require().
+  // prom-client and pino are CommonJS, and call require() for Node's modules.
   banner: {
     js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);',
   },

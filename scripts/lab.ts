@@ -1,8 +1,8 @@
-/** What `npm start` shows: the outage on two labs at once, then every behaviour of the switch on both. */
+/** `npm start`: plays the outage and other behaviours of a switch on two labs at once, then a failover. */
 import { globSync } from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
+import { parseArgs, styleText } from "node:util";
 import { Display } from "../lab/display.ts";
 import { Namespaces } from "../lab/namespaces.ts";
 import { Lab, LEADER } from "../lab/outage/lab.ts";
@@ -14,20 +14,26 @@ import { VIP_RANGES, VIPS } from "../lab/topology.ts";
 import { comeback, death, upgrade } from "../lab/trio/hand-over.ts";
 import { Trio } from "../lab/trio/trio.ts";
 
-const HELP = `npm start: brings up three nodes, a client and a simulated gateway switch in network namespaces, twice;
-one with isat, one with OpenELB v0.4.4's way of answering. Replays the outage, then every behaviour of the switch; then a
-node dies, comes back, and a speaker is upgraded, under a client that asks for every VIP each 10 ms.
-Needs root. Ends by itself in less than 90 s, with status 0 only if all went as promised.
+const HELP = `\
+npm start: shows isat at work, beside OpenELB v0.4.4's way of answering. Each gets three nodes, a client and a simulated
+gateway switch, in network namespaces.
 
-  npm start                 plays, and removes everything
-  npm start -- --keep       leaves the isat lab up until Ctrl-C, and tells how to look inside
-  npm start -- --kubernetes another one: three speakers on a real API server (--kubernetes --help)
-  npm start -- --help       this`;
+  1. The outage is replayed on a switch like the one that it happened on.
+  2. The same is played on switches that behave in eight other ways.
+  3. A node dies, comes back, and a speaker is upgraded, while a client asks for every VIP every 10 ms.
+
+It needs root, ends by itself within 90 s, and removes everything that it has made. Its status is 0 only if isat kept all
+of its promises.
+
+  npm start                    plays the three parts
+  npm start -- --keep          then leaves the isat lab up until Ctrl-C, and prints how to look inside
+  npm start -- --kubernetes    plays another story: three speakers on a real Kubernetes API server
+  npm start -- --help          prints this text (add --kubernetes for the other story's)`;
 
 const PREFIX = "isat-lab-";
-/** Milliseconds from the first ping to the last of the replay on the screen: three and a half ageings. */
+/** Time from the first ping of the outage to the last, ms: three and a half ageings of the ARP entries. */
 const SHOW = 7000;
-/** Where there is no terminal to redraw, the scene is printed at these milliseconds. */
+/** Without a terminal, on which the scene can be redrawn, it is printed at these times, ms. */
 const SNAPSHOTS = [1000, SHOW];
 
 type Labs = Record<"isat" | "openelb", Lab>;
@@ -37,7 +43,7 @@ const stop = new AbortController();
 const troubles: string[] = [];
 
 function trouble(line: string): void {
-  if (stop.signal.aborted) return; // Ctrl-C reaches the speakers as well
+  if (stop.signal.aborted) return; // Ctrl-C ends the speakers as well
   troubles.push(line);
   display.print(`! ${line}`);
 }
@@ -45,13 +51,15 @@ function trouble(line: string): void {
 async function play(keep: boolean): Promise<number> {
   const started = performance.now();
   const { signal } = stop;
-  display.print("Bringing up two labs, each three nodes, a client and a gateway switch");
+  display.print("Building two labs, each with three nodes, a client and a simulated gateway switch.");
+  display.print("The nodes of one run isat. In the other, one leader answers for all nodes, as OpenELB 0.4.4 does.");
   using namespaces = new Namespaces(PREFIX);
   using isat = new Lab(namespaces, "a", "isat", trouble);
   using openelb = new Lab(namespaces, "b", "openelb", trouble);
   const labs = { isat, openelb };
   await Promise.all([isat.ready(signal), openelb.ready(signal)]);
-  display.print(`Three isat speakers are ready after ${seconds(started)} s, and OpenELB's leader on ${LEADER.name}\n`);
+  display.print(`Both are ready after ${seconds(started)} s; OpenELB's leader is ${LEADER.name}.\n`);
+  heading("1. The outage: a switch that learns an entry's port from ARP replies, and forwards by it");
 
   const outage = await showOutage(labs);
   const broken = await askFromClient(isat);
@@ -60,10 +68,9 @@ async function play(keep: boolean): Promise<number> {
   broken.push(...(await showHandOver(namespaces)), ...troubles);
 
   display.print();
-  const { claims, answers } = isat.witness;
-  display.print(`On isat's wire ${claims} ARP frames claimed a VIP, ${answers} of them answers. ${wireVerdict(isat)}`);
-  if (broken.length === 0) display.print(`All as promised, in ${seconds(started)} s.`);
-  else display.settle(["Not as promised:", ...broken.map((line) => `  ${line}`)]);
+  display.settle(wireVerdict(isat));
+  if (broken.length === 0) display.print(`isat kept all of its promises. This took ${seconds(started)} s.`);
+  else display.settle(["isat did not keep its promises:", ...broken.map((line) => `  ${line}`)]);
   if (keep) await keepUp(isat, namespaces);
   return broken.length === 0 ? 0 : 1;
 }
@@ -84,17 +91,18 @@ async function showOutage(labs: Labs): Promise<Row> {
   return await replay(labs, OUTAGE, { signal: stop.signal, end: SHOW, onRound });
 }
 
-/** What is not as promised. */
+/** Lets the client ping every VIP. @returns broken promises, a line each */
 async function askFromClient(lab: Lab): Promise<string[]> {
   const silent = await lab.pingFromClient();
   const answered = VIPS.length - silent.length;
   display.print(
-    `The client, an ordinary Linux host on isat's switch, pinged ${VIPS.length} VIPs: ${answered} answered\n`,
+    ` The client, an ordinary Linux host on isat's switch, pinged the ${VIPS.length} VIPs: ${answered} answered.\n`,
   );
   return silent.map((vip) => `${vip} did not answer the client`);
 }
 
 async function fillTable(labs: Labs, outage: Row): Promise<Row[]> {
+  heading("2. Other switches: pings answered of those sent, and why the others were lost");
   display.print(tableHeading(display.look));
   const rows: Row[] = [];
   for (const behaviour of BEHAVIOURS) {
@@ -109,10 +117,11 @@ async function fillTable(labs: Labs, outage: Row): Promise<Row[]> {
   return rows;
 }
 
-/** Three more nodes, on a bridge of the kernel: what happens when one dies, and when one is upgraded. */
+/** Plays a death, a return and an upgrade on three more nodes. @returns broken promises, a line each */
 async function showHandOver(namespaces: Namespaces): Promise<string[]> {
   display.print();
-  display.draw([" Three more nodes, on a bridge of the kernel ..."]);
+  heading("3. Three more nodes, on an ordinary Linux bridge; a client asks for every VIP every 10 ms");
+  display.draw([" starting three more speakers ..."]);
   await using trio = new Trio(namespaces, "c", { vips: VIP_RANGES });
   await trio.start();
   const broken: string[] = [];
@@ -126,13 +135,19 @@ async function showHandOver(namespaces: Namespaces): Promise<string[]> {
   return broken;
 }
 
-function wireVerdict({ witness }: Lab): string {
-  return witness.broken.size === 0
-    ? "Each came\nout of its owner's port, with the owner's MAC as Ethernet source and SHA. No request had two answers."
-    : `${witness.broken.size} things were wrong with them.`;
+function heading(text: string): void {
+  display.print(display.look.colour ? styleText("bold", text, { validateStream: false }) : text);
 }
 
-/** The switch goes on pinging, so that there is something to see. */
+/** The sum of all ARP frames on isat's switch. */
+function wireVerdict({ witness: { claims, answers, broken } }: Lab): string[] {
+  const counts = `In parts 1 and 2, ${claims} ARP frames on isat's switch claimed a VIP; ${answers} of them were answers.`;
+  if (broken.size > 0) return [`${counts} Wrong with them: see below.`];
+  const rest = "Ethernet source and sender. No request had two answers.";
+  return [`${counts} Each came`, `out of the port of the VIP's owner, with the owner's MAC as ${rest}`];
+}
+
+/** Leaves the isat lab up. Its switch goes on pinging, so that there is something to see. */
 async function keepUp(lab: Lab, namespaces: Namespaces): Promise<void> {
   const { node, config, pinDir, runDir } = lab.isat!.first;
   const enter = `nsenter --net=/run/netns/${namespaces.full(`a-${node.name}`)}`;
@@ -141,11 +156,11 @@ async function keepUp(lab: Lab, namespaces: Namespaces): Promise<void> {
   lab.reset(H3C);
   display.settle([
     "",
-    `The isat lab stays up until Ctrl-C, and its switch goes on pinging. Looking into ${node.name}:`,
-    `  ${enter} tcpdump -eni eth0 arp`,
-    `  bpftool map dump pinned ${vips}`,
-    `  scripts/isat status --run-dir ${runDir}`,
-    `  ${config} is its configuration: a change applies at once`,
+    `The isat lab stays up until Ctrl-C, and its switch goes on pinging. To look into ${node.name}, run in another terminal:`,
+    `  ${enter} tcpdump -eni eth0 arp     # ARP on its wire`,
+    `  bpftool map dump pinned ${vips}     # the VIPs in its kernel`,
+    `  scripts/isat status --run-dir ${runDir}     # what it owns and answers`,
+    `  $EDITOR ${config}     # its configuration: a change applies at once`,
   ]);
   while (!stop.signal.aborted) {
     lab.ping();
@@ -168,7 +183,7 @@ async function main(): Promise<number> {
     return await play(values.keep === true);
   } catch (error) {
     if (!stop.signal.aborted) throw error;
-    display.print("Stopped; everything is removed");
+    display.print("Stopped. Everything is removed.");
     return 130;
   }
 }

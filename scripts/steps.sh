@@ -1,11 +1,11 @@
-# What the scripts that set things up share; sourced, from the top folder.
+# Functions for the scripts that set things up, which source this file from the top folder.
 
 fail() {
   echo "isat: $1" >&2
   exit 1
 }
 
-# attempt WHAT COMMAND...: runs it with its output kept in the file $output, and shows that time passes.
+# attempt WHAT COMMAND...: runs the command, prints dots meanwhile, and keeps its output in the file $output.
 attempt() {
   what=$1
   shift
@@ -26,7 +26,7 @@ attempt() {
   return $status
 }
 
-# step WHAT COMMAND...: the same for what must succeed.
+# step WHAT COMMAND...: runs a command that must succeed; if it fails, shows its output and ends.
 step() {
   if ! attempt "$@"; then
     cat "$output" >&2
@@ -37,7 +37,7 @@ step() {
 }
 
 install_packages() {
-  # Packages that carry a service would start it: for the time of the installation, policy-rc.d says no (invoke-rc.d(8)).
+  # A package with a service would start it, unless policy-rc.d forbids it during the installation (invoke-rc.d(8)).
   policy=/usr/sbin/policy-rc.d
   [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && ours=yes; }
   apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
@@ -46,15 +46,14 @@ install_packages() {
   return $status
 }
 
-# ensure_packages: reads lines of a file or command that shows that a package is there, and the package; installs those
-# that are missing.
+# ensure_packages: reads lines "FILE-OR-COMMAND PACKAGE", and installs each package whose file or command is missing.
 ensure_packages() {
   missing=
   while read -r sign package; do
     [ -e "$sign" ] || command -v "$sign" >/dev/null || missing="$missing $package"
   done
   [ -n "$missing" ] || return 0
-  command -v apt-get >/dev/null || fail "cannot install$missing as this is no Debian. Install them by hand"
+  command -v apt-get >/dev/null || fail "cannot install$missing as this is not Debian. Install them by hand"
   # shellcheck disable=SC2086 # a list of packages
   step "Debian packages:$missing" install_packages $missing
 }

@@ -12,7 +12,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, styleText } from "node:util";
 import { leftovers, RUN, sweep, tryLock } from "../lab/namespaces.ts";
 
-const HELP = `npm test: prepares what is missing or stale, checks types, lint and format, and runs every test file. Needs root.
+const HELP = `\
+npm test: prepares what is missing or stale, checks types, lint and format, and runs every test file. It needs root.
 Several runs can go on at once; tests of timing may fail under the load.
 
   npm test                       everything
@@ -159,7 +160,7 @@ async function runCheck(command: string, args: string[]): Promise<Result> {
   return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0, trouble: [], output };
 }
 
-/** Shows its output, as it takes minutes the first time. Where it cannot work (status 3), the cluster's tests are skipped. */
+/** Shows its output, as it takes minutes the first time. Status 3: it cannot work here, and the tests are skipped. */
 async function bringClusterBinaries(): Promise<Result> {
   const { code, output } = await execute("sh", ["scripts/cluster-binaries"], BINARIES_LIMIT_S, {
     echo: process.stdout,

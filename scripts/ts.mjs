@@ -1,4 +1,4 @@
-// Lets `node --import ./scripts/ts.mjs FILE.ts` run TypeScript through ts-node (transpile only: tsc checks the types).
+// Lets `node --import ./scripts/ts.mjs FILE.ts` run TypeScript through ts-node, which only transpiles: tsc checks types.
 import { register } from "node:module";
 
 register("ts-node/esm", import.meta.url);

@@ -1,6 +1,6 @@
 /**
- * Replaces three speakers of an older bundle by this checkout's, one after the other, under a client that asks for every
- * VIP every 10 ms. Started by scripts/try-upgrade. Usage: upgrade.ts REVISION BUNDLE
+ * Replaces three speakers of an older bundle by this checkout's, one after the other, while a client asks for every VIP
+ * every 10 ms. Started by scripts/try-upgrade. Usage: upgrade.ts REVISION BUNDLE
  */
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -31,7 +31,7 @@ async function upgrade(speaker: Speaker): Promise<void> {
  * Prints what the client saw.
  *
  * @param expected the nodes that must answer for a VIP, in turn. Where one moves, a request on its way may be lost
- * @returns false if a VIP was answered by others, a request had two answers, or one was unanswered though its VIP stayed
+ * @returns false if other nodes answered, a request had two answers, or one was unanswered though its VIP did not move
  */
 function judge(what: string, report: Report, expected: (vip: string) => readonly string[]): boolean {
   const { asked, unanswered, doubled, moves, silence } = sumOf(report);

@@ -78,16 +78,16 @@ function caption({ isat, openelb, clock, arpAgeing, leader }: Scene): string {
     if (silent.length > 0) return `OpenELB: no ping is answered for ${vips(silent.length)}.`;
     const left = Math.max(0, Math.round(arpAgeing - clock));
     return (
-      "Each VIP was announced, so the switch has learnt its MAC and port, and sends pings out of that port. Both ways work." +
-      ` Entries that nothing refreshes age in ${left} s.`
+      "Each VIP was announced, so the switch has learnt its MAC and port, and sends pings out of that port. Both ways" +
+      ` work. Entries that nothing refreshes age in ${left} s.`
     );
   }
   const port = `p${wrong[0]!.learnt!.port}`;
   const holds = isat.vips.every((vip) => vip.isReachable);
   return (
-    "OpenELB announced each VIP only once. Its entries have aged since, and the switch has asked who has the VIPs. The" +
-    ` leader, ${leader}, answered for all of them with the owners' MACs, but out of its own port. So the switch now sends` +
-    ` pings for ${vips(wrong.length)} out of ${port}, and ${leader} drops them, as they are not for its MAC. ` +
+    "OpenELB announced each VIP only once. Its entries have aged since, and the switch has asked who has the VIPs." +
+    ` The leader, ${leader}, answered for all of them with the owners' MACs, but out of its own port. So the switch now` +
+    ` sends pings for ${vips(wrong.length)} out of ${port}, and ${leader} drops them, as they are not for its MAC. ` +
     (holds
       ? "With isat each owner's kernel answers out of its own port, and every VIP is still reached."
       : "With isat every VIP should be reached, but some are not: see above.")

@@ -37,8 +37,8 @@ export async function death(trio: Trio): Promise<Act> {
   const broken = judge(report, (seen) => (ownerOf(seen.vip) === VICTIM ? 1 : 0));
   if (most > LATE) broken.push(`a VIP of ${VICTIM.name} was silent for ${most.toFixed(0)} ms after its death`);
   const lines = [
-    ` ${VICTIM.name} dies: its cable is pulled and its speaker is killed. The others took over its ${its.length} VIPs, which were silent for` +
-      ` ${least.toFixed(0)} to ${most.toFixed(0)} ms:`,
+    ` ${VICTIM.name} dies: its cable is pulled and its speaker is killed. The others take over its ${its.length} VIPs,` +
+      ` which are silent for ${least.toFixed(0)} to ${most.toFixed(0)} ms:`,
     ...picture(report),
   ];
   return { lines, broken };
@@ -55,9 +55,10 @@ export async function comeback(trio: Trio): Promise<Act> {
     await sleep(BEFORE);
   });
   const { silence, doubled } = sumOf(report);
+  const gap = silence === 0 ? "Every request was answered" : `No VIP was silent for more than ${silence.toFixed(0)} ms`;
   const lines = [
-    ` ${VICTIM.name} comes back. It answers for each of its VIPs as soon as the kernel of the last owner has released it:`,
-    ` ${silence === 0 ? "every request was answered" : `no VIP was silent for more than ${silence.toFixed(0)} ms`}, and ${doubled === 0 ? "none" : doubled} had two answers.`,
+    ` ${VICTIM.name} comes back, and answers for each of its VIPs as soon as the kernel of the last owner has released it.`,
+    ` ${gap}, and ${doubled === 0 ? "no request" : `${doubled} requests`} had two answers.`,
   ];
   return { lines, broken: judge(report, (seen) => (ownerOf(seen.vip) === VICTIM ? 1 : 0)) };
 }
@@ -78,8 +79,9 @@ export async function upgrade(trio: Trio): Promise<Act> {
   if (unanswered > 0) broken.push(`${unanswered} requests were unanswered while ${speaker.node.name} was upgraded`);
   const lines = [
     "",
-    ` ${speaker.node.name}'s speaker is upgraded: it is stopped, and started again a second later. Its kernel goes on answering: of ${asked}`,
-    ` requests ${unanswered === 0 ? "none was" : `${unanswered} were`} unanswered.`,
+    ` ${speaker.node.name}'s speaker is upgraded: it is stopped, and another one is started a second later. The kernel goes on` +
+      ` answering:`,
+    ` of ${asked} requests, ${unanswered === 0 ? "none is" : `${unanswered} are`} unanswered.`,
     ...picture(report),
   ];
   return { lines, broken };

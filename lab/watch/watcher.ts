@@ -61,7 +61,7 @@ const now = () => performance.timeOrigin + performance.now();
 function ask(vip: number, turn: number): void {
   const sender = turn % SENDERS.count;
   const key = vip * SENDERS.count + sender;
-  if (open.has(key)) return; // this process was held up for so long that the last request with this sender is still open
+  if (open.has(key)) return; // held up for so long that the last request with this sender is still open
   const spa = addressBytes(SENDERS.first + sender);
   const tpa = addressBytes(parseAddress(vips[vip]!));
   const frame = encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa, tha: NO_MAC, tpa });
