@@ -1,4 +1,4 @@
-/** What `npm start -- --kubernetes` shows: three speakers on a real API server, and what goes wrong around them. */
+/** `npm start -- --kubernetes`: three speakers on a real API server, and the faults around them. */
 import { globSync } from "node:fs";
 import { relative } from "node:path";
 import process from "node:process";
@@ -11,31 +11,34 @@ import { Display } from "../lab/display.ts";
 import { until } from "../lab/kernel/process.ts";
 import { type Report, sumOf, turns } from "../lab/watch/watch.ts";
 
-const HELP = `npm start -- --kubernetes: brings up etcd, a real kube-apiserver and three nodes with kube-proxy, a web server and an
-isat speaker each, in network namespaces. Nodes die, the API server dies, a speaker is upgraded, an L2Advertisement is
-narrowed, while a client asks for every VIP all the time. Needs root, and Go >= 1.24 the first time, to compile
-Kubernetes (some minutes). Ends by itself in less than two minutes, with status 0 only if all went as promised.
+const HELP = `\
+npm start -- --kubernetes: shows isat on Kubernetes. It starts etcd, a real kube-apiserver, and three nodes in network
+namespaces, each with kube-proxy, a web server and an isat speaker. A node dies and boots, the API server dies and comes
+back, speakers are upgraded, and an L2Advertisement is narrowed, while a client asks for every VIP every 10 ms.
 
-  npm start -- --kubernetes           plays, and removes everything
-  npm start -- --kubernetes --keep    leaves the cluster up until Ctrl-C, and tells how to look inside
-  npm start -- --kubernetes --help    this`;
+It needs root, and the first time Go >= 1.24, to compile Kubernetes (some minutes). It ends by itself within two minutes,
+and removes everything that it has made. Its status is 0 only if isat kept all of its promises.
+
+  npm start -- --kubernetes           plays the story
+  npm start -- --kubernetes --keep    then leaves the cluster up until Ctrl-C, and prints how to look inside
+  npm start -- --kubernetes --help    prints this text`;
 
 const PREFIX = "isat-kubernetes-lab-";
-/** Each node's three, and what is special about the first of them. */
+/** Three VIPs for each node. */
 const VIPS = NODES.flatMap((node) => vipsOf(node, 0, 3));
+/** Times that the client fetches from each VIP. */
 const CURLS = 6;
-/** Longer than a node that is cut off may keep its VIPs, ms. */
+/** The API server stays away longer than it takes until a speaker counts its source as stale, ms. */
 const API_AWAY = 13_000;
 
-/** Something that happens, and where each VIP has to be then. */
+/** An event, and the nodes among which the VIPs must be afterwards. */
 interface Step {
   name: string;
   act(): Promise<void>;
-  /** The nodes that may own then. */
   nodes: readonly string[];
 }
 
-/** Whom a Service that only n3 can serve is left to. */
+/** A Service with externalTrafficPolicy Local, whose only endpoint is on n3. */
 const LOCAL = { vip: VIPS[0]!, node: "n3" } as const;
 const ownerAmong = (vip: string, nodes: readonly string[]) =>
   vip === LOCAL.vip ? (nodes.includes(LOCAL.node) ? LOCAL.node : undefined) : best(vip, nodes);
@@ -46,7 +49,7 @@ const seconds = () => ((performance.now() - started) / 1000).toFixed(1);
 const paint = (style: "green" | "red" | "bold", text: string) =>
   display.look.colour ? styleText(style, text, { validateStream: false }) : text;
 
-/** Draws the VIPs and their owners, as the kernels have them, until it is stopped. */
+/** Draws the VIPs and their owners, by the kernels' maps, until it is disposed of. */
 function show(scene: Scene, what: string): Disposable {
   const draw = () => {
     const rows = VIPS.map((vip) => ` ${vip.padEnd(12)} ${scene.speakers.owners(vip).join(" AND ") || "nobody"}`);
@@ -56,7 +59,7 @@ function show(scene: Scene, what: string): Disposable {
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
-/** Which nodes' web servers answered the client's curls. */
+/** Lets the client fetch from each VIP. @returns the nodes whose web servers answered */
 async function curlAll(scene: Scene): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
   for (const vip of VIPS) {
@@ -67,7 +70,7 @@ async function curlAll(scene: Scene): Promise<Map<string, string[]>> {
   return found;
 }
 
-/** What was not as promised: a line each. */
+/** Plays one event under the watching client. @returns broken promises, a line each */
 async function play(scene: Scene, step: Step): Promise<string[]> {
   const before = new Map(VIPS.map((vip) => [vip, scene.speakers.owners(vip)[0]]));
   let report: Report;
@@ -77,7 +80,7 @@ async function play(scene: Scene, step: Step): Promise<string[]> {
     await sleep(300);
     await step.act();
     const isSo = () => VIPS.every((vip) => scene.speakers.owners(vip).join() === ownerAmong(vip, step.nodes));
-    await until("each VIP is where it should be", isSo, 20_000).catch(() => {});
+    await until("each VIP is at its owner", isSo, 20_000).catch(() => {});
     await sleep(500);
     report = await watch.stop();
   }
@@ -114,42 +117,45 @@ function stepsOf(scene: Scene): Step[] {
     return async () => void (await cluster.api.apply(advertisement("all", { nodeSelectors })));
   };
   return [
-    { name: "node n2 dies: power and plug", act: () => scene.die("n2"), nodes: ["n1", "n3"] },
-    { name: "n2 boots", act: () => scene.revive("n2"), nodes: NODES },
+    { name: "node n2 loses its power and its link", act: () => scene.die("n2"), nodes: ["n1", "n3"] },
+    { name: "n2 boots again", act: () => scene.revive("n2"), nodes: NODES },
     {
-      name: `the API server is killed, and stays away ${API_AWAY / 1000} s`,
+      name: `the API server is killed, and is away for ${API_AWAY / 1000} s`,
       act: async () => {
         await cluster.killServer();
         await sleep(API_AWAY);
       },
       nodes: NODES,
     },
-    { name: "n1's speaker is upgraded meanwhile", act: () => speakers.restart(speakers.of("n1")), nodes: NODES },
+    { name: "meanwhile n1's speaker is upgraded", act: () => speakers.restart(speakers.of("n1")), nodes: NODES },
     {
       name: "the API server comes back",
       act: async () => {
         await cluster.startServer();
         const areFresh = async () =>
           (await Promise.all(NODES.map((node) => speakers.ask(node)))).every((its) => !its.isSourceStale);
-        await until("all read it again", areFresh, 30_000);
+        await until("all speakers read it again", areFresh, 30_000);
       },
       nodes: NODES,
     },
     {
-      name: "n3's speaker is upgraded: killed and started",
+      name: "n3's speaker is upgraded: killed, and started",
       act: () => speakers.restart(speakers.of("n3")),
       nodes: NODES,
     },
     { name: "the L2Advertisement is narrowed to n1 and n3", act: advertise(["n1", "n3"]), nodes: ["n1", "n3"] },
-    { name: "and covers all nodes again", act: advertise(NODES), nodes: NODES },
+    { name: "the L2Advertisement covers all nodes again", act: advertise(NODES), nodes: NODES },
   ];
 }
 
-async function lab(keep: boolean): Promise<number> {
-  display.print("Bringing up etcd, a kube-apiserver, and three nodes with kube-proxy, a web server and isat");
-  await using scene = await Scene.start(PREFIX, { wire: "bridge", metallb: true });
+/** Starts the cluster, the Services and the speakers. */
+async function start(): Promise<Scene> {
+  display.print("Starting etcd, a kube-apiserver, and three nodes with kube-proxy and a web server each.");
+  const scene = await Scene.start(PREFIX, { wire: "bridge", metallb: true });
   const { cluster, speakers } = scene;
-  display.print(`The cluster is ready after ${seconds()} s`);
+  display.print(
+    `The cluster is ready after ${seconds()} s. Creating ${VIPS.length} Services and starting isat on each node.`,
+  );
   await cluster.api.apply(pool("lab", ["10.9.0.0/20"]));
   await cluster.api.apply(advertisement("all"));
   for (const [index, vip] of VIPS.entries()) {
@@ -158,37 +164,48 @@ async function lab(keep: boolean): Promise<number> {
   }
   await speakers.startAll();
   await until("all VIPs are owned", () => VIPS.every((vip) => speakers.owners(vip).length === 1), 20_000);
-  display.print(`Three speakers have their shares of ${VIPS.length} VIPs after ${seconds()} s\n`);
+  display.print(`Each VIP has an owner after ${seconds()} s.\n`);
+  return scene;
+}
 
+/** Prints each Service, its owner, and the nodes that served it. @returns broken promises, a line each */
+async function showServices(scene: Scene): Promise<string[]> {
   const broken: string[] = [];
+  const row = (cells: readonly string[]) =>
+    ` ${[12, 13, 12].map((width, i) => cells[i]!.padEnd(width)).join("")}${cells[3]}`;
   display.print(
-    paint(
-      "bold",
-      ` ${"VIP".padEnd(12)} ${"Service".padEnd(12)} ${"owner".padEnd(7)} ${CURLS} times curl http://VIP/ from the client`,
-    ),
+    `The client runs curl http://VIP/ ${CURLS} times for each Service. The owner receives the packets, and kube-proxy`,
   );
+  display.print(
+    "passes them to any node's web server; a Service with externalTrafficPolicy Local has its own node only.\n",
+  );
+  display.print(paint("bold", row(["VIP", "Service", "owner", "served by"])));
   for (const [vip, nodes] of await curlAll(scene)) {
-    const index = VIPS.indexOf(vip);
-    const name = `web${index + 1}${vip === LOCAL.vip ? " Local" : ""}`;
-    const counts = NODES.map((node) => `${node} ${nodes.filter((each) => each === node).length}`);
-    const [owner] = speakers.owners(vip);
-    display.print(` ${vip.padEnd(12)} ${name.padEnd(12)} ${owner!.padEnd(7)} served by ${counts.join("  ")}`);
-    if (owner !== ownerAmong(vip, NODES)) broken.push(`${vip} is at ${owner}`);
+    const name = `web${VIPS.indexOf(vip) + 1}${vip === LOCAL.vip ? " (Local)" : ""}`;
+    const counts = NODES.map((node) => `${node}: ${nodes.filter((each) => each === node).length}`);
+    const [owner] = scene.speakers.owners(vip);
+    display.print(row([vip, name, owner ?? "nobody", counts.join("  ")]));
+    if (owner !== ownerAmong(vip, NODES))
+      broken.push(`${vip} is at ${owner}, and should be at ${ownerAmong(vip, NODES)}`);
     if (nodes.includes("nobody")) broken.push(`a curl of ${vip} failed`);
   }
-  display.print();
-  const heading = ["VIPs moved", "longest silence", "two answers"].map((text) => text.padEnd(17));
-  display.print(paint("bold", ` ${"what happens".padEnd(WIDTH)} ${heading.join("")}`));
-  for (const step of stepsOf(scene)) broken.push(...(await play(scene, step)));
-  for (const [vip, nodes] of await curlAll(scene))
-    if (nodes.includes("nobody")) broken.push(`at the end a curl of ${vip} failed`);
+  return broken;
+}
 
-  display.print();
-  if (broken.length === 0)
-    display.print(
-      `All as promised, in ${seconds()} s. At the end ${CURLS * VIPS.length} of ${CURLS * VIPS.length} curls were served.`,
-    );
-  else display.settle(["Not as promised:", ...broken.map((line) => `  ${line}`)]);
+async function lab(keep: boolean): Promise<number> {
+  await using scene = await start();
+  const broken = await showServices(scene);
+  display.print("\nNow things go wrong, while the client asks for every VIP every 10 ms:\n");
+  const heading = ["VIPs moved", "longest silence", "two answers"].map((text) => text.padEnd(17));
+  display.print(paint("bold", ` ${"event".padEnd(WIDTH)} ${heading.join("")}`));
+  for (const step of stepsOf(scene)) broken.push(...(await play(scene, step)));
+  const last = await curlAll(scene);
+  const failed = [...last.values()].flat().filter((node) => node === "nobody").length;
+  if (failed > 0) broken.push(`at the end ${failed} curls failed`);
+
+  display.print(`\nAt the end ${CURLS * VIPS.length - failed} of ${CURLS * VIPS.length} curls were served.`);
+  if (broken.length === 0) display.print(`isat kept all of its promises. This took ${seconds()} s.`);
+  else display.settle(["isat did not keep its promises:", ...broken.map((line) => `  ${line}`)]);
   if (keep) await keepUp(scene);
   return broken.length === 0 ? 0 : 1;
 }
@@ -199,7 +216,7 @@ async function keepUp({ cluster, speakers }: Scene): Promise<void> {
   const vips = globSync(`${pinDir}/**/vips`)[0] ?? `${pinDir}/vips`;
   display.settle([
     "",
-    "The cluster stays up until Ctrl-C. Looking inside:",
+    "The cluster stays up until Ctrl-C. To look inside, run in another terminal:",
     `  export KUBECONFIG=${cluster.kubeconfig("admin", "here")}; ${relative(".", binary("kubectl"))} get services`,
     `  ${enter("client")} curl http://${VIPS[0]}/`,
     `  scripts/isat status ${VIPS[0]} --run-dir ${runDir}`,
@@ -222,7 +239,7 @@ async function main(): Promise<number> {
   }
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.once(signal, () => {
-      display.print("Stopped; everything is removed");
+      display.print("Stopped. Everything is removed.");
       process.exit(130);
     });
   }
