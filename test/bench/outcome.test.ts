@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { announcedAfter, figuresOf, type Outcome, outcomeOf } from "../../bench/failover/outcome.ts";
 import { isReached } from "../../bench/figure.ts";
-import { announcedAfter, figuresOf, type Outcome, outcomeOf } from "../../bench/outcome.ts";
 import type { Seen } from "../../lab/watch/watch.ts";
 
 const [A, B] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];

@@ -1,6 +1,6 @@
 /** What the watching client saw of events, and the figures that this comes to. Nothing here measures. */
-import { type Report, sumOf } from "../lab/watch/watch.ts";
-import type { Figure, Target } from "./figure.ts";
+import { type Report, sumOf } from "../../lab/watch/watch.ts";
+import type { Figure, Target } from "../figure.ts";
 
 /** What one round of an event came to, over all VIPs. */
 export interface Outcome {

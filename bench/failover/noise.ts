@@ -6,7 +6,7 @@
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Sender } from "./sender.ts";
+import { Sender } from "../sender.ts";
 
 const [namespace, rate] = process.argv.slice(2);
 const frames = new Map<string, Uint8Array[]>();

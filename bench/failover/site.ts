@@ -3,12 +3,12 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Namespaces } from "../lab/namespaces.ts";
-import { PacketPort } from "../lab/packet-port.ts";
-import type { Speaker } from "../lab/speaker.ts";
-import { CLIENT, type LabNode, NODES, nodeByMac, PREFIX_LENGTH } from "../lab/topology.ts";
-import { Trio } from "../lab/trio/trio.ts";
-import { addressBytes, parseAddress } from "../src/core/address.ts";
+import type { Namespaces } from "../../lab/namespaces.ts";
+import { PacketPort } from "../../lab/packet-port.ts";
+import type { Speaker } from "../../lab/speaker.ts";
+import { CLIENT, type LabNode, NODES, nodeByMac, PREFIX_LENGTH } from "../../lab/topology.ts";
+import { Trio } from "../../lab/trio/trio.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import {
   ARP_REPLY,
   ARP_REQUEST,
@@ -18,7 +18,7 @@ import {
   formatMac,
   NO_MAC,
   parseMac,
-} from "../src/core/arp.ts";
+} from "../../src/core/arp.ts";
 
 /** How long VIPs may take until each is answered by one node, ms. */
 const PATIENCE = 90_000;
