@@ -1,51 +1,69 @@
 import { ratios, spread } from "./statistics.ts";
 
-/** ns; a second's count; MB are 10^6 bytes; % of one core. */
+/** Units: `/s` is a count a second, MB are 10^6 bytes, % is of one core. */
 export type Unit = "ns" | "/s" | "bit/s" | "MB" | "MB/min" | "%" | "count";
 
-/** What a figure is to be. */
+/** The goal of a figure. */
 export interface Target {
   is: "at most" | "at least";
   limit: number;
-  /** The ratio that is meant, by what it is to; without one, the value itself. */
+  /** The target is for the ratio to this reference. @default it is for the value itself */
   ratioTo?: string;
-  /** Not the median is meant, but each round: what must never be. */
+  /** True if every round must meet the target, not only the median: for events that must never happen. */
   inEachRound?: boolean;
 }
 
-/** One measured thing of one subject, a value a round. */
+/** One measurement of one subject: a value for each round. */
 export interface Figure {
   section: string;
   what: string;
   subject: string;
   unit: Unit;
   values: readonly number[];
-  /** By round, what it is compared with in the same run. */
+  /** Ratios to references that were measured in the same rounds. */
   ratios: readonly { to: string; values: readonly number[] }[];
   target?: Target;
   note?: string;
 }
 
-/** What could not be measured, and why. */
+/** A measurement that failed, and the reason. */
 export interface Failure {
   section: string;
   what: string;
   reason: string;
 }
 
-/** The figure with one more ratio: its values by another's, round by round. */
+/** Returns the figure with one more ratio: its values divided by the references, round by round. */
 export function withRatio(figure: Figure, to: string, references: readonly number[]): Figure {
   return { ...figure, ratios: [...figure.ratios, { to, values: ratios(figure.values, references) }] };
 }
 
-/** Whether the median (or each round) is where the target wants it; undefined without a target. */
-export function isReached({ target, values, ratios }: Figure): boolean | undefined {
+/**
+ * The value that the target judges: the median or the worst round, of the values or of their ratios. Undefined without a
+ * target; NaN if the ratio was not measured.
+ */
+export function judgedValue({ target, values, ratios }: Figure): number | undefined {
   if (!target) return undefined;
   const meant = target.ratioTo === undefined ? values : ratios.find(({ to }) => to === target.ratioTo)?.values;
-  if (!meant) return false;
-  const { median, min, max } = spread(meant);
-  const { limit, inEachRound } = target;
-  return target.is === "at most" ? (inEachRound ? max : median) <= limit : (inEachRound ? min : median) >= limit;
+  const { median, min, max } = spread(meant ?? [Number.NaN]);
+  if (!target.inEachRound) return median;
+  return target.is === "at most" ? max : min;
+}
+
+/** True if the target is met; undefined without a target. */
+export function isMet(figure: Figure): boolean | undefined {
+  const value = judgedValue(figure);
+  if (!figure.target || value === undefined) return undefined;
+  const { is, limit } = figure.target;
+  return is === "at most" ? value <= limit : value >= limit;
+}
+
+/** How far a value is from its target, as a part of the target: 0.1 is 10 % off. */
+export function missOf(figure: Figure): number {
+  const value = judgedValue(figure);
+  if (!figure.target || value === undefined || Number.isNaN(value)) return Number.POSITIVE_INFINITY;
+  const { is, limit } = figure.target;
+  return (is === "at most" ? value - limit : limit - value) / limit;
 }
 
 /** `310 ns`, `2.1 us`, `480 k/s`, `63.2 MB`, `0.8 %`, `3`. */
@@ -72,7 +90,7 @@ export function formatValue(value: number, unit: Unit): string {
   return `${digits(value / size)} ${name}${unit === "ns" ? "" : unit}`;
 }
 
-/** Three digits that count. */
+/** Formats with three significant digits. */
 export function digits(value: number): string {
   const size = Math.abs(value);
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);

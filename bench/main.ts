@@ -9,7 +9,7 @@ import { Namespaces } from "../lab/namespaces.ts";
 import { drawCharts } from "./charts.ts";
 import { controlPlane } from "./control-plane.ts";
 import { failover } from "./failover/failover.ts";
-import { type Failure, type Figure, isReached } from "./figure.ts";
+import { type Failure, type Figure, isMet } from "./figure.ts";
 import { flood } from "./flood.ts";
 import { kubernetes } from "./kubernetes/kubernetes.ts";
 import { latency } from "./latency.ts";
@@ -131,7 +131,7 @@ function write(
       ...spread(figure.values),
       rounds: figure.values.length,
       ratios: figure.ratios.map((ratio) => ({ ...ratio, ...spread(ratio.values) })),
-      isReached: isReached(figure),
+      isMet: isMet(figure),
     })),
     failures,
   };

@@ -1,9 +1,9 @@
-import { digits, type Failure, type Figure, formatTarget, formatValue, isReached } from "./figure.ts";
+import { digits, type Failure, type Figure, formatTarget, formatValue, isMet, judgedValue, missOf } from "./figure.ts";
 import { spread } from "./statistics.ts";
 
-const HEADING = ["measured", "of", "median", "min..max", "ratio (min..max)", "to reach", ""];
+const HEADING = ["measured", "of", "median", "min..max", "ratio (min..max)", "target", ""];
 
-/** The figures as lines of text, a line each, under their sections' names. */
+/** Renders the figures, a line each, under the names of their sections; then notes, failures and targets. */
 export function renderTable(figures: readonly Figure[], failures: readonly Failure[]): string {
   const rows = figures.map(cells);
   const widths = HEADING.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)));
@@ -21,7 +21,7 @@ export function renderTable(figures: readonly Figure[], failures: readonly Failu
   const notes = new Set(figures.flatMap(({ section, note }) => (note ? `${section}: ${note}` : [])));
   if (notes.size > 0) lines.push("", ...notes);
   for (const { section, what, reason } of failures) lines.push("", `FAILED ${section}, ${what}: ${reason}`);
-  lines.push("", summary(figures, failures));
+  lines.push("", ...summary(figures, failures));
   return lines.join("\n");
 }
 
@@ -30,10 +30,10 @@ function cells(figure: Figure): string[] {
   const { median, min, max } = spread(values);
   const compared = ratios.map(({ to, values }) => {
     const { median, min, max } = spread(values);
-    if (min === 1 && max === 1) return `1 x ${to}`; // by itself
+    if (min === 1 && max === 1) return `1 x ${to}`; // its own reference
     return `${digits(median)} x ${to} (${digits(min)}..${digits(max)})`;
   });
-  const reached = isReached(figure);
+  const met = isMet(figure);
   return [
     what,
     subject,
@@ -41,12 +41,28 @@ function cells(figure: Figure): string[] {
     values.length > 1 ? `${formatValue(min, unit)}..${formatValue(max, unit)}` : "",
     compared.join(", "),
     target ? formatTarget(target, unit) : "",
-    reached === undefined ? "" : reached ? "reached" : "NOT reached",
+    met === undefined ? "" : met ? "met" : "NOT met",
   ];
 }
 
-function summary(figures: readonly Figure[], failures: readonly Failure[]): string {
-  const verdicts = figures.map(isReached);
-  const count = (verdict: boolean) => verdicts.filter((each) => each === verdict).length;
-  return `${count(true)} reached, ${count(false)} NOT reached, ${failures.length} failed to be measured`;
+/** Counts the targets that are met, and lists those that are not, the largest miss first. */
+function summary(figures: readonly Figure[], failures: readonly Failure[]): string[] {
+  const judged = figures.filter(({ target }) => target);
+  const missed = judged.filter((figure) => !isMet(figure)).sort((a, b) => missOf(b) - missOf(a));
+  const met = `Targets met: ${judged.length - missed.length} of ${judged.length}.`;
+  return [
+    missed.length > 0 ? `${met} Not met, the largest miss first:` : met,
+    ...missed.map(missLine),
+    ...(failures.length > 0 ? [`Measurements that failed: ${failures.length}. Their reasons are above.`] : []),
+  ];
+}
+
+/** ` flood: cost of an answer, isat xdp: 0.68 x kernel; target: at most 0.6 x kernel` */
+function missLine(figure: Figure): string {
+  const { section, what, subject, unit } = figure;
+  const target = figure.target!;
+  const format = (value: number) =>
+    target.ratioTo === undefined ? formatValue(value, unit) : `${digits(value)} x ${target.ratioTo}`;
+  const round = target.inEachRound ? "worst round " : "";
+  return `  ${section}: ${what}, ${subject}: ${round}${format(judgedValue(figure)!)}; target: ${target.is} ${format(target.limit)}`;
 }

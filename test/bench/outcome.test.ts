@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { announcedAfter, figuresOf, type Outcome, outcomeOf } from "../../bench/failover/outcome.ts";
-import { isReached } from "../../bench/figure.ts";
+import { isMet } from "../../bench/figure.ts";
 import type { Seen } from "../../lab/watch/watch.ts";
 
 const [A, B] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
@@ -54,7 +54,7 @@ test("an event is judged by its worst round, and only where something is wanted"
   const rounds = [calm, calm, { ...calm, silence: 51, moves: 1 }];
   const [silence, unanswered, moves] = figuresOf("drain", "isat", rounds, { silence: 50, moves: 1 });
   assert.equal(
-    [silence, unanswered, moves].map((figure) => isReached(figure!)),
+    [silence, unanswered, moves].map((figure) => isMet(figure!)),
     [false, undefined, true],
   );
 });
