@@ -1,16 +1,16 @@
 import { addressBytes, formatAddress, parseAddress } from "../src/core/address.ts";
 import { ARP_REQUEST, BROADCAST, encodeArp, NO_MAC, parseMac } from "../src/core/arp.ts";
 
-/** The wire of every stand: eth0 of the node, c0 of the client. */
+/** Every stand has one veth pair: eth0 of the node, and c0 of the client. */
 export const NODE_INTERFACE = "eth0";
 export const NODE_MAC = "02:00:00:00:01:01";
 export const NODE_IP = "10.9.255.1";
 export const CLIENT_INTERFACE = "c0";
 export const CLIENT_MAC = "02:00:00:00:02:01";
 export const CLIENT_IP = "10.9.255.254";
-/** In whose name the prober asks, so that its frames are told from a flood's. */
+/** The prober's sender address, which tells its frames from a flood's. */
 export const PROBER_IP = "10.9.255.253";
-/** No VIPs, however many there are. */
+/** Addresses from here on are never VIPs. */
 const OTHERS_FIRST = parseAddress("10.9.240.1");
 const VIPS_FIRST = parseAddress("10.9.0.1");
 
@@ -22,10 +22,10 @@ export function vipRange(count: number): { first: string; last: string } {
 /** The VIP at a place, from 0, in bytes. */
 export const vipBytes = (place: number): Uint8Array => addressBytes(VIPS_FIRST + place);
 
-/** An address that nobody has, in bytes. */
+/** An address that no host has, in bytes. */
 export const otherBytes = (place: number): Uint8Array => addressBytes(OTHERS_FIRST + (place % 1024));
 
-/** A who-has of the client's MAC. */
+/** A who-has from the client's MAC. */
 export function whoHas(target: Uint8Array, asker = CLIENT_IP): Uint8Array {
   const mac = parseMac(CLIENT_MAC);
   return encodeArp({

@@ -4,18 +4,18 @@ export interface Bar {
   value: number;
   min: number;
   max: number;
-  /** What stands behind the bar. */
+  /** The text behind the bar. */
   text: string;
 }
 
 export interface Chart {
   title: string;
   subtitle: string;
-  /** What the axis shows, with its unit. */
+  /** The label of the axis, with its unit. */
   axis: string;
   /** @default "linear" */
   scale?: "linear" | "log";
-  /** A value that a line across all bars marks, and what it is. */
+  /** A value that is marked by a line across all bars, and its label. */
   reference?: { value: number; label: string };
   groups: readonly { label: string; bars: readonly Bar[] }[];
 }
@@ -31,7 +31,7 @@ const GROUP_TITLE = 22;
 const FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif";
 const COLOURS = ["#6b7280", "#2563eb", "#0891b2", "#7c3aed", "#d97706", "#be185d", "#4d7c0f"];
 
-/** A chart of horizontal bars as an SVG document on a light background, for README. */
+/** Renders a chart of horizontal bars as an SVG document with a light background. */
 export function renderChart({ title, subtitle, axis, scale = "linear", reference, groups }: Chart): string {
   const bars = groups.flatMap(({ bars }) => bars);
   const values = [...bars.flatMap(({ value, min, max }) => [value, min, max]), ...(reference ? [reference.value] : [])];
@@ -125,7 +125,7 @@ function escapeXml(content: string): string {
   return content.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
 }
 
-/** From 0 to what holds the greatest value, in steps of 1, 2 or 5 times a power of ten. */
+/** Ticks from 0 to the greatest value or just above it, in steps of 1, 2 or 5 times a power of ten. */
 export function linearTicks(values: readonly number[]): number[] {
   const greatest = Math.max(...values, 0) || 1;
   const rough = greatest / 6;
@@ -134,7 +134,7 @@ export function linearTicks(values: readonly number[]): number[] {
   return Array.from({ length: Math.ceil(greatest / step - 1e-9) + 1 }, (_, i) => i * step);
 }
 
-/** The powers of ten from the one below the least value to the one that holds the greatest. */
+/** Powers of ten, from the last one below the least value to the first one above the greatest. */
 export function logTicks(values: readonly number[]): number[] {
   const positive = values.filter((value) => value > 0);
   const first = Math.floor(Math.log10(Math.min(...positive)) - 1e-9);

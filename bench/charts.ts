@@ -2,10 +2,10 @@ import { type Bar, type Chart, renderChart } from "./chart.ts";
 import { digits, type Figure, formatValue } from "./figure.ts";
 import { spread } from "./statistics.ts";
 
-/** From how many times the kernel's own on a chart's axis goes by powers of ten. */
+/** A chart with a ratio above this has a logarithmic axis. */
 const LOG_FROM = 12;
 
-/** The SVG documents that these figures make, by file name. */
+/** Draws the charts for which there are figures. @returns SVG documents by file name */
 export function drawCharts(figures: readonly Figure[], where: string): Map<string, string> {
   const charts: [string, Chart | undefined][] = [
     [
@@ -44,11 +44,11 @@ export function drawCharts(figures: readonly Figure[], where: string): Map<strin
 
 interface Wanted {
   title: string;
-  /** A label, and the figures' `what`. */
+  /** Labels, and the `what` of the figures. */
   groups: [label: string, what: string][];
 }
 
-/** Bars are ratios to the kernel's own responder; behind them stand the values. */
+/** Draws ratios to the kernel's own responder as bars, with the values behind them. */
 function ratioChart(figures: readonly Figure[], where: string, { title, groups }: Wanted): Chart | undefined {
   const drawn = groups.map(([label, what]) => ({
     label,
@@ -59,7 +59,7 @@ function ratioChart(figures: readonly Figure[], where: string, { title, groups }
   return {
     title,
     subtitle: where,
-    axis: "times the Linux kernel's own responder, measured in the same rounds; lines from the least round to the greatest",
+    axis: "ratio to the Linux kernel's own responder in the same rounds; lines from the least round to the greatest",
     scale: Math.max(...bars.map(({ value }) => value)) > LOG_FROM ? "log" : "linear",
     reference: { value: 1, label: "the kernel's own = 1" },
     groups: drawn,
@@ -92,10 +92,10 @@ function programsChart(figures: readonly Figure[], where: string): Chart | undef
   };
 }
 
-/** What follows an event's name where its silence is told. */
+/** The end of the `what` of a figure that is an event's silence. */
 const SILENCE = ": silence";
 
-/** How long the longest silence of any VIP was, event by event. */
+/** Draws the longest silence of any VIP for each event. */
 function failoverChart(figures: readonly Figure[], where: string): Chart | undefined {
   const ours = figures.filter(({ section, what }) => section === "failover" && what.endsWith(SILENCE));
   if (ours.length === 0) return undefined;

@@ -15,10 +15,10 @@ import { ifindexOf } from "./system.ts";
 
 const MANY = 60_000;
 const FEW = 1_000;
-/** The VIP that comes and goes: behind all others. */
+/** The place of the VIP that comes and goes, behind all others. */
 const EXTRA = 61_000;
 const NODES = ["n1", "n2", "n3"];
-/** How long anything here may take, ms. */
+/** Limit for anything here, ms. */
 const PATIENCE = 10_000;
 const MS = 1e6;
 
@@ -59,7 +59,7 @@ const ranges = (count: number, withExtra = false) => {
   return [`${first}-${last}`, ...(withExtra ? [vipBytes(EXTRA).join(".")] : [])];
 };
 
-/** A node with a speaker that shares the VIPs with two others, of which only the names exist. */
+/** A node with a speaker that shares the VIPs with two other nodes, which exist by name only. */
 class Site implements Disposable {
   readonly speaker: Speaker;
   readonly prober: Prober;
@@ -73,12 +73,15 @@ class Site implements Disposable {
     this.prober = new Prober(namespaces.full(client));
   }
 
-  /** Gives the VIPs; performance.now() of that. */
+  /** Configures the VIPs. @returns performance.now() right after it */
   configure(count: number, withExtra = false): number {
     return this.speaker.configure({ hook: "auto", vips: ranges(count, withExtra), isShared: true });
   }
 
-  /** Polls without a pause whether the VIPs at these places are in the map; performance.now() when `isDone` says so. */
+  /**
+   * Polls the map without a pause until `isDone` accepts the number of these VIPs in it. @returns performance.now()
+   * then
+   */
   poll(map: "vips" | "answers", places: readonly number[], isDone: (present: number) => boolean): number {
     using fd = getPinned(`${this.speaker.maps}/${map}`)!;
     const keys = places.map((place) => vipKey.encode({ ip: vipBytes(place), ifindex: this.#ifindex }));
@@ -95,7 +98,7 @@ class Site implements Disposable {
     throw new Error(`the map ${map} did not become as wanted within ${PATIENCE / 1000} s`);
   }
 
-  /** Entries in the map `vips`. */
+  /** The number of entries in the map `vips`. */
   get size(): number {
     return readPinnedMaps(this.speaker.maps, ({ vips }) => [...vips.entries()].length) ?? 0;
   }
@@ -105,7 +108,7 @@ class Site implements Disposable {
   }
 }
 
-/** Rounds of: 60,000 VIPs come; one more comes and goes; the speaker is killed and started again; all go. */
+/** Each round adds 60,000 VIPs, adds and removes one more, kills and restarts the speaker, and removes all VIPs. */
 async function changeAndAdopt(context: Context) {
   using site = new Site(context);
   const { speaker } = site;
@@ -117,7 +120,7 @@ async function changeAndAdopt(context: Context) {
   await speaker.ready();
   await interleave(context, "control-plane, 60,000 VIPs", context.isQuick ? 2 : 7, [site], async () => {
     await sleep(100);
-    // `answers` is written first, `vips` last. Which of the new VIPs comes first in each is the speaker's affair.
+    // The speaker writes `answers` first and `vips` last, and each in its own order.
     const sample = Array.from({ length: 64 }, (_, i) => Math.round(1 + (i * (MANY - 2)) / 63));
     const changed = site.configure(MANY);
     const began = site.poll("answers", sample, (present) => present > 0);
@@ -132,14 +135,14 @@ async function changeAndAdopt(context: Context) {
     adoptions.push(performance.now() - speaker.startedAt);
 
     site.configure(1);
-    // `answers` goes last. What were left of it would pass for the next round's first.
+    // `answers` is emptied last. Entries left in it would count as the next round's first ones.
     for (const map of ["vips", "answers"] as const) site.poll(map, sample, (present) => present === 0);
   });
   await speaker.kill();
   return { writes, changesOfMany, adoptions };
 }
 
-/** One VIP beside `count` others comes, goes, comes and goes; the ms each took are added to `times`. */
+/** Adds and removes one VIP beside `count` others, twice. Adds the duration of each change to `times`, ms. */
 async function comeAndGo(site: Site, count: number, times: number[]): Promise<void> {
   for (const isThere of [true, false, true, false]) {
     await sleep(150);
@@ -161,7 +164,7 @@ async function changeFew(context: Context): Promise<number[]> {
   return times;
 }
 
-/** ms from the start of the process to the first answer, where nothing was pinned before. */
+/** Measures the time from the start of the process to the first answer, with nothing pinned before, ms. */
 async function startAnew(context: Context): Promise<number[]> {
   const places = Array.from({ length: FEW }, (_, place) => place);
   const owned = places.find((place) => elect(NODES, vipBytes(place).join(".")) === NODES[0])!;

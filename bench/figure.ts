@@ -39,8 +39,8 @@ export function withRatio(figure: Figure, to: string, references: readonly numbe
 }
 
 /**
- * The value that the target judges: the median or the worst round, of the values or of their ratios. Undefined without a
- * target; NaN if the ratio was not measured.
+ * The value that the target judges: the median or the worst round, of the values or of their ratios. Undefined without
+ * a target; NaN if the ratio was not measured.
  */
 export function judgedValue({ target, values, ratios }: Figure): number | undefined {
   if (!target) return undefined;

@@ -8,22 +8,22 @@ import { ratios } from "./statistics.ts";
 import { pin, SENDER_CPU } from "./system.ts";
 
 const MANY = 60_000;
-/** Coprime to MANY: in such steps every VIP has its turn, far from the one before. */
+/** Steps of this length, coprime to MANY, visit every VIP, each far from the one before. */
 const STRIDE = 48_271;
-/** Answers that come late, as from a program that has to be woken, are waited for so long, ms. */
+/** Late answers, as from a process that has to be woken, are waited for this long, ms. */
 const PATIENCE = 500;
 
-/** What the flood of one round came to. */
+/** The result of one round. */
 interface Toll {
-  /** ns a request. */
+  /** Time for a request, ns. */
   request: number;
-  /** ns a request that nobody hears, measured right before, for 1 VIP: the machine's own pace changes by the second. */
+  /** Time for a request that is dropped at once, measured right before as the machine's pace changes; for 1 VIP, ns. */
   nobody: number;
-  /** Answers a second, while the flood lasted. */
+  /** Answers a second during the flood. */
   rate: number;
-  /** Of the requests, the part that was answered at last. */
+  /** The part of the requests that was answered in the end. */
   share: number;
-  /** ns of processor time an answer that the node's processes took, where they are what answers. */
+  /** Processor time of the node's processes for an answer, if they are what answers, ns. */
   process: number;
 }
 
@@ -54,7 +54,7 @@ export const flood: Section = {
 
 async function floodAll(context: Context, stands: readonly Stand[]): Promise<Map<Stand, Toll[]>> {
   const [rounds, duration] = context.isQuick ? [5, 100] : [11, 300];
-  // The same number of frames for one VIP as for many, so that the sender walks through the same memory.
+  // One VIP gets as many frames as many VIPs, so that the sender reads the same amount of memory.
   const frames = (vips: number) => Array.from({ length: MANY }, (_, i) => whoHas(vipBytes((i * STRIDE) % vips)));
   const one = frames(1);
   const many = frames(MANY);
@@ -88,7 +88,7 @@ async function floodOne(
   sender: Sender,
   duration: number,
 ): Promise<Omit<Toll, "nobody">> {
-  sender.flood(5); // what is cold gets warm
+  sender.flood(5); // warms the caches
   await sleep(2);
   const before = bench.replies();
   const processBefore = stand.processTime();
@@ -120,7 +120,7 @@ function costs(tolls: ReadonlyMap<Stand, Toll[]>, nobody: readonly Toll[], kerne
       what: "a request that nobody hears",
       subject: "nobody",
       values: nobody.map(({ request }) => request),
-      note: "what nobody hears, a program at the node's ingress drops at once. This time is taken off a request's to have the cost of its answer; a process's own time is added",
+      note: "a program at the node's ingress drops the request that nobody hears at once. The cost of an answer is a request's time less this time, plus the time of processes that answer",
     },
   ];
   for (const [{ responder, vips }, toll] of tolls) {

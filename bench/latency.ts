@@ -8,17 +8,17 @@ import { pin, SENDER_CPU } from "./system.ts";
 
 const OTHERS_RATE = 50_000;
 const LOOPS = 2;
-/** An answer that has not come within a second counts as one, ns. */
+/** A missing answer counts as one that took a second, ns. */
 const LOST = 1e9;
 
 const CONDITIONS = ["idle", `${LOOPS} busy loops a core`, "beside 50k/s ARP for others"] as const;
 type Condition = (typeof CONDITIONS)[number];
-/** p99, as a ratio to the kernel's own, at most. */
+/** Targets for the p99, as a ratio to the kernel's own. */
 const LIMITS: Record<Condition, number> = { idle: 1.2, "2 busy loops a core": 2, "beside 50k/s ARP for others": 1.5 };
 const QUANTILES = { p50: 0.5, p99: 0.99, "p99.9": 0.999 } as const;
 type Quantile = keyof typeof QUANTILES;
 
-/** By round. */
+/** Quantiles, a value for each round. */
 type Quantiles = Record<Quantile, number[]>;
 
 export const latency: Section = {
@@ -82,7 +82,7 @@ async function measureCondition(context: Context, condition: Condition, stands: 
   );
 }
 
-/** Requests a round at most, and ms. */
+/** The most requests of a round, and the longest time, ms. */
 const sizes = ({ isQuick }: Context): [number, number] => (isQuick ? [5_000, 150] : [20_000, 500]);
 
 function figuresOf(condition: Condition, name: Quantile, found: ReadonlyMap<Stand, Quantiles>): Figure[] {

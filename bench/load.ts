@@ -9,7 +9,7 @@ import { CPUS } from "./system.ts";
 
 const OTHERS = fileURLToPath(new URL("./others.ts", import.meta.url));
 
-/** Keeps every CPU busy by loops that do nothing else, until disposed of. */
+/** Keeps every CPU busy with empty loops, until it is disposed of. */
 export class BusyLoops implements Disposable {
   readonly #children: ChildProcess[];
 
@@ -32,7 +32,7 @@ export class BusyLoops implements Disposable {
   }
 }
 
-/** ARP for others on a stand's wire, from its client, while it is let run. */
+/** Sends ARP for addresses that no host has from a stand's client, while it is not stopped. */
 export class Others {
   readonly #child: ChildProcess;
   readonly #stand: Stand;
@@ -42,7 +42,7 @@ export class Others {
     this.#child = child;
   }
 
-  /** @param rate frames a second */
+  /** Starts the sender, and stops it at once. @param rate frames a second */
   static async start(namespaces: Namespaces, stand: Stand, rate: number): Promise<Others> {
     const client = stand.client.slice(namespaces.prefix.length);
     const loader = ["--no-warnings", "--import", "./scripts/ts.mjs"];
@@ -57,7 +57,7 @@ export class Others {
     return new Others(stand, child);
   }
 
-  /** Sends while `body` measures; gives frames a second that left the client, whoever sent them. */
+  /** Sends while `body` measures. @returns also the rate of all frames that left the client, whoever sent them */
   async beside<T>(body: () => Promise<T>): Promise<{ result: T; rate: number }> {
     const sent = () => transmitted(this.#stand.client);
     this.#child.kill("SIGCONT");
@@ -76,7 +76,7 @@ export class Others {
   }
 }
 
-/** Frames that the client's interface has sent so far. */
+/** The number of frames that the client's interface has sent. */
 function transmitted(namespace: string): number {
   const lines = inNamespace(namespace, () => readFileSync("/proc/thread-self/net/dev", "utf8")).split("\n");
   const line = lines.find((line) => line.trim().startsWith(`${CLIENT_INTERFACE}:`))!;

@@ -1,4 +1,4 @@
-/** `npm run bench`: isat beside the kernel's own ARP responder and others, measured in one run. */
+/** `npm run bench`: measures isat beside the kernel's own ARP responder and others in one run. */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,37 +25,39 @@ import { throughput } from "./throughput.ts";
 
 const PREFIX = "isat-bench-";
 const TOP = fileURLToPath(new URL("..", import.meta.url));
-/** What is measured where no section is named: some minutes. */
+/** The sections of a run in which none is named: some minutes. */
 const USUAL: readonly Section[] = [flood, latency, programs, throughput, controlPlane, memory];
-/** What takes long waits, or a cluster: only where it is named. */
+/** Sections that run only if they are named, as they take long, or need a cluster. */
 const APART: readonly Section[] = [failover, kubernetes];
 const SECTIONS: readonly Section[] = [...USUAL, ...APART];
 
-const HELP = `npm run bench: measures isat, as built in dist/, beside the kernel's own ARP responder: over veth pairs between
-network namespaces, in interleaved rounds, each figure beside the one that it is compared with. Needs root, and a machine
-that does nothing else meanwhile. Ends by itself: with status 0 if everything was measured, reached or not.
+const HELP = `\
+npm run bench: measures isat, as built in dist/, beside the kernel's own ARP responder, over veth pairs between network
+namespaces. Rounds are interleaved, so that each figure stands beside the one that it is compared with. At the end, the
+targets that are not met are listed. It needs root, and a machine that does nothing else meanwhile. It ends by itself,
+with status 0 if everything was measured, even if a target is not met.
 
   npm run bench [-- SECTION...] [options]
 
 ${USUAL.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
 
-Only where they are named, for they take ten minutes and more:
+These run only if they are named, as they take ten minutes or more:
 
 ${APART.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
 
-  --peer NAME=COMMAND   measures another responder too (flood, latency), or other speakers (failover). The command is run
-                        by sh in the node's network namespace, and answers for the addresses from $ISAT_BENCH_FIRST to
-                        $ISAT_BENCH_LAST on $ISAT_BENCH_INTERFACE until it is killed. May be given more than once.
-                        In failover it is run on each of three nodes, which are to share the addresses; all that runs
-                        there is sent SIGKILL, SIGTERM, SIGSTOP and SIGCONT. There are also $ISAT_BENCH_NODE (n1, n2,
-                        n3), $ISAT_BENCH_ADDRESS (the node's), $ISAT_BENCH_PEERS (those of the others) and
-                        $ISAT_BENCH_FOLDER (its own, for what it writes). What only isat has (drain, its own frames) is
-                        left out. Ready to use: --peer keepalived=bench/peers/keepalived
-  --quick               fewer and shorter rounds, in about a minute: for a look, not for comparisons
-  --help                this
+  --peer NAME=COMMAND   also measures another responder (flood, latency) or other speakers (failover). sh runs the
+                        command in the node's network namespace. It must answer for the addresses from $ISAT_BENCH_FIRST to
+                        $ISAT_BENCH_LAST on $ISAT_BENCH_INTERFACE until it is killed. The option may be repeated.
+                        For failover the command runs on each of three nodes, which must share the addresses; all
+                        processes of a node receive SIGKILL, SIGTERM, SIGSTOP and SIGCONT. It also gets $ISAT_BENCH_NODE
+                        (n1, n2 or n3), $ISAT_BENCH_ADDRESS (the node's), $ISAT_BENCH_PEERS (the others' addresses) and
+                        $ISAT_BENCH_FOLDER (a folder to write to). Events that only isat knows (drain, forged frames)
+                        are left out. Ready to use: --peer keepalived=bench/peers/keepalived
+  --quick               makes fewer and shorter rounds, in about a minute: for a look, not for comparisons
+  --help                prints this text
 
-In full, without a section named, it writes bench/results/latest.json and charts beside it; failover or kubernetes alone and
-in full bench/results/failover.json or kubernetes.json. A part, or --quick, writes dist/bench/.`;
+A full run without sections writes bench/results/latest.json and charts beside it; a full run of failover or kubernetes
+alone writes bench/results/failover.json or kubernetes.json. All other runs write to dist/bench/.`;
 
 interface Options {
   sections: readonly Section[];
@@ -63,7 +65,7 @@ interface Options {
   isQuick: boolean;
 }
 
-/** @throws Error for arguments that mean nothing. */
+/** Reads the arguments; undefined for --help. @throws Error for unknown ones */
 function readOptions(): Options | undefined {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -86,7 +88,7 @@ function readOptions(): Options | undefined {
   return { sections, peers, isQuick: values.quick };
 }
 
-/** Where it was measured, in a line. */
+/** The machine, in a line. */
 function place(): string {
   const { processor, cpus, kernel } = describeMachine();
   return `Linux ${kernel}, ${processor}, ${cpus} CPUs, veth`;
@@ -104,7 +106,7 @@ function versions(): Record<string, string> {
   };
 }
 
-/** The file that a run's results are kept in; undefined for a run that is not to be kept. */
+/** The file in bench/results for a run's results; undefined for a run that is not kept. */
 function keptAs({ sections, isQuick }: Options): string | undefined {
   if (isQuick) return undefined;
   if (sections === USUAL) return "latest.json";
@@ -139,7 +141,7 @@ function write(
   for (const [name, svg] of drawCharts(figures, place())) writeFileSync(join(folder, name), svg);
 }
 
-/** Progress goes to stderr: redrawn on a terminal, else a line each second at most. */
+/** Shows progress on stderr: redrawn on a terminal, else at most one line a second. */
 function makeProgress(): (text: string) => void {
   const began = performance.now();
   let last = Number.NEGATIVE_INFINITY;
@@ -192,7 +194,7 @@ async function main(): Promise<number> {
   const kept = keptAs(options);
   const [folderOfResults, file] = kept ? ["bench/results", kept] : ["dist/bench", "latest.json"];
   write(join(TOP, folderOfResults), file, options, figures, failures);
-  console.log(`\nwritten: ${folderOfResults}/${file} and charts beside it`);
+  console.log(`\nResults are in ${folderOfResults}/${file}, with charts beside it.`);
   return failures.length === 0 ? 0 : 1;
 }
 

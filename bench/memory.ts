@@ -5,7 +5,7 @@ import type { Section } from "./section.ts";
 import { Speaker } from "./speaker.ts";
 import { layWire } from "./stand.ts";
 
-/** MB by VIPs. */
+/** Targets by number of VIPs, MB. */
 const LIMITS = { 10: 65, 10000: 80 } as const;
 
 export const memory: Section = {
@@ -51,7 +51,7 @@ export const memory: Section = {
           ...about,
           what: "proportional (PSS)",
           values: of.map(({ proportional }) => proportional),
-          note: `pages of Node's own that ${2 * rounds + 1} processes shared count for a part each`,
+          note: `${2 * rounds + 1} processes shared Node's own pages, of which each counts for its part only`,
         },
       ];
     });

@@ -17,7 +17,7 @@ const PROGRAMS = [
 ] as const;
 type Name = (typeof PROGRAMS)[number];
 
-/** The benchmarks' own programs, compiled into `folder` and loaded. */
+/** Compiles the benchmarks' own kernel programs into `folder`, and loads them. */
 export class BenchPrograms implements Disposable {
   readonly programs: Readonly<Record<Name, Fd>>;
   readonly #replies: number;
@@ -51,7 +51,7 @@ export class BenchPrograms implements Disposable {
     this.#replies = libbpf.bpf_map__fd(libbpf.bpf_object__find_map_by_name(this.#object, "replies"));
   }
 
-  /** ARP replies that the sinks have counted so far. */
+  /** The number of ARP replies that the sinks have counted. */
   replies(): number {
     const counts = new BigUint64Array(this.#cpus);
     check(
@@ -66,7 +66,7 @@ export class BenchPrograms implements Disposable {
   }
 }
 
-/** How many values a per-CPU map gives. */
+/** The number of values in an entry of a per-CPU map. */
 function possibleCpus(): number {
   const text = readFileSync("/sys/devices/system/cpu/possible", "utf8").trim();
   return Number(text.split(/[-,]/).at(-1)) + 1;

@@ -1,5 +1,5 @@
 /**
- * Sends who-has for addresses that nobody has, at a steady rate, until it is killed. Run in the client's namespace.
+ * Sends who-has for addresses that no host has, at a steady rate, until it is killed. Runs in the client's namespace.
  * Usage: others.ts NAMESPACE RATE
  */
 import process from "node:process";
@@ -16,7 +16,7 @@ console.log("sending");
 for (let [began, sent] = [performance.now(), 0]; ; await sleep(1)) {
   const due = Math.floor(((performance.now() - began) / 1000) * Number(rate)) - sent;
   if (due > Number(rate) / 5)
-    [began, sent] = [performance.now(), 0]; // it was stopped meanwhile: that is not made up for
+    [began, sent] = [performance.now(), 0]; // it was stopped meanwhile, and does not catch up
   else
     for (let left = due; left > 0; ) {
       const done = sender.send(left);

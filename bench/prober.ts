@@ -12,13 +12,12 @@ const SO_ATTACH_FILTER = 26;
 const SO_TIMESTAMPNS = 35;
 const ETH_P_ALL = 3;
 const MSG_DONTWAIT = 0x40;
-/** Where the last byte of an ARP frame's op stands. */
+/** The offset of the last byte of an ARP frame's op. */
 const OP = 21;
 
 /**
- * Sends one request at a time and waits for its answer. The times are the kernel's own (SO_TIMESTAMPNS): when the
- * request was given to the interface, and when the answer came in from it. So neither this runtime nor its being put off
- * by the scheduler is in them, for any responder.
+ * Sends one request at a time and waits for its answer. The kernel takes the times (SO_TIMESTAMPNS), as the request is
+ * given to the interface and as the answer comes from it. So they include neither this runtime nor its scheduling.
  */
 export class Prober implements Disposable {
   readonly #sender: number;
@@ -31,14 +30,14 @@ export class Prober implements Disposable {
   readonly #controlView = new DataView(this.#control.buffer);
   #patience = 0;
   #isOpen = true;
-  /** When the frame that {@link #receive} gave had its timestamp. */
+  /** The timestamp of the frame that {@link #receive} has read. */
   #seconds = 0;
   #nanoseconds = 0;
 
-  /** @param namespace the client's, by its full name */
+  /** @param namespace the full name of the client's namespace */
   constructor(namespace: string) {
     this.#sender = openSocket(namespace, CLIENT_INTERFACE, 0);
-    this.#ear = openSocket(namespace, CLIENT_INTERFACE, ETH_P_ALL); // only such sockets see what goes out
+    this.#ear = openSocket(namespace, CLIENT_INTERFACE, ETH_P_ALL); // only such sockets receive outgoing frames
     this.#set(SO_TIMESTAMPNS, new Uint8Array(Int32Array.of(1).buffer));
     this.#attachFilter();
     const vector = new DataView(this.#vector.buffer);
@@ -54,7 +53,9 @@ export class Prober implements Disposable {
     throw new Error(`Cannot set option ${option} of a packet socket: ${errnoName(ffi.errno())}`);
   }
 
-  /** Lets only the prober's requests and their answers through, in classic BPF: what others send wakes nobody. */
+  /**
+   * Attaches a classic BPF filter for the prober's requests and their answers, so that other frames wake no process.
+   */
   #attachFilter(): void {
     const asker = new DataView(addressBytes(parseAddress(PROBER_IP)).buffer).getUint32(0);
     const [LOAD_HALF, LOAD_WORD, JUMP_EQUAL, RETURN] = [0x28, 0x20, 0x15, 0x06] as const;
@@ -82,14 +83,17 @@ export class Prober implements Disposable {
     this.#set(SO_ATTACH_FILTER, header);
   }
 
-  /** Asks for the VIP (4 bytes). @param patience ms @returns ns until the answer; undefined where none came */
+  /** Asks for the VIP (4 bytes). @param patience ms @returns time until the answer, ns; undefined where none came */
   ask(vip: Uint8Array, patience = 1000): number | undefined {
     this.#wait(patience);
     const frame = whoHas(vip, PROBER_IP);
     return this.#exchange(frame);
   }
 
-  /** Asks over and over. @param limit ms @returns ns each, unsorted, and how many had no answer within a second */
+  /**
+   * Asks again and again. @param limit ms @returns each time in ns, unsorted, and the number of requests without an
+   * answer
+   */
   pingPong(vip: Uint8Array, count: number, limit: number): { times: Float64Array; lost: number } {
     this.#wait(1000);
     const frame = whoHas(vip, PROBER_IP);
@@ -116,7 +120,7 @@ export class Prober implements Disposable {
     return (this.#seconds - seconds) * 1e9 + (this.#nanoseconds - nanoseconds);
   }
 
-  /** The next frame; false where none came in time. */
+  /** Reads the next frame. @returns false where none came in time */
   #receive(flags: number): boolean {
     this.#messageView.setBigUint64(40, BigInt(this.#control.length), true);
     if (Number(libc.recvmsg(this.#ear, this.#message, flags)) < 0) {

@@ -9,7 +9,6 @@ import { ffi } from "../src/ffi/ffi.ts";
 import { bootTime, errno } from "../src/ffi/libc.ts";
 import { check, type Fd, libbpf } from "../src/kernel/libbpf.ts";
 import { findObject, type LoadedObject, loadObject } from "../src/kernel/object.ts";
-import { speak } from "../test/bpf/speech.ts";
 import { CLIENT_MAC, NODE_INTERFACE, NODE_IP, NODE_MAC, otherBytes, vipBytes, whoHas } from "./addresses.ts";
 import type { Figure } from "./figure.ts";
 import { type Context, interleave, type Section } from "./section.ts";
@@ -20,11 +19,11 @@ const BUILD = fileURLToPath(new URL("../scripts/build-bpf", import.meta.url));
 /** Without a context, a test run happens on `lo`, which has this number everywhere. */
 const IFINDEX = 1;
 const VIPS = 1000;
-/** Of the wire between nodes: a key, and what an echo has to give back. */
+/** A key of the peer protocol, and the values that an echo has to repeat. */
 const KEY = { k0: 1n, k1: 2n, id: 1 };
 const INCARNATION = 3n;
 const HOUR = 3_600_000_000_000n;
-/** Never too old. */
+/** A nonce from the future, which is never too old. */
 const NONCE = bootTime() + HOUR;
 
 interface Job {
@@ -32,14 +31,14 @@ interface Job {
   subject: string;
   program: Fd;
   frame: Uint8Array;
-  /** The job whose time is the empty program's. */
+  /** The job that measures the empty program. */
   empty?: Job;
-  /** ns at most: in all, or above the empty program. */
+  /** Targets in ns: for the whole, or above the empty program. */
   limit?: number;
   above?: number;
-  /** How many frames the program has counted as what this job means; it must rise by each run. */
+  /** The counter of the verdict that this job expects; each run must increase it. */
   counted?: () => bigint;
-  /** ns a run, by round. */
+  /** Time for a run, ns, by round. */
   values: number[];
 }
 
@@ -50,7 +49,7 @@ export const programs: Section = {
     context.progress("programs: compiling with ISAT_BENCH");
     const { folder, bpffs, bench } = context.ground;
     const output = join(folder, "isat-bench.bpf.o");
-    // An answer turns the request into a reply, which a second run would not answer: this build leaves it a request.
+    // An answer turns the request into a reply, which a second run would not answer. This build keeps the request.
     execFileSync("sh", [BUILD, output, "-DISAT_BENCH"], { stdio: ["ignore", "ignore", "inherit"] });
     using object = loadObject(output, `${bpffs}/programs`);
     fillMaps(object);
@@ -73,8 +72,8 @@ async function measure(context: Context, what: string, jobs: readonly Job[]): Pr
 }
 
 /**
- * What a frame of isat's EtherType that means nothing costs at TC: to be no more than ARP for someone else and the
- * computation of a tag, which a program that does only that shows.
+ * Measures the cost of a meaningless frame of isat's EtherType at TC. It must cost no more than ARP for someone else
+ * and the computation of a tag, which a program that does nothing else measures.
  */
 export async function wireCost(context: Context): Promise<Figure[]> {
   const { bpffs, bench } = context.ground;
@@ -153,8 +152,8 @@ function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench
   const counter = (name: "answered" | "not_managed" | "egress_claimed" | "wire_refused" | "wire_taken") => () =>
     maps.verdicts.get(IFINDEX)![name];
   const ip = whoHas(vipBytes(0));
-  ip.set([0x08, 0x00], 12); // IPv4's EtherType; no program of isat's looks further
-  const echo = speak(
+  ip.set([0x08, 0x00], 12); // IPv4's EtherType; isat's programs read no further
+  const echo = encodeWire(
     {
       destination: parseMac(NODE_MAC),
       source: parseMac(CLIENT_MAC),
@@ -189,19 +188,25 @@ function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench
         values: [],
       },
       { ...ours, what: "an answer", frame: whoHas(vipBytes(0)), limit: 150, counted: counter("answered"), values: [] },
-      { ...ours, what: "between nodes: a forged frame", frame: forged, counted: counter("wire_refused"), values: [] },
-      { ...ours, what: "between nodes: an echo", frame: echo, counted: counter("wire_taken"), values: [] },
+      { ...ours, what: "peer protocol: a forged frame", frame: forged, counted: counter("wire_refused"), values: [] },
+      { ...ours, what: "peer protocol: an echo", frame: echo, counted: counter("wire_taken"), values: [] },
     );
   }
-  const guard = { subject: "tc, tcx", program: programs.isat_egress, empty: jobs[0]! };
+  const egress = { subject: "tc, tcx", program: programs.isat_egress, empty: jobs[0]! };
   jobs.push(
-    { ...guard, what: "guard: not ARP", frame: ip, values: [] },
-    { ...guard, what: "guard: an own claim", frame: claim, counted: counter("egress_claimed"), values: [] },
+    { ...egress, what: "egress filter: not ARP", frame: ip, values: [] },
+    {
+      ...egress,
+      what: "egress filter: a claim of its own",
+      frame: claim,
+      counted: counter("egress_claimed"),
+      values: [],
+    },
   );
   return jobs;
 }
 
-/** ns a run, on average: of processor time, so that others who had the CPU meanwhile are not in it. */
+/** Average processor time for a run, ns; it leaves out other processes that had the CPU meanwhile. */
 function run({ what, program, frame }: Job, repeat: number): number {
   const options = new Uint8Array(80); // struct bpf_test_run_opts
   const view = new DataView(options.buffer);
@@ -213,14 +218,14 @@ function run({ what, program, frame }: Job, repeat: number): number {
     const started = processorTime();
     const result = libbpf.bpf_prog_test_run_opts(program.number, options);
     const elapsed = Number(processorTime() - started);
-    // A signal, as at the end of a child of an earlier section, ends a test run.
+    // A signal ends a test run, for example when a child of an earlier section ends.
     if (result === -errno.EINTR && attempt < 10) continue;
     check(`Cannot run a program on ${what}`, result);
     return elapsed / repeat;
   }
 }
 
-/** What is to be so many ns above the empty program is given as that difference. */
+/** A job with a target above the empty program gets that difference as its value. */
 function figureOf({ what, subject, values, empty, limit, above }: Job): Figure {
   const figure: Figure = { section: "programs", what, subject, unit: "ns", values, ratios: [] };
   if (empty) figure.ratios = [{ to: "empty", values: values.map((value, round) => value / empty.values[round]!) }];

@@ -1,25 +1,25 @@
 import type { Failure, Figure } from "./figure.ts";
 import { type Ground, type Responder, Stand } from "./stand.ts";
 
-/** What a section is given. */
+/** Everything that a section needs. */
 export interface Context {
   ground: Ground;
-  /** Others that are measured beside isat, by --peer. */
+  /** Other responders to measure, by --peer. */
   peers: readonly Responder[];
   isQuick: boolean;
-  /** Says what is going on. */
+  /** Shows what is going on. */
   progress(text: string): void;
   fail(failure: Failure): void;
 }
 
-/** A part of the benchmarks. It returns figures; of what could not be measured it tells the context. */
+/** A part of the benchmarks. It returns figures, and reports failed measurements to the context. */
 export interface Section {
   name: string;
   about: string;
   run(context: Context): Promise<Figure[]>;
 }
 
-/** Starts a stand for each responder, one after the other; one that does not come up is a failure, and left out. */
+/** Starts a stand for each responder in turn. A stand that does not start is reported, and left out. */
 export async function startStands(
   context: Context,
   section: string,
@@ -37,7 +37,7 @@ export async function startStands(
   return stands;
 }
 
-/** Rounds A B C, A B C, ...: what the machine does meanwhile befalls all alike. */
+/** Measures in rounds A B C, A B C and so on, so that a change of the machine's pace affects all subjects alike. */
 export async function interleave<T>(
   context: Context,
   what: string,

@@ -8,9 +8,9 @@ const AF_PACKET = 17;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 const SOL_PACKET = 263;
 const PACKET_QDISC_BYPASS = 20;
-/** Frames a call: enough that the call itself weighs nothing, few enough that most calls are not interrupted. */
+/** Frames in a call: so many that the call itself costs little, and so few that most calls are not interrupted. */
 const BATCH = 256;
-/** struct mmsghdr and struct iovec, 64 bits. */
+/** Sizes of struct mmsghdr and struct iovec with 64 bits. */
 const MESSAGE = 64;
 const IOVEC = 16;
 
@@ -24,7 +24,7 @@ export function linkAddress(ifindex: number, protocol: number): Uint8Array {
   return address;
 }
 
-/** A packet socket on an interface; protocol 0 hears nothing. @throws Error without CAP_NET_RAW. */
+/** Opens a packet socket on an interface; with protocol 0 it receives nothing. @throws Error without CAP_NET_RAW */
 export function openSocket(namespace: string, name: string, protocol: number): number {
   return inNamespace(namespace, () => {
     const fd = base.socket(AF_PACKET, SOCK_RAW_CLOEXEC, 0);
@@ -37,11 +37,11 @@ export function openSocket(namespace: string, name: string, protocol: number): n
 }
 
 export interface Sent {
-  /** Frames. */
+  /** The number of frames. */
   sent: number;
-  /** Milliseconds. */
+  /** Duration, ms. */
   elapsed: number;
-  /** ns a frame: the median of the calls, so that one during which something else had the CPU does not count. */
+  /** Time for a frame, ns: the median of the calls, so that an interrupted call does not count. */
   frame: number;
 }
 
@@ -73,11 +73,11 @@ export class Sender implements Disposable {
       messageView.setBigUint64(i * MESSAGE + 24, 1n, true);
     });
     this.#fd = openSocket(namespace, name, 0);
-    // Past the queueing discipline (a veth has none) and its taps: the sender's share of the time is what we subtract.
+    // Bypasses the queueing discipline (a veth has none) and its taps, to keep the sender's own time small.
     base.setsockopt(this.#fd, SOL_PACKET, PACKET_QDISC_BYPASS, new Uint8Array(Int32Array.of(1).buffer), 4);
   }
 
-  /** Sends up to `count` frames by one call; returns how many. */
+  /** Sends up to `count` frames with one call. @returns their number */
   send(count: number): number {
     const room = Math.min(count, BATCH, this.#count - this.#next);
     const messages = this.#messages.subarray(this.#next * MESSAGE, (this.#next + room) * MESSAGE);
@@ -91,7 +91,7 @@ export class Sender implements Disposable {
     return sent;
   }
 
-  /** Sends as fast as it goes, for at least `duration` ms. */
+  /** Sends as fast as possible for at least `duration` ms. */
   flood(duration: number): Sent {
     const began = performance.now();
     const frames: number[] = [];

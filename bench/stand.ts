@@ -20,14 +20,14 @@ import { Prober } from "./prober.ts";
 import { Speaker } from "./speaker.ts";
 import { ifindexOf } from "./system.ts";
 
-/** How long a responder may take to answer for all of its VIPs, ms. */
+/** Limit for a responder to answer for all of its VIPs, ms. */
 const PATIENCE = 30_000;
-/** Between being let run and being measured, ms: what piled up meanwhile is done. */
+/** Pause before a resumed responder is measured, ms, in which it does the work that has piled up. */
 const SETTLE = 60;
 
 /**
- * Who answers on a stand; `nobody` drops every frame at once where the others begin to read it, `empty` has a program that
- * lets everything pass, `bare` one that answers everything and does nothing else.
+ * The responder of a stand. `nobody` drops every frame at the hook, `empty` has a program that lets everything pass,
+ * and `bare` has a program that answers every request and does nothing else.
  */
 export type Responder =
   | { name: string; kind: "nobody" | "kernel" | "bare" }
@@ -39,13 +39,13 @@ export const NOBODY: Responder = { name: "nobody", kind: "nobody" };
 export const KERNEL: Responder = { name: "kernel", kind: "kernel" };
 export const BARE: Responder = { name: "bare program", kind: "bare" };
 
-/** isat on each hook that this kernel has. */
+/** isat, with each hook that this kernel has. */
 export function isatResponders(): Responder[] {
   const hooks: HookKind[] = hasTcx() ? ["tcx", "tc", "xdp"] : ["tc", "xdp"];
   return hooks.map((hook) => ({ name: `isat ${hook}`, kind: "isat", hook }));
 }
 
-/** What all stands share. */
+/** The things that all stands share. */
 export interface Ground {
   namespaces: Namespaces;
   bench: BenchPrograms;
@@ -55,7 +55,7 @@ export interface Ground {
 
 let wires = 0;
 
-/** A node and a client in namespaces of their own, joined by a veth pair. Short names. */
+/** Makes a namespace for a node and one for a client, joined by a veth pair. @returns their short names */
 export function layWire(namespaces: Namespaces): { node: string; client: string } {
   const id = `${++wires}`;
   const [node, client] = [`n${id}`, `c${id}`];
@@ -64,7 +64,7 @@ export function layWire(namespaces: Namespaces): { node: string; client: string 
     { namespace: node, name: NODE_INTERFACE, mac: NODE_MAC },
     { namespace: client, name: CLIENT_INTERFACE, mac: CLIENT_MAC },
   );
-  // Each knows the other's MAC for good: nothing but what is measured is asked.
+  // Permanent neighbour entries: only the requests that are measured are on the wire.
   namespaces.ip(node, [
     `addr add ${NODE_IP}/16 dev ${NODE_INTERFACE}`,
     `neigh add ${CLIENT_IP} lladdr ${CLIENT_MAC} dev ${NODE_INTERFACE} nud permanent`,
@@ -76,22 +76,22 @@ export function layWire(namespaces: Namespaces): { node: string; client: string 
   return { node, client };
 }
 
-/** A node and a client on one wire (a veth pair), and one responder on the node. It runs only while it is measured. */
+/** A node and a client, joined by a veth pair, and a responder on the node, which runs only while it is measured. */
 export class Stand {
   readonly responder: Responder;
   readonly vips: number;
-  /** The client's namespace, by its full name. */
+  /** The full name of the client's namespace. */
   readonly client: string;
-  /** The node's, by its short name. */
+  /** The short name of the node's namespace. */
   readonly node: string;
   readonly prober: Prober;
   readonly #shortClient: string;
   readonly #ground: Ground;
-  /** By namespace: pins are named by ifindexes, which the two ends may share. */
+  /** Hooks by namespace: pins are named by ifindex, which may be the same at both ends. */
   readonly #hooks: ReadonlyMap<string, Hooks>;
   #speaker: Speaker | undefined;
   #peer: ChildProcess | undefined;
-  /** The last words of a peer. */
+  /** The end of a peer's output. */
   #said = "";
 
   private constructor(ground: Ground, responder: Responder, vips: number) {
@@ -107,7 +107,7 @@ export class Stand {
     this.prober = new Prober(this.client);
   }
 
-  /** Builds the wire, starts the responder, and waits until it answers for its first and last VIP. */
+  /** Builds a stand, and waits until its responder answers for its first and its last VIP. */
   static async start(ground: Ground, responder: Responder, vips: number): Promise<Stand> {
     const stand = new Stand(ground, responder, vips);
     try {
@@ -139,8 +139,8 @@ export class Stand {
       this.#attach(this.node, NODE_INTERFACE, responder.hook, bench.programs[isXdp ? "bench_xdp_pass" : "bench_pass"]);
       this.countAtXdp(false);
     } else if (responder.kind === "kernel") {
-      // ARP asks the routing table. Each address's own entry there is what is added: of addresses, the kernel keeps a
-      // list that it walks for each new one, and 60,000 take minutes.
+      // The kernel answers ARP by its routing table, so a route for each VIP is enough. To add 60,000 addresses would
+      // take minutes, as the kernel walks the list of addresses for each new one.
       const addresses = Array.from({ length: this.vips }, (_, i) => vipBytes(i).join("."));
       const line = (vip: string) =>
         this.vips === 1 ? `addr add ${vip}/32 dev ${NODE_INTERFACE}` : `route add local ${vip}/32 dev lo`;
@@ -180,32 +180,32 @@ export class Stand {
     }
   }
 
-  /** Whether answers that XDP sends are counted and dropped by XDP, or passed on to the client's other ears. */
+  /** Lets the client's XDP program count and drop the answers that XDP sends, or pass them on to the prober. */
   countAtXdp(isCounted: boolean): void {
     if (!("hook" in this.responder) || this.responder.hook !== "xdp") return;
     const { bench_xdp_sink, bench_xdp_pass } = this.#ground.bench.programs;
     this.#attach(this.#shortClient, CLIENT_INTERFACE, "xdp", isCounted ? bench_xdp_sink : bench_xdp_pass);
   }
 
-  /** Closes the prober: its ear and timestamps would be a part of what each frame costs, on every stand. */
+  /** Closes the prober, whose socket and timestamps would add to the cost of each frame on every stand. */
   stopProbing(): void {
     this.prober[Symbol.dispose]();
   }
 
-  /** Processes on the node. */
+  /** The responder's processes. */
   #pids(): number[] {
     if (this.#speaker) return [this.#speaker.pid];
     return this.#peer ? [this.#peer.pid!, ...descendants(this.#peer.pid!)] : [];
   }
 
-  /** Nanoseconds of processor time that the node's processes have had. */
+  /** Processor time of the responder's processes, ns. */
   processTime(): number {
     return this.#pids()
       .flatMap((pid) => threads(pid))
       .reduce((sum, path) => sum + schedulerTime(path), 0);
   }
 
-  /** Lets the responder run while `body` measures it, and stops it again. */
+  /** Resumes the responder while `body` measures it. */
   async measure<T>(body: () => T | Promise<T>): Promise<T> {
     this.#signal("SIGCONT");
     try {
@@ -225,7 +225,7 @@ export class Stand {
       try {
         process.kill(pid, signal);
       } catch {
-        // it has ended, which the measurement shows
+        // it has ended, and the measurement will show that
       }
     }
   }
@@ -241,7 +241,7 @@ const threads = (pid: number): string[] => {
   return existsSync(folder) ? readdirSync(folder).map((name) => `${folder}/${name}`) : [];
 };
 
-/** Nanoseconds that a thread has run (proc_pid_schedstat); 0 where it has ended. */
+/** Time that a thread has run (proc_pid_schedstat), ns; 0 if it has ended. */
 function schedulerTime(path: string): number {
   try {
     return Number(readFileSync(`${path}/schedstat`, "utf8").split(" ")[0]);

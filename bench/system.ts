@@ -4,7 +4,7 @@ import { ffi } from "../src/ffi/ffi.ts";
 import { libc as base, errnoName } from "../src/ffi/libc.ts";
 import { fn } from "../src/ffi/port.ts";
 
-/** The calls of libc that only the benchmarks make. */
+/** Functions of libc that only the benchmarks call. */
 export const libc = ffi.open(null, {
   sched_setaffinity: fn(["i32", "u64", "buffer"], "i32"),
   sched_getaffinity: fn(["i32", "u64", "buffer"], "i32"),
@@ -24,9 +24,9 @@ function allowed(): number[] {
 
 /** The CPUs of this run, before any pinning. */
 export const CPUS: readonly number[] = allowed();
-/** Where requests are sent, and answered as far as the kernel answers. */
+/** The CPU on which requests are sent. Answers by the kernel come from it too. */
 export const SENDER_CPU = CPUS.at(-1)!;
-/** Where other load is put: another CPU, if there is one. */
+/** The CPU for other load: not the same, if there are two. */
 export const OTHER_CPU = CPUS[0]!;
 
 /** Keeps this thread on the CPUs until the result is disposed of. */
@@ -46,20 +46,20 @@ function set(chosen: readonly number[]): void {
 const CLOCK_THREAD_CPUTIME_ID = 3;
 const timespec = new BigInt64Array(16);
 
-/** ns of processor time that this thread has had. */
+/** Processor time of this thread, ns. */
 export function processorTime(): bigint {
   base.clock_gettime(CLOCK_THREAD_CPUTIME_ID, new Uint8Array(timespec.buffer));
   return timespec[0]! * 1_000_000_000n + timespec[1]!;
 }
 
-/** The interface's number in this network namespace. @throws Error where there is none. */
+/** The interface's number in this network namespace. @throws Error where there is no such interface */
 export function ifindexOf(name: string): number {
   const index = libc.if_nametoindex(name);
   if (index === 0) throw new Error(`Cannot find interface ${name} in this network namespace`);
   return index;
 }
 
-/** What was measured on. No host name: results are published. */
+/** The machine, without its host name, as results are published. */
 export function describeMachine(): Record<string, string | number> {
   const read = (path: string) => readFileSync(path, "utf8").trim();
   return {

@@ -63,6 +63,6 @@ function missLine(figure: Figure): string {
   const target = figure.target!;
   const format = (value: number) =>
     target.ratioTo === undefined ? formatValue(value, unit) : `${digits(value)} x ${target.ratioTo}`;
-  const round = target.inEachRound ? "worst round " : "";
-  return `  ${section}: ${what}, ${subject}: ${round}${format(judgedValue(figure)!)}; target: ${target.is} ${format(target.limit)}`;
+  const found = `${target.inEachRound ? "worst round " : ""}${format(judgedValue(figure)!)}`;
+  return `  ${section}: ${what}, ${subject}: ${found}; target: ${target.is} ${format(target.limit)}`;
 }

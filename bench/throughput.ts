@@ -36,7 +36,7 @@ export const throughput: Section = {
   },
 };
 
-/** Bits a second that arrived. */
+/** Transfers from the client to the node. @returns bits a second that arrived */
 async function transfer({ client }: Stand, seconds: number): Promise<number> {
   const affinity = CPU_PAIR;
   const args = ["--client", NODE_IP, "--time", `${seconds}`, "--affinity", affinity, "--json"];
@@ -58,7 +58,7 @@ function figuresOf(found: ReadonlyMap<Stand, number[]>): Figure[] {
   const figures = [...found].flatMap(([{ responder }, values]): Figure[] => {
     const figure: Figure = { ...about, subject: responder.name, values };
     const isXdp = "hook" in responder && responder.hook === "xdp";
-    if (isXdp) figure.note = "a veth with any XDP program gives up segmentation offload: see the empty one";
+    if (isXdp) figure.note = "any XDP program turns segmentation offload off on a veth: see the empty one";
     if (responder.kind !== "isat") return [withRatio(figure, "no hook", bare)];
     const target = { is: "at least", limit: LIMIT } as const;
     const judged = withRatio({ ...figure, target: { ...target, ratioTo: "no hook" } }, "no hook", bare);
@@ -70,5 +70,5 @@ function figuresOf(found: ReadonlyMap<Stand, number[]>): Figure[] {
     };
     return [judged, withRatio(other, "empty xdp", emptyXdp)];
   });
-  return figures.sort((a, b) => a.what.length - b.what.length); // what is beside the empty program comes last
+  return figures.sort((a, b) => a.what.length - b.what.length); // figures beside the empty program come last
 }

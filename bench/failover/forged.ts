@@ -65,7 +65,10 @@ export async function forgedFrames(context: Context, site: Site, { flood }: Time
   ];
 }
 
-/** Records the frames of a drain and its end. @returns lines for noise.ts: each frame as it was, with a bit turned, and forged */
+/**
+ * Records the frames of a drain and its end. @returns lines for noise.ts: each frame as it was, with a bit turned, and
+ * forged
+ */
 async function recordNoise(site: Site, victim: LabNode): Promise<string[]> {
   using tap = new Tap(site.trio);
   for (const isDrained of [true, false]) {

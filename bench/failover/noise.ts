@@ -1,6 +1,6 @@
 /**
- * Sends frames that stand on its standard input, each a line `INTERFACE HEX`, over and over at a steady rate, until that
- * input ends; then prints how many a second it was. Run in the switch's namespace.
+ * Reads frames from its standard input, lines `INTERFACE HEX` and an empty line. Sends them again and again at a steady
+ * rate until the input ends, then prints the rate. Runs in the switch's namespace.
  * Usage: noise.ts NAMESPACE RATE
  */
 import process from "node:process";

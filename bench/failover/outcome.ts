@@ -1,22 +1,22 @@
-/** What the watching client saw of events, and the figures that this comes to. Nothing here measures. */
+// Figures from the reports of the watching client.
 import { type Report, sumOf } from "../../lab/watch/watch.ts";
 import type { Figure, Target } from "../figure.ts";
 
-/** What one round of an event came to, over all VIPs. */
+/** The result of one round of an event, over all VIPs. */
 export interface Outcome {
   /** The longest time between two answered requests for a VIP with an unanswered one between them, ms. */
   silence: number;
   /** Requests without an answer. */
   unanswered: number;
-  /** Changes of the answering MAC, of the VIP that had most. */
+  /** Changes of the answering MAC, for the VIP that had most of them. */
   moves: number;
   /** Requests with two answers. */
   doubled: number;
-  /** VIPs that nobody answered any more when the watch ended. */
+  /** VIPs that were still silent when the watch ended. */
   mute: number;
 }
 
-/** The most that each may be; undefined: it is told, and not judged. */
+/** Upper limits. A value without a limit is reported, and not judged. */
 export type Wanted = Partial<Omit<Outcome, "mute">>;
 
 const MS = 1e6;
@@ -26,7 +26,7 @@ export function outcomeOf(report: Report): Outcome {
   return { silence, unanswered, moves: Math.max(0, mostMoves), doubled, mute };
 }
 
-/** An event's figures, of one subject; each is judged by its worst round. */
+/** The figures of an event and a subject. The worst round is judged. */
 export function figuresOf(event: string, subject: string, outcomes: readonly Outcome[], wanted: Wanted): Figure[] {
   const mute = outcomes.some(({ mute }) => mute > 0);
   const figure = (name: keyof Wanted, what: string, unit: "ns" | "count"): Figure => {
@@ -46,7 +46,9 @@ export function figuresOf(event: string, subject: string, outcomes: readonly Out
     return {
       ...plain,
       ...(target ? { target } : {}),
-      ...(isCutOff ? { note: `${event}, ${subject}: VIPs were silent to the end of the watch, so it was longer` } : {}),
+      ...(isCutOff
+        ? { note: `${event}, ${subject}: VIPs were still silent when the watch ended, so the silence was longer` }
+        : {}),
     };
   };
   return [
@@ -57,7 +59,7 @@ export function figuresOf(event: string, subject: string, outcomes: readonly Out
   ];
 }
 
-/** ms from a death until every VIP was first announced by somebody else; infinite where one never was. */
+/** Time from a death until every VIP was announced by another node, ms; infinite if one never was. */
 export function announcedAfter({ vips }: Report, deadMac: string, diedAt: number): number {
   const times = vips.map(({ announced }) => {
     const later = announced.filter(({ mac, at }) => mac !== deadMac && at >= diedAt).map(({ at }) => at - diedAt);

@@ -6,7 +6,9 @@ import { SECTION, type Times } from "./play.ts";
 import type { Site } from "./site.ts";
 
 const MB = 1e6;
-/** V8 compiles hot code in the first half minute, and its compiler's code takes 5 MB, once. The watch begins later, ms. */
+/**
+ * V8 compiles hot code in the first half minute, and its compiler's code takes 5 MB, once. The watch begins later, ms.
+ */
 const WARM = 30_000;
 
 /** Measures the speakers while nothing happens, and no client asks. */

@@ -20,41 +20,41 @@ import {
   parseMac,
 } from "../../src/core/arp.ts";
 
-/** How long VIPs may take until each is answered by one node, ms. */
+/** Limit for each VIP to be answered by one node, ms. */
 const PATIENCE = 90_000;
-/** How often it is asked who answers, ms. */
+/** Interval between two questions for all VIPs, ms. */
 const SWEEP = 80;
-/** For so long it must be the same, ms: longer than isat's hand-over may take, and than VRRP's dead interval. */
+/** The answers must stay the same for this long, ms: longer than isat's hand-over, and VRRP's dead interval. */
 const CALM = { isat: 1_200, peer: 5_000 };
 
-/** What speaks on one node. */
+/** The speaker of one node, isat or another. */
 export interface Member {
   readonly node: LabNode;
   start(): void;
-  /** Resolves when it has its share, as far as it can tell. */
+  /** Resolves when it answers for its VIPs, as far as it reports that. */
   ready(): Promise<void>;
   signal(name: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): Promise<void>;
-  /** What a reboot of the machine does away with, of a speaker that does not run. */
+  /** Removes everything that a reboot would remove. The speaker must not run. */
   reboot(): void;
-  /** ms that its processes have used. */
+  /** Processor time of its processes, ms. */
   readonly processorTime: number;
-  /** Bytes, resident. */
+  /** Resident memory, bytes. */
   readonly memory: number;
 }
 
-/** Who is measured. */
+/** The kind of speaker that is measured. */
 export type Subject = { name: string; kind: "isat"; hold?: string } | { name: string; kind: "peer"; command: string };
 
-/** Three nodes with a speaker each, and a client that watches, on one bridge: the same place for isat and for others. */
+/** Three nodes with a speaker each, and a client that watches, on one bridge. isat and others get the same place. */
 export class Site implements AsyncDisposable {
   readonly subject: Subject;
   readonly vips: readonly string[];
   readonly trio: Trio;
   readonly members: readonly Member[];
-  /** Events so far: each befalls another node. */
+  /** The number of events so far. Each has another node as its victim. */
   turn = 0;
 
-  /** @param name tells it from others in `namespaces` @param vips for others than isat a range without gaps */
+  /** @param name begins the names of its namespaces @param vips a range without gaps, unless the subject is isat */
   constructor(namespaces: Namespaces, name: string, subject: Subject, vips: readonly string[]) {
     this.subject = subject;
     this.vips = vips;
@@ -81,7 +81,7 @@ export class Site implements AsyncDisposable {
     await this.settle();
   }
 
-  /** Waits until each VIP has had one answerer, and the same, for a while. @returns the nodes that answer */
+  /** Waits until each VIP has been answered by one and the same node for a while. @returns the nodes that answer */
   async settle(): Promise<LabNode[]> {
     using port = new PacketPort(this.trio.namespaces.full(this.trio.place(CLIENT.name)), "eth0");
     let before = "";
@@ -100,7 +100,7 @@ export class Site implements AsyncDisposable {
     throw new Error(`${unsettled.length} of ${this.vips.length} VIPs have no one answerer after ${PATIENCE / 1000} s`);
   }
 
-  /** Who answers for each VIP now. */
+  /** Asks once for each VIP. @returns the MACs that answer */
   async #sweep(port: PacketPort): Promise<Map<string, Set<string>>> {
     const answerers = new Map(this.vips.map((vip) => [vip, new Set<string>()]));
     const mac = parseMac(CLIENT.mac);
@@ -154,10 +154,10 @@ class IsatMember implements Member {
   }
 }
 
-/** USER_HZ is 100 on Linux; pages have 4096 bytes on what this is measured on. */
+/** USER_HZ is 100 on Linux, and a page has 4096 bytes on the machines that this runs on. */
 const TICK_MS = 10;
 const PAGE = 4096;
-/** How long they may take to end, ms. */
+/** Limit for the processes to end, ms. */
 const END = 10_000;
 
 class PeerMember implements Member {
@@ -200,15 +200,15 @@ class PeerMember implements Member {
     this.#child = child;
   }
 
-  /** Nobody can tell but by its answers; but if it ended at once, it never will be. */
+  /** Only its answers show that it is ready. But if it has ended at once, it will never be. */
   async ready(): Promise<void> {
     await sleep(500);
     if (this.#child?.exitCode != null) throw new Error(`it has ended. ${this.#said}`);
   }
 
   async signal(name: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): Promise<void> {
-    // A SIGTERM is for the first process, as an init system would send it; a death befalls all at once, so that none of
-    // them sees another die and tidies up.
+    // Only the first process gets SIGTERM, as from an init system. All processes die at the same time, so that none
+    // sees another one die and cleans up.
     if (name === "SIGKILL") this.#send("SIGSTOP", this.#pids());
     this.#send(name, name === "SIGTERM" ? [this.#child!.pid!] : this.#pids());
     if (name !== "SIGKILL" && name !== "SIGTERM") return;
@@ -231,13 +231,13 @@ class PeerMember implements Member {
     }
   }
 
-  /** All that runs on the node: such speakers are often several processes, each in a group of its own. */
+  /** All processes on the node: other speakers are often several processes, in groups of their own. */
   #pids(): number[] {
     const { trio } = this.#site;
     return trio.namespaces.pids(trio.place(this.node.name));
   }
 
-  /** The fields of proc_pid_stat(5) behind the name, of each of them. */
+  /** For each process, the fields of proc_pid_stat(5) behind the name. */
   #processes(): string[][] {
     return this.#pids().flatMap((pid) => {
       try {

@@ -26,7 +26,10 @@ function answers(speaker: Speaker): { owns(vip: string): boolean } & Disposable 
   };
 }
 
-/** Watches one Service as a bare client. `seen` has the time at which each of its addresses arrived, by performance.now(). */
+/**
+ * Watches one Service as a bare client. `seen` has the time at which each of its addresses arrived, by
+ * performance.now().
+ */
 async function watchAddresses(scene: Scene, name: string) {
   const { api } = scene.cluster;
   const seen = new Map<string, number>();

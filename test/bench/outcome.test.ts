@@ -59,9 +59,9 @@ test("an event is judged by its worst round, and only where something is wanted"
   );
 });
 
-test("a silence that outlasted the watch is told to be longer than its figure", () => {
+test("a silence that outlasted the watch is reported as longer than its figure", () => {
   const [silence, unanswered] = figuresOf("node dies", "other", [{ ...calm, silence: 9000, mute: 1 }], {});
-  assert.match(silence!.note!, "to the end of the watch");
+  assert.match(silence!.note!, "still silent when the watch ended");
   assert.is(unanswered!.note, undefined);
 });
 
