@@ -59,7 +59,7 @@ test("every element is closed, and text is escaped", () => {
   assert.ok(svg.includes("on a &quot;quiet&quot; machine"));
 });
 
-test("title, axis, reference, groups, labels and values are all there", () => {
+test("title, axis, reference, groups, labels and values are drawn", () => {
   const svg = renderChart(chart);
   for (const text of ["times the kernel's own", "the kernel's own = 1", "idle", "kernel", "isat tcx", "1 x", "0.5 x"]) {
     assert.ok(svg.includes(`>${text}</text>`), text);
@@ -80,7 +80,7 @@ test("a value below the axis does not draw backwards", () => {
   }
 });
 
-test("charts are drawn of what was measured, and no others", () => {
+test("only charts with measured figures are drawn", () => {
   const figure: Figure = {
     section: "flood",
     what: "cost of an answer, 1 VIP",
@@ -94,7 +94,7 @@ test("charts are drawn of what was measured, and no others", () => {
   assert.ok(charts.get("cost.svg")!.includes("136 ns (0.44 x)"));
 });
 
-test("beside a responder that is many times slower, the axis goes by powers of ten", () => {
+test("a chart with a responder that is many times slower has a logarithmic axis", () => {
   const figure = (subject: string, ratio: number): Figure => ({
     section: "latency",
     what: "p99, idle",
@@ -107,7 +107,7 @@ test("beside a responder that is many times slower, the axis goes by powers of t
   assert.ok(svg.includes(">0.1</text>") && svg.includes(">1k</text>"));
 });
 
-test("silences are drawn event by event, in ms, and none at all says so", () => {
+test("silences are drawn event by event, in ms, and an event without silence says none", () => {
   const figure = (event: string, subject: string, ms: number): Figure => ({
     section: "failover",
     what: `${event}: silence`,

@@ -20,7 +20,7 @@ const seen = (fields: Partial<Seen>): Seen => ({
 });
 const calm: Outcome = { silence: 0, unanswered: 0, moves: 0, doubled: 0, mute: 0 };
 
-test("of many VIPs, requests are summed up, and the one that fared worst gives silence and moves", () => {
+test("requests are added up over all VIPs; silence and moves are those of the worst VIP", () => {
   const moved = seen({ unanswered: 3, silence: 30, back: 40, answerers: [A, B].map((mac, at) => ({ mac, at })) });
   const other = seen({ unanswered: 2, doubled: 1, silence: 20, back: 30 });
   assert.equal(outcomeOf({ vips: [seen({}), moved, other] }), {
@@ -32,12 +32,12 @@ test("of many VIPs, requests are summed up, and the one that fared worst gives s
   });
 });
 
-test("a VIP that nobody ever answered is mute, and has not moved", () => {
+test("a VIP that was never answered is mute, and has not moved", () => {
   const { mute, moves } = outcomeOf({ vips: [seen({ answerers: [], unanswered: 100, silence: 1000 })] });
   assert.equal({ mute, moves }, { mute: 1, moves: 0 });
 });
 
-test("an event has four figures, and silences are given in ns", () => {
+test("an event has four figures, and its silence is in ns", () => {
   const figures = figuresOf("node dies", "isat", [{ ...calm, silence: 350, unanswered: 7, moves: 1 }], {});
   assert.equal(
     figures.map(({ what, unit, values }) => [what, unit, ...values]),
@@ -50,7 +50,7 @@ test("an event has four figures, and silences are given in ns", () => {
   );
 });
 
-test("an event is judged by its worst round, and only where something is wanted", () => {
+test("an event is judged by its worst round, and only against the limits that are given", () => {
   const rounds = [calm, calm, { ...calm, silence: 51, moves: 1 }];
   const [silence, unanswered, moves] = figuresOf("drain", "isat", rounds, { silence: 50, moves: 1 });
   assert.equal(
@@ -65,7 +65,7 @@ test("a silence that outlasted the watch is reported as longer than its figure",
   assert.is(unanswered!.note, undefined);
 });
 
-test("announcements after a death count by the VIP that was announced last, and only by others than the dead", () => {
+test("after a death, the last VIP to be announced counts, and announcements of the dead node do not", () => {
   const announced = (...all: [string, number][]) => seen({ announced: all.map(([mac, at]) => ({ mac, at })) });
   assert.is(announcedAfter({ vips: [announced([B, 1400]), announced([A, 900], [B, 1700])] }, A, 1000), 700);
   assert.is(announcedAfter({ vips: [announced([A, 1100])] }, A, 1000), Number.POSITIVE_INFINITY);

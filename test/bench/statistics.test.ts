@@ -10,13 +10,13 @@ test("the median of an even number of values is the mean of the two in the middl
   assert.is(median([4, 1, 3, 100]), 3.5);
 });
 
-test("values are sorted as numbers, and left as they are", () => {
+test("values are sorted as numbers, and the argument is not changed", () => {
   const values = [10, 9, 100];
   assert.is(median(values), 10);
   assert.equal(values, [10, 9, 100]);
 });
 
-test("there is no median of nothing, and no quantile", () => {
+test("without values there is no median and no quantile", () => {
   assert.ok(Number.isNaN(median([])));
   assert.ok(Number.isNaN(quantile([], 0.5)));
 });
@@ -39,11 +39,11 @@ for (const [q, expected] of [
   });
 }
 
-test("a spread is the median and both ends", () => {
+test("a spread has the median, the least and the greatest value", () => {
   assert.equal(spread([3, 1, 2]), { median: 2, min: 1, max: 3 });
 });
 
-test("ratios and differences are taken round by round", () => {
+test("ratios and differences are computed round by round", () => {
   assert.equal(ratios([2, 9], [4, 3]), [0.5, 3]);
   assert.equal(differences([2, 9], [4, 3]), [-2, 6]);
 });

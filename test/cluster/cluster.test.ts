@@ -14,7 +14,7 @@ import { Namespaces } from "../../lab/namespaces.ts";
 import { checker } from "../../lab/skip.ts";
 
 const VIP = "10.9.0.1";
-/** How long anything here may take that takes a second or two, ms. */
+/** A generous limit for anything that should take a second or two, ms. */
 const PATIENCE = 60_000;
 
 const test = suite("cluster");
@@ -32,20 +32,20 @@ test.before(async () => {
 
 test.after(() => stack.disposeAsync());
 
-/** What isat will do: says on the wire that the VIP is at the node. Here the client is told so. */
+/** Does isat's part: leads the client to the node, here by a neighbour entry. */
 function lead(vip: string, node: string): void {
   const { mac } = cluster.node(node);
   cluster.namespaces.ip("client", [`neigh replace ${vip} lladdr ${mac} nud permanent dev eth0`]);
 }
 
-/** The Service `web` has endpoints on all nodes, the client holds `node` for the VIP, and it works. */
+/** Serves `web` from all nodes, leads the client to `node`, and waits until it works. */
 async function webAt(node: string): Promise<void> {
   await cluster.serve("web", VIP);
   lead(VIP, node);
   await servedBy(VIP, ["n1", "n2", "n3"]);
 }
 
-/** Which nodes served the client's next `count` requests. */
+/** Lets the client send `count` requests. @returns the nodes that served them */
 async function curls(vip: string, count: number): Promise<(string | undefined)[]> {
   const found = [];
   while (found.length < count) found.push((await cluster.curl(vip)).node);
@@ -60,7 +60,7 @@ async function rejects(promise: Promise<unknown>, pattern: RegExp): Promise<void
   assert.match(String(error), pattern);
 }
 
-/** Waits until the client's curl is answered by the nodes that are given, and by no other. */
+/** Waits until the client is served by all of these nodes, and by no other. */
 async function servedBy(vip: string, nodes: readonly string[]): Promise<void> {
   const missing = new Set(nodes);
   await until(
@@ -79,14 +79,14 @@ async function version(): Promise<string> {
   return (await cluster.api.list("/api/v1/services")).metadata.resourceVersion;
 }
 
-/** The first event of a watch on Services from a version on. */
+/** The first event of a watch on Services that begins at a version. */
 async function firstEvent(from: string): Promise<WatchEvent> {
   const path = `/api/v1/namespaces/default/services?resourceVersion=${from}`;
   for await (const event of cluster.api.watch(path, AbortSignal.timeout(PATIENCE))) return event;
   throw new Error("the watch ended without an event");
 }
 
-/** Whether a node gets any answer from the API server: 401, as it shows no token. */
+/** True if a node gets an answer from the API server: 401, as it sends no token. */
 async function reaches(node: string): Promise<boolean> {
   const url = `https://${ADDRESS}:${PORT}/readyz`;
   const { stdout } = await curl(cluster.namespaces, node, "--insecure", "--write-out", "%{http_code}", url);
@@ -99,7 +99,7 @@ check("the API server knows three nodes", async () => {
   assert.equal(names, ["n1", "n2", "n3"]);
 });
 
-check("nobody answers for a VIP of which nobody says where it is", async () => {
+check("a VIP that no node announces is not answered for", async () => {
   await cluster.serve("web", VIP);
   const { node, error } = await cluster.curl(VIP);
   assert.is(node, undefined);
@@ -110,7 +110,7 @@ check("the client's curl goes through any node's real kube-proxy to the web serv
   for (const { name } of cluster.nodes) await webAt(name);
 });
 
-check("endpoints that are gone are not asked, and with none left the client is refused", async () => {
+check("removed endpoints are not used, and with none left the client is refused", async () => {
   await webAt("n1");
   await cluster.setEndpoints("web", ["n3", { node: "n2", conditions: { ready: false, serving: false } }]);
   await becomes(async () => (await curls(VIP, 10)).join(), Array(10).fill("n3").join());
@@ -122,7 +122,7 @@ check("endpoints that are gone are not asked, and with none left the client is r
   );
 });
 
-check("with externalTrafficPolicy Local the node that is asked serves, and sees the client's own address", async () => {
+check("with externalTrafficPolicy Local the node itself serves, and sees the client's own address", async () => {
   const vip = "10.9.0.2";
   await cluster.serve("local", vip, { policy: "Local" });
   lead(vip, "n2");
@@ -133,12 +133,12 @@ check("with externalTrafficPolicy Local the node that is asked serves, and sees 
   }
 });
 
-check("a Service deleted is served no longer", async () => {
+check("a deleted Service is no longer served", async () => {
   await cluster.deleteService("local");
   await becomes(async () => (await cluster.curl("10.9.0.2")).node, undefined);
 });
 
-check("a node without its plug cannot be reached over the wire, and back in it can", async () => {
+check("an unplugged node cannot be reached over the wire, and can be reached again once it is plugged in", async () => {
   await webAt("n1");
   cluster.unplug("n1");
   try {
@@ -156,21 +156,24 @@ check("the switch learns nodes as a gateway does, and pings them", async () => {
   await becomes(() => ips.map((ip) => cluster.gateway.tally(ip).answered), [1, 1, 1]);
 });
 
-check("a node cut off from the API server cannot reach it, serves on, and then reaches it", async () => {
-  await webAt("n2");
-  assert.ok(await reaches("n2"));
-  await cluster.cut("n2");
-  try {
-    assert.not.ok(await reaches("n2"));
-    assert.ok(await reaches("n1"), "another can");
-    await servedBy(VIP, ["n1", "n2", "n3"]);
-  } finally {
-    await cluster.mend("n2");
-  }
-  assert.ok(await reaches("n2"));
-});
+check(
+  "a node that is cut off from the API server cannot reach it, goes on serving, and reaches it again later",
+  async () => {
+    await webAt("n2");
+    assert.ok(await reaches("n2"));
+    await cluster.cut("n2");
+    try {
+      assert.not.ok(await reaches("n2"));
+      assert.ok(await reaches("n1"), "another can");
+      await servedBy(VIP, ["n1", "n2", "n3"]);
+    } finally {
+      await cluster.mend("n2");
+    }
+    assert.ok(await reaches("n2"));
+  },
+);
 
-check("a node that is cut off hears of a change once it is back", async () => {
+check("a node that was cut off learns of a change once it is back", async () => {
   await webAt("n2");
   await cluster.cut("n2");
   try {
@@ -185,7 +188,7 @@ check("a node that is cut off hears of a change once it is back", async () => {
   await until("n2 has heard", async () => (await curls(VIP, 10)).every((node) => node === "n3"), PATIENCE);
 });
 
-check("a half-open connection is silent, and not ended, while a new one works", async () => {
+check("a half-open connection is silent but stays open, while a new one works", async () => {
   const args = [
     `--kubeconfig=${cluster.speakerEnv("n3").KUBECONFIG}`,
     "get",
@@ -219,7 +222,7 @@ check("a half-open connection is silent, and not ended, while a new one works", 
   watch.kill();
 });
 
-check("an API server that is killed and started again has kept what it was told", async () => {
+check("an API server that is killed and started again has kept its objects", async () => {
   await webAt("n1");
   const before = await cluster.api.get(service("web"));
   await cluster.killServer();
@@ -233,7 +236,7 @@ check("an API server that is killed and started again has kept what it was told"
   assert.equal([after.metadata.uid, after.status], [before.metadata.uid, before.status]);
 });
 
-check("an API server whose time stands still answers once it goes on", async () => {
+check("a frozen API server answers once it is resumed", async () => {
   cluster.freezeServer();
   let isAnswered = false;
   const answer = version().finally(() => (isAnswered = true));
@@ -246,7 +249,7 @@ check("an API server whose time stands still answers once it goes on", async () 
   assert.ok(await answer);
 });
 
-check("a watch from a version goes on from there", async () => {
+check("a watch from a version continues from there", async () => {
   await cluster.applyService("web");
   const from = await version();
   await cluster.api.patch(service("web"), { metadata: { labels: { step: "one" } } });
@@ -254,7 +257,7 @@ check("a watch from a version goes on from there", async () => {
   assert.equal([type, object.metadata.labels], ["MODIFIED", { step: "one" }]);
 });
 
-check("after a compaction and a new start a watch from an old version ends with 410 inside a 200 stream", async () => {
+check("after a compaction and a restart, a watch from an old version ends with 410 inside a 200 stream", async () => {
   await cluster.applyService("web");
   const from = await version();
   await cluster.api.patch(service("web"), { metadata: { labels: { step: "two" } } });
@@ -268,7 +271,7 @@ check("after a compaction and a new start a watch from an old version ends with 
   assert.is((await cluster.api.request("GET", list)).status, 410, "etcd has forgotten as well");
 });
 
-check("a Node can be labelled, given a condition and other addresses, removed and made again", async () => {
+check("a Node can be labelled, given a condition and other addresses, removed and created again", async () => {
   await cluster.labelNode("n3", { zone: "west" });
   await cluster.setNodeCondition("n3", "NetworkUnavailable", "True");
   await cluster.setNodeAddresses("n3", ["10.9.255.3", "10.9.255.33"]);
@@ -313,7 +316,7 @@ check("MetalLB's custom resources can be removed", async () => {
   assert.is((await cluster.api.request("GET", "/apis/metallb.io/v1beta1/l2advertisements")).status, 404);
 });
 
-check("a speaker may do what it was granted, and is refused the rest with 403", async () => {
+check("a speaker may do what it was granted, and everything else is refused with 403", async () => {
   const speaker = cluster.apiAs("speaker");
   await cluster.grant([]);
   const read = async () => (await speaker.request("GET", "/api/v1/services")).status;
@@ -325,7 +328,7 @@ check("a speaker may do what it was granted, and is refused the rest with 403", 
   assert.match(write.body.message, /system:serviceaccount:isat-system:isat.* cannot delete resource "services"/);
 });
 
-check("somebody without a token is refused with 401", async () => {
+check("a request without a token is refused with 401", async () => {
   assert.ok(await reaches("n1"));
 });
 

@@ -1,7 +1,7 @@
 // limit: 300 s
 /**
- * Three speakers that read a real API: what becomes of a VIP is told by the client's curl through real kube-proxies, by
- * the kernels' maps, and by a gateway switch that behaves as the one of the outage did.
+ * Three speakers that read a real API. The place of a VIP is checked by the client's curl through real kube-proxies, by
+ * the kernels' maps, and by a gateway switch that behaves like the one of the outage.
  */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -37,7 +37,7 @@ const without = (...names: string[]) => NODES.filter((name) => !names.includes(n
 
 let services = 0;
 
-/** A VIP that no test has had yet, of which the node has the best hash. */
+/** A VIP that no test has used yet, for which the node has the lowest hash. */
 const freshVip = (node: string) => vipsOf(node, 1, 80)[services++]!;
 
 type Options = Parameters<Scene["cluster"]["serve"]>[2];
@@ -65,7 +65,7 @@ const said = (node: string, pattern: RegExp, from = 0) =>
     .slice(from)
     .filter(({ msg }) => pattern.test(msg));
 
-/** Waits until a speaker says it. @param from of its lines, the first that counts */
+/** Waits until a speaker logs it. @param from the index of the first line that counts */
 async function says(node: string, pattern: RegExp, from = 0): Promise<void> {
   await until(`${node} says ${pattern}`, () => said(node, pattern, from).length > 0, PATIENCE).catch((error) => {
     const last = logOf(node).slice(-5);
@@ -75,7 +75,7 @@ async function says(node: string, pattern: RegExp, from = 0): Promise<void> {
 
 // A Service's life ---------------------------------------------------------------------------------------------------
 
-check("a Service that is created is served at its VIP, which is where MetalLB's rule has it", async () => {
+check("a new Service is served at its VIP, by the node that MetalLB's rule gives", async () => {
   for (const node of NODES) await withService({ bestAt: node }, (_, vip) => scene.at(vip, node));
 });
 
@@ -101,7 +101,7 @@ check("a Service whose address changes is served at the new one only", async () 
   });
 });
 
-check("a Service that is deleted is answered for no longer", async () => {
+check("a deleted Service is no longer answered for", async () => {
   await withService({}, async (name, vip) => {
     await scene.at(vip, "n1");
     await scene.cluster.deleteService(name);
@@ -109,7 +109,7 @@ check("a Service that is deleted is answered for no longer", async () => {
   });
 });
 
-check("a Service without an endpoint that can serve is answered for by nobody, and again once it has one", async () => {
+check("a Service without a serving endpoint is not answered for, and is again once it has one", async () => {
   await withService({}, async (name, vip) => {
     await scene.at(vip, "n1");
     const gone = { ready: false, serving: false };
@@ -122,12 +122,12 @@ check("a Service without an endpoint that can serve is answered for by nobody, a
   });
 });
 
-check("an endpoint that terminates and still serves counts", async () => {
+check("an endpoint that terminates but still serves counts", async () => {
   const conditions = { ready: false, serving: true, terminating: true };
   await withService({ endpoints: [{ node: "n3", conditions }] }, (_, vip) => scene.at(vip, "n1"));
 });
 
-// Each rule ----------------------------------------------------------------------------------------------------------
+// The rules ----------------------------------------------------------------------------------------------------------
 
 check("externalTrafficPolicy Local: a node with a serving endpoint owns, and moves with it", async () => {
   await withService({ policy: "Local", endpoints: ["n3"] }, async (name, vip) => {
@@ -144,7 +144,7 @@ check("externalTrafficPolicy Local: a node with a serving endpoint owns, and mov
 });
 
 check(
-  "the label that excludes a Node from load balancers moves its VIPs while it is there, whatever its value",
+  "the label that excludes a Node from load balancers moves its VIPs away while it is set, whatever its value",
   async () => {
     await withService({ bestAt: "n2" }, async (_, vip) => {
       await scene.at(vip, "n2");
@@ -156,27 +156,24 @@ check(
   },
 );
 
-check(
-  "ignoreExcludeLabel and nodeSelector: the configuration says which Nodes count, and a change applies at once",
-  async () => {
-    await withService({ bestAt: "n2" }, async (_, vip) => {
-      await scene.cluster.labelNode("n2", { [EXCLUDE]: "true" });
-      await scene.at(vip, best(vip, without("n2")));
-      try {
-        scene.speakers.configureAll("addresses: [10.9.0.0/18], ignoreExcludeLabel: true");
-        await scene.at(vip, "n2");
-        const others = "matchExpressions: [{ key: kubernetes.io/hostname, operator: NotIn, values: [n2] }]";
-        scene.speakers.configureAll(`addresses: [10.9.0.0/18], ignoreExcludeLabel: true, nodeSelector: { ${others} }`);
-        await scene.at(vip, best(vip, without("n2")));
-        await says("n2", /owns nothing as source.nodeSelector does not select its Node "n2"/);
-      } finally {
-        scene.speakers.configureAll();
-        await scene.cluster.labelNode("n2", { [EXCLUDE]: null });
-      }
+check("ignoreExcludeLabel and nodeSelector decide which Nodes count, and a change applies at once", async () => {
+  await withService({ bestAt: "n2" }, async (_, vip) => {
+    await scene.cluster.labelNode("n2", { [EXCLUDE]: "true" });
+    await scene.at(vip, best(vip, without("n2")));
+    try {
+      scene.speakers.configureAll("addresses: [10.9.0.0/18], ignoreExcludeLabel: true");
       await scene.at(vip, "n2");
-    });
-  },
-);
+      const others = "matchExpressions: [{ key: kubernetes.io/hostname, operator: NotIn, values: [n2] }]";
+      scene.speakers.configureAll(`addresses: [10.9.0.0/18], ignoreExcludeLabel: true, nodeSelector: { ${others} }`);
+      await scene.at(vip, best(vip, without("n2")));
+      await says("n2", /owns nothing as source.nodeSelector does not select its Node "n2"/);
+    } finally {
+      scene.speakers.configureAll();
+      await scene.cluster.labelNode("n2", { [EXCLUDE]: null });
+    }
+    await scene.at(vip, "n2");
+  });
+});
 
 check(
   "a Node whose network is unavailable owns nothing; one that is not ready, cordoned or tainted owns as before",
@@ -198,7 +195,7 @@ check(
   },
 );
 
-check("a Node that is deleted owns nothing, and again once it is back", async () => {
+check("a deleted Node owns nothing, and its VIPs return once it is back", async () => {
   await withService({ bestAt: "n1" }, async (_, vip) => {
     await scene.at(vip, "n1");
     await scene.cluster.removeNode("n1");
@@ -229,7 +226,7 @@ check(
   },
 );
 
-check("serviceSelector and addresses bound what is announced", async () => {
+check("serviceSelector and addresses limit what is announced", async () => {
   await withService({ labels: { tier: "front" } }, async (_, front) => {
     await withService({}, async (_, plain) => {
       await scene.at(plain, "n1");
@@ -247,7 +244,7 @@ check("serviceSelector and addresses bound what is announced", async () => {
 });
 
 check(
-  "several Services on one IP have one owner, the oldest decides, and one that is not served there is told",
+  "several Services on one IP have one owner; the oldest decides, and the owner of one that is not served there is told",
   async () => {
     await withService({ policy: "Local", endpoints: ["n2"] }, async (_, vip) => {
       await scene.at(vip, "n2");
@@ -277,7 +274,7 @@ check(
   },
 );
 
-check("ipMode Proxy: the address is another's; set to VIP it is announced", async () => {
+check("an address with ipMode Proxy is not announced; with VIP it is", async () => {
   await withService({}, async (name, vip) => {
     await scene.at(vip, "n1");
     await scene.cluster.setIngress(name, [{ ip: vip, ipMode: "Proxy" }]);
@@ -287,20 +284,17 @@ check("ipMode Proxy: the address is another's; set to VIP it is announced", asyn
   });
 });
 
-check(
-  "an address that is a Node's own, the gateway's, or a hostname is left alone, and the node answers as ever",
-  async () => {
-    await withService({}, async (name, vip) => {
-      const node = scene.cluster.node("n2");
-      await scene.cluster.setIngress(name, [node.ip, GATEWAY.ip, { hostname: "web.example" }, vip]);
-      await scene.at(vip, best(node.ip)); // the first ingress is what is hashed
-      await says("n1", /VIPs that are a Node's own address are not announced/);
-      for (const ip of [node.ip, GATEWAY.ip]) assert.equal(scene.speakers.owners(ip), []);
-      scene.cluster.ping([node.ip]);
-      await until("the node answers the switch", () => scene.cluster.gateway.tally(node.ip).answered > 0, PATIENCE);
-    });
-  },
-);
+check("a Node's own address, the gateway's, or a hostname is left alone, and the node answers as before", async () => {
+  await withService({}, async (name, vip) => {
+    const node = scene.cluster.node("n2");
+    await scene.cluster.setIngress(name, [node.ip, GATEWAY.ip, { hostname: "web.example" }, vip]);
+    await scene.at(vip, best(node.ip)); // the first ingress is what is hashed
+    await says("n1", /VIPs that are a Node's own address are not announced/);
+    for (const ip of [node.ip, GATEWAY.ip]) assert.equal(scene.speakers.owners(ip), []);
+    scene.cluster.ping([node.ip]);
+    await until("the node answers the switch", () => scene.cluster.gateway.tally(node.ip).answered > 0, PATIENCE);
+  });
+});
 
 check(
   "IPv6 is skipped and said once; a dual-stack Service's IPv4 is where its first address is hashed to",
@@ -317,7 +311,7 @@ check(
   },
 );
 
-check("isat status VIP shows each node, what was found of it, and why it owns or not", async () => {
+check("isat status VIP shows for each node why it owns the VIP or not", async () => {
   await withService({ policy: "Local", endpoints: ["n2", "n3"] }, async (_, vip) => {
     await scene.cluster.labelNode("n2", { [EXCLUDE]: "" });
     try {
@@ -389,51 +383,48 @@ check("L2Advertisements decide as soon as they are served, and addresses again o
 
 // Bad input ----------------------------------------------------------------------------------------------------------
 
-check(
-  "an object that cannot be read is read by all at once: all go on, one Event tells its owner, and a metric",
-  async () => {
-    const { cluster } = scene;
-    await cluster.installMetallb();
-    try {
-      await cluster.api.apply(pool("first", ["10.9.0.0/18"]));
-      await cluster.api.apply(advertisement("good"));
-      await withService({ bestAt: "n2" }, async (_, vip) => {
-        await scene.at(vip, "n2");
-        const from = NODES.map((node) => logOf(node).length);
-        const nodeSelectors = [{ matchExpressions: [{ key: "a", operator: "Resembles", values: ["b"] }] }];
-        await cluster.api.apply(advertisement("poison", { nodeSelectors }));
-        await cluster.api.apply(pool("junk", ["10.9.0.0/99"]));
-        for (const [index, node] of NODES.entries()) {
-          await says(
-            node,
-            /L2Advertisement metallb-system\/poison cannot be used: .*operator is "Resembles"/,
-            from[index],
-          );
-          await says(node, /IPAddressPool metallb-system\/junk cannot be used: .*10\.9\.0\.0\/99/, from[index]);
-        }
-        await withService({ bestAt: "n3" }, (_, fresh) => scene.at(fresh, "n3"));
-        await scene.stays(vip, "n2");
-        for (const [index, node] of NODES.entries())
-          assert.is(said(node, /poison cannot be used/, from[index]).length, 1, "one line");
-        const events = await until(
-          "Events on both",
-          async () => {
-            const { items } = await cluster.api.list(`/api/v1/namespaces/${METALLB}/events`);
-            return items.length === 2 && items;
-          },
-          PATIENCE,
+check("an unreadable object stops no speaker; one Event and a metric report it", async () => {
+  const { cluster } = scene;
+  await cluster.installMetallb();
+  try {
+    await cluster.api.apply(pool("first", ["10.9.0.0/18"]));
+    await cluster.api.apply(advertisement("good"));
+    await withService({ bestAt: "n2" }, async (_, vip) => {
+      await scene.at(vip, "n2");
+      const from = NODES.map((node) => logOf(node).length);
+      const nodeSelectors = [{ matchExpressions: [{ key: "a", operator: "Resembles", values: ["b"] }] }];
+      await cluster.api.apply(advertisement("poison", { nodeSelectors }));
+      await cluster.api.apply(pool("junk", ["10.9.0.0/99"]));
+      for (const [index, node] of NODES.entries()) {
+        await says(
+          node,
+          /L2Advertisement metallb-system\/poison cannot be used: .*operator is "Resembles"/,
+          from[index],
         );
-        assert.equal(events.map(({ involvedObject, reason }) => `${involvedObject.name} ${reason}`).sort(), [
-          "junk Unreadable",
-          "poison Unreadable",
-        ]);
-        assert.is((await scene.speakers.ask("n1")).source?.unreadable, 2);
-      });
-    } finally {
-      await cluster.removeMetallb();
-    }
-  },
-);
+        await says(node, /IPAddressPool metallb-system\/junk cannot be used: .*10\.9\.0\.0\/99/, from[index]);
+      }
+      await withService({ bestAt: "n3" }, (_, fresh) => scene.at(fresh, "n3"));
+      await scene.stays(vip, "n2");
+      for (const [index, node] of NODES.entries())
+        assert.is(said(node, /poison cannot be used/, from[index]).length, 1, "one line");
+      const events = await until(
+        "Events on both",
+        async () => {
+          const { items } = await cluster.api.list(`/api/v1/namespaces/${METALLB}/events`);
+          return items.length === 2 && items;
+        },
+        PATIENCE,
+      );
+      assert.equal(events.map(({ involvedObject, reason }) => `${involvedObject.name} ${reason}`).sort(), [
+        "junk Unreadable",
+        "poison Unreadable",
+      ]);
+      assert.is((await scene.speakers.ask("n1")).source?.unreadable, 2);
+    });
+  } finally {
+    await cluster.removeMetallb();
+  }
+});
 
 check("a CRD of a version that isat does not know is named and ignored", async () => {
   const { cluster } = scene;
@@ -456,7 +447,7 @@ check("a CRD of a version that isat does not know is named and ignored", async (
   });
 });
 
-/** Runs `body` while n3's speaker runs with another environment, and then as before. */
+/** Runs `body` while n3's speaker has another environment, and restores it afterwards. */
 async function withEnv(env: NodeJS.ProcessEnv, body: (from: number) => Promise<void>): Promise<void> {
   const speaker = scene.speakers.of("n3");
   const before = speaker.env;
@@ -474,7 +465,7 @@ async function withEnv(env: NodeJS.ProcessEnv, body: (from: number) => Promise<v
   }
 }
 
-check("without NODE_NAME a speaker ends at once, in one line that says what to set", async () => {
+check("without NODE_NAME a speaker ends at once, with one line that says what to set", async () => {
   await withEnv({ NODE_NAME: "" }, async (from) => {
     assert.is(await scene.speakers.of("n3").closed, 1);
     const lines = logOf("n3").slice(from);
@@ -483,22 +474,19 @@ check("without NODE_NAME a speaker ends at once, in one line that says what to s
   });
 });
 
-check(
-  "with a NODE_NAME that is no Node a speaker owns nothing and says which there are; the others own its share",
-  async () => {
-    await withService({ bestAt: "n3" }, async (_, vip) => {
-      await scene.at(vip, "n3");
-      await withEnv({ NODE_NAME: "n9" }, async (from) => {
-        await says("n3", /owns nothing as the cluster has no Node "n9". It has: n1, n2, n3. Set NODE_NAME/, from);
-        await scene.at(vip, best(vip, ["n1", "n2"]));
-      });
-      await scene.at(vip, "n3");
+check("a speaker whose NODE_NAME is not a Node owns nothing and lists the Nodes; the others own its VIPs", async () => {
+  await withService({ bestAt: "n3" }, async (_, vip) => {
+    await scene.at(vip, "n3");
+    await withEnv({ NODE_NAME: "n9" }, async (from) => {
+      await says("n3", /owns nothing as the cluster has no Node "n9". It has: n1, n2, n3. Set NODE_NAME/, from);
+      await scene.at(vip, best(vip, ["n1", "n2"]));
     });
-  },
-);
+    await scene.at(vip, "n3");
+  });
+});
 
 check(
-  "without permission a speaker names verb, resource and rule, and serves what was saved until it has it",
+  "a speaker without permission names verb, resource and rule, and serves its snapshot until it is permitted",
   async () => {
     await withService({ bestAt: "n3" }, async (_, vip) => {
       await scene.at(vip, "n3");
@@ -526,7 +514,7 @@ check(
 );
 
 check(
-  "a kubeconfig that points nowhere is told in one line; the saved state is served until the node is left out",
+  "a kubeconfig that points nowhere is reported in one line; the snapshot is served until the node is left out",
   async () => {
     await withService({ bestAt: "n3" }, async (_, vip) => {
       await scene.at(vip, "n3");
@@ -544,14 +532,14 @@ check(
   },
 );
 
-check("a kubeconfig that is not there is told by its name", async () => {
+check("a missing kubeconfig is reported by its name", async () => {
   await withEnv({ KUBECONFIG: "/nowhere/kubeconfig" }, (from) =>
     says("n3", /Cannot use the kubeconfig \/nowhere\/kubeconfig: .*no such file/, from),
   );
 });
 
 check(
-  "on the wire nothing else ever claimed a VIP: owner's MAC as source and SHA, out of its own port, one answer each",
+  "every claim of a VIP came from its owner's port, with its MAC as source and SHA, and each request had one answer",
   async () => {
     assert.ok(witness.answers > 0);
     assert.equal([...witness.broken], []);

@@ -1,7 +1,7 @@
 // limit: 240 s
 /**
- * docs/from-metallb.md and deploy/isat.yaml on a real API server, with the very rights that the manifest grants. MetalLB's
- * rule is worked out here from what its code does (speaker/layer2_controller.go), apart from isat's.
+ * Runs docs/from-metallb.md and deploy/isat.yaml on a real API server, with the rights that the manifest grants.
+ * MetalLB's rule is written here from MetalLB's code (speaker/layer2_controller.go), without isat's.
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -46,7 +46,7 @@ function commandsOf(section: string): string[] {
   return [...text.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, block]) => block!.trim().split("\n"));
 }
 
-/** Runs a command of the page as it stands there, as the administrator. */
+/** Runs a command of the page unchanged, as the administrator. */
 async function run(command: string): Promise<string> {
   const path = `${join(binary("kubectl"), "..")}:${process.env.PATH}`;
   const env = [`KUBECONFIG=${scene.cluster.kubeconfig("admin", "here")}`, `PATH=${path}`, "NO_PROXY=*", "no_proxy=*"];
@@ -55,7 +55,7 @@ async function run(command: string): Promise<string> {
   return stdout;
 }
 
-/** What MetalLB's speaker would announce from: of the nodes that it takes for available, the first by sha256(node#ip). */
+/** The node from which MetalLB would announce: the first of the available ones by sha256(node#ip). */
 function metallbNode(ip: string, available: readonly string[]): string | undefined {
   const sum = (node: string) => createHash("sha256").update(`${node}#${ip}`).digest();
   return available.toSorted((a, b) => Buffer.compare(sum(a), sum(b)))[0];
@@ -64,11 +64,11 @@ function metallbNode(ip: string, available: readonly string[]): string | undefin
 interface Row {
   name: string;
   ip: string;
-  /** The nodes that MetalLB takes for available: selected, not excluded, and with policy Local with an endpoint. */
+  /** MetalLB's available nodes: selected, not excluded, and for policy Local with an endpoint. */
   available: readonly string[];
 }
 
-/** Sixty Services, as its controller leaves them, in two pools of which one is announced by n1 and n2 only. */
+/** Creates sixty Services as MetalLB's controller does, in two pools, one of which is announced by n1 and n2 only. */
 async function fill(): Promise<Row[]> {
   const { cluster } = scene;
   await cluster.api.apply(pool("all", ["10.9.20.0/24"]));
@@ -107,7 +107,7 @@ const metallbs = (rows: readonly Row[], without?: string) =>
 
 let rows: Row[];
 
-check("the manifest grants what the tests of all the rest have, and no more", () => {
+check("the manifest grants the rights that all other tests use, and no more", () => {
   const rules = ofKind("ClusterRole").rules as (typeof RULES)[number][];
   const flat = (list: typeof RULES) =>
     list.flatMap(({ apiGroups, resources, verbs }) => resources.map((name) => `${apiGroups}/${name}: ${verbs}`)).sort();
@@ -115,7 +115,7 @@ check("the manifest grants what the tests of all the rest have, and no more", ()
   return Promise.resolve();
 });
 
-check("the manifest's configuration is one, and its DaemonSet gives what isat needs", () => {
+check("the manifest's configuration is valid, and its DaemonSet has everything that isat needs", () => {
   const config = parseConfig(configText, "isat.yaml", { NODE_NAME: "n1" });
   assert.is(config.source.kind, "kubernetes");
   const { spec } = ofKind("DaemonSet").spec.template;
@@ -132,41 +132,41 @@ check("the manifest's configuration is one, and its DaemonSet gives what isat ne
   return Promise.resolve();
 });
 
+check("the commands of `There` work unchanged on a real API server, and each VIP is at MetalLB's node", async () => {
+  const { cluster, speakers } = scene;
+  const selector = { matchLabels: { app: "metallb" } };
+  const template = {
+    metadata: { labels: { app: "metallb" } },
+    spec: { containers: [{ name: "speaker", image: "speaker" }] },
+  };
+  const metadata = { name: "speaker", namespace: METALLB };
+  await cluster.api.create({ apiVersion: "apps/v1", kind: "DaemonSet", metadata, spec: { selector, template } });
+  rows = await fill();
+  for (const command of commandsOf("There")) await run(command);
+  const secret = JSON.parse(await run("kubectl -n isat-system get secret isat-wire -o json"));
+  const key = speakers.keyFile(Buffer.from(secret.data["wire.key"], "base64").toString());
+  for (const speaker of speakers.all) speaker.write(configText.replace("/etc/isat-keys/wire.key", key));
+  await speakers.startAll();
+  await scene.becomes(() => owners(rows), metallbs(rows));
+  assert.ok(new Set(Object.values(owners(rows))).size === 3, "all three have some");
+});
+
 check(
-  "the commands of `There` are taken by a real API server as they stand, and each VIP is where MetalLB has it",
+  "a Node is excluded by a label, and a node dies: each VIP moves to the node that MetalLB would choose",
   async () => {
-    const { cluster, speakers } = scene;
-    const selector = { matchLabels: { app: "metallb" } };
-    const template = {
-      metadata: { labels: { app: "metallb" } },
-      spec: { containers: [{ name: "speaker", image: "speaker" }] },
-    };
-    const metadata = { name: "speaker", namespace: METALLB };
-    await cluster.api.create({ apiVersion: "apps/v1", kind: "DaemonSet", metadata, spec: { selector, template } });
-    rows = await fill();
-    for (const command of commandsOf("There")) await run(command);
-    const secret = JSON.parse(await run("kubectl -n isat-system get secret isat-wire -o json"));
-    const key = speakers.keyFile(Buffer.from(secret.data["wire.key"], "base64").toString());
-    for (const speaker of speakers.all) speaker.write(configText.replace("/etc/isat-keys/wire.key", key));
-    await speakers.startAll();
+    const label = "node.kubernetes.io/exclude-from-external-load-balancers";
+    await scene.cluster.labelNode("n2", { [label]: "" });
+    await scene.becomes(() => owners(rows), metallbs(rows, "n2"));
+    await scene.cluster.labelNode("n2", { [label]: null });
     await scene.becomes(() => owners(rows), metallbs(rows));
-    assert.ok(new Set(Object.values(owners(rows))).size === 3, "all three have some");
+    await scene.die("n1");
+    await scene.becomes(() => owners(rows), metallbs(rows, "n1"));
+    await scene.revive("n1");
+    await scene.becomes(() => owners(rows), metallbs(rows));
   },
 );
 
-check("a Node labelled out, and a node that dies: each VIP is where MetalLB would have it then", async () => {
-  const label = "node.kubernetes.io/exclude-from-external-load-balancers";
-  await scene.cluster.labelNode("n2", { [label]: "" });
-  await scene.becomes(() => owners(rows), metallbs(rows, "n2"));
-  await scene.cluster.labelNode("n2", { [label]: null });
-  await scene.becomes(() => owners(rows), metallbs(rows));
-  await scene.die("n1");
-  await scene.becomes(() => owners(rows), metallbs(rows, "n1"));
-  await scene.revive("n1");
-  await scene.becomes(() => owners(rows), metallbs(rows));
-});
-
-check("an L2Advertisement narrowed moves what it has to, and nobody answers twice", async () => {
+check("narrowing an L2Advertisement moves only the VIPs that it must, and no request has two answers", async () => {
   const vips = rows.slice(0, 12).map(({ ip }) => ip);
   const report = await scene.speakers.watched(vips, async () => {
     const nodeSelectors = [{ matchLabels: { "kubernetes.io/hostname": "n3" } }];
@@ -182,20 +182,17 @@ check("an L2Advertisement narrowed moves what it has to, and nobody answers twic
   assert.is(sumOf(report).doubled, 0);
 });
 
-check(
-  "the commands of `Back` are taken, and a node that is cleaned answers for nothing and drops nothing",
-  async () => {
-    const [patch, ...rest] = commandsOf("Back");
-    await run(patch!);
-    const daemonSet = JSON.parse(await run("kubectl -n isat-system get daemonset isat -o json"));
-    assert.equal(daemonSet.spec.template.spec.containers[0].args, ["run", "--clean-on-exit"]);
-    for (const speaker of scene.speakers.all) {
-      await speaker.signal("SIGTERM");
-      assert.match(speaker.isat("clean"), /^detached, and removed everything/);
-      assert.is(scene.speakers.vips(speaker).size, 0);
-    }
-    for (const command of rest) await run(command);
-  },
-);
+check("the commands of `Back` work, and a cleaned node answers for nothing and drops nothing", async () => {
+  const [patch, ...rest] = commandsOf("Back");
+  await run(patch!);
+  const daemonSet = JSON.parse(await run("kubectl -n isat-system get daemonset isat -o json"));
+  assert.equal(daemonSet.spec.template.spec.containers[0].args, ["run", "--clean-on-exit"]);
+  for (const speaker of scene.speakers.all) {
+    await speaker.signal("SIGTERM");
+    assert.match(speaker.isat("clean"), /^detached, and removed everything/);
+    assert.is(scene.speakers.vips(speaker).size, 0);
+  }
+  for (const command of rest) await run(command);
+});
 
 test.run();

@@ -1,7 +1,7 @@
 // limit: 900 s
 /**
- * What goes wrong around three speakers on a real API, while a client asks for every VIP all the time: who answered, in
- * turn, is what is asserted. No test fails for a time but for one that is far too long.
+ * Faults around three speakers on a real API, while a client asks for every VIP all the time. Tests assert which nodes
+ * answered, in turn. No test fails because of a time, unless it is far too long.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
@@ -21,9 +21,9 @@ const check = checker(test, noCluster);
 const stack = new AsyncDisposableStack();
 let scene: Scene;
 
-/** Four for each node, all served. */
+/** Four VIPs for each node, all of them served. */
 const VIPS = NODES.flatMap((node) => vipsOf(node, 3, 4));
-/** No silence may be longer, ms: a generous bound. */
+/** A generous bound for any silence, ms. */
 const MOST = 5_000;
 
 test.before(async () => {
@@ -34,7 +34,7 @@ test.before(async () => {
   await scene.shared(VIPS);
 });
 
-/** What a test that fails leaves behind is no reason for the next to fail. */
+/** Restores the nodes, so that a failed test does not make the next one fail. */
 test.after.each(async () => {
   if (noCluster) return;
   for (const node of [...scene.speakers.unreachable]) await scene.revive(node);
@@ -51,7 +51,7 @@ const said = (node: string, pattern: RegExp, from = 0) =>
     .log.slice(from)
     .some(({ msg }) => pattern.test(msg));
 
-/** Who answers for each VIP where these are alive, and then those. */
+/** The nodes that should answer for each VIP, in turn, while these nodes are alive, then those. */
 function shares(vips: readonly string[], ...alive: (readonly string[])[]): Record<string, string> {
   const inTurn = (vip: string) => alive.map((nodes) => best(vip, nodes));
   return Object.fromEntries(
@@ -64,7 +64,7 @@ function shares(vips: readonly string[], ...alive: (readonly string[])[]): Recor
   );
 }
 
-/** The VIPs moved as they had to and no more, no request had two answers, and no silence was long. */
+/** Asserts that the VIPs moved just as they had to, that no request had two answers, and that no silence was long. */
 function assertMoves(report: Report, ...alive: (readonly string[])[]): void {
   const { doubled, mute, silence } = sumOf(report);
   const vips = report.vips.map(({ vip }) => vip);
@@ -76,7 +76,7 @@ function assertMoves(report: Report, ...alive: (readonly string[])[]): void {
 }
 
 check(
-  "three nodes die in turn: each one's VIPs move to whom the hashes say, and back, and nobody answers twice",
+  "three nodes die in turn: each one's VIPs move to the elected nodes and back, and no request has two answers",
   async () => {
     for (const node of NODES) {
       const report = await scene.speakers.watched(VIPS, async () => {
@@ -95,7 +95,7 @@ check(
 );
 
 check(
-  "the API server is away for 30 s: a node that dies meanwhile hands on its VIPs, and nothing else moves, then or later",
+  "the API server is away for 30 s: the VIPs of a node that dies meanwhile move, and nothing else, then or later",
   async () => {
     const { cluster, speakers } = scene;
     const report = await speakers.watched(VIPS, async () => {
@@ -131,7 +131,7 @@ check(
 );
 
 check(
-  "a speaker that is killed and started while the API is away serves what was saved, and nothing happens",
+  "a speaker that is killed and started while the API is away serves its snapshot, and nothing happens",
   async () => {
     const { cluster, speakers } = scene;
     for (const node of NODES) await speakers.saved(node, VIPS[0]!);
@@ -157,7 +157,7 @@ check(
 );
 
 check(
-  "after a compaction a node that missed a deletion lists anew, drops that VIP, and leaves the others alone",
+  "after a compaction, a node that missed a deletion lists again, drops that VIP, and keeps the others",
   async () => {
     const { cluster, speakers } = scene;
     const [vip] = vipsOf("n1", 4, 1) as [string];
@@ -183,14 +183,16 @@ check(
   },
 );
 
-/** A Service whose one endpoint is on n2, gone again at the end, whatever the end is: the next test has the same VIP. */
+/**
+ * Runs `body` with a Service whose one endpoint is on n2. The Service is always deleted, as the next test uses its VIP.
+ */
 async function served(cluster: Scene["cluster"], name: string, vip: string): Promise<AsyncDisposable> {
   await cluster.serve(name, vip, { policy: "Local", endpoints: ["n2"] });
   return { [Symbol.asyncDispose]: () => cluster.deleteService(name) };
 }
 
 check(
-  "a half-open connection: the change that it swallowed is heard by a new one, and nobody answers twice",
+  "a change that a half-open connection has lost arrives by a new one, and no request has two answers",
   async () => {
     const { cluster, speakers } = scene;
     const vip = vipsOf("n2", 4, 40).find((each) => best(each, ["n2", "n3"]) === "n2")!;
@@ -214,7 +216,7 @@ check(
 );
 
 check(
-  "a node cut off from the API alone keeps what it has for ten seconds, then releases it, and takes it back when it reads again",
+  "a node that is cut off from the API keeps its VIPs for ten seconds, then releases them, and takes them back later",
   async () => {
     const { cluster, speakers } = scene;
     const vip = vipsOf("n2", 4, 40).find((each) => best(each, ["n2", "n3"]) === "n2")!;
@@ -244,7 +246,7 @@ check(
 
 // Two hundred Services ----------------------------------------------------------------------------------------------
 
-/** A generator of numbers from 0 to 1 that gives the same ones for the same seed (mulberry32). */
+/** A random number generator, 0 to 1, that repeats its numbers for the same seed (mulberry32). */
 function seeded(seed: number): () => number {
   let state = seed;
   return () => {
@@ -255,7 +257,7 @@ function seeded(seed: number): () => number {
   };
 }
 
-/** What each node's kernel should hold, computed from what the API has now by the pure core alone. */
+/** The VIPs that each node's kernel should have, computed from the API's objects by the pure core alone. */
 async function expectedMaps(): Promise<Record<string, string[]>> {
   const paths: [Exclude<Kind, "IPAddressPool" | "L2Advertisement">, string][] = [
     ["Service", "/api/v1/services"],
@@ -296,7 +298,7 @@ async function expectedMaps(): Promise<Record<string, string[]>> {
   );
 }
 
-/** What each node's kernel holds. */
+/** The VIPs that each node's kernel has. */
 function actualMaps(): Record<string, string[]> {
   const lines = (name: string) =>
     [...scene.speakers.vips(scene.speakers.of(name))].map(([vip, state]) => `${vip} ${state}`);

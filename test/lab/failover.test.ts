@@ -1,7 +1,7 @@
 // limit: 300 s
 /**
- * Three real speakers on a real bridge, and a client that asks for every VIP all the time: who answered it, in turn, is
- * what is asserted. No test fails for a time, but for one that is far too long; the benchmarks have the times.
+ * Three real speakers on a real bridge, and a client that asks for every VIP all the time. Tests assert which nodes
+ * answered, in turn. No test fails because of a time, unless it is far too long: the benchmarks measure times.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
@@ -31,7 +31,7 @@ const test = suite("failover");
 const trios = new Trios("isat-t-fail-");
 test.after(() => trios[Symbol.dispose]());
 
-test("a node dies: each of its VIPs moves once, to whom the election says, and nobody answers twice", async () => {
+test("a node dies: each of its VIPs moves once, to the elected node, and no request has two answers", async () => {
   await using trio = await trios.start();
   const report = await trio.watched(VIPS, async () => {
     await sleep(300);
@@ -43,7 +43,7 @@ test("a node dies: each of its VIPs moves once, to whom the election says, and n
   measured(`a node dies: ${silenceOf(report)}`);
 });
 
-test("a speaker that started while its link was down takes its share when it comes up", async () => {
+test("a speaker that started while its link was down takes its VIPs when the link comes up", async () => {
   await using trio = await trios.start();
   const speaker = speakerOf(trio, n1);
   trio.link(n1, "down");
@@ -86,7 +86,7 @@ test("speakers killed, stopped or frozen for less than hold: nothing happens", a
   }
 });
 
-test("a speaker that never comes back, killed or frozen: one move after hold, and nobody answers twice", async () => {
+test("a speaker is killed or frozen for good: one move after hold, and no request has two answers", async () => {
   const lose = async (signal: "SIGKILL" | "SIGSTOP", node: LabNode) => {
     await using trio = await trios.start();
     let began = 0;
@@ -104,8 +104,8 @@ test("a speaker that never comes back, killed or frozen: one move after hold, an
   await Promise.all([lose("SIGKILL", n2), lose("SIGSTOP", n1)]);
 });
 
-// Twice, as what is lost twice within a minute is asked for more slowly.
-test("a speaker that was frozen for longer than hold takes its share again: one move, and no hole", async () => {
+// Twice, as a VIP that is lost twice within a minute is claimed more slowly.
+test("a speaker that was frozen for longer than hold takes its VIPs again: one move, and no gap", async () => {
   await using trio = await trios.start();
   const speaker = speakerOf(trio, n2);
   for (const round of [1, 2]) {
@@ -134,7 +134,7 @@ test("all three speakers killed at once, and back after more than hold: nothing 
   assertQuiet(report);
 });
 
-test("a drained node gives everything away, stays out over a restart, and takes its share again when undrained", async () => {
+test("a drained node releases everything, stays out over a restart, and takes its VIPs again when undrained", async () => {
   await using trio = await trios.start();
   const speaker = speakerOf(trio, n1);
   const drained = await trio.watched(
@@ -165,7 +165,7 @@ test("a drained node gives everything away, stays out over a restart, and takes 
   measured(`drain: ${silenceOf(drained)}; undrain: ${silenceOf(back)} (asked each 4 ms)`);
 });
 
-test("a node joins and wins VIPs: they move once, and nobody answers twice", async () => {
+test("a node joins and wins VIPs: they move once, and no request has two answers", async () => {
   await using trio = trios.make();
   const [first, second, third] = trio.speakers as [Speaker, Speaker, Speaker];
   for (const speaker of [first, second]) speaker.start();
@@ -184,7 +184,7 @@ test("a node joins and wins VIPs: they move once, and nobody answers twice", asy
   measured(`a node joins: ${silenceOf(report)} (asked each 4 ms)`);
 });
 
-test("a link that goes down and comes up again: its VIPs go and come back", async () => {
+test("a link goes down and comes up again: its VIPs move away and come back", async () => {
   await using trio = await trios.start();
   const report = await trio.watched(VIPS, async () => {
     await sleep(200);
@@ -196,7 +196,7 @@ test("a link that goes down and comes up again: its VIPs go and come back", asyn
   assertMoves(report, NODES, without(n2), NODES);
 });
 
-test("a link that is down for a moment: whatever is noticed of it, in the end all is as before", async () => {
+test("a link is down for a moment: whether or not it is noticed, in the end everything is as before", async () => {
   await using trio = await trios.start();
   for (const pause of [20, 120, 250]) {
     const report = await trio.watched(VIPS, async () => {
@@ -214,7 +214,7 @@ test("a link that is down for a moment: whatever is noticed of it, in the end al
   }
 });
 
-test("a switch cut in two: each part has one answerer for each VIP, and a second after healing there is one again", async () => {
+test("a switch is cut in two: each part has one answerer for each VIP, and a second after healing there is one in all", async () => {
   await using trio = await trios.start();
   let healed = 0;
   const parted = await trio.watched(VIPS, async () => {
@@ -242,7 +242,7 @@ test("a switch cut in two: each part has one answerer for each VIP, and a second
   assert.is(sumOf(healing).mute, 0);
 });
 
-test("a node whose speaker is dead loses its link and gets it back: a second later each VIP has one answerer again", async () => {
+test("a headless node loses its link and gets it back: a second later each VIP has one answerer again", async () => {
   await using trio = await trios.start({ more: "hold: 10s" });
   const parted = await trio.watched(VIPS, async () => {
     await speakerOf(trio, n1).signal("SIGKILL");
@@ -262,7 +262,7 @@ test("a node whose speaker is dead loses its link and gets it back: a second lat
   const doubled = healing.vips.flatMap(({ doubledAt }) => (doubledAt === undefined ? [] : [doubledAt - back]));
   measured(`back: the last request with two answers came ${Math.max(0, ...doubled).toFixed(0)} ms after`);
   assert.is(sumOf(healing).mute, 0);
-  // Who has asked it keeps its share, until there is a speaker that asks for it.
+  // The nodes that took its VIPs keep them until it has a speaker that claims them.
   const returned = await trio.watched(VIPS, async () => {
     await sleep(500);
     speakerOf(trio, n1).start();
@@ -272,7 +272,7 @@ test("a node whose speaker is dead loses its link and gets it back: a second lat
   assertMoves(returned, without(n1), NODES);
 });
 
-test("views that differ: what a peer refuses stays with the peer, and a warning says so", async () => {
+test("views differ: a VIP that a peer refuses to release stays with the peer, and a warning says so", async () => {
   await using trio = trios.make();
   const third = speakerOf(trio, n3);
   rewrite(third, (text) => text.replace(/nodes: \[\{ name: n1[^}]*\}, /, "nodes: ["));

@@ -15,7 +15,7 @@ const namespaces = stack.use(new Namespaces("isat-t-lab-"));
 const openelb = stack.use(new Lab(namespaces, "b", "openelb", (line) => troubles.push(line)));
 const isat = stack.use(new Lab(namespaces, "a", "isat", (line) => troubles.push(line)));
 
-/** By the name of the row: how OpenELB's rule gets on. */
+/** The result of OpenELB's way for each row; undefined if it holds. */
 const OPENELB: Record<string, string | undefined> = {
   "plain: forwards by the FDB": undefined,
   "the outage: port from replies, forwards by entry": "wrong port p1 (8 VIPs)",
@@ -46,7 +46,7 @@ for (const behaviour of BEHAVIOURS) {
   });
 }
 
-/** As in the incident: the right MAC, and the leader's port for all but the leader's own VIPs. */
+/** Asserts the state of the incident: right MACs, but the leader's port for all VIPs, so only the leader's own work. */
 function assertOutage(): void {
   const [n1] = NODES;
   for (const { vip, owner, learnt, isMacRight, isReachable } of openelb.view().vips) {
@@ -62,11 +62,11 @@ test("an ordinary host on isat's switch reaches every VIP", async () => {
   assert.equal(await isat.pingFromClient(), []);
 });
 
-test("on isat's wire only the owner claimed, out of its port, with its MAC, and once for each request", () => {
+test("on isat's switch only the owner claimed a VIP, out of its port, with its MAC, and once for each request", () => {
   assert.equal([...isat.witness.broken], []);
   assert.ok(isat.witness.answers >= VIPS.length, `${isat.witness.answers} answers were seen`);
 });
 
-test("no speaker complained or ended", () => assert.equal(troubles, []));
+test("no speaker logged a warning or ended", () => assert.equal(troubles, []));
 
 test.run();

@@ -7,12 +7,12 @@ import { inNamespace, leftovers, Namespaces, RUN } from "../../lab/namespaces.ts
 
 const NAME = "isat-t-ns-";
 const PREFIX = `${process.env[RUN] ?? ""}${NAME}`;
-/** Another test's, of the same run or of another. */
+/** Namespaces of another test, in this run and in another one. */
 const OTHERS = [`${process.env[RUN] ?? ""}isat-t-other`, `r0-${NAME}other`];
 const here = () => readlinkSync("/proc/thread-self/ns/net");
 const isMounted = (folder: string) => readFileSync("/proc/self/mounts", "utf8").includes(` ${folder} `);
 
-test("the body of inNamespace runs in the namespace, and what follows does not", () => {
+test("the body of inNamespace runs in the namespace, and the code after it does not", () => {
   using namespaces = new Namespaces(NAME);
   namespaces.add("a");
   const home = here();
@@ -32,7 +32,7 @@ test("inNamespace comes back from a body that throws", () => {
   assert.is(here(), home);
 });
 
-test("everything goes on dispose: processes, namespaces, mounts, folders", async () => {
+test("disposal removes everything: processes, namespaces, mounts, folders", async () => {
   const namespaces = new Namespaces(NAME);
   namespaces.add("a");
   namespaces.add("b");
@@ -73,7 +73,7 @@ test("leftovers of a crashed process are swept, and nothing of another test or r
   }
 });
 
-test("a prefix in use is refused", () => {
+test("a prefix that is in use is refused", () => {
   using _namespaces = new Namespaces(NAME);
   assert.throws(() => new Namespaces(NAME), /another process does/);
 });

@@ -1,7 +1,7 @@
 // limit: 180 s
 /**
- * Three real speakers whose files change under way. What is refused is refused as a whole: no peer is lost by it, and
- * nothing moves.
+ * Three real speakers whose configurations change while they run. A bad configuration is refused as a whole: no peer is
+ * lost by it, and nothing moves.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -29,7 +29,7 @@ const test = suite("reload");
 const trios = new Trios("isat-t-load-");
 test.after(() => trios[Symbol.dispose]());
 
-/** Its file is changed, and it refuses. */
+/** Changes a speaker's configuration, and waits until it is refused. */
 async function refused(speaker: Speaker, change: (text: string) => string, why: RegExp): Promise<void> {
   const from = speaker.log.length;
   rewrite(speaker, change);
@@ -42,7 +42,7 @@ const typo = (text: string) => text.replace("interfaces: [eth0]", "interfaces: [
 const misnamed = (text: string) => text.replace("interfaces: [eth0]", "interfaces: [eht0]");
 const NO_SUCH = /Cannot announce on eht\d as there is no such interface/;
 
-test("an interface that is mistyped moves nothing, though a peer's speaker is away", async () => {
+test("a mistyped interface moves nothing, even while a peer's speaker is away", async () => {
   await using trio = await trios.start({ more: "hold: 20s" });
   await speakerOf(trio, n3).signal("SIGTERM");
   await sleep(4_000); // it is held by then
@@ -54,7 +54,7 @@ test("an interface that is mistyped moves nothing, though a peer's speaker is aw
   assertQuiet(report);
 });
 
-test("a refused file's wire keys and pace do not count", async () => {
+test("the wire keys and the probe interval of a refused file are not used", async () => {
   await using trio = await trios.start();
   const key = join(trio.folder, "new.key");
   writeFileSync(key, `${"k".repeat(44)}\n`, { mode: 0o600 });
@@ -97,7 +97,7 @@ test("a file with another node's name, or another kind of membership, is refused
   assertQuiet(report);
 });
 
-test("three nodes become two, the third drained first, and three again: what it had moves, and no more", async () => {
+test("three nodes become two, the third drained first, and three again: only its VIPs move", async () => {
   await using trio = await trios.start();
   const third = speakerOf(trio, n3);
   const listed = /nodes: \[.*\]/;
@@ -122,7 +122,7 @@ test("three nodes become two, the third drained first, and three again: what it 
   assertMoves(report, NODES, without(n3), NODES);
 });
 
-test("a NIC gets another MAC: its VIPs stay, with the new one, and no peer takes them", async () => {
+test("a NIC gets another MAC: its VIPs stay, with the new MAC, and no peer takes them", async () => {
   await using trio = await trios.start();
   await sleep(1_000);
   for (const mac of ["02:00:00:00:00:17", n1.mac]) {
@@ -140,7 +140,7 @@ test("a NIC gets another MAC: its VIPs stay, with the new one, and no peer takes
   }
 });
 
-test("a node that was alone, and frozen while another came, takes nothing back without asking", async () => {
+test("a node that was alone, and frozen while another joined, takes nothing back without asking", async () => {
   await using trio = trios.make({ more: "hold: 20s", nodes: ["n1", "n2"] });
   const [first, second] = [speakerOf(trio, n1), speakerOf(trio, n2)];
   trio.link(n2, "down");

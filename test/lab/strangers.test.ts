@@ -1,7 +1,7 @@
 // limit: 240 s
 /**
- * What three real speakers make of frames and of nodes that are not what they should be: forged, played again, of one
- * name, with another key, of another version. A client asks for every VIP all the time, and sees none of it.
+ * Three real speakers receive frames that are forged or replayed, and meet nodes with a name that is taken, with
+ * another key, or with another version. A client asks for every VIP all the time, and notices nothing.
  */
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -47,11 +47,11 @@ async function applied(trio: Trio, settings: Partial<SpeakerSettings>): Promise<
   );
 }
 
-/** Each speaker's own word. */
+/** The status of each speaker. */
 const statuses = (trio: Trio) =>
   Promise.all(trio.speakers.map(async ({ runDir }) => (await askStatus(runDir, undefined))!));
 
-/** What must not change by frames that mean nothing: who is alive, who owns, what the speakers say. */
+/** The state that meaningless frames must not change: peers, owners and log lines. */
 async function viewOf(trio: Trio) {
   const view = (await statuses(trio)).map(({ members, vips, warnings, contested, lastError }) => ({
     members: members.map(({ node, isAlive, state, mac }) => `${node} ${isAlive} ${state} ${mac}`).sort(),
@@ -63,13 +63,13 @@ async function viewOf(trio: Trio) {
   return { view, said: trio.speakers.map(words) };
 }
 
-/** Frames counted so, over all nodes. */
+/** The sum of a counter over all nodes. */
 async function counted(trio: Trio, name: "wire_refused" | "wire_stale"): Promise<number> {
   const all = (await statuses(trio)).flatMap(({ interfaces }) => interfaces.map(({ verdicts }) => verdicts[name]));
   return all.reduce((sum, count) => sum + count, 0);
 }
 
-test("recorded, mutated and forged frames change nothing, after a restart neither", async () => {
+test("recorded, mutated and forged frames change nothing, not even after a restart", async () => {
   await using trio = await trios.start();
   using tap = new Tap(trio);
   speakerOf(trio, n1).isat("drain");
@@ -130,11 +130,11 @@ test("recorded, mutated and forged frames change nothing, after a restart neithe
   measured(`${frames.length} frames were recorded, and played ${rounds.length * 2} times`);
 });
 
-/** As a frame comes that has tags of these VLANs. */
+/** Returns the frame with tags of these VLANs. */
 const tagged = (frame: Uint8Array, ...vlans: number[]) =>
   Uint8Array.from([...frame.subarray(0, 12), ...vlans.flatMap((vlan) => [0x81, 0, 0, vlan]), ...frame.subarray(12)]);
 
-test("a node's own frames of an earlier speaker, played to it while it starts, keep it from nothing", async () => {
+test("frames of a node's earlier speaker, replayed to it while it starts, do not hold it up", async () => {
   await using trio = await trios.start();
   using tap = new Tap(trio);
   const speaker = speakerOf(trio, n1);
@@ -183,7 +183,7 @@ test("a node's own frames of an earlier speaker, played to it while it starts, k
   assert.not.match(words(speaker), /has this node's name|come back|on one wire/);
 });
 
-test("a claim that was granted, played again while it is fresh, takes nothing a second time", async () => {
+test("a granted claim that is replayed while it is fresh takes nothing a second time", async () => {
   await using trio = await trios.start();
   using tap = new Tap(trio);
   const { runDir } = speakerOf(trio, n1);
@@ -212,7 +212,7 @@ test("a claim that was granted, played again while it is fresh, takes nothing a 
   assert.ok((await counted(trio, "wire_stale")) - stale >= claims.length);
 });
 
-test("who echoes under the name of a node that lives, from elsewhere, is not taken for it", async () => {
+test("an echo from elsewhere under the name of a live node is not taken for that node", async () => {
   await using trio = await trios.start();
   using stranger = new Stranger(trio);
   const before = await viewOf(trio);
@@ -230,12 +230,12 @@ test("who echoes under the name of a node that lives, from elsewhere, is not tak
   );
 });
 
-// Whose frames come last where both are asked at once depends on the switch's ports: so once this way, and once that.
+// If both are asked at once, the switch's ports decide whose frames arrive last, so both orders are tested.
 for (const [known, joining] of [
   [n1, n3],
   [n3, n1],
 ] as const) {
-  test(`${joining.name} comes with the name ${known.name}: it refuses and ends with status 1, both say so, and nothing moves`, async () => {
+  test(`${joining.name} joins with the name ${known.name}: it ends with status 1, both log the reason, and nothing moves`, async () => {
     await using trio = trios.make();
     const [first, namesake] = [speakerOf(trio, known), speakerOf(trio, joining)];
     const pair = [first, speakerOf(trio, n2)];
@@ -257,7 +257,7 @@ for (const [known, joining] of [
   });
 }
 
-test("a key file that is missing, short, or readable by others is refused in one line that says what to do", async () => {
+test("a key file that is missing, short or readable by others is refused with one line that says what to do", async () => {
   await using trio = trios.make();
   const speaker = speakerOf(trio, n1);
   const file = join(trio.folder, "wire.key");
@@ -289,7 +289,7 @@ test("a key file that is missing, short, or readable by others is refused in one
   await speaker.ready();
 });
 
-/** A key file of the trio's. */
+/** Writes a key file for the trio. */
 function keyFile(trio: Trio, name: string): string {
   const file = join(trio.folder, name);
   writeFileSync(file, `${name.repeat(20)}\n`, { mode: 0o600 });
@@ -298,7 +298,7 @@ function keyFile(trio: Trio, name: string): string {
 
 const withKeys = (...files: string[]) => `hold: 4s\nmembership: { keys: [${files.join(", ")}] }`;
 
-test("a node with another key hears nobody, says so, and takes no more than the election among all gives it", async () => {
+test("a node with another key hears nobody, logs that, and takes only the VIPs that it wins among all nodes", async () => {
   await using trio = trios.make();
   const [ours, other] = [keyFile(trio, "ours"), keyFile(trio, "other")];
   trio.configure({ more: withKeys(ours), moreOf: { n3: withKeys(other) } });
@@ -317,7 +317,7 @@ test("a node with another key hears nobody, says so, and takes no more than the 
   );
 });
 
-test("keys are changed on all nodes in three steps, and nothing happens", async () => {
+test("keys are rotated on all nodes in three steps, and nothing happens", async () => {
   await using trio = trios.make();
   const [old, young] = [keyFile(trio, "old"), keyFile(trio, "young")];
   trio.configure({ more: withKeys(old) });
@@ -335,7 +335,7 @@ test("keys are changed on all nodes in three steps, and nothing happens", async 
   }
 });
 
-test("two announcing interfaces on one wire: it announces on the first only, and says so", async () => {
+test("two announcing interfaces on one segment: the speaker announces on the first only, and logs that", async () => {
   await using trio = trios.make();
   const mac = "02:00:00:00:00:11";
   const place = trio.place("n1");
@@ -350,12 +350,12 @@ test("two announcing interfaces on one wire: it announces on the first only, and
   const { warnings } = first.status();
   assert.ok(warnings.includes("Cannot announce on eth1 as it is on one wire with eth0, which announces for both"));
 
-  // As long as that is so, it is not tried again, nor with a new file.
+  // The second interface stays off while this lasts, even with a new configuration.
   rewrite(first, (text) => `${text}# again\n`);
   assertQuiet(await trio.watched(VIPS, () => sleep(65_000)));
   assert.is(words(first).match(/interface eth1 .* attached/g)?.length, 1);
 
-  // The cables are put right.
+  // The cables are corrected.
   trios.namespaces.ip(trio.place("switch"), ["link set p5 nomaster"]);
   const isBack = () => first.status().interfaces.some(({ name }) => name === "eth1");
   assert.not.ok(isBack());
@@ -364,7 +364,7 @@ test("two announcing interfaces on one wire: it announces on the first only, and
   assertQuiet(await trio.watched(VIPS, () => sleep(1_000)));
 });
 
-test("a broadcast probe that was recorded on one of a node's wires, and is played on another, ends neither", async () => {
+test("a hello recorded on one interface of a node and replayed on another disables neither", async () => {
   await using trio = trios.make();
   const mac = "02:00:00:00:00:11";
   trios.namespaces.link(
@@ -385,7 +385,7 @@ test("a broadcast probe that was recorded on one of a node's wires, and is playe
   assert.is(first.status().interfaces.length, 2);
 });
 
-/** A peer made by hand, on the client's place. */
+/** A hand-made peer in the client's place. */
 class Stranger implements Disposable {
   readonly #port: PacketPort;
   readonly #node = nodeId("n9");
@@ -395,14 +395,14 @@ class Stranger implements Disposable {
     this.#port = new PacketPort(trios.namespaces.full(trio.place(CLIENT.name)), "eth0");
   }
 
-  /** Probes; with a version and a highest version of its own. */
+  /** Sends a probe, with the given version and highest version. */
   probe(fields: Partial<WireHeader>): void {
     const header = { type: wireType.WIRE_PROBE, state: nodeState.LIVE, destination: BROADCAST, nonce: 1n, ...fields };
     const who = { source: parseMac(CLIENT.mac), node: this.#node, incarnation: this.#incarnation, name: "n9" };
     this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
   }
 
-  /** Answers the broadcast probes that came meanwhile as if it were the node of that name, and joining. @returns how many */
+  /** Answers the hellos that have arrived, as a joining node of that name. @returns their number */
   echoAs(name: string): number {
     let count = 0;
     for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
@@ -417,7 +417,7 @@ class Stranger implements Disposable {
     return count;
   }
 
-  /** The echo of a node to a probe. */
+  /** Reads the echo of a node to a probe. */
   echo(node: LabNode, nonce: bigint) {
     return until(`${node.name} echoes`, () => {
       for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
@@ -433,7 +433,7 @@ class Stranger implements Disposable {
   }
 }
 
-test("of a newer protocol, frames are refused and counted; a peer that knows it and speaks ours is understood", async () => {
+test("frames of a newer protocol are refused and counted; a newer peer that uses our version is understood", async () => {
   await using trio = await trios.start();
   using stranger = new Stranger(trio);
   const refused = await counted(trio, "wire_refused");

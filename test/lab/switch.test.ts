@@ -194,7 +194,7 @@ const rows: Row[] = [
   ["port from a gratuitous ARP by ingress: who sent it", gratuitous, [talks(2), announces(1, 2), entry], "n2 at p1"],
   ["port from a gratuitous ARP by FDB: the MAC's", {}, [talks(2), announces(1, 2), entry], "n2 at p2"],
   [
-    "the two are apart: of a leader, the announcement is right and the reply wrong",
+    "port from announcements and port from replies differ: a leader's announcement is right and its reply wrong",
     replies,
     [talks(2), all(announces(1, 2), entry, answers(1, 2), entry)],
     "announcement p2 p3; n2 at p2; nothing; n2 at p1",

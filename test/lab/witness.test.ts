@@ -58,7 +58,7 @@ const fine: [name: string, steps: Step[]][] = [
   ],
   ["the owner announces", [announces(2, N2.mac)]],
   [
-    "two ask, two are answered",
+    "two hosts ask, and two are answered",
     [hostAsks, gatewayAsks, answers(2, N2.mac, CLIENT_MAC), answers(2, N2.mac, GATEWAY.mac)],
   ],
   ["in a hand-over either may claim", [handOver, announces(2, N2.mac), announces(1, N1.mac)]],
@@ -90,7 +90,7 @@ const wrong: [name: string, steps: Step[], words: RegExp][] = [
     /had two answers/,
   ],
   [
-    "a gateway's broadcast is one request",
+    "a gateway's broadcast counts as one request",
     [gatewayAsks, answers(2, N2.mac, GATEWAY.mac), answers(2, N2.mac, GATEWAY.mac)],
     /had two answers/,
   ],
@@ -99,7 +99,7 @@ for (const [name, steps, words] of wrong) {
   test(`not as promised: ${name}`, () => assert.match(run(steps).join("\n"), words));
 }
 
-test("ARP for other addresses is nobody's business", () => {
+test("ARP for other addresses is ignored", () => {
   const witness = new Witness(GATEWAY.mac);
   witness.see("in", 1, request(N1.mac, "10.9.255.1", "10.9.255.2"), 0);
   assert.equal([witness.claims, witness.broken.size], [0, 0]);
