@@ -1,5 +1,5 @@
+import { whoHas as request } from "../lab/who-has.ts";
 import { addressBytes, formatAddress, parseAddress } from "../src/core/address.ts";
-import { ARP_REQUEST, BROADCAST, encodeArp, NO_MAC, parseMac } from "../src/core/arp.ts";
 
 /** Every stand has one veth pair: eth0 of the node, and c0 of the client. */
 export const NODE_INTERFACE = "eth0";
@@ -27,14 +27,5 @@ export const otherBytes = (place: number): Uint8Array => addressBytes(OTHERS_FIR
 
 /** A who-has from the client's MAC. */
 export function whoHas(target: Uint8Array, asker = CLIENT_IP): Uint8Array {
-  const mac = parseMac(CLIENT_MAC);
-  return encodeArp({
-    destination: BROADCAST,
-    source: mac,
-    op: ARP_REQUEST,
-    sha: mac,
-    spa: addressBytes(parseAddress(asker)),
-    tha: NO_MAC,
-    tpa: target,
-  });
+  return request(target, { mac: CLIENT_MAC, ip: asker });
 }

@@ -8,17 +8,8 @@ import { PacketPort } from "../../lab/packet-port.ts";
 import type { Speaker } from "../../lab/speaker.ts";
 import { CLIENT, type LabNode, NODES, nodeByMac, PREFIX_LENGTH } from "../../lab/topology.ts";
 import { Trio } from "../../lab/trio/trio.ts";
-import { addressBytes, parseAddress } from "../../src/core/address.ts";
-import {
-  ARP_REPLY,
-  ARP_REQUEST,
-  BROADCAST,
-  decodeArp,
-  encodeArp,
-  formatMac,
-  NO_MAC,
-  parseMac,
-} from "../../src/core/arp.ts";
+import { whoHas } from "../../lab/who-has.ts";
+import { ARP_REPLY, decodeArp, formatMac } from "../../src/core/arp.ts";
 
 /** Limit for each VIP to be answered by one node, ms. */
 const PATIENCE = 90_000;
@@ -103,10 +94,7 @@ export class Site implements AsyncDisposable {
   /** Asks once for each VIP. @returns the MACs that answer */
   async #sweep(port: PacketPort): Promise<Map<string, Set<string>>> {
     const answerers = new Map(this.vips.map((vip) => [vip, new Set<string>()]));
-    const mac = parseMac(CLIENT.mac);
-    const bytes = (ip: string) => addressBytes(parseAddress(ip));
-    const own = { destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa: bytes(CLIENT.ip), tha: NO_MAC };
-    for (const vip of this.vips) port.send(encodeArp({ ...own, tpa: bytes(vip) }));
+    for (const vip of this.vips) port.send(whoHas(vip, CLIENT));
     await sleep(SWEEP);
     for (let frame = port.receive(); frame; frame = port.receive()) {
       const arp = decodeArp(frame);

@@ -3,17 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { LAYOUT, type Verdicts } from "../../src/core/abi.ts";
 import { addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
-import {
-  ARP_REPLY,
-  ARP_REQUEST,
-  type Arp,
-  BROADCAST,
-  decodeArp,
-  encodeArp,
-  formatMac,
-  NO_MAC,
-  parseMac,
-} from "../../src/core/arp.ts";
+import { ARP_REPLY, ARP_REQUEST, type Arp, decodeArp, formatMac } from "../../src/core/arp.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { fn } from "../../src/ffi/port.ts";
 import { libbpf } from "../../src/kernel/libbpf.ts";
@@ -21,6 +11,7 @@ import { type Maps, readPinnedMaps } from "../../src/kernel/object.ts";
 import { ISAT } from "../bundle.ts";
 import { inNamespace, Namespaces } from "../namespaces.ts";
 import { PacketPort } from "../packet-port.ts";
+import { whoHas } from "../who-has.ts";
 import { execute, must, type Outcome, Process, until } from "./process.ts";
 
 export const VIP = "10.9.0.1";
@@ -262,17 +253,7 @@ export class Rig implements Disposable {
   }
 
   ask(vip = VIP, port = this.client): void {
-    port.send(
-      encodeArp({
-        destination: BROADCAST,
-        source: parseMac(CLIENT_MAC),
-        op: ARP_REQUEST,
-        sha: parseMac(CLIENT_MAC),
-        spa: addressBytes(parseAddress(CLIENT_IP)),
-        tha: NO_MAC,
-        tpa: addressBytes(parseAddress(vip)),
-      }),
-    );
+    port.send(whoHas(vip, { mac: CLIENT_MAC, ip: CLIENT_IP }));
   }
 
   /**

@@ -7,18 +7,10 @@
  */
 import process from "node:process";
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
-import {
-  ARP_REPLY,
-  ARP_REQUEST,
-  BROADCAST,
-  decodeArp,
-  encodeArp,
-  formatMac,
-  NO_MAC,
-  parseMac,
-} from "../../src/core/arp.ts";
+import { ARP_REPLY, decodeArp, formatMac } from "../../src/core/arp.ts";
 import { PacketPort } from "../packet-port.ts";
 import { CLIENT } from "../topology.ts";
+import { whoHas } from "../who-has.ts";
 import { BUCKET, type Seen } from "./watch.ts";
 
 const [interval, ...vips] = process.argv.slice(2);
@@ -37,7 +29,6 @@ interface Request {
 }
 
 const port = new PacketPort(undefined, "eth0");
-const mac = parseMac(CLIENT.mac);
 const places = new Map(vips.map((vip, place) => [vip, place]));
 const seen: Seen[] = vips.map((vip) => ({
   vip,
@@ -62,9 +53,7 @@ function ask(vip: number, turn: number): void {
   const sender = turn % SENDERS.count;
   const key = vip * SENDERS.count + sender;
   if (open.has(key)) return; // held up for so long that the last request with this sender is still open
-  const spa = addressBytes(SENDERS.first + sender);
-  const tpa = addressBytes(parseAddress(vips[vip]!));
-  const frame = encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa, tha: NO_MAC, tpa });
+  const frame = whoHas(vips[vip]!, { mac: CLIENT.mac, ip: addressBytes(SENDERS.first + sender) });
   open.set(key, { vip, at: now(), macs: [] });
   port.send(frame);
 }
