@@ -196,7 +196,7 @@ async function lab(keep: boolean): Promise<number> {
   await using scene = await start();
   const broken = await showServices(scene);
   display.print("\nNow things go wrong, while the client asks for every VIP every 10 ms:\n");
-  const heading = ["VIPs moved", "longest silence", "two answers"].map((text) => text.padEnd(17));
+  const heading = ["VIPs moved", "longest silence", "answered twice"].map((text) => text.padEnd(17));
   display.print(paint("bold", ` ${"event".padEnd(WIDTH)} ${heading.join("")}`));
   for (const step of stepsOf(scene)) broken.push(...(await play(scene, step)));
   const last = await curlAll(scene);

@@ -37,8 +37,8 @@ export async function death(trio: Trio): Promise<Act> {
   const broken = judge(report, (seen) => (ownerOf(seen.vip) === VICTIM ? 1 : 0));
   if (most > LATE) broken.push(`a VIP of ${VICTIM.name} was silent for ${most.toFixed(0)} ms after its death`);
   const lines = [
-    ` ${VICTIM.name} dies: its cable is pulled and its speaker is killed. The others take over its ${its.length} VIPs,` +
-      ` which are silent for ${least.toFixed(0)} to ${most.toFixed(0)} ms:`,
+    ` ${VICTIM.name} dies: its cable is pulled and its speaker is killed. The others take over its ${its.length} VIPs, which are`,
+    ` silent for ${least.toFixed(0)} to ${most.toFixed(0)} ms:`,
     ...picture(report),
   ];
   return { lines, broken };
@@ -79,9 +79,8 @@ export async function upgrade(trio: Trio): Promise<Act> {
   if (unanswered > 0) broken.push(`${unanswered} requests were unanswered while ${speaker.node.name} was upgraded`);
   const lines = [
     "",
-    ` ${speaker.node.name}'s speaker is upgraded: it is stopped, and another one is started a second later. The kernel goes on` +
-      ` answering:`,
-    ` of ${asked} requests, ${unanswered === 0 ? "none is" : `${unanswered} are`} unanswered.`,
+    ` ${speaker.node.name}'s speaker is upgraded: it is stopped, and another one is started a second later. The kernel goes`,
+    ` on answering: of ${asked} requests, ${unanswered === 0 ? "none is" : `${unanswered} are`} unanswered.`,
     ...picture(report),
   ];
   return { lines, broken };
