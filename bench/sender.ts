@@ -1,4 +1,5 @@
 import { inNamespace } from "../lab/namespaces.ts";
+import { linkAddress } from "../lab/packet-port.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { libc as base, errno, errnoName } from "../src/ffi/libc.ts";
 import { median } from "./statistics.ts";
@@ -13,16 +14,6 @@ const BATCH = 256;
 /** Sizes of struct mmsghdr and struct iovec with 64 bits. */
 const MESSAGE = 64;
 const IOVEC = 16;
-
-/** struct sockaddr_ll */
-export function linkAddress(ifindex: number, protocol: number): Uint8Array {
-  const address = new Uint8Array(20);
-  const view = new DataView(address.buffer);
-  view.setUint16(0, AF_PACKET, true);
-  view.setUint16(2, protocol);
-  view.setInt32(4, ifindex, true);
-  return address;
-}
 
 /** Opens a packet socket on an interface; with protocol 0 it receives nothing. @throws Error without CAP_NET_RAW */
 export function openSocket(namespace: string, name: string, protocol: number): number {

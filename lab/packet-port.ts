@@ -58,6 +58,16 @@ export class PacketPort implements Disposable {
   }
 }
 
+/** Makes a struct sockaddr_ll. */
+export function linkAddress(ifindex: number, protocol: number): Uint8Array {
+  const address = new Uint8Array(20);
+  const view = new DataView(address.buffer);
+  view.setUint16(0, AF_PACKET, true);
+  view.setUint16(2, protocol);
+  view.setInt32(4, ifindex, true);
+  return address;
+}
+
 /** The socket starts with protocol 0: with any other it would receive from every interface until it is bound. */
 function openPromiscuous(index: number): number {
   const fd = libc.socket(AF_PACKET, SOCK_RAW_CLOEXEC, 0);
@@ -68,12 +78,7 @@ function openPromiscuous(index: number): number {
   membershipView.setInt32(0, index, true);
   membershipView.setUint16(4, PACKET_MR_PROMISC, true);
 
-  const address = new Uint8Array(20); // struct sockaddr_ll
-  const addressView = new DataView(address.buffer);
-  addressView.setUint16(0, AF_PACKET, true);
-  addressView.setUint16(2, ETH_P_ALL);
-  addressView.setInt32(4, index, true);
-
+  const address = linkAddress(index, ETH_P_ALL);
   const one = new Uint8Array(new Int32Array([1]).buffer);
   const room = new Uint8Array(new Int32Array([4 << 20]).buffer);
   const isOpen =

@@ -8,7 +8,7 @@ import type { Api, KubeObject } from "./api.ts";
 import { ADDRESS, NAMESPACE as API, ControlPlane, USERS, type User } from "./control-plane.ts";
 import { curl, mustInside } from "./inside.ts";
 import { DEFINITIONS, METALLB } from "./metallb.ts";
-import { type ClusterNode, Host } from "./node.ts";
+import { type ClusterNode, clusterNode, Host } from "./node.ts";
 import {
   clusterRole,
   clusterRoleBinding,
@@ -389,14 +389,4 @@ export class Cluster implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
-}
-
-function clusterNode(number: number): ClusterNode {
-  return {
-    name: `n${number}`,
-    port: number,
-    mac: `02:00:00:00:00:${number.toString(16).padStart(2, "0")}`,
-    ip: `10.9.255.${number}`,
-    management: `10.90.0.${10 + number}`,
-  };
 }

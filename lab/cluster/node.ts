@@ -22,6 +22,17 @@ export interface ClusterNode extends LabNode {
   management: string;
 }
 
+/** The node with a number from 1, by which its addresses, its MAC and its port are chosen. */
+export function clusterNode(number: number): ClusterNode {
+  return {
+    name: `n${number}`,
+    port: number,
+    mac: `02:00:00:00:00:${number.toString(16).padStart(2, "0")}`,
+    ip: `10.9.255.${number}`,
+    management: `10.90.0.${10 + number}`,
+  };
+}
+
 /** The programs of one node. */
 export class Host {
   readonly node: ClusterNode;
