@@ -58,7 +58,7 @@ export function isMet(figure: Figure): boolean | undefined {
   return is === "at most" ? value <= limit : value >= limit;
 }
 
-/** How far a value is from its target, as a part of the target: 0.1 is 10 % off. */
+/** The distance of a value from its target, as a part of the target: 0.1 is 10 % off. */
 export function missOf(figure: Figure): number {
   const value = judgedValue(figure);
   if (!figure.target || value === undefined || Number.isNaN(value)) return Number.POSITIVE_INFINITY;

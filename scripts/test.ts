@@ -36,7 +36,7 @@ interface Result {
   passed: number;
   failed: number;
   skipped: number;
-  /** What went wrong besides failed tests. */
+  /** Failures besides failed tests, a line each. */
   trouble: string[];
   output: string;
 }

@@ -7,7 +7,7 @@ import type { Site } from "./site.ts";
 
 export const SECTION = "failover";
 
-/** How often the client asks for each VIP, ms: usually, where a silence of 20 ms must show, and for 1,000 VIPs. */
+/** The intervals at which the client asks for each VIP, ms: usually, if 20 ms of silence must show, and for 1,000 VIPs. */
 export const [ASKED, FINE, MANY_ASKED] = [10, 3, 50] as const;
 
 /** Durations in seconds, and numbers of rounds. */
@@ -56,7 +56,7 @@ export interface Event {
   name: string;
   wanted: Wanted;
   rounds: number;
-  /** How often the client asks for each VIP, ms. @default ASKED */
+  /** The interval at which the client asks for each VIP, ms. @default ASKED */
   interval?: number;
   /** Runs before the watch. */
   prepare?(victim: LabNode): Promise<void>;

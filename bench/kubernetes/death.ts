@@ -6,7 +6,7 @@ import type { Context } from "../section.ts";
 import { figure, MANY, MS, most, vipAt } from "./common.ts";
 
 const WATCHED = 400;
-/** How often each of the watched VIPs is asked for, ms. */
+/** The interval at which each watched VIP is asked for, ms. */
 const ASKED = 50;
 
 /** Measures how long the VIPs of a node that dies are silent. */

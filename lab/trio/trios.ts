@@ -42,7 +42,7 @@ export const without = (...nodes: LabNode[]) => NODES.filter((node) => !nodes.in
 /** Prints a measured value, which `npm test` shows. The line break ends the line of dots that uvu has begun. */
 export const measured = (text: string) => console.log(`\nMEASURED ${text}`);
 
-/** Who should answer for each VIP, in turn, while these nodes are alive, then those: `n1 > n3`. */
+/** The nodes that should answer for each VIP, in turn, while these nodes are alive, then those: `n1 > n3`. */
 export function shares(...alive: (readonly LabNode[])[]): Record<string, string> {
   const inTurn = (vip: string) => alive.map((nodes) => ownerOf(vip, nodes).name);
   const isChange = (name: string, i: number, names: readonly string[]) => name !== names[i - 1];

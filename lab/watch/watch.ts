@@ -14,11 +14,11 @@ export interface Seen {
   unanswered: number;
   /** Requests that more than one MAC answered. */
   doubled: number;
-  /** When the last request with two answers was sent. */
+  /** The time of the last request with two answers. */
   doubledAt: number | undefined;
   /** The longest time between two answered requests with an unanswered one between them, ms; 0 if all were answered. */
   silence: number;
-  /** When that silence ended; undefined if there was none, or it still lasted at the end. */
+  /** The end of that silence; undefined if there was none, or it still lasted at the end. */
   back: number | undefined;
   /** The MACs that answered, in turn: one item for each change. */
   answerers: { mac: string; at: number }[];
@@ -94,7 +94,7 @@ export function sumOf({ vips }: Report) {
   };
 }
 
-/** Who answered for each VIP, in turn: `n1 > n3`. */
+/** The nodes that answered for each VIP, in turn: `n1 > n3`. */
 export function turns({ vips }: Report): Record<string, string> {
   const nameOf = (mac: string) => nodeByMac(mac)?.name ?? mac;
   return Object.fromEntries(

@@ -244,7 +244,7 @@ check("serviceSelector and addresses limit what is announced", async () => {
 });
 
 check(
-  "several Services on one IP have one owner; the oldest decides, and the owner of one that is not served there is told",
+  "several Services on one IP have one owner; the oldest decides, and an Event reports one that is not served there",
   async () => {
     await withService({ policy: "Local", endpoints: ["n2"] }, async (_, vip) => {
       await scene.at(vip, "n2");

@@ -150,7 +150,7 @@ test("frames of a node's earlier speaker, replayed to it while it starts, do not
   await speaker.ready();
   await sleep(1_000);
   tap.frames.length = 0;
-  tap.send(n1, hello); // its kernel tells whoever has its name that the name is taken: itself
+  tap.send(n1, hello); // its kernel reports that the name is taken: to itself
   const echo = await sent(wireType.WIRE_ECHO, n1.mac);
   await sleep(500);
 

@@ -161,7 +161,7 @@ function ports(numbers: readonly number[]): string {
   return numbers.map((port) => `p${port}`).join(" ");
 }
 
-/** What it shows; the settings that matter; what happens; the words of the last step. */
+/** A name, the settings that matter, the steps, and the expected result of the last step. */
 type Row = [name: string, settings: Partial<Settings>, steps: Step[], expected: string];
 
 const replies = { portFromReply: "ingress" } as const;
@@ -354,7 +354,12 @@ const rows: Row[] = [
     aged(seconds(5), all(seconds(5), entry)),
     "nothing; n1 at p1",
   ],
-  ["active-ack: an announcement is no answer", { activeAck: true }, aged(seconds(5), announces(2), entry), "n1 at p1"],
+  [
+    "active-ack: an announcement does not count as an answer",
+    { activeAck: true },
+    aged(seconds(5), announces(2), entry),
+    "n1 at p1",
+  ],
 
   ["FDB ages before ARP: the MAC is known for 299 s", fdbAges, [answers(2), seconds(299), ping], "ping p2"],
   [

@@ -42,7 +42,7 @@ const rows: [name: string, vips: VipView[], lab: Partial<LabView>, failure: stri
     {},
     "wrong port p1 (2 VIPs), entry never learnt (1 VIP)",
   ],
-  ["nothing pinged is no success", [{ ...right, sent: 0, answered: 0 }], {}, "nothing was pinged"],
+  ["a lab that pinged nothing does not hold", [{ ...right, sent: 0, answered: 0 }], {}, "nothing was pinged"],
 ];
 for (const [name, vips, lab, failure] of rows) {
   test(name, () => {
