@@ -40,7 +40,7 @@ export const failover: Section = {
 
 const NOTE =
   `Each VIP is asked for every ${ASKED} ms (drain, join: ${FINE} ms; ${MANY.toLocaleString("en")} VIPs: ${MANY_ASKED} ms). A shorter` +
-  " silence may go unseen, and one that is seen may be up to two such times shorter. The worst round is judged.";
+  " silence may go unseen, and one that is seen may be measured up to two such times too long. The worst round is judged.";
 const annotate = (figure: Figure): Figure => ({ note: NOTE, ...figure });
 
 /** Adds a subject's figures as they are measured, so that a later failure does not lose them. */
