@@ -1,7 +1,7 @@
 import type { Verdicts } from "../core/abi.ts";
 import { LIVE_FOR } from "../core/liveness.ts";
 import type { Ranking } from "../core/ownership.ts";
-import type { Skipped } from "../source/kubernetes/cluster.ts";
+import type { Skipped } from "../source/kubernetes/services.ts";
 
 /** How far isat's control plane is from the kernel's program, by the age of the last tick. */
 export type NodeState =

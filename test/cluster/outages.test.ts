@@ -13,8 +13,8 @@ import { checker } from "../../lab/skip.ts";
 import { type Report, sumOf, turns } from "../../lab/watch/watch.ts";
 import { formatAddress, parseRange } from "../../src/core/address.ts";
 import { Election, Wish } from "../../src/core/ownership.ts";
-import { type ClusterObjects, demandOf } from "../../src/source/kubernetes/cluster.ts";
 import { type Kind, type Objects, readers } from "../../src/source/kubernetes/objects.ts";
+import { type ClusterObjects, demandOf } from "../source/kubernetes/clusters.ts";
 
 const test = suite("outages on a cluster");
 const check = checker(test, noCluster);

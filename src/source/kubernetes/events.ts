@@ -1,8 +1,8 @@
 import { hash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Report } from "./cluster.ts";
 import type { ApiError, Connection } from "./connection.ts";
 import { keyOf } from "./objects.ts";
+import type { Problem } from "./services.ts";
 
 /** At least so far apart are two Events of one node, ms: a cluster full of poison is no reason to flood the API. */
 const PAUSE = 1_000;
@@ -39,7 +39,7 @@ export class Events {
   readonly #options: EventsOptions;
   /** What was told, and when. */
   readonly #told = new Map<string, number>();
-  readonly #waiting = new Map<string, Report>();
+  readonly #waiting = new Map<string, Problem>();
   /** What held at the last call. */
   #held: ReadonlySet<string> = new Set();
   #isSending = false;
@@ -51,7 +51,7 @@ export class Events {
   }
 
   /** What holds now; what is new of it is told, and what has held for long again. Gives those that did not hold before. */
-  tell(reports: readonly Report[]): Report[] {
+  tell(reports: readonly Problem[]): Problem[] {
     const now = this.#options.now();
     for (const [id, at] of this.#told) if (now - at > TTL) this.#told.delete(id);
     const ids = reports.map(idOf);
@@ -83,7 +83,7 @@ export class Events {
   }
 
   /** False where another node was first, or it cannot be written. */
-  async #write(id: string, news: Report): Promise<boolean> {
+  async #write(id: string, news: Problem): Promise<boolean> {
     const { connection, signal, node, report } = this.#options;
     const body = eventOf(news, id, node);
     try {
@@ -107,10 +107,10 @@ export class Events {
   }
 }
 
-const idOf = ({ ref, reason, message }: Report) =>
+const idOf = ({ ref, reason, message }: Problem) =>
   `${ref.name.slice(0, LONGEST)}.${hash("sha256", `${ref.kind} ${keyOf(ref)} ${ref.uid} ${reason} ${message}`, "hex").slice(0, 16)}`;
 
-function eventOf({ ref, reason, message }: Report, name: string, node: string) {
+function eventOf({ ref, reason, message }: Problem, name: string, node: string) {
   const namespace = ref.namespace ?? "default"; // where Events on Nodes stand
   const time = new Date().toISOString();
   return {

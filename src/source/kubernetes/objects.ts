@@ -1,15 +1,15 @@
 /**
- * Objects of the Kubernetes API, cut down to what ownership is a function of. A reader takes an object as the API sends
- * it, and throws where it is not what it should be: that costs this object, and no other.
+ * The fields of the API's objects that ownership depends on. A reader takes an object as the API sends it and cuts it down.
+ * It throws if the object is not well formed: that object then counts as absent, and all others are read. Pure.
  */
 import { isIPv6 } from "node:net";
 import { type Address, formatAddress, parseAddress, parseRange, type Range } from "../../core/address.ts";
 import { fault, type LabelSelector, type Labels, OPERATORS } from "./selector.ts";
 
-/** How the API names an object. */
+/** The identity of an object in the API. */
 export interface ObjectRef {
   kind: Kind;
-  /** undefined: the kind has no namespaces. */
+  /** undefined: objects of this kind have no namespace. */
   namespace: string | undefined;
   name: string;
   uid: string;
@@ -20,11 +20,11 @@ export type Key = string;
 
 /** One entry of `status.loadBalancer.ingress` that has an IP. */
 export interface Ingress {
-  /** As Go's `net.IP.String()` prints it, for that is what MetalLB hashes. */
+  /** In the form of Go's `net.IP.String()`, because MetalLB hashes that. */
   text: string;
-  /** undefined: IPv6. */
+  /** undefined: it is IPv6. */
   address: Address | undefined;
-  /** `ipMode: Proxy` (KEP-1860): the address is a load balancer's in front of the nodes, which answers by itself. */
+  /** `ipMode: Proxy` (KEP-1860): the address is that of a load balancer in front of the nodes, which answers by itself. */
   isProxied: boolean;
 }
 
@@ -40,16 +40,16 @@ export interface Service {
   /** `externalTrafficPolicy: Local`. */
   isLocal: boolean;
   ingress: readonly Ingress[];
-  /** Entries of the ingress with a hostname and no IP. */
+  /** The number of ingress entries that have a hostname and no IP. */
   hostnames: number;
 }
 
-/** An EndpointSlice that belongs to a Service. */
+/** An EndpointSlice of a Service. */
 export interface EndpointSlice {
   key: Key;
-  /** The Service's key. */
+  /** The key of its Service. */
   service: Key;
-  /** The nodes of the endpoints that can serve, each once; "" for those that name none. */
+  /** The nodes of the endpoints that can serve, each once; "" stands for endpoints that name no node. */
   serving: readonly string[];
 }
 
@@ -58,9 +58,9 @@ export interface ClusterNode {
   labels: Labels;
   /** The condition NetworkUnavailable is True. */
   isNetworkUnavailable: boolean;
-  /** Every IPv4 address of its own. */
+  /** All its IPv4 addresses. */
   addresses: readonly Address[];
-  /** The first InternalIP of IPv4. */
+  /** Its first InternalIP that is IPv4. */
   internal: Address | undefined;
 }
 
@@ -75,18 +75,18 @@ export interface IPAddressPool {
 /** metallb.io/v1beta1 */
 export interface L2Advertisement {
   key: Key;
-  /** Names of pools of its own namespace. None, and no selectors either: all of them. */
+  /** Names of pools of its own namespace. Without names and selectors it is for all pools there. */
   ipAddressPools: readonly string[];
   ipAddressPoolSelectors: readonly LabelSelector[];
   serviceSelectors: readonly LabelSelector[];
   nodeSelectors: readonly LabelSelector[];
-  /** None: all. */
+  /** Empty: all interfaces. */
   interfaces: readonly string[];
-  /** Fields that decide who owns, in some version of MetalLB, and that isat does not know. */
+  /** Fields that isat does not know; in some version of MetalLB they decide who owns. */
   unknown: readonly string[];
 }
 
-/** Each kind that ownership is a function of, cut down. */
+/** The kinds that ownership depends on. */
 export interface Objects {
   Service: Service;
   EndpointSlice: EndpointSlice;
@@ -96,7 +96,7 @@ export interface Objects {
 }
 export type Kind = keyof Objects;
 
-/** What the API sends: any JSON. */
+/** An object as the API sends it: any JSON. */
 type Json = Readonly<Record<string, unknown>>;
 
 const isJson = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -106,7 +106,7 @@ function refuse(path: string, value: unknown, wanted: string): never {
   throw new Error(`${path} is ${found.length > 60 ? `${found.slice(0, 57)}...` : found}, not ${wanted}`);
 }
 
-/** The part at the path; {} where it is absent. */
+/** Takes a value as an object; an absent one is {}. The path is for the error. */
 function part(value: unknown, path: string): Json {
   if (value === undefined || value === null) return NONE;
   return isJson(value) ? value : refuse(path, value, "an object");
@@ -131,10 +131,10 @@ function flag(value: unknown, path: string): boolean | undefined {
   return typeof value === "boolean" ? value : refuse(path, value, "true or false");
 }
 
-/** The same in as much memory as it needs: an array that grew by push() has room for 16 more items. */
+/** Copies a list to save memory: an array that grew by push() has room for 16 more items. */
 export const trim = <T>(items: readonly T[]): readonly T[] => items.slice();
 
-/** Shared, as most objects of a big cluster have none: they are held by the ten thousand. */
+/** One object for all labels that are empty: a big cluster has ten thousand objects without labels. */
 const NONE: Readonly<Record<string, never>> = Object.freeze({});
 
 function labelsOf(value: unknown, path: string): Labels {
@@ -166,7 +166,7 @@ function selectorOf(value: unknown, path: string): LabelSelector {
 const selectorsOf = (value: unknown, path: string) =>
   items(value, path).map((item, index) => selectorOf(item, `${path}[${index}]`));
 
-/** What names an object, of as much as can be read: also a poisoned one is to be told of. */
+/** The identity of an object, as far as it can be read: an object that is not well formed must be reported too. */
 export function refOf(kind: Kind, object: unknown): ObjectRef {
   const metadata = isJson(object) && isJson(object.metadata) ? object.metadata : NONE;
   const text = (value: unknown) => (typeof value === "string" ? value : undefined);
@@ -184,6 +184,10 @@ export const keyOf = ({ namespace, name }: Pick<ObjectRef, "namespace" | "name">
 /** The key of an object of any kind. */
 export const nameOf = (object: unknown): Key => keyOf(refOf("Service", object));
 
+/** Sorts by namespace and name, so that the result does not depend on the order in which objects came. */
+export const sortedByKey = <T extends { key: Key }>(objects: Iterable<T>): T[] =>
+  [...objects].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+
 export const namespaceOf = (key: Key): string => key.slice(0, Math.max(0, key.indexOf("/")));
 
 function metadataOf(kind: Kind, object: unknown) {
@@ -194,8 +198,8 @@ function metadataOf(kind: Kind, object: unknown) {
 }
 
 /**
- * `net.IP.String()` of what `net.ParseIP()` makes of a text: RFC 5952, and an IPv4 address mapped into IPv6 is IPv4;
- * undefined where that refuses it.
+ * Reads an IP address as Go does. The text is that of `net.ParseIP(text).String()`: RFC 5952, and an IPv4 address mapped
+ * into IPv6 is IPv4. undefined: Go refuses it.
  */
 export function canonicalIP(text: string): { text: string; address: Address | undefined } | undefined {
   if (!isIPv6(text)) {
@@ -244,7 +248,7 @@ function serviceOf(object: unknown): Service | undefined {
   };
 }
 
-/** Conditions that are not there: ready counts as true (discovery/v1 EndpointConditions), serving as false. */
+/** An absent `ready` counts as true (discovery/v1 EndpointConditions), an absent `serving` as false. */
 function canServe(conditions: Json, path: string): boolean {
   return flag(conditions.ready, `${path}.ready`) !== false || flag(conditions.serving, `${path}.serving`) === true;
 }
@@ -252,7 +256,7 @@ function canServe(conditions: Json, path: string): boolean {
 function endpointSliceOf(object: unknown): EndpointSlice | undefined {
   const { key, labels } = metadataOf("EndpointSlice", object);
   const service = labels["kubernetes.io/service-name"];
-  if (!service) return undefined; // it belongs to no Service: somebody's own
+  if (!service) return undefined; // it was made by somebody for another purpose
   const serving = new Set<string>();
   for (const [index, endpoint] of items((object as Json).endpoints, "endpoints").entries()) {
     const path = `endpoints[${index}]`;
@@ -266,12 +270,12 @@ function endpointSliceOf(object: unknown): EndpointSlice | undefined {
 
 const lists = new Map<string, readonly string[]>();
 
-/** One list for all that are alike: a cluster of three nodes has eight of them, and endpoints by the ten thousand. */
+/** Shares equal lists to save memory: three nodes make eight different lists, for ten thousand EndpointSlices. */
 function shared(names: readonly string[]): readonly string[] {
   const id = JSON.stringify(names);
   const known = lists.get(id);
   if (known) return known;
-  if (lists.size > 1000) lists.clear(); // so many come of big clusters only, where few are alike
+  if (lists.size > 1000) lists.clear(); // so many different lists come from big clusters, where few are equal
   lists.set(id, names);
   return names;
 }
@@ -284,7 +288,7 @@ function nodeOf(object: unknown): ClusterNode {
   let internal: Address | undefined;
   for (const item of items(status.addresses, "status.addresses")) {
     const { type, address } = part(item, "status.addresses[]");
-    const own = typeof address === "string" ? canonicalIP(address)?.address : undefined; // else a name, or IPv6
+    const own = typeof address === "string" ? canonicalIP(address)?.address : undefined; // otherwise it is a name, or IPv6
     if (own === undefined) continue;
     if (type === "InternalIP") internal ??= own;
     if (!addresses.includes(own)) addresses.push(own);
@@ -298,7 +302,7 @@ function nodeOf(object: unknown): ClusterNode {
   };
 }
 
-/** MetalLB's ParseCIDR: a block, of which the bits of the host do not matter, or a range. IPv6 is left out. */
+/** Reads a block or a range as MetalLB's ParseCIDR does, which ignores a block's host bits. undefined: it is IPv6. */
 function poolRange(text: string, path: string): Range | undefined {
   if (text.includes(":")) return undefined;
   const [, base = "", prefix = ""] = /^([^/-]+)\/(\d+)$/.exec(text) ?? [];
@@ -338,8 +342,8 @@ function advertisementOf(object: unknown): L2Advertisement {
 }
 
 /**
- * For each kind, what cuts an object down: undefined where it is of no interest.
- * @throws Error that names the field, and what stands there, where it cannot be used
+ * The reader of each kind; it returns undefined for an object that ownership does not depend on.
+ * @throws Error that names the field and its value, if the object is not well formed
  */
 export const readers: { [K in Kind]: (object: unknown) => Objects[K] | undefined } = {
   Service: serviceOf,

@@ -1,4 +1,4 @@
-/** Label selectors, as Kubernetes has them (metav1.LabelSelector). */
+/** Label selectors, as in metav1.LabelSelector. */
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -10,13 +10,13 @@ export interface Requirement {
   values: readonly string[];
 }
 
-/** What must hold of an object's labels, all of it; an empty one holds of every object. */
+/** A condition on an object's labels: all of its parts must hold. An empty selector holds for every object. */
 export interface LabelSelector {
   matchLabels: Labels;
   matchExpressions: readonly Requirement[];
 }
 
-/** Whether everything that the selector asks for holds of the labels. */
+/** Tests the labels against the selector. */
 export function selects({ matchLabels, matchExpressions }: LabelSelector, labels: Labels): boolean {
   const labelled = (key: string) => (Object.hasOwn(labels, key) ? labels[key] : undefined); // a label may be `toString`
   for (const key in matchLabels) if (labelled(key) !== matchLabels[key]) return false;
@@ -29,12 +29,12 @@ export function selects({ matchLabels, matchExpressions }: LabelSelector, labels
   });
 }
 
-/** Whether one of the selectors holds; where there are none, all do: so MetalLB reads its lists of selectors. */
+/** Tests whether one of the selectors holds. An empty list holds for all labels, as in MetalLB. */
 export function anySelects(selectors: readonly LabelSelector[], labels: Labels): boolean {
   return selectors.length === 0 || selectors.some((selector) => selects(selector, labels));
 }
 
-/** Why a requirement can hold of nothing that was meant; undefined where it is sound (LabelSelectorAsSelector). */
+/** Finds the fault in a requirement that Kubernetes refuses (LabelSelectorAsSelector); undefined: it is valid. */
 export function fault({ operator, values }: Requirement): string | undefined {
   const takesValues = operator === "In" || operator === "NotIn";
   if (takesValues && values.length === 0) return `operator ${operator} needs values`;

@@ -1,11 +1,14 @@
 import type { KubernetesSource } from "../../config/config.ts";
 import type { Address } from "../../core/address.ts";
 import type { Demand } from "../../core/demand.ts";
-import { Cluster, type ClusterSettings, type Skipped } from "./cluster.ts";
+import { Cluster } from "./cluster.ts";
 import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
 import type { Key, Kind } from "./objects.ts";
+import type { Skipped } from "./services.ts";
+import type { ClusterSettings } from "./settings.ts";
 import { adopt, save } from "./snapshot.ts";
+import { warningsOf } from "./warnings.ts";
 import { follow, type Handler, type Resource, TIMING, type Timing } from "./watch.ts";
 
 export type Level = "info" | "warn" | "error";
@@ -342,7 +345,7 @@ export class KubernetesWatch {
     if (!isRead && !this.#isAdopted && !this.#given) return;
     this.#delivered = this.#now();
     this.#checkFreshness();
-    const demand = this.#cluster.demand();
+    const demand = this.#cluster.update();
     try {
       if (demand !== this.#given) onDemand(demand, { isFresh: this.isFresh() });
       this.#given = demand;
@@ -353,8 +356,8 @@ export class KubernetesWatch {
       this.#refusal = message;
     }
     if (!isRead) return;
-    for (const { message } of this.#events.tell(this.#cluster.reports())) report("warn", message);
-    this.#warn([...this.#cluster.warnings(), ...(this.#unknownVersion ? [this.#unknownVersion] : [])]);
+    for (const { message } of this.#events.tell(this.#cluster.problems)) report("warn", message);
+    this.#warn([...warningsOf(this.#cluster), ...(this.#unknownVersion ? [this.#unknownVersion] : [])]);
     this.#saving ??= setTimeout(() => this.#save(), this.#timing.save);
   }
 

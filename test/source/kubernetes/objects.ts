@@ -1,4 +1,4 @@
-/** Objects as the API sends them, with as much as a test is about. */
+/** Makes objects as the API sends them, with the fields that a test needs. */
 import type { Kind } from "../../../src/source/kubernetes/objects.ts";
 
 type Labels = Record<string, string>;
@@ -17,7 +17,7 @@ export interface ServiceOptions {
   type?: string;
 }
 
-/** A Service with these ingress entries: an IP, or an entry as it is sent. */
+/** A Service with these ingress entries; each is an IP, or an entry as the API sends it. */
 export function service(name: string, ingress: (string | object)[], options: ServiceOptions = {}): Sent {
   const { namespace = "default", labels, created = "2026-01-01T00:00:00Z", loadBalancerClass } = options;
   return [

@@ -1,0 +1,37 @@
+/** The Nodes of a cluster, as far as ownership is a function of them. Pure. */
+import type { Address } from "../../core/address.ts";
+import type { Check, NodeEntry } from "../../core/demand.ts";
+import { type ClusterNode, sortedByKey } from "./objects.ts";
+import { type LabelSelector, selects } from "./selector.ts";
+
+const EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+export interface Nodes {
+  /** The Nodes that run isat, by name and in its order. */
+  running: ReadonlyMap<string, ClusterNode>;
+  /** The Node whose own address it is, among all Nodes. */
+  ownerOf: ReadonlyMap<Address, string>;
+  /** The Nodes that run isat, as a demand names them. */
+  entries: readonly NodeEntry[];
+}
+
+/** @param selector the Nodes that run isat; undefined: all */
+export function nodesOf(all: Iterable<ClusterNode>, selector: LabelSelector | undefined): Nodes {
+  const running = new Map<string, ClusterNode>();
+  const ownerOf = new Map<Address, string>();
+  for (const node of sortedByKey(all)) {
+    for (const address of node.addresses) ownerOf.set(address, node.key);
+    if (!selector || selects(selector, node.labels)) running.set(node.key, node);
+  }
+  const entries = [...running.values()].map(({ key, internal }) => ({ name: key, address: internal }));
+  return { running, ownerOf, entries };
+}
+
+/** The checks that a Node meets for every VIP alike. */
+export function nodeChecks({ labels, isNetworkUnavailable }: ClusterNode, ignoreExcludeLabel: boolean): Check[] {
+  const isExcluded = !ignoreExcludeLabel && Object.hasOwn(labels, EXCLUDE_LABEL); // whatever its value
+  return [
+    { what: "label", refusal: isExcluded ? `it has the label ${EXCLUDE_LABEL}` : undefined },
+    { what: "network", refusal: isNetworkUnavailable ? "its condition NetworkUnavailable is True" : undefined },
+  ];
+}

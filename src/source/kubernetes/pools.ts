@@ -1,0 +1,128 @@
+/** Which L2Advertisements cover which address, by the rules of MetalLB's internal/config. Pure. */
+import type { Address, Range } from "../../core/address.ts";
+import { type Nodes, nodeChecks } from "./nodes.ts";
+import {
+  type ClusterNode,
+  type IPAddressPool,
+  type Key,
+  type L2Advertisement,
+  namespaceOf,
+  sortedByKey,
+} from "./objects.ts";
+import { anySelects, type Labels, selects } from "./selector.ts";
+import type { ClusterSettings } from "./settings.ts";
+
+/** How an address is advertised for a Service. */
+export interface Advertising {
+  /** The pool that holds the address; undefined where no L2Advertisements are served. */
+  pool: Key | undefined;
+  /** The nodes that the L2Advertisements select, or all. */
+  selected: ReadonlySet<string>;
+  /** The selected nodes that nothing about the Node itself excludes. */
+  available: readonly string[];
+  /** Interfaces of this node that announce it; undefined: all. */
+  interfaces: readonly string[] | undefined;
+}
+
+/** An L2Advertisement, and the nodes that it selects. */
+interface Selection {
+  advertisement: L2Advertisement;
+  nodes: readonly string[];
+}
+
+/** The pools of a cluster with what advertises each of them. It never changes: one object changed makes a new one. */
+export class Pools {
+  readonly #settings: ClusterSettings;
+  readonly #self: string;
+  readonly #nodes: Nodes;
+  readonly #pools: readonly IPAddressPool[];
+  /** By pool, what advertises it; undefined: the API serves no L2Advertisements. */
+  readonly #selections: ReadonlyMap<Key, Selection[]> | undefined;
+  /** One object for all Services that are advertised alike: they are held by the ten thousand. */
+  readonly #advertisings = new Map<string, Advertising>();
+
+  /** @param self this node @param advertisements undefined where the API serves none */
+  constructor(
+    settings: ClusterSettings,
+    self: string,
+    nodes: Nodes,
+    pools: Iterable<IPAddressPool>,
+    advertisements: Iterable<L2Advertisement> | undefined,
+  ) {
+    this.#settings = settings;
+    this.#self = self;
+    this.#nodes = nodes;
+    this.#pools = sortedByKey(pools);
+    this.#selections = advertisements && selectionsOf(sortedByKey(advertisements), this.#pools, nodes);
+  }
+
+  /** The API serves L2Advertisements. */
+  get hasAdvertisements(): boolean {
+    return this.#selections !== undefined;
+  }
+
+  /** How the address is advertised for a Service with these labels; undefined if it may not be announced. */
+  advertising(address: Address, labels: Labels): Advertising | undefined {
+    const isIn = ({ first, last }: Range) => first <= address && address <= last;
+    const { addresses } = this.#settings;
+    if (addresses && !addresses.some(isIn)) return undefined;
+    if (!this.#selections) return addresses && this.#advertisingBy(undefined, undefined);
+    const pool = this.#pools.find(({ ranges }) => ranges.some(isIn));
+    if (!pool) return undefined;
+    const ofService = ({ advertisement }: Selection) => anySelects(advertisement.serviceSelectors, labels);
+    return this.#advertisingBy(pool.key, this.#selections.get(pool.key)!.filter(ofService));
+  }
+
+  /** @param selections of the pool and the Service; undefined where no L2Advertisements are served */
+  #advertisingBy(pool: Key | undefined, selections: readonly Selection[] | undefined): Advertising {
+    const id = [pool, ...(selections ?? []).map(({ advertisement }) => advertisement.key)].join();
+    const known = this.#advertisings.get(id);
+    if (known) return known;
+    const { running } = this.#nodes;
+    const selected = new Set(selections ? selections.flatMap(({ nodes }) => nodes) : running.keys());
+    const isFit = (node: ClusterNode) =>
+      nodeChecks(node, this.#settings.ignoreExcludeLabel).every(({ refusal }) => refusal === undefined);
+    const available = [...running.values()].filter((node) => selected.has(node.key) && isFit(node));
+    const advertising = {
+      pool,
+      selected,
+      available: available.map(({ key }) => key),
+      interfaces: this.#interfaces(selections ?? []),
+    };
+    this.#advertisings.set(id, advertising);
+    return advertising;
+  }
+
+  /** Where this node announces: on what the L2Advertisements that select it name, unless one of them names none. */
+  #interfaces(selections: readonly Selection[]): readonly string[] | undefined {
+    const here = selections.filter(({ nodes }) => nodes.includes(this.#self));
+    const named = here.map(({ advertisement }) => advertisement.interfaces);
+    const isNarrowed = named.length > 0 && named.every((interfaces) => interfaces.length > 0);
+    return isNarrowed ? [...new Set(named.flat())].sort() : this.#settings.interfaces;
+  }
+}
+
+function selectionsOf(
+  advertisements: readonly L2Advertisement[],
+  pools: readonly IPAddressPool[],
+  { running }: Nodes,
+): Map<Key, Selection[]> {
+  const selections = new Map<Key, Selection[]>(pools.map(({ key }) => [key, []]));
+  for (const advertisement of advertisements) {
+    const selected = [...running.values()].filter(({ labels }) => anySelects(advertisement.nodeSelectors, labels));
+    const nodes = selected.map(({ key }) => key);
+    for (const pool of pools) {
+      if (advertises(advertisement, pool)) selections.get(pool.key)!.push({ advertisement, nodes });
+    }
+  }
+  return selections;
+}
+
+/** The L2Advertisement is for this pool: by name, by labels, or as one for all pools (setL2AdvertisementsToPools). */
+function advertises({ key, ipAddressPools, ipAddressPoolSelectors }: L2Advertisement, pool: IPAddressPool): boolean {
+  const namespace = namespaceOf(pool.key);
+  if (namespace !== namespaceOf(key)) return false; // MetalLB reads one namespace, its own
+  if (ipAddressPools.length === 0 && ipAddressPoolSelectors.length === 0) return true;
+  if (ipAddressPools.includes(pool.key.slice(namespace.length + 1))) return true;
+  return ipAddressPoolSelectors.some((selector) => selects(selector, pool.labels));
+}

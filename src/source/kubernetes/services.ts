@@ -1,0 +1,180 @@
+/** Which nodes may own the addresses of a Service: MetalLB's ShouldAnnounce (speaker/layer2_controller.go). Pure. */
+import { type Address, formatAddress } from "../../core/address.ts";
+import type { Check } from "../../core/demand.ts";
+import { elect } from "../../core/ownership.ts";
+import { type Nodes, nodeChecks } from "./nodes.ts";
+import { type EndpointSlice, namespaceOf, type ObjectRef, type Service, trim } from "./objects.ts";
+import type { Advertising, Pools } from "./pools.ts";
+import { selects } from "./selector.ts";
+import type { ClusterSettings } from "./settings.ts";
+
+/** The parts of a cluster that are the same for all Services. */
+export interface Common {
+  settings: ClusterSettings;
+  nodes: Nodes;
+  pools: Pools;
+  /** The default gateways of this node. */
+  gateways: ReadonlySet<Address>;
+}
+
+/** An address of a Service that is announced. */
+export interface ServiceAddress {
+  service: Service;
+  address: Address;
+  advertising: Advertising;
+  /** The nodes that may own the address as far as this Service decides. */
+  candidates: readonly string[];
+}
+
+/** Addresses that are not announced, counted by the reason. */
+export interface Skipped {
+  /** It is an IPv6 address. */
+  ipv6: number;
+  /** Its `ipMode` is Proxy. */
+  proxied: number;
+  /** It is a hostname without an address. */
+  hostname: number;
+  /** It is a Node's own address. */
+  node: number;
+  /** It is a default gateway's address. */
+  gateway: number;
+  /** It is in no pool, or outside of `addresses`. */
+  outside: number;
+}
+
+export const NO_SKIPPED: Skipped = { ipv6: 0, proxied: 0, hostname: 0, node: 0, gateway: 0, outside: 0 };
+
+/** Something wrong with an object, which its owner should know. */
+export interface Problem {
+  ref: ObjectRef;
+  /** In the form of the reason of an Event. */
+  reason: "Unreadable" | "SharedAddress";
+  message: string;
+}
+
+/** The addresses of a Service: those that are announced, and the count of the others. */
+export interface Evaluation {
+  addresses: readonly ServiceAddress[];
+  skipped: Skipped;
+}
+
+/** The Service is of the class and the labels that this isat announces. */
+export function isOurs({ labels, loadBalancerClass }: Service, settings: ClusterSettings): boolean {
+  if (loadBalancerClass !== settings.loadBalancerClass) return false;
+  return !settings.serviceSelector || selects(settings.serviceSelector, labels);
+}
+
+/** The nodes on which an endpoint can serve; "" stands for endpoints that name no node. */
+export const nodesWithEndpoint = (slices: readonly EndpointSlice[]): readonly string[] =>
+  slices.length === 1 ? slices[0]!.serving : slices.flatMap(({ serving }) => serving);
+
+/** @param endpoints the nodes with an endpoint that can serve */
+export function evaluate(service: Service, endpoints: readonly string[], common: Common): Evaluation {
+  const addresses: ServiceAddress[] = [];
+  const skipped = { ...NO_SKIPPED, hostname: service.hostnames };
+  for (const { address, isProxied } of service.ingress) {
+    if (isProxied) skipped.proxied += 1;
+    else if (address === undefined) skipped.ipv6 += 1;
+    else if (common.nodes.ownerOf.has(address)) skipped.node += 1;
+    else if (common.gateways.has(address)) skipped.gateway += 1;
+    else {
+      const advertising = common.pools.advertising(address, service.labels);
+      if (!advertising) skipped.outside += 1;
+      else if (!addresses.some((other) => other.address === address)) {
+        addresses.push({ service, address, advertising, candidates: candidatesOf(service, advertising, endpoints) });
+      }
+    }
+  }
+  const isSkipped = Object.values(skipped).some((count) => count > 0);
+  return { addresses: trim(addresses), skipped: isSkipped ? skipped : NO_SKIPPED };
+}
+
+const NOBODY: readonly string[] = [];
+
+function candidatesOf({ isLocal }: Service, { available }: Advertising, endpoints: readonly string[]) {
+  if (endpoints.length === 0) return NOBODY;
+  return isLocal ? available.filter((node) => endpoints.includes(node)) : available;
+}
+
+/** The older is first; Services of the same second are in the order of namespace and name. */
+const isOlder = (a: Service, b: Service) => a.created < b.created || (a.created === b.created && a.key < b.key);
+
+/** The Service that decides who owns a shared address: the oldest that has a candidate, or else the oldest. */
+export function decidingOf(sharing: readonly ServiceAddress[]): ServiceAddress | undefined {
+  let best: ServiceAddress | undefined;
+  for (const one of sharing) {
+    const has = one.candidates.length > 0;
+    const bestHas = best !== undefined && best.candidates.length > 0;
+    if (!best || (has === bestHas ? isOlder(one.service, best.service) : has)) best = one;
+  }
+  return best;
+}
+
+/**
+ * The text that nodes are hashed with. As in MetalLB, it is the Service's first ingress address for all of its addresses,
+ * so that one node has both of a dual-stack Service.
+ */
+export const hashText = ({ service, address }: ServiceAddress) => service.ingress[0]?.text ?? formatAddress(address);
+
+/** The checks that a node meets for an address that is announced. */
+export function checksOf(
+  { service, advertising }: ServiceAddress,
+  endpoints: readonly string[],
+  name: string,
+  { nodes, settings }: Common,
+): Check[] {
+  const node = nodes.running.get(name);
+  if (!node) return [{ what: "selected", refusal: "it is no Node that runs isat" }];
+  const selected = advertising.selected.has(name)
+    ? undefined
+    : `no L2Advertisement selects it for pool ${advertising.pool} and ${service.key}`;
+  const endpoint =
+    endpoints.length === 0
+      ? `no endpoint of ${service.key} can serve`
+      : service.isLocal && !endpoints.includes(name)
+        ? `no endpoint of ${service.key} on it can serve (externalTrafficPolicy: Local)`
+        : undefined;
+  return [
+    { what: "selected", refusal: selected },
+    { what: "endpoint", refusal: endpoint },
+    ...nodeChecks(node, settings.ignoreExcludeLabel),
+  ];
+}
+
+/** Why an address is not announced. @param its the Services that have it; there is at least one */
+export function notAnnounced(address: Address, its: readonly Service[], common: Common): string {
+  const owner = common.nodes.ownerOf.get(address);
+  if (owner !== undefined) return `it is Node ${owner}'s own address`;
+  if (common.gateways.has(address)) return "it is a default gateway's address";
+  const ours = its.filter((service) => isOurs(service, common.settings));
+  if (ours.length === 0) return `${its[0]!.key} is of another class, or not selected`;
+  const isProxied = ({ ingress }: Service) => ingress.every((entry) => entry.isProxied || entry.address !== address);
+  if (ours.every(isProxied)) return "its ipMode is Proxy";
+  return common.pools.hasAdvertisements ? "it is in no IPAddressPool" : "it is outside of source.addresses";
+}
+
+/**
+ * The Services that are not served at an address, because another one decides who owns it.
+ * @param refusalOf why a node may not own the address as far as a Service decides
+ */
+export function sharingProblems(
+  deciding: ServiceAddress,
+  sharing: readonly ServiceAddress[],
+  refusalOf: (one: ServiceAddress, node: string) => string | undefined,
+): Problem[] {
+  const owner = elect(deciding.candidates, hashText(deciding)); // as if all nodes were alive: the API does not tell
+  if (owner === undefined) return [];
+  // A Service without candidates loses nothing by it.
+  const isHurt = (one: ServiceAddress) =>
+    one !== deciding && one.candidates.length > 0 && !one.candidates.includes(owner);
+  return sharing.filter(isHurt).map((one) => {
+    const { key, uid } = one.service;
+    const namespace = namespaceOf(key);
+    const ip = formatAddress(one.address);
+    return {
+      ref: { kind: "Service", namespace, name: key.slice(namespace.length + 1), uid },
+      reason: "SharedAddress",
+      message: `${ip} is shared with ${deciding.service.key}, which decides: node ${owner} owns it. There ${key} is not served: ${refusalOf(one, owner)}`,
+    };
+  });
+}

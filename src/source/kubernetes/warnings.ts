@@ -1,0 +1,37 @@
+import type { Cluster } from "./cluster.ts";
+
+/** As many names are listed as fit into a line. */
+const LISTED = 12;
+
+/** Faults of a cluster that the person who runs isat should know: a line each, the same for as long as it is true. */
+export function warningsOf(cluster: Cluster): string[] {
+  const { self, settings, skipped } = cluster;
+  const lines: string[] = [];
+  if (!cluster.all("Node").has(self)) {
+    const names = [...cluster.all("Node").keys()].sort();
+    const more = names.length > LISTED ? ` and ${names.length - LISTED} more` : "";
+    const listed = `${names.slice(0, LISTED).join(", ")}${more}`;
+    lines.push(
+      `This node owns nothing as the cluster has no Node "${self}". It has: ${listed || "none"}. Set NODE_NAME from spec.nodeName, or the key node`,
+    );
+  } else if (!cluster.isRunning(self)) {
+    lines.push(`This node owns nothing as source.nodeSelector does not select its Node "${self}"`);
+  }
+  if (!cluster.hasAdvertisements && !settings.addresses) {
+    lines.push(
+      "No VIP is announced as the API serves no L2Advertisements (metallb.io/v1beta1) and nothing else says what may be announced. Set source.addresses",
+    );
+  }
+  if (skipped.ipv6 > 0) lines.push("IPv6 VIPs are not announced: isat answers ARP only. The metrics count them");
+  if (skipped.node > 0) lines.push("VIPs that are a Node's own address are not announced: its kernel answers for them");
+  if (skipped.gateway > 0) {
+    lines.push("VIPs that are a default gateway's address are not announced: the gateway answers");
+  }
+  for (const { key, unknown } of cluster.all("L2Advertisement").values()) {
+    if (unknown.length === 0) continue;
+    lines.push(
+      `L2Advertisement ${key} has ${unknown.join(", ")}, which isat does not know: it decides as if that were not there`,
+    );
+  }
+  return lines;
+}

@@ -1,0 +1,279 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { parseAddress } from "../../../src/core/address.ts";
+import { clusterOf, EXCLUDE, on, owners, P1, READY, type Rule, web } from "./clusters.ts";
+import { advertisement, NODES, node, service, slice } from "./objects.ts";
+
+// Hashes by hand, with sha256sum: `n1#10.9.0.1` is 79393352..., n2 4ebe3503..., n3 fc27e80c..., so n2 owns.
+// 10.9.0.2: n1 732e1104, n2 fd0a952a, n3 d927254c: n1. 10.9.0.3: n1 3c417220, n2 a067005e, n3 23d174a4: n3.
+// 10.9.0.4: n1 8b685368, n2 af7a98a4, n3 0efffb65: n3. fd00::2: n1 614e4399, n2 ea18d679, n3 c65eefea: n1.
+const rules: Rule[] = [
+  [
+    "the lowest hash owns",
+    [...NODES, service("a", ["10.9.0.1"]), slice("a", READY), service("b", ["10.9.0.3"]), slice("b", READY)],
+    { "10.9.0.1": "n2", "10.9.0.3": "n3" },
+  ],
+  [
+    "a Service with several addresses hashes for all by the first",
+    [...NODES, service("web", ["10.9.0.1", "10.9.0.3"]), slice("web", READY)],
+    { "10.9.0.1": "n2", "10.9.0.3": "n2" },
+  ],
+  [
+    "a dual-stack Service whose first address is IPv6 hashes by that",
+    [...NODES, service("web", ["FD00:0::2", "10.9.0.1"]), slice("web", READY)],
+    { "10.9.0.1": "n1" },
+  ],
+  [
+    "a proxied first address is hashed too, because MetalLB knows no ipMode",
+    [...NODES, service("web", [{ ip: "10.9.0.2", ipMode: "Proxy" }, "10.9.0.1"]), slice("web", READY)],
+    { "10.9.0.1": "n1" },
+  ],
+  ["nobody owns without endpoints", [...NODES, web("10.9.0.1")], { "10.9.0.1": "nobody" }],
+  [
+    "nobody owns where no endpoint can serve",
+    [...NODES, web("10.9.0.1"), slice("web", [["n1", { ready: false, serving: false }]])],
+    { "10.9.0.1": "nobody" },
+  ],
+  [
+    "an endpoint without conditions is ready",
+    [...NODES, web("10.9.0.1"), slice("web", [["n1", {}]])],
+    { "10.9.0.1": "n2" },
+  ],
+  [
+    "an endpoint that terminates and still serves counts",
+    [...NODES, web("10.9.0.1"), slice("web", [["n1", { ready: false, serving: true, terminating: true }]])],
+    { "10.9.0.1": "n2" },
+  ],
+  [
+    "an endpoint that is not ready and does not tell whether it serves does not count",
+    [...NODES, web("10.9.0.1"), slice("web", [["n1", { ready: false }]])],
+    { "10.9.0.1": "nobody" },
+  ],
+  [
+    "with the Cluster policy the endpoints may be anywhere, also on no node",
+    [...NODES, web("10.9.0.1"), slice("web", [[undefined]])],
+    { "10.9.0.1": "n2" },
+  ],
+  [
+    "with the Local policy a node without endpoints does not own",
+    [...NODES, web("10.9.0.1", { policy: "Local" }), slice("web", [["n1"], ["n3"], ["n2", { ready: false }]])],
+    { "10.9.0.1": "n1" },
+  ],
+  [
+    "with the Local policy every slice of the Service counts",
+    [...NODES, web("10.9.0.1", { policy: "Local" }), slice("web", [["n3"]], "web-1"), slice("web", [["n2"]], "web-2")],
+    { "10.9.0.1": "n2" },
+  ],
+  [
+    "with the Local policy and endpoints on other nodes only, nobody owns",
+    [...NODES, web("10.9.0.1", { policy: "Local" }), slice("web", [["n9"], [undefined]])],
+    { "10.9.0.1": "nobody" },
+  ],
+  [
+    "endpoints of a Service of the same name in another namespace do not count",
+    [...NODES, web("10.9.0.1"), slice("web", READY, "web-1", "other")],
+    { "10.9.0.1": "nobody" },
+  ],
+  [
+    "a node with NetworkUnavailable=True does not own",
+    [
+      node("n1", "10.0.0.1"),
+      node("n2", "10.0.0.2", {}, [{ type: "NetworkUnavailable", status: "True" }]),
+      web("10.9.0.1"),
+      slice("web", READY),
+    ],
+    { "10.9.0.1": "n1" },
+  ],
+  [
+    "NetworkUnavailable=False, not Ready, cordoned and tainted play no part",
+    [
+      node("n1", "10.0.0.1"),
+      node("n2", "10.0.0.2", {}, [
+        { type: "NetworkUnavailable", status: "False" },
+        { type: "Ready", status: "False" },
+      ]),
+      web("10.9.0.1"),
+      slice("web", READY),
+    ],
+    { "10.9.0.1": "n2" },
+  ],
+  [
+    "a node labelled out does not own, whatever the label's value",
+    [node("n1", "10.0.0.1"), node("n2", "10.0.0.2", EXCLUDE), web("10.9.0.1"), slice("web", READY)],
+    { "10.9.0.1": "n1" },
+  ],
+  [
+    "a node labelled out owns with ignoreExcludeLabel",
+    [node("n1", "10.0.0.1"), node("n2", "10.0.0.2", EXCLUDE), web("10.9.0.1"), slice("web", READY)],
+    { "10.9.0.1": "n2" },
+    { settings: { ignoreExcludeLabel: true } },
+  ],
+  [
+    "a node that nodeSelector leaves out does not own",
+    [node("n1", "10.0.0.1", { isat: "yes" }), node("n2", "10.0.0.2"), web("10.9.0.1"), slice("web", READY)],
+    { "10.9.0.1": "n1" },
+    { settings: { nodeSelector: { matchLabels: { isat: "yes" }, matchExpressions: [] } } },
+  ],
+  ["an address outside of addresses is not ours", [...NODES, web("10.8.0.1"), slice("web", READY)], {}],
+  [
+    "if isat has no class, a Service with a class is not ours",
+    [...NODES, web("10.9.0.1", { loadBalancerClass: "isat.example/l2" }), slice("web", READY)],
+    {},
+  ],
+  [
+    "if isat has a class, a Service without a class is not ours",
+    [...NODES, web("10.9.0.1"), slice("web", READY)],
+    {},
+    { settings: { loadBalancerClass: "isat.example/l2" } },
+  ],
+  [
+    "a Service of our class is ours",
+    [...NODES, web("10.9.0.1", { loadBalancerClass: "isat.example/l2" }), slice("web", READY)],
+    { "10.9.0.1": "n2" },
+    { settings: { loadBalancerClass: "isat.example/l2" } },
+  ],
+  [
+    "a Service that serviceSelector leaves out is not ours",
+    [...NODES, web("10.9.0.1", { labels: { tier: "back" } }), slice("web", READY)],
+    {},
+    { settings: { serviceSelector: { matchLabels: { tier: "front" }, matchExpressions: [] } } },
+  ],
+  [
+    "a Service of another type is not ours, though its status has an address",
+    [...NODES, web("10.9.0.1", { type: "ClusterIP" }), slice("web", READY)],
+    {},
+  ],
+  ["a proxied address is never ours", [...NODES, web({ ip: "10.9.0.1", ipMode: "Proxy" }), slice("web", READY)], {}],
+  ["ipMode VIP is ours", [...NODES, web({ ip: "10.9.0.1", ipMode: "VIP" }), slice("web", READY)], { "10.9.0.1": "n2" }],
+  ["a hostname is never ours", [...NODES, web({ hostname: "lb.example" }), slice("web", READY)], {}],
+  ["a Node's own address is never ours", [...NODES, web("10.0.0.3"), slice("web", READY)], {}],
+  [
+    "the address of a Node without isat is never ours",
+    [...NODES, web("10.0.0.3"), slice("web", READY)],
+    {},
+    { settings: { nodeSelector: { ...on("n1"), matchExpressions: [] } } },
+  ],
+  [
+    "a default gateway's address is never ours",
+    [...NODES, service("web", ["10.9.0.1", "10.9.0.2"]), slice("web", READY)],
+    { "10.9.0.2": "n2" },
+    { gateways: ["10.9.0.1"] },
+  ],
+  ["IPv6 is never ours", [...NODES, web("fd00::1"), slice("web", READY)], {}],
+  [
+    "an IPv4 address mapped into IPv6 is IPv4, as in Go",
+    [...NODES, web("::ffff:10.9.0.1"), slice("web", READY)],
+    { "10.9.0.1": "n2" },
+  ],
+
+  // Several Services on one address.
+  [
+    "of two Services the older decides",
+    [
+      ...NODES,
+      service("b", ["10.9.0.1"], { created: "2026-01-01T00:00:00Z", policy: "Local" }),
+      slice("b", [["n3"]]),
+      service("a", ["10.9.0.1"], { created: "2026-01-01T00:00:01Z", policy: "Local" }),
+      slice("a", [["n1"]]),
+    ],
+    { "10.9.0.1": "n3" },
+  ],
+  [
+    "of two Services of one second, namespace and name decide",
+    [
+      ...NODES,
+      service("b", ["10.9.0.1"], { policy: "Local" }),
+      slice("b", [["n3"]]),
+      service("a", ["10.9.0.1"], { policy: "Local" }),
+      slice("a", [["n1"]]),
+    ],
+    { "10.9.0.1": "n1" },
+  ],
+  [
+    "an older Service that no node can serve does not silence a younger one",
+    [
+      ...NODES,
+      service("b", ["10.9.0.1"]),
+      service("a", ["10.9.0.1"], { created: "2026-02-01T00:00:00Z", policy: "Local" }),
+      slice("a", [["n1"]]),
+    ],
+    { "10.9.0.1": "n1" },
+  ],
+  [
+    "an older Service of another class has no say",
+    [
+      ...NODES,
+      service("b", ["10.9.0.1"], { loadBalancerClass: "other", policy: "Local" }),
+      slice("b", [["n3"]]),
+      service("a", ["10.9.0.1"], { created: "2026-02-01T00:00:00Z" }),
+      slice("a", READY),
+    ],
+    { "10.9.0.1": "n2" },
+  ],
+];
+for (const [sentence, objects, expected, options] of rules) {
+  test(sentence, () => assert.equal(owners(clusterOf(objects, options).update()), expected));
+}
+
+test("no rule reads as another", () => assert.is(new Set(rules.map(([sentence]) => sentence)).size, rules.length));
+
+test("a Service that is not served where the older one has the address is reported", () => {
+  const cluster = clusterOf([
+    ...NODES,
+    service("a", ["10.9.0.1"]),
+    slice("a", READY),
+    service("b", ["10.9.0.1"], { created: "2026-02-01T00:00:00Z", policy: "Local" }),
+    slice("b", [["n3"]]),
+  ]);
+  assert.equal(cluster.problems, [
+    {
+      ref: { kind: "Service", namespace: "default", name: "b", uid: "uid-b" },
+      reason: "SharedAddress",
+      message:
+        "10.9.0.1 is shared with default/a, which decides: node n2 owns it. There default/b is not served: no endpoint of default/b on it can serve (externalTrafficPolicy: Local)",
+    },
+  ]);
+  cluster.put(...slice("b", [["n3"], ["n2"]]));
+  cluster.update();
+  assert.equal(cluster.problems, []);
+});
+
+test("addresses that are not announced are counted by the reason", () => {
+  const cluster = clusterOf(
+    [
+      ...NODES,
+      service("a", ["fd00::1", "fd00::2", "10.9.0.1", "10.0.0.1", "10.7.0.1"]),
+      service("b", [{ ip: "10.9.0.2", ipMode: "Proxy" }, { hostname: "lb.example" }, "10.9.0.9"]),
+    ],
+    { gateways: ["10.9.0.9"] },
+  );
+  assert.equal(cluster.skipped, { ipv6: 2, proxied: 1, hostname: 1, node: 1, gateway: 1, outside: 1 });
+  cluster.remove("Service", "default/a");
+  cluster.update();
+  assert.equal(cluster.skipped, { ipv6: 0, proxied: 1, hostname: 1, node: 0, gateway: 1, outside: 0 });
+});
+
+test("the checks give the reason for each node", () => {
+  const { checks } = clusterOf([
+    node("n1", "10.0.0.1"),
+    node("n2", "10.0.0.2", EXCLUDE, [{ type: "NetworkUnavailable", status: "True" }]),
+    P1,
+    advertisement("one", { nodeSelectors: [on("n1")] }),
+    web("10.9.0.1", { policy: "Local" }),
+    slice("web", [["n1"]]),
+    service("out", ["10.8.0.1"]),
+  ]).update();
+  const table = (ip: string, name: string) =>
+    Object.fromEntries(checks(parseAddress(ip), name).map(({ what, refusal }) => [what, refusal ?? "yes"]));
+  assert.equal(table("10.9.0.1", "n1"), { selected: "yes", endpoint: "yes", label: "yes", network: "yes" });
+  assert.equal(table("10.9.0.1", "n2"), {
+    selected: "no L2Advertisement selects it for pool metallb-system/p1 and default/web",
+    endpoint: "no endpoint of default/web on it can serve (externalTrafficPolicy: Local)",
+    label: "it has the label node.kubernetes.io/exclude-from-external-load-balancers",
+    network: "its condition NetworkUnavailable is True",
+  });
+  assert.equal(table("10.8.0.1", "n1"), { selected: "it is in no IPAddressPool" });
+  assert.equal(table("10.8.0.9", "n1"), {});
+});
+
+test.run();

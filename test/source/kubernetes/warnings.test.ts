@@ -1,0 +1,34 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { warningsOf } from "../../../src/source/kubernetes/warnings.ts";
+import { clusterOf, type Options, on, P1, web } from "./clusters.ts";
+import { advertisement, NODES, type Sent } from "./objects.ts";
+
+const warnings: [what: string, objects: Sent[], options: Options, ...pieces: string[]][] = [
+  ["a name that is no Node, naming those that are", NODES, { self: "n4" }, 'no Node "n4"', "n1, n2, n3", "NODE_NAME"],
+  [
+    "a node selector that leaves this Node out",
+    NODES,
+    { settings: { nodeSelector: { ...on("n2"), matchExpressions: [] } } },
+    "source.nodeSelector",
+    '"n1"',
+  ],
+  ["neither advertisements nor addresses", NODES, { settings: { addresses: undefined } }, "Set source.addresses"],
+  ["IPv6", [...NODES, web("fd00::1")], {}, "IPv6"],
+  [
+    "a field that some MetalLB knows",
+    [...NODES, P1, advertisement("a", { preferredNodeSelectors: [] })],
+    {},
+    "L2Advertisement metallb-system/a",
+    "preferredNodeSelectors",
+  ],
+];
+for (const [what, objects, options, ...pieces] of warnings) {
+  test(`${what} is a warning of one line`, () => {
+    const [line, ...more] = warningsOf(clusterOf(objects, options));
+    assert.equal(more, []);
+    for (const piece of pieces) assert.ok(line?.includes(piece), line);
+  });
+}
+
+test.run();
