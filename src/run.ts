@@ -1,11 +1,9 @@
 import { mkdirSync } from "node:fs";
-import type { Server } from "node:http";
-import { type Config, ConfigError, type KubernetesSource } from "./config/config.ts";
+import { type Config, ConfigError } from "./config/config.ts";
 import { watchConfig } from "./config/watch.ts";
 import { isDrained } from "./control/drain.ts";
 import { removeRunFile, writeRunFile } from "./control/runfile.ts";
 import { removeSocket, serveControl } from "./control/socket.ts";
-import type { Demand } from "./core/demand.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
@@ -13,177 +11,172 @@ import { stripVlanTags } from "./link/ethtool.ts";
 import { Links } from "./link/links.ts";
 import { type Log, makeLog } from "./log.ts";
 import { requireRestart } from "./plan.ts";
-import { runningSummary } from "./report/collect.ts";
+import { type Reports, runningSummary } from "./report/collect.ts";
 import { formatDuration } from "./report/status.ts";
-import { fileDemand } from "./source/file.ts";
-import { removeSaved } from "./source/kubernetes/snapshot.ts";
-import type { KubernetesWatch } from "./source/kubernetes/source.ts";
+import { removeSnapshot } from "./source/kubernetes/snapshot.ts";
+import { openSource } from "./source/open.ts";
+import type { Source, SourceEvent } from "./source/source.ts";
 import { Speaker } from "./speaker.ts";
 
-/** When so much time has passed since the start, what it left behind is collected, ms: a third of all memory. */
-const SETTLED = 2_000;
-
-/** How often the default gateways are looked up, which are never announced, ms. */
-const GATEWAYS = 60_000;
+/** So long after the start its garbage is collected, ms: a third of all memory. */
+const STARTED = 2_000;
 
 export interface RunOptions {
   config: string;
   cleanOnExit: boolean;
 }
 
-/** `isat run`: serves until a signal. @throws Error in one or more lines where it cannot start. */
-export async function run(options: RunOptions): Promise<void> {
+/** `isat run`: serves until a signal. @throws Error in one or more lines if it cannot start */
+export async function run({ config: path, cleanOnExit }: RunOptions): Promise<void> {
   const log = await makeLog();
-  const signalled = nextSignal(); // from here on: one that comes during the start must not skip the end
-  const stopped = new AbortController();
-  let speaker: Speaker | undefined;
-  let configError: string | undefined;
-
-  function refuse(error: Error): void {
-    configError = error.message;
-    log.error(`configuration refused, the old one is served: ${error.message}`);
-  }
-
-  /** A change that comes during the start, which may wait for a name server, is not to be lost. */
-  let latest: Config | undefined;
-  const running = () => {
-    if (speaker) return speaker;
-    throw new Error("isat is starting: ask again in a moment");
-  };
-
-  let cluster: KubernetesWatch | undefined;
-  const reports = () => ({ configError, sourceTroubles: cluster?.troubles ?? [], source: cluster?.counts });
-  const first = watchConfig(options.config, {
-    signal: stopped.signal,
-    onTrouble: (message) => log.warn(message),
-    onChange(result) {
-      if (result instanceof ConfigError) return refuse(result);
-      const { source } = result;
-      try {
-        requireRestart("source.kind", source.kind, first.source.kind);
-        if (source.kind === "kubernetes" && source.kubeconfig !== (first.source as KubernetesSource).kubeconfig) {
-          log.warn("source.kubeconfig changed in the file: it takes effect when isat is started again");
-        }
-        latest = result;
-        speaker?.reload(result, source.kind === "file" ? fileDemand(source) : speaker.demand);
-        if (source.kind === "kubernetes" && cluster) cluster.settings = source;
-        configError = undefined;
-        if (speaker) log.info("configuration applied");
-      } catch (error) {
-        refuse(error as Error);
-      }
-    },
-  });
-
+  const signalled = nextSignal(); // from here on, so that a signal during the start does not skip the end
   await using stack = new AsyncDisposableStack();
-  stack.defer(() => stopped.abort());
+  const daemon = stack.use(new Daemon(path, log));
+  const { runDir } = daemon.config;
   requireCapabilities();
-  makeRunDir(first.runDir);
-  stack.use(new FolderLock(first.runDir));
-  // Before anything is attached, for these may fail.
-  stack.use(await serveControl(first.runDir, running, reports));
-  if (first.metrics) {
-    const { makeRegistry, serveMetrics } = await import("./report/metrics.ts"); // only here: for its memory
-    const registry = makeRegistry(() => ({ ...runningSummary(running().snapshot(), reports()), ...running().counts }));
-    const server: Server = await serveMetrics(registry, first.metrics);
-    stack.defer(() => void server.close());
-  }
-  const wanted = (): Config => ({
-    ...(latest ?? first),
-    node: first.node,
-    runDir: first.runDir,
-    metrics: first.metrics,
-  });
-  let demand: Demand;
-  const { source } = wanted();
-  if (source.kind === "file") demand = fileDemand(source);
-  else {
-    // What stands in the kernel goes on being answered until it is known what is wanted now.
-    const read = await readCluster(first, source, log, stopped.signal, () => speaker);
-    cluster = read.cluster;
-    const { source: now } = wanted();
-    if (now !== source && now.kind === "kubernetes") cluster.settings = now; // it has changed since
-    const found = await Promise.race([read.demand, signalled]);
-    if (typeof found === "string") return log.info(`stopped by ${found} before the cluster could be read`);
-    demand = found();
-  }
-  const config = wanted();
-  const serving = stack.use(new Speaker(config, demand, log, isDrained(config.runDir)));
-  serving.setSourceStale(cluster !== undefined && !cluster.isFresh());
-  speaker = serving;
-  const { node, pinDir, runDir, membership } = config;
-  try {
-    writeRunFile({ node, pid: process.pid, pinDir, runDir, membership: membership.kind });
-  } catch (error) {
-    log.warn(`${(error as Error).message}. Until then this speaker is found by --config only`); // no reason not to serve
-  }
-  serving.ready.then(
-    () => {
-      log.info({ ...serving.counts, node: config.node, pid: process.pid }, "ready");
-      setTimeout(() => globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" }), SETTLED).unref();
-    },
-    () => {}, // told below
+  makeRunDir(runDir);
+  stack.use(new FolderLock(runDir));
+  // These may fail, so they come before anything is attached.
+  stack.use(
+    await serveControl(
+      runDir,
+      () => daemon.speaker,
+      () => daemon.reports,
+    ),
   );
-  const failed = serving.ready.then(() => new Promise<never>(() => {}));
+  if (daemon.config.metrics) stack.use(await serveDaemonMetrics(daemon, daemon.config.metrics));
 
-  const signal = await Promise.race([signalled, failed]).catch(async (error) => {
-    // Its kernel would go on speaking under a name that is another node's.
+  // Until the first demand is known, the kernel goes on answering for what it answered before.
+  const source = stack.use(await daemon.openSource());
+  const first = await Promise.race([source.start(), signalled]);
+  if (typeof first === "string") return log.info(`stopped by ${first} before the cluster could be read`);
+  const { config } = daemon;
+  const speaker = stack.use(new Speaker(config, first, log, isDrained(runDir)));
+  daemon.serve(speaker);
+  introduce(config, log);
+
+  const signal = await Promise.race([signalled, untilFailure(speaker, log)]).catch(async (error) => {
+    // The kernel would go on answering under a name that belongs to another node.
     await stack.disposeAsync();
-    cleanUp(config.pinDir, config.runDir);
+    cleanUp(config.pinDir, runDir);
     throw error;
   });
-  const { owned } = serving.counts;
+  const { owned } = speaker.counts;
   await stack.disposeAsync();
-  if (options.cleanOnExit) {
-    cleanUp(config.pinDir, config.runDir);
-    log.info(`stopped by ${signal}: detached, and everything removed`);
-    return;
+  if (cleanOnExit) {
+    cleanUp(config.pinDir, runDir);
+    return log.info(`stopped by ${signal}: detached, and everything removed`);
   }
   const vips = owned === 1 ? "1 VIP" : `${owned} VIPs`;
   log.info(
     `stopped by ${signal}: the kernel goes on answering for ${vips}, for ${formatDuration(config.fence)} at most.` +
-      ` To detach and remove everything: isat clean --config ${options.config} (or use isat run --clean-on-exit)`,
+      ` To detach and remove everything: isat clean --config ${path} (or use isat run --clean-on-exit)`,
   );
 }
 
-/** Watches the cluster; `demand` is there when it has been read, and gives what is wanted by then. The speaker is told of what comes later. */
-async function readCluster(
-  { node, runDir }: Config,
-  source: KubernetesSource,
-  log: Log,
-  signal: AbortSignal,
-  speaker: () => Speaker | undefined,
-): Promise<{ cluster: KubernetesWatch; demand: Promise<() => Demand> }> {
-  const { watchKubernetes } = await import("./source/kubernetes/source.ts"); // only here: for its memory
-  const first = Promise.withResolvers<void>();
-  let latest: Demand | undefined;
-  const cluster = watchKubernetes(source, {
-    node,
-    runDir,
-    signal,
-    onDemand(demand) {
-      latest = demand;
-      first.resolve();
-      speaker()?.serve(demand);
-    },
-    onFreshness: (isFresh) => speaker()?.setSourceStale(!isFresh),
-    report: (level, message) => log[level](message),
-  });
-  const look = () => {
-    using links = new Links();
-    cluster.addGateways(links.gateways());
-  };
-  look();
-  const lookAgain = () => {
+/** The parts of a running isat, and what goes between them: the configuration file, the source and the speaker. */
+class Daemon implements Disposable {
+  readonly #log: Log;
+  readonly #closed = new AbortController();
+  #config: Config;
+  /** Why the configuration file is refused as it is now. */
+  #refusal: string | undefined;
+  #source: Source | undefined;
+  #speaker: Speaker | undefined;
+  /** Events that came before there was a speaker. */
+  readonly #waiting: SourceEvent[] = [];
+
+  /** @throws ConfigError */
+  constructor(path: string, log: Log) {
+    this.#log = log;
+    this.#config = watchConfig(path, {
+      signal: this.#closed.signal,
+      onTrouble: (message) => log.warn(message),
+      onChange: (result) => this.#change(result),
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#closed.abort();
+  }
+
+  /** The configuration that was accepted last. */
+  get config(): Config {
+    return this.#config;
+  }
+
+  /** @throws Error while isat starts */
+  get speaker(): Speaker {
+    if (this.#speaker) return this.#speaker;
+    throw new Error("isat is starting: ask again in a moment");
+  }
+
+  get reports(): Reports {
+    const { counts, troubles = [] } = this.#source?.report ?? {};
+    return { configError: this.#refusal, sourceTroubles: troubles, source: counts };
+  }
+
+  async openSource(): Promise<Source> {
+    const { source } = this.#config;
+    const opened = await openSource(this.#config, {
+      emit: (event) => this.#take(event),
+      log: (level, message) => this.#log[level](message),
+    });
+    if (this.#config.source !== source) opened.configure(this.#config.source); // it has changed meanwhile
+    this.#source = opened;
+    return opened;
+  }
+
+  serve(speaker: Speaker): void {
+    this.#speaker = speaker;
+    for (const event of this.#waiting.splice(0)) this.#take(event);
+  }
+
+  #take(event: SourceEvent): void {
+    if (!this.#speaker) this.#waiting.push(event);
+    else if (event.kind === "demand") this.#speaker.serve(event.demand);
+    else this.#speaker.setSourceStale(event.isStale);
+  }
+
+  #change(result: Config | ConfigError): void {
     try {
-      look();
+      if (result instanceof ConfigError) throw result;
+      requireRestart("source.kind", result.source.kind, this.#config.source.kind);
+      if (this.#speaker) this.#speaker.reload(result, this.#source!.demandFor(result.source));
+      const { node, runDir, metrics } = this.#config; // they are in use already
+      this.#config = { ...result, node, runDir, metrics };
+      this.#source?.configure(result.source);
+      this.#refusal = undefined;
+      if (this.#speaker) this.#log.info("configuration applied");
     } catch (error) {
-      log.warn(`Cannot look up the default gateways: ${(error as Error).message}`);
+      this.#refusal = (error as Error).message;
+      this.#log.error(`configuration refused, the old one is served: ${this.#refusal}`);
     }
-  };
-  const timer = setInterval(lookAgain, GATEWAYS).unref();
-  signal.addEventListener("abort", () => clearInterval(timer), { once: true });
-  return { cluster, demand: first.promise.then(() => () => latest!) };
+  }
+}
+
+async function serveDaemonMetrics(daemon: Daemon, listen: NonNullable<Config["metrics"]>): Promise<Disposable> {
+  const { makeRegistry, serveMetrics } = await import("./report/metrics.ts"); // here, to save its memory otherwise
+  const read = () => ({ ...runningSummary(daemon.speaker.snapshot(), daemon.reports), ...daemon.speaker.counts });
+  const server = await serveMetrics(makeRegistry(read), listen);
+  return { [Symbol.dispose]: () => void server.close() };
+}
+
+/** Writes the run file, by which other commands find this speaker. */
+function introduce({ node, pinDir, runDir, membership }: Config, log: Log): void {
+  try {
+    writeRunFile({ node, pid: process.pid, pinDir, runDir, membership: membership.kind });
+  } catch (error) {
+    log.warn(`${(error as Error).message}. Until then this speaker is found by --config only`); // it can serve all the same
+  }
+}
+
+/** Logs when the speaker is ready. @throws Error if it must not serve; otherwise it never returns */
+async function untilFailure(speaker: Speaker, log: Log): Promise<never> {
+  await speaker.ready;
+  log.info({ ...speaker.counts, node: speaker.config.node, pid: process.pid }, "ready");
+  setTimeout(() => globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" }), STARTED).unref();
+  return await new Promise<never>(() => {});
 }
 
 function makeRunDir(runDir: string): void {
@@ -200,7 +193,7 @@ function nextSignal(): Promise<string> {
   });
 }
 
-/** Detaches and removes everything; true where there was something. */
+/** Detaches and removes everything. @returns true if there was something */
 export function cleanUp(pinDir: string, runDir: string): boolean {
   using links = new Links();
   const ifindexes = links.read().map(({ ifindex }) => ifindex);
@@ -209,6 +202,6 @@ export function cleanUp(pinDir: string, runDir: string): boolean {
   });
   removeRunFile(runDir);
   removeSocket(runDir);
-  removeSaved(runDir);
+  removeSnapshot(runDir);
   return found;
 }

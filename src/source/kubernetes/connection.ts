@@ -3,13 +3,13 @@ import { type IncomingMessage, Agent as PlainAgent, request as requestPlain } fr
 import { Agent, type RequestOptions, request } from "node:https";
 import { dirname, resolve } from "node:path";
 import process from "node:process";
-import { KubeConfig } from "@kubernetes/client-node/dist/config.js"; // the package as a whole brings every API's client
+import { KubeConfig } from "@kubernetes/client-node/dist/config.js"; // the package as a whole loads the clients of all APIs
 import { parse } from "yaml";
 
-/** What the API refuses, with the status of its answer. */
+/** A refusal by the API, with the status of its answer. */
 export class ApiError extends Error {
   readonly status: number;
-  /** For how long it asks to be left alone, ms. */
+  /** The pause that the API asks for, ms. */
   readonly retryAfter: number;
 
   constructor(status: number, message: string, retryAfter = 0) {
@@ -20,15 +20,15 @@ export class ApiError extends Error {
   }
 }
 
-/** How long a connection may take to come about, and then the API to begin an answer, ms. */
+/** The longest time to connect, and then the longest time until the API begins to answer, ms. */
 const CONNECT = 4_000;
 const ANSWER = 15_000;
 /**
- * A connection that is silent for so long, ms, is probed by TCP each second, ten times, and so a dead one is noticed in
- * 13 s. That is Node's; Deno leaves the pause between two probes to the system, and notices by the stall of a watch.
+ * After this silence TCP probes a connection once a second, ten times, so that a dead one is noticed in 13 s, ms. Deno
+ * leaves the pause between probes to the system; there the stall of a watch tells.
  */
 const KEEP_ALIVE = 3_000;
-/** The longest body of an error that is read. */
+/** The most bytes that are read of an error's body. */
 const MAX_ERROR = 100_000;
 
 export interface SendOptions {
@@ -38,27 +38,22 @@ export interface SendOptions {
 }
 
 /**
- * Requests to one API server. client-node finds and reads the configuration, authenticates and renews; the connections
- * are ours: its own API calls make a new agent, and so a new TLS connection, for each call.
+ * Sends requests to one API server. client-node reads the configuration, authenticates and renews credentials. It does not
+ * connect, because its own calls make an agent, and so a TLS connection, for each call.
  */
 export class Connection {
   readonly #path: string | undefined;
   #config: KubeConfig | undefined;
   #agent: { agent: Agent | PlainAgent; made: string } | undefined;
 
-  /** @param path of a kubeconfig; undefined: that of KUBECONFIG, else what a pod is given */
+  /** @param path of a kubeconfig; undefined: KUBECONFIG, or what a pod is given */
   constructor(path: string | undefined) {
     this.#path = path;
   }
 
-  /** The server's URL; undefined as long as no configuration could be read. */
-  get server(): string | undefined {
-    return this.#config?.getCurrentCluster()?.server;
-  }
-
   /**
-   * Sends a request, and gives its answer once that has begun.
-   * @throws ApiError where the API refuses; Error, in one line, where it cannot be reached
+   * Sends a request. @returns the answer, as soon as it has begun
+   * @throws ApiError if the API refuses; Error in one line if it cannot be reached
    */
   async send(method: string, path: string, { signal, body }: SendOptions): Promise<IncomingMessage> {
     try {
@@ -69,7 +64,7 @@ export class Connection {
       throw await refusalOf(response, statusCode);
     } catch (error) {
       if (signal.aborted) throw error;
-      // Credentials and the file itself may have been replaced: the next attempt reads them anew.
+      // The credentials or the file may have been replaced, so the next attempt reads them again.
       if (!(error instanceof ApiError) || error.status === 401) this.#config = undefined;
       if (error instanceof ApiError || error instanceof ConfigurationError) throw error;
       const { code, message } = error as NodeJS.ErrnoException;
@@ -123,11 +118,11 @@ export class Connection {
     }
   }
 
-  /** The agent, which is made anew where certificates or keys have changed. */
+  /** Returns the agent; it makes a new one if certificates or keys have changed. */
   #agentOf({ ca, cert, key, rejectUnauthorized, servername }: RequestOptions, isPlain: boolean): Agent | PlainAgent {
     const made = JSON.stringify([isPlain, String(ca), String(cert), String(key), rejectUnauthorized, servername]);
     if (this.#agent?.made !== made) {
-      // The one before is let go, not destroyed: watches that run on it have done nothing wrong.
+      // The agent before is not destroyed, because watches may still run on it.
       const tls = Object.entries({ ca, cert, key, rejectUnauthorized, servername }).filter(([, value]) => value);
       const security = { ...Object.fromEntries(tls), ...(rejectUnauthorized === false && { rejectUnauthorized }) };
       const agent = isPlain ? new PlainAgent({ keepAlive: true }) : new Agent({ keepAlive: true, ...security });
@@ -141,7 +136,7 @@ export class Connection {
   }
 }
 
-/** The configuration cannot be read: nothing was sent. */
+/** The configuration cannot be read, so nothing was sent. */
 class ConfigurationError extends Error {}
 
 function readKubeConfig(path: string | undefined): KubeConfig {
@@ -150,7 +145,7 @@ function readKubeConfig(path: string | undefined): KubeConfig {
   const file = path ?? KUBECONFIG;
   if (!file && !KUBERNETES_SERVICE_HOST) {
     throw new ConfigurationError(
-      "Cannot tell where the API is: this is no pod (KUBERNETES_SERVICE_HOST is not set), and there is no kubeconfig. Set source.kubeconfig, or KUBECONFIG in the environment",
+      "Cannot tell where the API is: isat does not run in a pod (KUBERNETES_SERVICE_HOST is not set), and there is no kubeconfig. Set source.kubeconfig, or KUBECONFIG in the environment",
     );
   }
   if (!file) {
@@ -167,7 +162,7 @@ function readKubeConfig(path: string | undefined): KubeConfig {
   return config;
 }
 
-/** The key `tokenFile` of a user, as kubectl takes it: client-node knows one of another name, and reads it only once. */
+/** Handles a user's key `tokenFile` as kubectl does: client-node has it by another name, and reads the file only once. */
 function takeTokenFiles(config: KubeConfig, file: string): void {
   const { users } = parse(readFileSync(file, "utf8")) as { users?: { name: string; user?: { tokenFile?: string } }[] };
   const tokenFileOf = (name: string) => users?.find((its) => its.name === name)?.user?.tokenFile;
@@ -188,7 +183,7 @@ async function refusalOf(response: IncomingMessage, status: number): Promise<Api
   try {
     message = (JSON.parse(text) as { message?: string }).message ?? message;
   } catch {
-    // no Status of the API, but some proxy's page
+    // it is not a Status of the API but some proxy's page
   }
   const seconds = Number(response.headers["retry-after"] ?? 0);
   return new ApiError(status, message || `HTTP ${status}`, Number.isFinite(seconds) ? seconds * 1000 : 0);

@@ -1,24 +1,26 @@
 import { hash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Notices } from "../../core/notices.ts";
+import type { Level } from "../source.ts";
 import type { ApiError, Connection } from "./connection.ts";
 import { keyOf } from "./objects.ts";
 import type { Problem } from "./services.ts";
 
-/** At least so far apart are two Events of one node, ms: a cluster full of poison is no reason to flood the API. */
+/** The least pause between two Events of one node, ms: many bad objects must not flood the API. */
 const PAUSE = 1_000;
-/** More than so many wait for their turn at no time; the log has them all. */
+/** At most so many Events wait for their turn. The log has all of them. */
 const MOST = 100;
-/** Of an object's name in an Event's, which has 253 characters at most with what follows. */
+/** The longest part of an object's name in the name of an Event, which has 253 characters at most. */
 const LONGEST = 236;
-/** The API forgets an Event after an hour (--event-ttl): what holds on is told no oftener than that. */
+/** The API forgets an Event after an hour (--event-ttl); a problem that persists is written again no more often. */
 const TTL = 3_600_000;
 
 export interface EventsOptions {
   connection: Connection;
-  /** This node. */
+  /** The name of this node. */
   node: string;
   signal: AbortSignal;
-  report(level: "info" | "warn" | "error", message: string): void;
+  log(level: Level, message: string): void;
   /** ms, monotonic. */
   now(): number;
 }
@@ -32,86 +34,80 @@ const API_VERSIONS = {
 };
 
 /**
- * Tells the owners of objects, by Events on them. The name of an Event follows from what it says, so that of all nodes
- * that see the same, the first writes it, and the others are answered that it is there.
+ * Writes Events on objects, so that their owners learn of problems. The name of an Event follows from its content: of all
+ * nodes that see the same problem the first writes it, and the API tells the others that it exists.
  */
 export class Events {
   readonly #options: EventsOptions;
-  /** What was told, and when. */
-  readonly #told = new Map<string, number>();
+  /** Which Events are due; by their names. */
+  readonly #due = new Notices(TTL);
   readonly #waiting = new Map<string, Problem>();
-  /** What held at the last call. */
-  #held: ReadonlySet<string> = new Set();
   #isSending = false;
-  /** Why none could be written last. */
-  #failure: string | undefined;
+  /** Failures to write an Event. */
+  readonly #failures = new Notices(Number.POSITIVE_INFINITY);
 
   constructor(options: EventsOptions) {
     this.#options = options;
   }
 
-  /** What holds now; what is new of it is told, and what has held for long again. Gives those that did not hold before. */
-  tell(reports: readonly Problem[]): Problem[] {
+  /** Takes all problems of now, and writes an Event for each that is new or has persisted for long. */
+  take(problems: readonly Problem[]): void {
     const now = this.#options.now();
-    for (const [id, at] of this.#told) if (now - at > TTL) this.#told.delete(id);
-    const ids = reports.map(idOf);
-    for (const [i, id] of ids.entries()) {
-      if (this.#told.has(id)) continue;
-      this.#told.set(id, now);
-      if (this.#waiting.size < MOST) this.#waiting.set(id, reports[i]!);
+    const byName = new Map(problems.map((problem) => [nameOf(problem), problem]));
+    for (const [name, problem] of byName) {
+      if (this.#due.note(name, now) && this.#waiting.size < MOST) this.#waiting.set(name, problem);
     }
-    // What does not hold any more before its turn came is not worth telling.
-    const current = new Set(ids);
-    const news = reports.filter((_, i) => !this.#held.has(ids[i]!));
-    this.#held = current;
-    for (const id of this.#waiting.keys()) if (!current.has(id)) this.#waiting.delete(id);
+    // A problem that is over before its turn comes is not worth an Event.
+    for (const name of this.#waiting.keys()) if (!byName.has(name)) this.#waiting.delete(name);
     if (!this.#isSending) void this.#send();
-    return news;
   }
 
   async #send(): Promise<void> {
     const { signal } = this.#options;
     this.#isSending = true;
-    for (const [id, report] of this.#waiting) {
-      this.#waiting.delete(id);
-      if (report.ref.name === "") continue; // nothing can be said of what has no name
-      const isWritten = await this.#write(id, report);
+    for (const [name, problem] of this.#waiting) {
+      this.#waiting.delete(name);
+      if (problem.ref.name === "") continue; // an Event must name its object
+      const isWritten = await this.#write(name, problem);
       if (isWritten) await sleep(PAUSE, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) break;
     }
     this.#isSending = false;
   }
 
-  /** False where another node was first, or it cannot be written. */
-  async #write(id: string, news: Problem): Promise<boolean> {
-    const { connection, signal, node, report } = this.#options;
-    const body = eventOf(news, id, node);
+  /** @returns false if another node was first, or if the Event cannot be written */
+  async #write(name: string, problem: Problem): Promise<boolean> {
+    const { connection, signal, node } = this.#options;
+    const body = eventOf(problem, name, node);
     try {
       const path = `/api/v1/namespaces/${body.metadata.namespace}/events`;
       const response = await connection.send("POST", path, { signal, body });
       response.resume();
-      this.#failure = undefined;
+      this.#failures.noteAll([], 0);
       return true;
     } catch (error) {
-      const { message, status } = error as ApiError;
-      // 404: its namespace is gone; or it is going, which is a 403.
-      if (signal.aborted || status === 409 || status === 404 || message.includes("being terminated")) return false;
-      const grant = `Grant it in isat's ClusterRole: { apiGroups: [""], resources: ["events"], verbs: ["create"] }`;
-      const failure = status === 403 ? grant : message;
-      if (failure !== this.#failure)
-        report("warn", `Cannot write Events: ${message}${status === 403 ? `. ${grant}` : ""}`);
-      this.#failure = failure;
-      if (status !== 422) this.#waiting.clear(); // 422: it is this one's fault alone
+      if (!signal.aborted) this.#fail(error as ApiError);
       return false;
     }
   }
+
+  #fail({ message, status }: ApiError): void {
+    // 409: another node has written it. 404: its namespace is gone; while that is being deleted, the status is 403.
+    if (status === 409 || status === 404 || message.includes("being terminated")) return;
+    const grant = `Grant it in isat's ClusterRole: { apiGroups: [""], resources: ["events"], verbs: ["create"] }`;
+    const failure = status === 403 ? grant : message; // the message of a 403 names the object: it is another each time
+    for (const _ of this.#failures.noteAll([failure], this.#options.now())) {
+      this.#options.log("warn", `Cannot write Events: ${message}${status === 403 ? `. ${grant}` : ""}`);
+    }
+    if (status !== 422) this.#waiting.clear(); // 422 is the fault of this Event alone
+  }
 }
 
-const idOf = ({ ref, reason, message }: Problem) =>
+const nameOf = ({ ref, reason, message }: Problem) =>
   `${ref.name.slice(0, LONGEST)}.${hash("sha256", `${ref.kind} ${keyOf(ref)} ${ref.uid} ${reason} ${message}`, "hex").slice(0, 16)}`;
 
 function eventOf({ ref, reason, message }: Problem, name: string, node: string) {
-  const namespace = ref.namespace ?? "default"; // where Events on Nodes stand
+  const namespace = ref.namespace ?? "default"; // Events on Nodes are in this namespace
   const time = new Date().toISOString();
   return {
     apiVersion: "v1",

@@ -1,16 +1,24 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Cluster } from "./cluster.ts";
-import { type Kind, readers } from "./objects.ts";
+import type { Kind } from "./objects.ts";
 
-/** Raised when the form of an object that is cut down changes: a file of another form is left alone. */
+/** The version of the file's format. It rises when the form of an object changes; a file of another version is ignored. */
 const FORM = 1;
-const KINDS = Object.keys(readers) as Kind[];
+/** Listed here, so that `isat clean` and a speaker of a file need not load the readers. */
+const EVERY_KIND: Record<Kind, true> = {
+  Service: true,
+  EndpointSlice: true,
+  Node: true,
+  IPAddressPool: true,
+  L2Advertisement: true,
+};
+const KINDS = Object.keys(EVERY_KIND) as Kind[];
 
 const fileOf = (runDir: string) => join(runDir, "cluster.json");
 
-/** Writes what the cluster holds, so that a start while the API is away has it. @throws Error of the system */
-export function save(runDir: string, cluster: Cluster): void {
+/** Saves the objects of a cluster, for a start while the API is away. @throws Error of the system */
+export function saveSnapshot(runDir: string, cluster: Cluster): void {
   const objects = Object.fromEntries(KINDS.map((kind) => [kind, [...cluster.all(kind).values()]]));
   const text = JSON.stringify({ form: FORM, hasAdvertisements: cluster.hasAdvertisements, objects });
   const file = fileOf(runDir);
@@ -18,13 +26,13 @@ export function save(runDir: string, cluster: Cluster): void {
   renameSync(`${file}.new`, file);
 }
 
-/** For `clean`. */
-export function removeSaved(runDir: string): void {
+/** Removes the snapshot, for `isat clean`. */
+export function removeSnapshot(runDir: string): void {
   for (const file of [fileOf(runDir), `${fileOf(runDir)}.new`]) rmSync(file, { force: true });
 }
 
-/** Gives the cluster what was saved; false where there is nothing. @throws Error where it cannot be read */
-export function adopt(runDir: string, cluster: Cluster): boolean {
+/** Fills a cluster with the snapshot. @returns false if there is none @throws Error if it cannot be read */
+export function loadSnapshot(runDir: string, cluster: Cluster): boolean {
   let text: string;
   try {
     text = readFileSync(fileOf(runDir), "utf8");

@@ -1,34 +1,24 @@
-import type { KubernetesSource } from "../../config/config.ts";
 import type { Address } from "../../core/address.ts";
 import type { Demand } from "../../core/demand.ts";
+import { Notices } from "../../core/notices.ts";
+import type { Source, SourceEvent, SourceReport, SourceSettings, Surroundings } from "../source.ts";
 import { Cluster } from "./cluster.ts";
 import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
 import type { Key, Kind } from "./objects.ts";
-import type { Skipped } from "./services.ts";
-import type { ClusterSettings } from "./settings.ts";
-import { adopt, save } from "./snapshot.ts";
+import { DEFINITION, RESOURCES, servedVersions, VERSION } from "./resources.ts";
+import type { KubernetesSettings } from "./settings.ts";
+import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
 import { warningsOf } from "./warnings.ts";
 import { follow, type Handler, type Resource, TIMING, type Timing } from "./watch.ts";
 
-export type Level = "info" | "warn" | "error";
-
-export interface WatchOptions {
+export interface KubernetesOptions extends Surroundings {
   /** The name of this node's Node. */
   node: string;
-  /** Where the last state is saved, for a start while the API is away. */
+  /** The folder of the snapshot, for a start while the API is away. */
   runDir: string;
-  /** Ends the watch and closes everything it holds. */
-  signal: AbortSignal;
-  /**
-   * Called when what is wanted changed, first when all of it has been read. What did not change in it is the same object
-   * as before. `isFresh` false: it is what was saved, as the API cannot be read.
-   */
-  onDemand(demand: Demand, about: { isFresh: boolean }): void;
-  /** Called when the source becomes stale, or fresh again. */
-  onFreshness?(isFresh: boolean): void;
-  /** One line for the log; the same is not said again as long as it holds. */
-  report(level: Level, message: string): void;
+  /** Reads the default gateways of this node. @throws Error if that fails */
+  gateways(): ReadonlySet<Address>;
   timing?: Partial<SourceTiming>;
   /** ms, monotonic. @default performance.now */
   now?: () => number;
@@ -36,144 +26,140 @@ export interface WatchOptions {
   random?: () => number;
 }
 
+/** All in ms. */
 export interface SourceTiming extends Timing {
   /**
-   * For how long, in ms, the API may be away before the source is stale. Peers whose sources are fresh leave this node out
-   * some seconds later (LAGGING in core/liveness.ts): both make the ten seconds.
+   * The API may be away for this long before the source is stale. Peers whose sources are fresh leave this node out some
+   * seconds later (LAGGING in core/liveness.ts): both together make ten seconds.
    */
   stale: number;
-  /** How long a start waits for the API before it takes what was saved. */
+  /** A start waits this long for the API before it takes the snapshot. */
   patience: number;
-  /** At least so far apart are two writes of what is saved. */
+  /** The least time between two snapshots. */
   save: number;
-  /** At least so far apart are two calls of onDemand. */
+  /** The least time between two demands. */
   deliver: number;
+  /** How often the default gateways are read. */
+  gateways: number;
 }
 
-const SOURCE_TIMING: SourceTiming = { ...TIMING, stale: 2_000, patience: 3_000, save: 10_000, deliver: 20 };
-
-const METALLB = { group: "metallb.io", version: "v1beta1" };
-const RESOURCES: Record<Kind, Resource> = {
-  Service: { group: "", version: "v1", plural: "services" },
-  EndpointSlice: {
-    group: "discovery.k8s.io",
-    version: "v1",
-    plural: "endpointslices",
-    // As kube-proxy asks for them: those of a headless Service serve no VIP.
-    query: { labelSelector: "kubernetes.io/service-name,!service.kubernetes.io/headless" },
-  },
-  Node: { group: "", version: "v1", plural: "nodes" },
-  IPAddressPool: { ...METALLB, plural: "ipaddresspools" },
-  L2Advertisement: { ...METALLB, plural: "l2advertisements" },
-};
-/** Watched rather than asked for now and then: at rest nothing is asked of the API. */
-const DEFINITION: Resource = {
-  group: "apiextensions.k8s.io",
-  version: "v1",
-  plural: "customresourcedefinitions",
-  query: { fieldSelector: "metadata.name=l2advertisements.metallb.io" },
+const SOURCE_TIMING: SourceTiming = {
+  ...TIMING,
+  stale: 2_000,
+  patience: 3_000,
+  save: 10_000,
+  deliver: 20,
+  gateways: 60_000,
 };
 
-/** Watches a cluster; it says by `onDemand` when it has read it. */
-export function watchKubernetes(source: KubernetesSource, options: WatchOptions): KubernetesWatch {
-  return new KubernetesWatch(source, options);
-}
-
-export class KubernetesWatch {
-  readonly #options: WatchOptions;
+/**
+ * Watches a cluster's Services, and all that they depend on. A demand that follows another has the same objects in it for
+ * what did not change.
+ */
+export class KubernetesSource implements Source {
+  readonly #options: KubernetesOptions;
+  readonly #kubeconfig: string | undefined;
   readonly #timing: SourceTiming;
   readonly #now: () => number;
+  readonly #stop = new AbortController();
+  readonly #timers: NodeJS.Timeout[] = [];
   readonly #connection: Connection;
   readonly #cluster: Cluster;
   readonly #events: Events;
-  /** The resources that have been listed. */
+
+  /** The resources that have been listed since the start. */
   readonly #listed = new Set<Resource>();
-  /** Since when a resource is not heard. */
+  /** The resources that are out of reach, and since when. */
   readonly #lost = new Map<Resource, number>();
+  /** The reason why a resource cannot be read now. */
   readonly #troubles = new Map<Resource, string>();
-  #warnings = new Set<string>();
-  /** Ends the watches of MetalLB's resources; undefined: they are not served. */
+  /** Ends the watches of MetalLB's resources; undefined: the API does not serve them. */
   #metallb: AbortController | undefined;
-  /** A warning. */
+  /** A warning, if the API serves MetalLB's resources in unknown versions only. */
   #unknownVersion: string | undefined;
-  /** What was saved is served, as the API cannot be read. */
-  #isAdopted = false;
-  #hasSaved = false;
-  #wasFresh = false;
-  #given: Demand | undefined;
+
+  readonly #troubleNotices = new Notices(Number.POSITIVE_INFINITY);
+  readonly #warningNotices = new Notices(Number.POSITIVE_INFINITY);
+  readonly #failures = new Notices();
+
+  #hasSnapshot = false;
+  /** The snapshot is served, because the API cannot be read. */
+  #isSnapshotServed = false;
+  readonly #first = Promise.withResolvers<Demand>();
+  /** The demand that was given last. */
+  #demand: Demand | undefined;
+  /** As it was emitted last; undefined before the first demand. */
+  #isStale: boolean | undefined;
   #delivery: NodeJS.Timeout | undefined;
   #delivered = Number.NEGATIVE_INFINITY;
   #saving: NodeJS.Timeout | undefined;
 
-  constructor(source: KubernetesSource, options: WatchOptions) {
-    const { node, signal, report, now = () => performance.now() } = options;
+  constructor(settings: KubernetesSettings, options: KubernetesOptions) {
+    const { node, log, now = () => performance.now() } = options;
     this.#options = options;
+    this.#kubeconfig = settings.kubeconfig;
     this.#timing = { ...SOURCE_TIMING, ...options.timing };
     this.#now = now;
-    this.#connection = new Connection(source.kubeconfig);
-    this.#cluster = new Cluster(source, node);
-    this.#events = new Events({ connection: this.#connection, node, signal, report, now });
-    this.#readSaved();
-    const patience = setTimeout(() => this.#adopt(), this.#timing.patience);
-    const freshness = setInterval(() => this.#checkFreshness(), Math.min(500, this.#timing.stale / 4));
-    signal.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(patience);
-        clearInterval(freshness);
-        clearTimeout(this.#delivery);
-        if (this.#saving) this.#save();
-        this.#connection.close();
-      },
-      { once: true },
-    );
-    for (const kind of ["Service", "EndpointSlice", "Node"] as const) this.#follow(kind, signal);
-    this.#followDefinition(signal);
+    this.#connection = new Connection(settings.kubeconfig);
+    this.#cluster = new Cluster(settings, node);
+    this.#events = new Events({ connection: this.#connection, node, signal: this.#stop.signal, log, now });
   }
 
-  /** Everything has been read at least once since the start. */
-  get isRead(): boolean {
+  /** @throws Error if this node's default gateways cannot be read */
+  async start(): Promise<Demand> {
+    this.#addGateways();
+    this.#loadSnapshot();
+    const { patience, stale, gateways } = this.#timing;
+    this.#timers.push(
+      setTimeout(() => this.#serveSnapshot(), patience),
+      setInterval(() => this.#checkStale(), Math.min(500, stale / 4)),
+      setInterval(() => this.#try("Cannot look up the default gateways", () => this.#addGateways()), gateways).unref(),
+    );
+    for (const kind of ["Service", "EndpointSlice", "Node"] as const) this.#follow(kind, this.#stop.signal);
+    this.#followDefinition();
+    return this.#first.promise;
+  }
+
+  [Symbol.dispose](): void {
+    this.#stop.abort();
+    for (const timer of this.#timers) clearInterval(timer);
+    clearTimeout(this.#delivery);
+    if (this.#saving) this.#save();
+    this.#connection.close();
+  }
+
+  /** The demand stays as it is: what follows from changed settings is emitted once they are in force. */
+  demandFor(): Demand {
+    return this.#demand!;
+  }
+
+  configure(settings: SourceSettings): void {
+    const its = settings as KubernetesSettings;
+    if (its.kubeconfig !== this.#kubeconfig) {
+      this.#options.log("warn", "source.kubeconfig changed in the file: it takes effect when isat is started again");
+    }
+    this.#cluster.settings = its;
+    this.#changed();
+  }
+
+  get report(): SourceReport {
+    const { skipped, unreadable } = this.#cluster;
+    const sizeOf = (kind: Kind) => this.#cluster.all(kind).size;
+    return {
+      counts: { services: sizeOf("Service"), endpointSlices: sizeOf("EndpointSlice"), unreadable, skipped },
+      troubles: this.#troubleNotices.current(this.#now()),
+    };
+  }
+
+  /** Every resource has been read at least once since the start. */
+  get #isRead(): boolean {
     return this.#required().every((resource) => this.#listed.has(resource));
   }
 
-  /** What is served is what the API has, as far as can be known: false once it has been away for 2 s. */
-  isFresh(): boolean {
-    const oldest = Math.min(
-      ...this.#required().map((resource) => this.#lost.get(resource) ?? Number.POSITIVE_INFINITY),
-    );
-    return this.isRead && this.#now() - oldest < this.#timing.stale;
-  }
-
-  /** The API's URL, once it is known. */
-  get server(): string | undefined {
-    return this.#connection.server;
-  }
-
-  /** For status and metrics. */
-  get counts(): { services: number; endpointSlices: number; unreadable: number; skipped: Readonly<Skipped> } {
-    const { skipped, unreadable } = this.#cluster;
-    const sizeOf = (kind: Kind) => this.#cluster.all(kind).size;
-    return { services: sizeOf("Service"), endpointSlices: sizeOf("EndpointSlice"), unreadable, skipped };
-  }
-
-  /** What stands in the way now, a line each. */
-  get troubles(): string[] {
-    return [...new Set(this.#troubles.values())];
-  }
-
-  /** The default gateways of this node, which are never announced. One stays one: its route may be away for a moment. */
-  addGateways(addresses: ReadonlySet<Address>): void {
-    const before = this.#cluster.gateways;
-    const all = new Set([...before, ...addresses]);
-    if (all.size === before.size) return; // nothing new, each minute
-    this.#cluster.gateways = all;
-    this.#changed();
-  }
-
-  /** Of a configuration that changed; where the API is stays as it was. */
-  set settings(settings: ClusterSettings) {
-    this.#cluster.settings = settings;
-    this.#changed();
+  /** The demand is what the API has, as far as can be known. */
+  get isFresh(): boolean {
+    const since = this.#required().map((resource) => this.#lost.get(resource) ?? Number.POSITIVE_INFINITY);
+    return this.#isRead && this.#now() - Math.min(...since) < this.#timing.stale;
   }
 
   #required(): Resource[] {
@@ -183,25 +169,23 @@ export class KubernetesWatch {
 
   #follow(kind: Kind, signal: AbortSignal): void {
     const cluster = this.#cluster;
-    this.#start(RESOURCES[kind], signal, {
+    this.#watch(RESOURCES[kind], signal, {
       put: (object) => cluster.put(kind, object) && this.#changed(),
       remove: (key) => cluster.remove(kind, key) && this.#changed(),
       onListed: (keys) => {
         for (const key of cluster.keys(kind)) if (!keys.has(key)) cluster.remove(kind, key);
-        if (
-          this.#metallb &&
-          [RESOURCES.IPAddressPool, RESOURCES.L2Advertisement].every((its) => this.#listed.has(its))
-        ) {
-          cluster.hasAdvertisements = true; // not before: until they are listed, what was served till now stands
-        }
+        const { IPAddressPool, L2Advertisement } = RESOURCES;
+        const isListed = this.#listed.has(IPAddressPool) && this.#listed.has(L2Advertisement);
+        // Until both are listed, what was announced before goes on.
+        if (this.#metallb && isListed) cluster.hasAdvertisements = true;
       },
     });
   }
 
-  /** Whether MetalLB's resources are served; also one that is installed later is noticed. */
-  #followDefinition(signal: AbortSignal): void {
-    this.#start(DEFINITION, signal, {
-      put: (object) => this.#define(object, signal),
+  /** Watches MetalLB's definition, so that MetalLB may be installed and removed later. */
+  #followDefinition(): void {
+    this.#watch(DEFINITION, this.#stop.signal, {
+      put: (object) => this.#define(object),
       remove: () => this.#undefine(),
       onListed: (keys) => {
         if (keys.size === 0) this.#undefine();
@@ -209,21 +193,16 @@ export class KubernetesWatch {
     });
   }
 
-  #define(object: unknown, signal: AbortSignal): void {
-    const { spec, status } = object as {
-      spec?: { versions?: { name?: string; served?: boolean }[] };
-      status?: { conditions?: { type?: string; status?: string }[] };
-    };
-    const isEstablished = status?.conditions?.some(({ type, status }) => type === "Established" && status === "True");
-    if (!isEstablished) return; // another event will say when it is
-    const served = (spec?.versions ?? []).filter(({ served }) => served).map(({ name }) => name);
-    if (!served.includes(METALLB.version)) {
+  #define(definition: unknown): void {
+    const served = servedVersions(definition);
+    if (!served) return; // another event follows when it is established
+    if (!served.includes(VERSION)) {
       this.#undefine();
-      this.#unknownVersion = `The L2Advertisements of metallb.io are ignored: the API serves ${served.join(", ") || "no version"} of them, and isat knows ${METALLB.version}`;
+      this.#unknownVersion = `The L2Advertisements of metallb.io are ignored: the API serves ${served.join(", ") || "no version"} of them, and isat knows ${VERSION}`;
     } else if (!this.#metallb) {
       this.#unknownVersion = undefined;
       this.#metallb = new AbortController();
-      const either = AbortSignal.any([signal, this.#metallb.signal]);
+      const either = AbortSignal.any([this.#stop.signal, this.#metallb.signal]);
       this.#follow("IPAddressPool", either);
       this.#follow("L2Advertisement", either);
     }
@@ -235,143 +214,141 @@ export class KubernetesWatch {
     this.#metallb = undefined;
     this.#cluster.hasAdvertisements = false;
     for (const kind of ["IPAddressPool", "L2Advertisement"] as const) {
-      this.#forget(RESOURCES[kind]);
+      this.#listed.delete(RESOURCES[kind]);
+      this.#lost.delete(RESOURCES[kind]);
+      this.#setTrouble(RESOURCES[kind], undefined);
       for (const key of this.#cluster.keys(kind)) this.#cluster.remove(kind, key);
     }
     this.#changed();
   }
 
-  #forget(resource: Resource): void {
-    this.#listed.delete(resource);
-    this.#lost.delete(resource);
-    this.#trouble(resource, undefined);
-  }
-
-  #start(
-    resource: Resource,
-    signal: AbortSignal,
-    { put, remove, onListed }: Pick<Handler, "put" | "remove" | "onListed">,
-  ) {
-    const { report, random = Math.random } = this.#options;
+  #watch(resource: Resource, signal: AbortSignal, its: Pick<Handler, "put" | "remove" | "onListed">): void {
+    const { log, random = Math.random } = this.#options;
     const handler: Handler = {
-      put,
-      remove,
-      report,
+      ...its,
+      log,
       onListed: (keys: ReadonlySet<Key>) => {
         this.#listed.add(resource);
-        onListed(keys);
+        its.onListed(keys);
         this.#changed();
       },
       onConnection: (lostSince) => {
         if (signal.aborted) return;
         if (lostSince === undefined) this.#lost.delete(resource);
         else if (!this.#lost.has(resource)) this.#lost.set(resource, lostSince);
-        this.#checkFreshness();
+        this.#checkStale();
       },
       onTrouble: (message) => {
         if (signal.aborted) return;
-        this.#trouble(resource, message);
-        if (message) this.#adopt();
+        this.#setTrouble(resource, message);
+        if (message) this.#serveSnapshot();
       },
     };
-    void follow(resource, handler, {
-      connection: this.#connection,
-      signal,
-      timing: this.#timing,
-      now: this.#now,
-      random,
-    });
+    const options = { connection: this.#connection, signal, timing: this.#timing, now: this.#now, random };
+    void follow(resource, handler, options);
   }
 
-  /** Says what stands in the way, once for all resources that it concerns. */
-  #trouble(resource: Resource, message: string | undefined): void {
-    const before = this.#troubles.get(resource);
-    if (before === message) return;
-    if (message === undefined) {
-      this.#troubles.delete(resource);
-      if (this.#troubles.size === 0) this.#options.report("info", "The API is read again");
-      return;
-    }
-    const isKnown = this.troubles.includes(message);
-    this.#troubles.set(resource, message);
-    if (!isKnown) this.#options.report("warn", message);
+  /** Logs a trouble once for all resources that have it. */
+  #setTrouble(resource: Resource, message: string | undefined): void {
+    if (this.#troubles.get(resource) === message) return;
+    if (message) this.#troubles.set(resource, message);
+    else this.#troubles.delete(resource);
+    const { log } = this.#options;
+    for (const line of this.#troubleNotices.noteAll(this.#troubles.values(), this.#now())) log("warn", line);
+    if (this.#troubles.size === 0) log("info", "The API is read again");
   }
 
-  #warn(lines: readonly string[]): void {
-    for (const line of lines) if (!this.#warnings.has(line)) this.#options.report("warn", line);
-    this.#warnings = new Set(lines);
+  #checkStale(): void {
+    if (this.#isStale === undefined || this.#isStale === !this.isFresh) return;
+    this.#isStale = !this.#isStale;
+    this.#emit({ kind: "stale", isStale: this.#isStale });
   }
 
-  #checkFreshness(): void {
-    const isFresh = this.isFresh();
-    if (isFresh === this.#wasFresh) return;
-    this.#wasFresh = isFresh;
-    try {
-      this.#options.onFreshness?.(isFresh);
-    } catch (error) {
-      this.#options.report("error", (error as Error).message);
-    }
-  }
-
-  #readSaved(): void {
-    const { runDir, report } = this.#options;
-    try {
-      this.#hasSaved = adopt(runDir, this.#cluster);
-    } catch (error) {
-      report("warn", `What was saved of the cluster is not used: ${(error as Error).message}`);
-    }
-  }
-
-  /** Serves what was saved, as the API cannot be read. */
-  #adopt(): void {
-    if (this.isRead || this.#isAdopted || this.#given || !this.#hasSaved) return;
-    this.#isAdopted = true;
-    this.#options.report("warn", "The API cannot be read: what was saved of the cluster is served until it can");
+  /** An address that was a gateway once stays one: its route may be away for a moment. */
+  #addGateways(): void {
+    const before = this.#cluster.gateways;
+    const all = new Set([...before, ...this.#options.gateways()]);
+    if (all.size === before.size) return;
+    this.#cluster.gateways = all;
     this.#changed();
   }
 
+  #loadSnapshot(): void {
+    const load = () => {
+      this.#hasSnapshot = loadSnapshot(this.#options.runDir, this.#cluster);
+    };
+    this.#try("What was saved of the cluster is not used", load);
+  }
+
+  #serveSnapshot(): void {
+    if (this.#isRead || this.#isSnapshotServed || this.#demand || !this.#hasSnapshot) return;
+    this.#isSnapshotServed = true;
+    this.#options.log("warn", "The API cannot be read: what was saved of the cluster is served until it can");
+    this.#changed();
+  }
+
+  /** Collects changes for one demand. */
   #changed(): void {
-    if (this.#delivery || this.#options.signal.aborted) return;
+    if (this.#delivery || this.#stop.signal.aborted) return;
     const wait = this.#delivered + this.#timing.deliver - this.#now();
     this.#delivery = setTimeout(() => this.#deliver(), Math.max(0, wait));
   }
 
   #deliver(): void {
-    const { onDemand, report } = this.#options;
     this.#delivery = undefined;
-    const { isRead } = this;
-    // What is not read yet is waited for at the start. Later, as where another kind of object came to be served, it would
-    // keep all else from being heard of.
-    if (!isRead && !this.#isAdopted && !this.#given) return;
+    const isRead = this.#isRead;
+    // A start waits until all is read. Later, a kind of object that comes to be served must not hold up all others.
+    if (!isRead && !this.#isSnapshotServed && !this.#demand) return;
     this.#delivered = this.#now();
-    this.#checkFreshness();
-    const demand = this.#cluster.update();
-    try {
-      if (demand !== this.#given) onDemand(demand, { isFresh: this.isFresh() });
-      this.#given = demand;
-      this.#refusal = undefined;
-    } catch (error) {
-      const { message } = error as Error;
-      if (message !== this.#refusal) report("error", message);
-      this.#refusal = message;
-    }
+    this.#give(this.#cluster.update());
     if (!isRead) return;
-    for (const { message } of this.#events.tell(this.#cluster.problems)) report("warn", message);
-    this.#warn([...warningsOf(this.#cluster), ...(this.#unknownVersion ? [this.#unknownVersion] : [])]);
+    const { problems } = this.#cluster;
+    this.#events.take(problems);
+    const unknown = this.#unknownVersion ? [this.#unknownVersion] : [];
+    const warnings = [...problems.map(({ message }) => message), ...warningsOf(this.#cluster), ...unknown];
+    for (const line of this.#warningNotices.noteAll(warnings, this.#now())) this.#options.log("warn", line);
     this.#saving ??= setTimeout(() => this.#save(), this.#timing.save);
   }
 
-  /** Why the last demand could not be applied. */
-  #refusal: string | undefined;
+  #give(demand: Demand): void {
+    if (!this.#demand) {
+      this.#isStale = !this.isFresh;
+      this.#emit({ kind: "stale", isStale: this.#isStale });
+      this.#first.resolve(demand);
+      this.#demand = demand;
+      return;
+    }
+    this.#checkStale();
+    if (demand === this.#demand) return;
+    // A demand that could not be taken is given again with the next change.
+    if (this.#emit({ kind: "demand", demand })) this.#demand = demand;
+  }
 
   #save(): void {
-    const { runDir, report } = this.#options;
     clearTimeout(this.#saving);
     this.#saving = undefined;
+    const save = () => saveSnapshot(this.#options.runDir, this.#cluster);
+    this.#try("Cannot save the state of the cluster for a start without the API", save);
+  }
+
+  /** @returns false if the event could not be taken */
+  #emit(event: SourceEvent): boolean {
     try {
-      save(runDir, this.#cluster);
+      this.#options.emit(event);
+      return true;
     } catch (error) {
-      report("warn", `Cannot save the state of the cluster for a start without the API: ${(error as Error).message}`);
+      const { message } = error as Error;
+      if (this.#failures.note(message, this.#now())) this.#options.log("error", message);
+      return false;
+    }
+  }
+
+  #try(what: string, body: () => void): void {
+    try {
+      body();
+    } catch (error) {
+      const message = `${what}: ${(error as Error).message}`;
+      if (this.#failures.note(message, this.#now())) this.#options.log("warn", message);
     }
   }
 }

@@ -1,11 +1,12 @@
 import type { IncomingMessage } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Level } from "../source.ts";
 import { ApiError, type Connection } from "./connection.ts";
 import { type Key, nameOf } from "./objects.ts";
 
-/** A list of objects of the API. */
+/** A list of objects in the API. */
 export interface Resource {
-  /** As RBAC names it: "" is the core group. */
+  /** The name in RBAC: "" is the core group. */
   group: string;
   version: string;
   plural: string;
@@ -13,31 +14,31 @@ export interface Resource {
   query?: Record<string, string>;
 }
 
-/** What becomes of what is read. */
+/** Takes what a watch reads. */
 export interface Handler {
   put(object: unknown): void;
   remove(key: Key): void;
-  /** All there is has been put; what is not among the keys is gone. */
+  /** Every object has been put. An object that is not among the keys is gone. */
   onListed(keys: ReadonlySet<Key>): void;
-  /** The API is heard, or, with the time since when, not any more. */
+  /** The API answers; or it has been out of reach since a time, in ms. */
   onConnection(lostSince: number | undefined): void;
-  /** What stands in the way; undefined: nothing any more. */
+  /** The reason why the resource cannot be read; undefined: it can be read again. */
   onTrouble(message: string | undefined): void;
-  report(level: "info" | "warn" | "error", message: string): void;
+  log(level: Level, message: string): void;
 }
 
 /** All in ms. */
 export interface Timing {
   /**
-   * A watch in which nothing is heard for so long is begun anew from where it was. Bookmarks come once a minute, but not
-   * of a resource that has not changed since the API server started: so that is no news.
+   * A watch that is silent for this long begins anew where it was. That is not logged: bookmarks come once a minute, but not
+   * for a resource that has not changed since the API server started.
    */
   stall: number;
-  /** The same while a watch sends what there is. */
+  /** As `stall`, while the watch sends the objects that exist. */
   stallListing: number;
-  /** The first retry, and the longest pause between two. */
+  /** The pause before the first retry, and the longest pause. */
   retry: [first: number, longest: number];
-  /** A watch that fails sooner than this counts as one more failure in a row. */
+  /** A watch that ends sooner than this counts as one more failure in a row. */
   steady: number;
 }
 
@@ -52,28 +53,31 @@ export interface FollowOptions {
   random(): number;
 }
 
-/** Objects that one page of a list has. */
+/** The number of objects in a page of a list. */
 const PAGE = 100;
-/** etcd holds no object of more than 1.5 MB by default, and the API takes none of more than 3. */
+/** The longest line that is read. By default etcd stores objects of at most 1.5 MB, and the API takes at most 3 MB. */
 const MAX_LINE = 32 * 2 ** 20;
-/** HTTP statuses of which the version is to blame: gone, malformed, later than any (an etcd put back from a backup). */
 const GONE = 410;
-/** Of an API server that starts: its RBAC is not loaded yet, its storage not ready, something before it has none to send to. */
+/**
+ * HTTP statuses of an API server that starts: its RBAC is not loaded yet, its storage is not ready, or the load balancer in
+ * front of it has no server to send to.
+ */
 const PASSING = [403, 429, 503, 504];
+/** The resourceVersion is at fault: it is gone, malformed, or newer than all (after etcd was restored from a backup). */
 const BAD_VERSION = [GONE, 400, 504];
-/** For how long TCP has probed a connection in vain when it gives up, ms: it does so ten times, once a second. */
+/** TCP probes a dead connection ten times, once a second, before it gives up: it was dead for so long by then, ms. */
 const UNANSWERED = 10_000;
-/** Those that say nothing about whether the server has WatchList. */
+/** Statuses that do not tell whether the server has WatchList. */
 const NOT_WATCH_LIST = [GONE, 401, 403, 404, 429, 503];
 
-/** An answer broke off, or nothing came for too long. */
+/** An answer broke off, or it was silent for too long. */
 class BreakError extends Error {}
 class StallError extends BreakError {}
 
-/** An answer holds what cannot be understood: something may have been missed. */
+/** An answer cannot be parsed: something may have been missed. */
 class ContentError extends BreakError {}
 
-/** An event of type ERROR, in an answer whose status is 200. */
+/** An event of type ERROR came in an answer whose status is 200. */
 class EventError extends ApiError {}
 
 interface WatchEvent {
@@ -89,18 +93,18 @@ export const pathOf = ({ group, version, plural }: Resource): string =>
   `${group ? `/apis/${group}` : "/api"}/${version}/${plural}`;
 
 /**
- * Lists a resource and watches it from then on, until the signal; whatever goes wrong is said and tried again.
+ * Lists a resource and watches it from then on, until the signal. It logs whatever goes wrong, and tries again.
  *
- * By WatchList (KEP-3157: one watch that begins with all there is) where the server has it, so that no list is ever
- * held as a whole; else by pages.
+ * If the server has WatchList (KEP-3157: a watch that begins with the objects that exist), no list is ever held as a whole.
+ * Otherwise the list is read in pages.
  */
 export async function follow(resource: Resource, handler: Handler, options: FollowOptions): Promise<void> {
   const { signal, timing, now, random } = options;
   const follower = new Follower(resource, handler, options);
   let failures = 0;
-  /** When a version was gone last: now and then one is, which is in order. */
+  /** When a version was gone last. That happens now and then, and is not logged. */
   let gone = Number.NEGATIVE_INFINITY;
-  /** Since when the API refuses what it had given. */
+  /** Since when the API refuses what it gave before. */
   let refused: number | undefined;
   while (!signal.aborted) {
     const started = now();
@@ -115,7 +119,7 @@ export async function follow(resource: Resource, handler: Handler, options: Foll
         isFirstGone = now() - gone > timing.steady;
         gone = now();
       }
-      // An API server that starts refuses what it will give in a moment, and what it gave before.
+      // An API server that starts refuses for a moment what it gave before.
       const isPassing = follower.hasListed && PASSING.includes(status);
       if (!isPassing) refused = undefined;
       else if (refused === undefined || follower.connected > refused) refused = now();
@@ -123,8 +127,8 @@ export async function follow(resource: Resource, handler: Handler, options: Foll
       if (!isPatient && !isFirstGone) handler.onTrouble(explain(resource, error as Error));
       pause = error instanceof ApiError ? error.retryAfter : 0;
     }
-    // Also a watch that ends in good order, for a server that ends each at once.
-    // After a version that is gone the API is there: it is a list that is wanted, not patience.
+    // A watch that ends in good order counts too, because of servers that end each at once. After a version that is gone the
+    // API is there, so the list must not wait.
     failures = isFirstGone || now() - started > timing.steady ? 0 : failures + 1;
     const [first, longest] = timing.retry;
     const backoff = Math.min(longest, first * 2 ** Math.min(failures, 20)) * (0.5 + random() / 2);
@@ -136,12 +140,12 @@ class Follower {
   readonly #resource: Resource;
   readonly #handler: Handler;
   readonly #options: FollowOptions;
-  /** Where to go on; undefined: list first. */
+  /** The version from which the watch goes on; undefined: list first. */
   #version: string | undefined;
   #hasWatchList = true;
   #lastHeard = 0;
   hasListed = false;
-  /** When it was given what it asked for last, ms. */
+  /** When the API last gave what was asked for, ms. */
   connected = 0;
 
   constructor(resource: Resource, handler: Handler, options: FollowOptions) {
@@ -150,7 +154,7 @@ class Follower {
     this.#options = options;
   }
 
-  /** Until the watch ends. @throws Error where it does not end in good order */
+  /** Runs until the watch ends. @throws Error if it does not end in good order */
   async run(): Promise<void> {
     try {
       if (this.#version === undefined && !this.#hasWatchList) await this.#listPages();
@@ -166,7 +170,7 @@ class Follower {
       if (!wasListing || !this.#hasWatchList || !isOfWatchList(error as Error)) throw error;
       this.#hasWatchList = false;
       const reason = (error as Error).message;
-      this.#handler.report("info", `${this.#resource.plural} are listed in pages, as WatchList fails: ${reason}`);
+      this.#handler.log("info", `${this.#resource.plural} are listed in pages, as WatchList fails: ${reason}`);
       await this.run();
     }
   }
@@ -237,7 +241,7 @@ class Follower {
       } else if (type === "ADDED" || type === "MODIFIED") this.#put(object, listing);
       else if (type === "DELETED") this.#guard(() => this.#handler.remove(nameOf(object)));
       else throw new ContentError(`the watch sent an event of type ${JSON.stringify(type)}`);
-      // Until all there is has been sent, versions come in no order.
+      // The objects that exist come first, and their versions are in no order.
       if (!listing && version) this.#version = version;
     }
     if (listing) throw new BreakError("it ended before it had sent all there is");
@@ -248,19 +252,19 @@ class Follower {
     this.#guard(() => this.#handler.put(object));
   }
 
-  /** One object that cannot be taken keeps none of the others waiting. */
+  /** An object that cannot be taken must not hold up the others. */
   #guard(handle: () => void): void {
     try {
       handle();
     } catch (error) {
-      this.#handler.report(
+      this.#handler.log(
         "error",
         `Cannot take what the API sent of ${this.#resource.plural}: ${(error as Error).stack}`,
       );
     }
   }
 
-  /** The bytes of an answer; an error where none come for too long. */
+  /** Yields the bytes of an answer. @throws StallError if it is silent for too long */
   async *#guarded(response: IncomingMessage, stall: number | (() => number)): AsyncGenerator<Buffer> {
     let timer: NodeJS.Timeout | undefined;
     const wait = () => {
@@ -273,17 +277,17 @@ class Follower {
       for await (const chunk of response) {
         this.#lastHeard = this.#options.now();
         yield chunk;
-        wait(); // after what was heard has been taken, for that may change how long to wait
+        wait(); // only now, because the chunk may change how long to wait
       }
     } catch (error) {
       if (error instanceof BreakError) throw error;
-      // What Node says of the answer is "aborted"; why stands with the socket.
+      // Node calls the answer "aborted"; the socket has the reason.
       const { message, code } = (response.socket?.errored ?? error) as NodeJS.ErrnoException;
       const why = message === "aborted" ? "the server has closed it" : message;
       throw Object.assign(new Error(`The connection to the API is lost: ${why}`), { code });
     } finally {
       clearTimeout(timer);
-      response.destroy(); // a watch that is left is not to be read to its end
+      response.destroy(); // an abandoned watch must not be read to its end
     }
   }
 }
@@ -300,11 +304,11 @@ function parse<T>(bytes: Buffer): T {
   try {
     return JSON.parse(bytes.toString()) as T;
   } catch (error) {
-    throw new ContentError(`what was sent is no JSON: ${(error as Error).message.slice(0, 200)}`);
+    throw new ContentError(`the answer is not JSON: ${(error as Error).message.slice(0, 200)}`);
   }
 }
 
-/** Lines, split on bytes: no text of more than one object is ever made. */
+/** Splits into lines, as bytes, so that no text of more than one object is ever made. */
 async function* linesOf(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let parts: Buffer[] = [];
   let length = 0;
@@ -326,16 +330,16 @@ async function* linesOf(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   if (parts.length > 0) throw new BreakError("it ended in the middle of a line");
 }
 
-/** One line that says what to do; the same for all resources where it lies with the connection. */
+/** Explains an error in one line. The line is the same for all resources if the connection is at fault. */
 function explain({ group, plural }: Resource, error: Error): string {
   if (!(error instanceof ApiError)) {
-    return error instanceof BreakError ? `The watch of ${plural} is begun anew: ${error.message}` : error.message;
+    return error instanceof BreakError ? `The watch of ${plural} begins anew: ${error.message}` : error.message;
   }
-  if (error.status === 401) return `The API takes isat's credentials for nobody's (401): ${error.message}`;
+  if (error.status === 401) return `The API server rejects isat's credentials (401): ${error.message}`;
   if (error.status === 403) {
     return `Cannot list and watch ${plural}: ${error.message}. Grant it in isat's ClusterRole: { apiGroups: ["${group}"], resources: ["${plural}"], verbs: ["list", "watch"] }`;
   }
   if (error.status === GONE)
-    return `${plural} are listed anew, as the API has let go of the version that was known: ${error.message}`;
+    return `${plural} are listed anew, because the API no longer has the version that was known: ${error.message}`;
   return `The API refuses ${plural} (${error.status}): ${error.message}`;
 }

@@ -1,4 +1,4 @@
-/** An API server as far as a watch sees of it, which can be told to misbehave: what a real one does only now and then. */
+/** The part of an API server that isat uses. A test can make it misbehave as a real one does only now and then. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
@@ -18,25 +18,25 @@ export interface Identity {
 }
 
 export class Api {
-  /** What a request must bear; undefined: nothing. */
+  /** The token that a request must have; undefined: none. */
   token: string | undefined;
   #identity: Identity | undefined;
-  /** In the order in which they came, as `GET services?watch` and the like. */
+  /** The requests in the order in which they came, such as `GET services?watch`. */
   readonly requests: string[] = [];
   readonly events: { metadata: { name: string }; involvedObject: object; message: string }[] = [];
-  /** How a WatchList is met: as it should, with an ERROR event (etcd without progress), or refused. */
+  /** The answer to a WatchList: as it should be, an ERROR event (etcd without progress), or a refusal. */
   watchList: "served" | "error" | "refused" = "served";
   /** Resources that may not be read. */
   readonly denied = new Set<string>();
   /** Resources that are not served at all. */
   readonly absent = new Set<string>(["ipaddresspools", "l2advertisements"]);
-  /** Namespaces that are being deleted, in which nothing is created any more. */
+  /** Namespaces that are being deleted: nothing can be created in them. */
   readonly terminating = new Set<string>();
-  /** Answers nothing, and says nothing in the watches that are open; connections stay. */
+  /** It answers nothing, and sends nothing in open watches, but connections stay open. */
   isFrozen = false;
-  /** The next pages after the first are refused as expired, so many times. */
+  /** So many times, the next page after the first is refused as expired. */
   expirePages = 0;
-  /** The next requests are refused as too many, with a Retry-After of 0, so many times. */
+  /** So many times, the next request is refused as one too many, with a Retry-After of 0. */
   busy = 0;
   #objects = new Map<string, Map<string, ApiObject>>();
   #changes: { version: number; plural: string; type: string; object: ApiObject }[] = [];
@@ -70,14 +70,14 @@ export class Api {
     this.#port = (server.address() as AddressInfo).port;
   }
 
-  /** As a server that is killed. */
+  /** Stops as a server that is killed. */
   async stop(): Promise<void> {
     const closed = new Promise((resolve) => this.#server?.close(resolve));
     this.cut();
     await closed;
   }
 
-  /** Every connection ends. */
+  /** Ends every connection. */
   cut(): void {
     for (const socket of this.#sockets) socket.destroy();
     this.#watches.clear();
@@ -100,7 +100,7 @@ export class Api {
     this.#change(plural, "DELETED", object);
   }
 
-  /** Every version before now is gone; a watch that is open ends with an ERROR of 410, as one that fell behind. */
+  /** Forgets all versions before now. Open watches end with an ERROR of 410, as those that are too slow. */
   compact(): void {
     this.#oldest = this.#version;
     this.error(410, "too old resource version");
@@ -116,12 +116,12 @@ export class Api {
     this.say(JSON.stringify({ type: "BOOKMARK", object: { metadata } }));
   }
 
-  /** A line in every open watch, or in those of one resource. */
+  /** Sends a line in every open watch, or in those of one resource. */
   say(line: string, only?: string): void {
     for (const { plural, response } of this.#watches) if (!only || only === plural) response.write(`${line}\n`);
   }
 
-  /** The watches end in good order, as they do after half an hour. */
+  /** Ends all watches in good order, as a server does after half an hour. */
   end(last = ""): void {
     for (const { response } of this.#watches) response.end(last);
     this.#watches.clear();

@@ -1,12 +1,12 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parseAddress } from "../../../src/core/address.ts";
-import type { LabelSelector } from "../../../src/source/kubernetes/selector.ts";
+import type { ClusterSettings } from "../../../src/source/kubernetes/settings.ts";
 import { clusterOf } from "./clusters.ts";
 import { NODES } from "./objects.ts";
 
 test("only the Nodes that run isat are named, with their first InternalIP", () => {
-  const nodeSelector: LabelSelector = {
+  const nodeSelector: ClusterSettings["nodeSelector"] = {
     matchLabels: {},
     matchExpressions: [{ key: "kubernetes.io/hostname", operator: "NotIn", values: ["n2"] }],
   };

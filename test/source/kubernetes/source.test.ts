@@ -7,10 +7,11 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { noDeno, onDeno } from "../../../lab/runtimes.ts";
 import { skip } from "../../../lab/skip.ts";
-import type { KubernetesSource } from "../../../src/config/config.ts";
-import { formatAddress, parseRange } from "../../../src/core/address.ts";
+import { type Address, formatAddress, parseAddress, parseRange } from "../../../src/core/address.ts";
 import type { Demand } from "../../../src/core/demand.ts";
-import { type KubernetesWatch, type SourceTiming, watchKubernetes } from "../../../src/source/kubernetes/source.ts";
+import type { KubernetesSettings } from "../../../src/source/kubernetes/settings.ts";
+import { KubernetesSource, type SourceTiming } from "../../../src/source/kubernetes/source.ts";
+import type { SourceEvent } from "../../../src/source/source.ts";
 import { Api, type Identity } from "./api.ts";
 import { advertisement, NODES, node, pool, type Sent, service, slice } from "./objects.ts";
 
@@ -22,18 +23,18 @@ const PLURALS = {
   L2Advertisement: "l2advertisements",
 };
 
-/** What a test waits for comes at last, or the test fails; how long it takes is no matter here. */
+/** Waits until it holds. How long that takes does not matter; after 20 s the test fails. */
 async function until(what: string, holds: () => boolean, found = () => ""): Promise<void> {
   for (const end = Date.now() + 20_000; !holds(); await sleep(2)) {
     if (Date.now() > end) throw new Error(`in 20 s it did not come to this: ${what}. Found: ${found()}`);
   }
 }
 
-/** One API server, and what watches it. */
+/** An API server, and the sources that watch it. */
 class Rig implements AsyncDisposable {
   readonly api = new Api();
   readonly folder = mkdtempSync(join(tmpdir(), "isat-kubernetes-"));
-  readonly #stops: AbortController[] = [];
+  readonly #seen: Seen[] = [];
 
   static async start(...objects: Sent[]): Promise<Rig> {
     const rig = new Rig();
@@ -69,65 +70,70 @@ class Rig implements AsyncDisposable {
     return file;
   }
 
-  watch(
-    settings: Partial<KubernetesSource> = {},
-    options: { node?: string; timing?: Partial<SourceTiming> } = {},
-  ): Seen {
-    const stop = new AbortController();
-    this.#stops.push(stop);
+  watch(settings: Partial<KubernetesSettings> = {}, options: SeenOptions = {}): Seen {
     const runDir = join(this.folder, "run");
     mkdirSync(runDir, { recursive: true });
-    return new Seen(stop, { kubeconfig: settings.kubeconfig ?? this.writeKubeconfig(), ...settings }, runDir, options);
+    const seen = new Seen({ kubeconfig: settings.kubeconfig ?? this.writeKubeconfig(), ...settings }, runDir, options);
+    this.#seen.push(seen);
+    return seen;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const stop of this.#stops) stop.abort();
+    for (const seen of this.#seen) seen.stop();
     await this.api.stop();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
 
-/** What a watch said. */
+interface SeenOptions {
+  /** @default "n1" */
+  node?: string;
+  timing?: Partial<SourceTiming>;
+}
+
+const SETTINGS: KubernetesSettings = {
+  kind: "kubernetes",
+  kubeconfig: undefined,
+  loadBalancerClass: undefined,
+  addresses: [parseRange("10.9.0.0/16")],
+  interfaces: undefined,
+  nodeSelector: undefined,
+  serviceSelector: undefined,
+  ignoreExcludeLabel: false,
+};
+
+/** A source, and what it has given. */
 class Seen {
+  readonly settings: KubernetesSettings;
   readonly demands: Demand[] = [];
   readonly lines: string[] = [];
   readonly freshness: boolean[] = [];
-  readonly watch: KubernetesWatch;
-  readonly #stop: AbortController;
+  readonly source: KubernetesSource;
+  gateways = new Set<Address>();
   failure: Error | undefined;
+  /** The source was fresh when it gave the last demand. */
   wasFresh: boolean | undefined;
 
-  constructor(
-    stop: AbortController,
-    settings: Partial<KubernetesSource>,
-    runDir: string,
-    { node = "n1", timing = {} }: { node?: string; timing?: Partial<SourceTiming> },
-  ) {
-    this.#stop = stop;
-    const source: KubernetesSource = {
-      kind: "kubernetes",
-      kubeconfig: undefined,
-      loadBalancerClass: undefined,
-      addresses: [parseRange("10.9.0.0/16")],
-      interfaces: undefined,
-      nodeSelector: undefined,
-      serviceSelector: undefined,
-      ignoreExcludeLabel: false,
-      ...settings,
-    };
-    this.watch = watchKubernetes(source, {
+  constructor(settings: Partial<KubernetesSettings>, runDir: string, { node = "n1", timing = {} }: SeenOptions) {
+    this.settings = { ...SETTINGS, ...settings };
+    this.source = new KubernetesSource(this.settings, {
       node,
       runDir,
-      signal: stop.signal,
-      timing: { retry: [5, 50], deliver: 0, ...timing },
-      onDemand: (demand, { isFresh }) => {
-        this.wasFresh = isFresh;
-        if (this.failure) throw this.failure;
-        this.demands.push(demand);
-      },
-      onFreshness: (isFresh) => this.freshness.push(isFresh),
-      report: (level, message) => this.lines.push(`${level}: ${message}`),
+      timing: { retry: [5, 50], deliver: 0, gateways: 20, ...timing },
+      gateways: () => this.gateways,
+      emit: (event) => this.#take(event),
+      log: (level, message) => this.lines.push(`${level}: ${message}`),
     });
+    void this.source.start().then((demand) => this.#take({ kind: "demand", demand }));
+  }
+
+  #take(event: SourceEvent): void {
+    if (this.failure) throw this.failure;
+    if (event.kind === "stale") this.freshness.push(!event.isStale);
+    else {
+      this.wasFresh = this.freshness.at(-1);
+      this.demands.push(event.demand);
+    }
   }
 
   /** `10.9.0.1 n1,n2,n3`, for each VIP. */
@@ -151,7 +157,7 @@ class Seen {
   }
 
   stop(): void {
-    this.#stop.abort();
+    this.source[Symbol.dispose]();
   }
 }
 
@@ -183,12 +189,12 @@ const ALL = "n1,n2,n3";
 
 const test = suite("kubernetes");
 
-test("what the API has is demanded, and each change of it", async () => {
+test("the demand follows the API, and each change of it", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
   assert.is(seen.demands.length, 1, "only once all of it had been read");
-  assert.ok(seen.watch.isFresh());
+  assert.ok(seen.source.isFresh);
   assert.is(seen.wasFresh, true);
   rig.put(service("mail", ["10.9.0.2"]));
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
@@ -221,7 +227,7 @@ test("at rest nothing is asked and nothing is written", async () => {
 });
 
 for (const watchList of ["error", "refused"] as const) {
-  test(`a server where WatchList is met with ${watchList} is listed in pages of 100`, async () => {
+  test(`a server whose WatchList fails (${watchList}) is listed in pages of 100`, async () => {
     await using rig = await Rig.start();
     rig.api.watchList = watchList;
     const count = 250;
@@ -242,7 +248,7 @@ for (const watchList of ["error", "refused"] as const) {
   });
 }
 
-test("pages that expire are begun anew", async () => {
+test("a list whose pages expire begins anew", async () => {
   await using rig = await Rig.start();
   rig.api.watchList = "refused";
   rig.api.expirePages = 2;
@@ -269,16 +275,16 @@ test("a version that is gone (410 in an answer of 200) lists anew, and only diff
   rig.api.compact();
   await seen.shows(`10.9.0.1 ${ALL}`);
   assert.is(seen.demands.at(-1)!.vips[0], kept, "the same object");
-  await seen.says("warn: services are listed anew, as the API has let go of the version");
+  await seen.says("warn: services are listed anew, because the API no longer has the version");
 });
 
 const broken: [what: string, line: string, ...says: string[]][] = [
   ["an ERROR event", '{"type":"ERROR","object":{"code":500,"message":"etcdserver: no leader"}}', "500", "no leader"],
-  ["malformed JSON", '{"type":"MODIFIED","object":{"metada', "services is begun anew", "no JSON"],
-  ["an event of no type", '{"object":{}}', "services is begun anew", "type undefined"],
+  ["malformed JSON", '{"type":"MODIFIED","object":{"metada', "services begins anew", "not JSON"],
+  ["an event of no type", '{"object":{}}', "services begins anew", "type undefined"],
 ];
 for (const [what, line, ...says] of broken) {
-  test(`${what} in a watch is told, and lists anew`, async () => {
+  test(`${what} in a watch is logged, and lists anew`, async () => {
     await using rig = await Rig.start(...WEB);
     const seen = rig.watch();
     await seen.shows(`10.9.0.1 ${ALL}`);
@@ -293,7 +299,7 @@ for (const [what, line, ...says] of broken) {
   });
 }
 
-test("an object that cannot be read costs itself alone: one line, one Event of all nodes, none again", async () => {
+test("an object that cannot be read costs itself alone: one line a node, one Event for all nodes, none again", async () => {
   await using rig = await Rig.start(...WEB);
   const one = rig.watch();
   const two = rig.watch({}, { node: "n2" });
@@ -321,10 +327,10 @@ test("an object that cannot be read costs itself alone: one line, one Event of a
   });
   assert.is(one.lines.length, 1, one.lines.join("\n"));
   assert.is(two.lines.length, 1, two.lines.join("\n"));
-  assert.is(one.watch.counts.unreadable, 1);
+  assert.is(one.source.report.counts?.unreadable, 1);
   rig.put(service("bad", ["10.9.0.3"]));
   await one.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody", "10.9.0.3 nobody");
-  assert.is(one.watch.counts.unreadable, 0);
+  assert.is(one.source.report.counts?.unreadable, 0);
 });
 
 test("a bookmark moves the version from which a watch goes on", async () => {
@@ -339,10 +345,10 @@ test("a bookmark moves the version from which a watch goes on", async () => {
   await until("watches from there", () =>
     rig.api.requests.some((request) => /^GET nodes\?.*resourceVersion=4\d$/.test(request)),
   );
-  assert.equal(seen.lines, [], "that a watch ends in good order is no news");
+  assert.equal(seen.lines, [], "a watch that ends in good order is not logged");
 });
 
-test("a watch that ends in the middle of a line is told, and gone on with", async () => {
+test("a watch that ends in the middle of a line is logged, and goes on", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
@@ -353,7 +359,7 @@ test("a watch that ends in the middle of a line is told, and gone on with", asyn
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
 });
 
-test("a watch in which nothing is heard is begun anew from where it was", async () => {
+test("a silent watch begins anew where it was", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch({}, { timing: { stall: 150 } });
   await seen.shows(`10.9.0.1 ${ALL}`);
@@ -363,24 +369,24 @@ test("a watch in which nothing is heard is begun anew from where it was", async 
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
   const lists = rig.api.requests.filter((request) => request.includes("sendInitialEvents"));
   assert.is(lists.length, 4, "nothing was listed anew");
-  assert.equal(seen.lines, [], "a quiet resource is no news");
+  assert.equal(seen.lines, [], "a quiet resource is not logged");
   assert.equal(seen.freshness, [true]);
 });
 
-test("a server that hangs with its connections open makes the source stale, and what was applied is served", async () => {
+test("a server that hangs with its connections open makes the source stale, and the last demand stays", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch({}, { timing: { stall: 200, stale: 300 } });
   await seen.shows(`10.9.0.1 ${ALL}`);
   rig.api.isFrozen = true;
-  await until("stale", () => !seen.watch.isFresh());
+  await until("stale", () => !seen.source.isFresh);
   await until("told", () => seen.freshness.at(-1) === false);
   assert.equal(seen.vips, [`10.9.0.1 ${ALL}`]);
   rig.api.isFrozen = false;
   rig.api.cut();
-  await until("fresh", () => seen.watch.isFresh() && seen.freshness.at(-1) === true);
+  await until("fresh", () => seen.source.isFresh && seen.freshness.at(-1) === true);
 });
 
-test("a server that is killed and comes back: one line each, and what was applied is served meanwhile", async () => {
+test("a server that is killed and comes back: one line each, and the last demand stays meanwhile", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch({}, { timing: { stale: 300 } });
   await seen.shows(`10.9.0.1 ${ALL}`);
@@ -406,14 +412,14 @@ test("a watch that is cut for less than the source may be away leaves it fresh",
   for (let count = 0; count < 5; count++) {
     await until("four watches", () => rig.api.watches.length === 4);
     rig.api.cut();
-    assert.ok(seen.watch.isFresh());
+    assert.ok(seen.source.isFresh);
   }
   rig.put(service("mail", ["10.9.0.2"]));
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
   assert.equal(seen.freshness, [true]);
 });
 
-test("a start while the API is away serves what was saved, as stale, and applies what has changed since", async () => {
+test("a start while the API is away serves the snapshot as stale, and takes later changes", async () => {
   await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]), slice("mail", READY));
   const first = rig.watch();
   await first.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
@@ -424,14 +430,14 @@ test("a start while the API is away serves what was saved, as stale, and applies
   const second = rig.watch();
   await second.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
   assert.is(second.wasFresh, false);
-  assert.not(second.watch.isFresh());
+  assert.not(second.source.isFresh);
   await second.says("what was saved of the cluster is served");
   await rig.api.start();
   await second.shows("10.9.0.1 n1,n2");
   await until("fresh", () => second.freshness.at(-1) === true);
 });
 
-test("a start while the API is there waits for it, and does not serve what was saved", async () => {
+test("a start while the API is there waits for it, and does not serve the snapshot", async () => {
   await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]), slice("mail", READY));
   const first = rig.watch();
   await first.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
@@ -442,7 +448,7 @@ test("a start while the API is there waits for it, and does not serve what was s
   assert.is(second.demands.length, 1);
 });
 
-test("what was saved and cannot be read is told, and left alone", async () => {
+test("a snapshot that cannot be read is logged, and left alone until it is replaced", async () => {
   await using rig = await Rig.start(...WEB);
   mkdirSync(join(rig.folder, "run"));
   writeFileSync(join(rig.folder, "run", "cluster.json"), '{"form":1,"objects":{');
@@ -454,7 +460,7 @@ test("what was saved and cannot be read is told, and left alone", async () => {
   assert.is(JSON.parse(readFileSync(join(rig.folder, "run", "cluster.json"), "utf8")).objects.Service.length, 1);
 });
 
-test("a server that comes back refuses for a moment what it gave, which is not told; for long, and it is", async () => {
+test("a refusal by a server that comes back is logged only if it persists", async () => {
   for (const [steady, isTold] of [
     [20_000, false],
     [200, true],
@@ -499,7 +505,7 @@ test("a refusal names the verbs, the resource and the rule to grant, once; a gra
   await seen.shows(`10.9.0.1 ${ALL}`);
 });
 
-test("a refusal of Events is told, and costs nothing else", async () => {
+test("a refusal of Events is logged, and costs nothing else", async () => {
   await using rig = await Rig.start(...WEB, service("bad", ["x"]));
   rig.api.denied.add("events");
   const seen = rig.watch();
@@ -507,7 +513,7 @@ test("a refusal of Events is told, and costs nothing else", async () => {
   await seen.says("Cannot write Events", '{ apiGroups: [""], resources: ["events"], verbs: ["create"] }');
 });
 
-test("Events: none of what is deleted with its namespace, and one of the longest name", async () => {
+test("no Event is written in a namespace that is deleted; the longest name fits into one", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
@@ -521,7 +527,7 @@ test("Events: none of what is deleted with its namespace, and one of the longest
   assert.not.match(seen.lines.join("\n"), "Events");
 });
 
-test("a kubeconfig that is not there is told once, and read when it is", async () => {
+test("a missing kubeconfig is logged once, and read when it is there", async () => {
   await using rig = await Rig.start(...WEB);
   const kubeconfig = join(rig.folder, "later");
   const seen = rig.watch({ kubeconfig });
@@ -542,7 +548,7 @@ test("a busy server is asked again", async () => {
   await seen.says("429", "too many requests");
 });
 
-test("MetalLB's resources are followed from when they are served until they are not", async () => {
+test("MetalLB's resources are watched for as long as they are served", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
@@ -563,10 +569,10 @@ test("MetalLB's resources are followed from when they are served until they are 
   rig.api.absent.add("ipaddresspools").add("l2advertisements");
   rig.api.remove("customresourcedefinitions", "l2advertisements.metallb.io");
   await seen.shows(`10.9.0.1 ${ALL}`);
-  assert.ok(seen.watch.isFresh());
+  assert.ok(seen.source.isFresh);
 });
 
-test("where MetalLB's resources are served but may not be read, nothing is announced without them", async () => {
+test("nothing is announced at a start as long as MetalLB's resources are served and may not be read", async () => {
   await using rig = await Rig.start(...WEB);
   rig.serveMetalLB();
   rig.api.denied.add("l2advertisements");
@@ -576,7 +582,7 @@ test("where MetalLB's resources are served but may not be read, nothing is annou
   assert.equal(seen.demands, []);
 });
 
-test("MetalLB's resources that come to be served and may not be read keep nothing else from being heard of", async () => {
+test("MetalLB's resources that come to be served and may not be read hold up nothing else", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
@@ -599,31 +605,70 @@ test("L2Advertisements of an unknown version are named and ignored", async () =>
   await seen.shows();
 });
 
-test("a node that is no Node of the cluster is told of those that are", async () => {
+test("a node that is not a Node of the cluster logs the names of those that are", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch({}, { node: "elsewhere" });
   await seen.says('warn: This node owns nothing as the cluster has no Node "elsewhere"', "n1, n2, n3", "NODE_NAME");
 });
 
-test("a demand that cannot be taken is told, and costs nothing else", async () => {
+test("a demand that cannot be taken is logged, and costs nothing else", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
+  await seen.shows(`10.9.0.1 ${ALL}`);
   seen.failure = new Error("the kernel's map is full");
+  rig.put(service("lost", ["10.9.0.3"]));
   await seen.says("error: the kernel's map is full");
   seen.failure = undefined;
+  rig.api.remove("services", "lost");
   rig.put(service("mail", ["10.9.0.2"]));
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
 });
 
-test("settings and gateways may change while it runs", async () => {
-  await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]), slice("mail", READY));
+test("a gateway's address is never announced, also after it has stopped to be one", async () => {
+  const [mail, news] = ["mail", "news"].map((name, at) => [service(name, [`10.9.0.${2 + at}`]), slice(name, READY)]);
+  await using rig = await Rig.start(...WEB, ...mail!, ...news!);
   const seen = rig.watch();
-  await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
-  seen.watch.addGateways(new Set([parseRange("10.9.0.2").first]));
+  await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`, `10.9.0.3 ${ALL}`);
+  seen.gateways = new Set([parseAddress("10.9.0.2")]);
+  await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.3 ${ALL}`);
+  seen.gateways = new Set(["10.9.0.3", "10.9.0.4"].map(parseAddress));
   await seen.shows(`10.9.0.1 ${ALL}`);
 });
 
-test("a text of more than one byte a letter may be cut anywhere", async () => {
+test("settings may change while it runs", async () => {
+  await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]), slice("mail", READY));
+  const seen = rig.watch();
+  await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
+  assert.is(seen.source.demandFor(), seen.demands.at(-1), "settings that are not in force yet change nothing");
+  seen.source.configure({ ...seen.settings, addresses: [parseRange("10.9.0.2-10.9.0.9")] });
+  await seen.shows(`10.9.0.2 ${ALL}`);
+  seen.source.configure({ ...seen.settings, kubeconfig: "/elsewhere" });
+  await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
+  await seen.says("warn: source.kubeconfig changed in the file: it takes effect when isat is started again");
+});
+
+test("gateways that cannot be read are logged once; at a start they are an error", async () => {
+  await using rig = await Rig.start(...WEB);
+  const seen = rig.watch();
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  Object.defineProperty(seen, "gateways", {
+    get() {
+      throw new Error("no route socket");
+    },
+  });
+  await seen.says("warn: Cannot look up the default gateways: no route socket");
+  await sleep(100);
+  assert.is(seen.lines.length, 1, seen.lines.join("\n"));
+  const options = { node: "n1", runDir: rig.folder, emit() {}, log() {} };
+  const gateways = () => {
+    throw new Error("no route socket");
+  };
+  using source = new KubernetesSource(seen.settings, { ...options, gateways });
+  const failure = await source.start().catch((error) => error);
+  assert.is(failure.message, "no route socket");
+});
+
+test("a text with letters of several bytes may be cut anywhere", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
@@ -638,7 +683,7 @@ const identities = makeIdentities(keys);
 test.after(() => rmSync(keys, { recursive: true, force: true }));
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 
-/** A user with a certificate and a token in a file, as it stands in a kubeconfig. */
+/** A user with a certificate and a token in a file, in the form of a kubeconfig. */
 const userOf = ({ key, cert }: Identity, tokenFile: string) => ({
   "client-key-data": base64(key),
   "client-certificate-data": base64(cert),
@@ -662,7 +707,7 @@ else {
     await seen.shows(`10.9.0.1 ${ALL}`);
     rig.api.token = "second";
     rig.api.cut();
-    await seen.says("warn: The API takes isat's credentials for nobody's (401)");
+    await seen.says("warn: The API server rejects isat's credentials (401)");
     writeFileSync(tokenFile, "second\n");
     rig.put(service("mail", ["10.9.0.2"]));
     await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");

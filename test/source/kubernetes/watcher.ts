@@ -1,11 +1,17 @@
-/** Watches a cluster for a test on another runtime: a line with the VIPs for each demand, and what is reported. */
+/** Watches a cluster for a test on another runtime: prints a line with the VIPs for each demand, and each line of the log. */
 import process from "node:process";
 import { formatAddress, parseRange } from "../../../src/core/address.ts";
-import { watchKubernetes } from "../../../src/source/kubernetes/source.ts";
+import type { Demand } from "../../../src/core/demand.ts";
+import { KubernetesSource } from "../../../src/source/kubernetes/source.ts";
 
 const [kubeconfig, runDir = ""] = process.argv.slice(2);
 
-watchKubernetes(
+function show({ vips }: Demand): void {
+  const addresses = vips.map(({ first }) => formatAddress(first));
+  console.log(addresses.sort().join(" "));
+}
+
+const source = new KubernetesSource(
   {
     kind: "kubernetes",
     kubeconfig,
@@ -19,14 +25,11 @@ watchKubernetes(
   {
     node: "n1",
     runDir,
-    signal: new AbortController().signal,
-    onDemand: ({ vips }) =>
-      console.log(
-        vips
-          .map(({ first }) => formatAddress(first))
-          .sort()
-          .join(" "),
-      ),
-    report: (level, message) => console.log(`${level}: ${message}`),
+    gateways: () => new Set(),
+    emit: (event) => {
+      if (event.kind === "demand") show(event.demand);
+    },
+    log: (level, message) => console.log(`${level}: ${message}`),
   },
 );
+void source.start().then(show);

@@ -1,0 +1,40 @@
+import type { Kind } from "./objects.ts";
+import type { Resource } from "./watch.ts";
+
+/** The version of MetalLB's resources that isat knows. */
+export const VERSION = "v1beta1";
+const METALLB = { group: "metallb.io", version: VERSION };
+
+/** The list of each kind in the API. */
+export const RESOURCES: Record<Kind, Resource> = {
+  Service: { group: "", version: "v1", plural: "services" },
+  EndpointSlice: {
+    group: "discovery.k8s.io",
+    version: "v1",
+    plural: "endpointslices",
+    // As kube-proxy asks for them: the EndpointSlices of a headless Service serve no VIP.
+    query: { labelSelector: "kubernetes.io/service-name,!service.kubernetes.io/headless" },
+  },
+  Node: { group: "", version: "v1", plural: "nodes" },
+  IPAddressPool: { ...METALLB, plural: "ipaddresspools" },
+  L2Advertisement: { ...METALLB, plural: "l2advertisements" },
+};
+
+/** The definition of MetalLB's L2Advertisements. It is watched and not polled, so that an idle isat asks the API nothing. */
+export const DEFINITION: Resource = {
+  group: "apiextensions.k8s.io",
+  version: "v1",
+  plural: "customresourcedefinitions",
+  query: { fieldSelector: "metadata.name=l2advertisements.metallb.io" },
+};
+
+/** The versions that a CustomResourceDefinition serves; undefined: it is not established yet. */
+export function servedVersions(definition: unknown): string[] | undefined {
+  const { spec, status } = definition as {
+    spec?: { versions?: { name: string; served?: boolean }[] };
+    status?: { conditions?: { type?: string; status?: string }[] };
+  };
+  const isEstablished = status?.conditions?.some(({ type, status }) => type === "Established" && status === "True");
+  if (!isEstablished) return undefined;
+  return (spec?.versions ?? []).filter(({ served }) => served).map(({ name }) => name);
+}
