@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the benchmarks need besides isat: programs that do nothing, that drop, and that count the answers which come. */
+/* The benchmarks' own programs: they pass, drop, answer, hash, or count the answers that come. */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "../bpf/siphash.h"
-
-#define NEXT (-1) /* TCX_NEXT, TC_ACT_UNSPEC */
-#define DROP 2
 
 #define ARP_OP 20 /* offset in the frame */
 #define FRAME 42
@@ -35,30 +33,30 @@ static __always_inline void count_reply(const void *data, const void *end)
 SEC("tc")
 int bench_pass(struct __sk_buff *skb)
 {
-	return NEXT;
+	return TC_ACT_UNSPEC;
 }
 
 SEC("tc")
 int bench_drop(struct __sk_buff *skb)
 {
-	return DROP;
+	return TC_ACT_SHOT;
 }
 
-/* Counts ARP replies, and keeps all ARP from the client's own kernel: what it does with answers is no part of their cost. */
+/* Counts ARP replies, and keeps all ARP from the client's own kernel, whose work is not a part of an answer's cost. */
 SEC("tc")
 int bench_sink(struct __sk_buff *skb)
 {
 	if (skb->protocol != bpf_htons(ETH_P_ARP))
-		return NEXT;
+		return TC_ACT_UNSPEC;
 	if (skb->data + FRAME > skb->data_end)
 		bpf_skb_pull_data(skb, FRAME);
 	count_reply((void *)(long)skb->data, (void *)(long)skb->data_end);
-	return DROP;
+	return TC_ACT_SHOT;
 }
 
 /*
- * Answers every request with the node's MAC and does nothing else: no map, no clock, no check. What it costs is what a
- * frame's way back costs; no program at this hook can do better.
+ * Answers every request with the node's MAC and does nothing else: no map, no clock, no check. Its cost is that of a
+ * frame's way back; no program at this hook can do better.
  */
 SEC("tc")
 int bench_answer(struct __sk_buff *skb)
@@ -68,7 +66,7 @@ int bench_answer(struct __sk_buff *skb)
 
 	if (skb->protocol != bpf_htons(ETH_P_ARP) || bpf_skb_load_bytes(skb, 0, request, FRAME) ||
 	    request[ARP_OP + 1] != 1)
-		return NEXT;
+		return TC_ACT_UNSPEC;
 	__builtin_memcpy(answer, request, FRAME);
 	__builtin_memcpy(answer, request + 22, 6);
 	__builtin_memcpy(answer + 6, node, 6);
@@ -78,17 +76,17 @@ int bench_answer(struct __sk_buff *skb)
 	__builtin_memcpy(answer + 32, request + 22, 6);
 	__builtin_memcpy(answer + 38, request + 28, 4);
 	if (bpf_skb_store_bytes(skb, 0, answer, FRAME, 0))
-		return DROP;
+		return TC_ACT_SHOT;
 	return bpf_redirect(skb->ifindex, 0);
 }
 
-/* Computes the tag of a frame without claims, and nothing else: the least that it costs to verify one. */
+/* Computes the tag of a frame without claims, and nothing else: the least cost of verifying one. */
 SEC("tc")
 int bench_tag(struct __sk_buff *skb)
 {
 	const void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 
-	return siphash(data, end, 1, 2, 0) == 0 ? DROP : NEXT;
+	return siphash(data, end, 1, 2, 0) == 0 ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 SEC("xdp")
@@ -97,7 +95,7 @@ int bench_xdp_pass(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* The same, for answers that come as XDP sent them: before an skb is made. */
+/* Counts like bench_sink, but before an skb is made: for answers that come as XDP sent them. */
 SEC("xdp")
 int bench_xdp_sink(struct xdp_md *ctx)
 {
