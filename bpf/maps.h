@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The maps. Weak, so that each hook is compiled apart and the linker keeps one.
- * NO_PREALLOC: a node with ten VIPs does not pay for 65,536.
+ * The maps. They are weak, so that each hook is compiled apart and the linker keeps one of each. NO_PREALLOC: a node
+ * with ten VIPs does not pay for 65,536.
  */
 #ifndef ISAT_MAPS_H
 #define ISAT_MAPS_H
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "isat.h"
+#include "abi.h"
+#include "wire.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -69,5 +70,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct recent);
 } recent SEC(".maps") __weak;
+
+/*
+ * BTF has the types that maps and functions name. This function names the others that TypeScript needs. Nothing calls
+ * it, so it is never loaded.
+ */
+__weak __noinline void name_types(enum isat_constant isat, enum wire_constant wire, enum wire_type type,
+				  struct wire *header, struct wire_claim *claim)
+{
+}
 
 #endif

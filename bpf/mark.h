@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * An answer that TC sends back meets the guard on its way out. It was decided a moment ago, so it carries a mark, and the
- * guard lets it go unread. The mark stands in skb->cb, which the kernel keeps from bpf_redirect() to the egress hook and
- * which nobody can fill from user space; 128 bits, so that what another layer has left there is never taken for it.
+ * An answer that TC sends back passes the egress filter on its way out. It was decided a moment ago, so it carries a
+ * mark, and the filter lets it pass unread. The mark is in skb->cb, which the kernel keeps from bpf_redirect() to the
+ * egress hook and which nobody can fill from user space. It has 128 bits, so that bytes left there by another layer are
+ * never taken for it.
  */
 #ifndef ISAT_MARK_H
 #define ISAT_MARK_H
@@ -11,7 +12,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-/* From a random generator; no more to it. */
+/* Random numbers. */
 #define MARK_0 0x5f1d8a27
 #define MARK_1 0xc36be904
 #define MARK_2 0x2e947ab1

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * SipHash-2-4 (Aumasson and Bernstein, 2012) over a frame that is whole pairs of words, as every frame of wire.h is up to
- * its tag. Words are little-endian, as the machine is.
+ * SipHash-2-4 (Aumasson and Bernstein, 2012) over whole pairs of words, as every frame of wire.h is up to its tag.
+ * Words are little-endian, as the machine is.
  */
 #ifndef ISAT_SIPHASH_H
 #define ISAT_SIPHASH_H
@@ -49,7 +49,7 @@ static __always_inline void sip_pair(struct siphash *s, const __u64 pair[2])
 	sip_word(s, pair[1]);
 }
 
-/* Apart, so that what calls it 64 times stays small. */
+/* Not inlined: the unrolled caller has 64 call sites. */
 static __noinline void sip_claim(struct siphash *s, __u64 first, __u64 second)
 {
 	struct siphash now = *s;
@@ -59,8 +59,8 @@ static __noinline void sip_claim(struct siphash *s, __u64 first, __u64 second)
 }
 
 /*
- * Of a frame's header, which the caller has made sure is there, and of its claims. Unrolled: without CAP_PERFMON the
- * verifier follows a loop that moves a packet pointer to where it would never come.
+ * The hash of a frame's header and of its claims. The loop is unrolled: without CAP_PERFMON the verifier follows a loop
+ * that moves a packet pointer beyond its end.
  */
 static __always_inline __u64 siphash(const struct wire *frame, const void *end, __u64 k0, __u64 k1, __u32 count)
 {
@@ -86,7 +86,7 @@ static __always_inline __u64 siphash(const struct wire *frame, const void *end, 
 #pragma unroll
 		for (i = 0; i < WIRE_MAX_CLAIMS; i++) {
 			if (i >= count || at + PAIR > end) {
-				barrier(); /* without it, the compiler makes the two ends one, and cannot unroll */
+				barrier(); /* without it, clang merges the two exits, and cannot unroll */
 				break;
 			}
 			sip_claim(&more, *(const __u64 *)at, *(const __u64 *)(at + 8));
@@ -94,7 +94,7 @@ static __always_inline __u64 siphash(const struct wire *frame, const void *end, 
 		}
 		s = more;
 	}
-	/* The last word ends in the length's lowest byte; before that there is nothing left over. */
+	/* The last word has the length's lowest byte at its end; whole pairs leave no other bytes over. */
 	sip_word(&s, (__u64)((sizeof(*frame) + PAIR * count) & 255) << 56);
 	s.v2 ^= 255;
 	sip_round(&s);

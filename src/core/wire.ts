@@ -1,19 +1,28 @@
 import { createHash } from "node:crypto";
-import { claimVerdict, type WireClaim, type WireHeader, wireClaim, wireHeader, type wireType } from "./abi.ts";
+import {
+  claimVerdict,
+  ETH_P_ISAT,
+  WIRE_MAX_CLAIMS as MAX_CLAIMS,
+  WIRE_TAG as TAG,
+  WIRE_VERSION as VERSION,
+  type WireClaim,
+  type WireHeader,
+  type WireType,
+  wireClaim,
+  wireHeader,
+} from "./abi.ts";
 import { type SipKey, sipHash } from "./siphash.ts";
 
-/** What isat's nodes say to each other: docs/wire.md. The twin of this file is bpf/wire.h. */
+/** The wire format of the peer protocol: docs/wire.md. The kernel's side of it is bpf/wire.h. */
 
-/** IEEE 802, local experimental EtherType 1. */
-export const ETH_P_ISAT = 0x88b5;
-/** The version that this isat sends, and the highest that it knows. */
-export const VERSION = 1;
-/** Claims that one frame holds at most. */
-export const MAX_CLAIMS = 64;
-export const SOURCE_STALE = 1;
-export const KNOWN = 2;
+export {
+  ETH_P_ISAT,
+  WIRE_KNOWN as KNOWN,
+  WIRE_MAX_CLAIMS as MAX_CLAIMS,
+  WIRE_SOURCE_STALE as SOURCE_STALE,
+  WIRE_VERSION as VERSION,
+} from "./abi.ts";
 
-const TAG = 8;
 const PROTOCOL = Uint8Array.of(ETH_P_ISAT >> 8, ETH_P_ISAT & 255);
 
 /** A key as the kernel's map has it. */
@@ -22,13 +31,13 @@ export interface WireKey extends SipKey {
   id: number;
 }
 
-/** What a sender says; what is the same in all of its frames is filled in. */
+/** The content of a frame; encodeWire() fills in the fields that are the same in all frames. */
 export type Message = Partial<WireHeader> & {
-  type: (typeof wireType)[keyof typeof wireType];
+  type: WireType;
   claims?: readonly WireClaim[];
 };
 
-/** Signed by the key: the bytes to send. */
+/** The bytes to send, signed by the key. */
 export function encodeWire({ claims = [], ...header }: Message, key: WireKey): Uint8Array {
   const end = wireHeader.size + claims.length * wireClaim.size;
   const frame = new Uint8Array(end + TAG);
@@ -41,7 +50,7 @@ export function encodeWire({ claims = [], ...header }: Message, key: WireKey): U
   return frame;
 }
 
-/** What an authentic frame says; undefined for one that is none. */
+/** The content of a frame; undefined for one that is not authentic. */
 export function decodeWire(
   frame: Uint8Array,
   keys: readonly WireKey[],
@@ -73,7 +82,7 @@ export function wireKeyOf(text: string): WireKey {
   return { k0: bytes.readBigUInt64LE(0), k1: bytes.readBigUInt64LE(8), id: 1 + (bytes[16]! % 255) };
 }
 
-/** What signs where there is no key: anybody can. */
+/** The key that signs where none is configured; anybody can sign with it. */
 export const PUBLIC_KEY: WireKey = wireKeyOf("none");
 
 export const isMine = ({ verdict }: WireClaim): boolean => verdict === claimVerdict.MINE;

@@ -60,7 +60,7 @@ interface Row {
   what: string;
   frame: Uint8Array;
   action: Action;
-  /** What rises; undefined: nothing does. */
+  /** The counters that rise; undefined: none does. */
   counters?: Counters;
   /** The frame out in hex; undefined: as it came in. */
   out?: string;
@@ -267,7 +267,7 @@ const rows: Row[] = [
     out: ANSWER,
     clock: "ticked a moment after this frame",
   },
-  ...(["held", "past hold", "not fenced for as long, and a peer was heard"] as const).map(
+  ...(["headless", "past hold", "not fenced for as long, and a peer was heard"] as const).map(
     (clock): Row => ({
       what: `a request is answered where the node is: ${clock}`,
       frame: request(),
@@ -414,7 +414,7 @@ const order: { row: number; change?: Fields; clock?: Clock; action: Action; coun
   { row: 9, clock: "fenced", action: "drop", counters: { fenced: 1 } },
 ];
 
-/** Whether a VIP is answered that stands in the maps like this. */
+/** True if a VIP with such entries in the maps is answered. */
 const holdings: [Holding, boolean][] = [
   ["owned", true],
   ["owned again", true],

@@ -1,4 +1,4 @@
-/** What the object asks of a kernel and of the one who loads it, and that its layout is the control plane's. */
+/** The object needs a kernel and a loader with certain abilities, and its layout is the control plane's. */
 import { execFileSync } from "node:child_process";
 import { chmodSync, chownSync, copyFileSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -7,8 +7,8 @@ import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { inNamespace, Namespaces } from "../../lab/namespaces.ts";
-import { differences } from "../../scripts/check-abi.ts";
-import { LAYOUT, maps } from "../../src/core/abi.ts";
+import { difference } from "../../scripts/generate-abi.ts";
+import { COUNTERS, maps } from "../../src/core/abi.ts";
 import { findObject } from "../../src/kernel/object.ts";
 import { Links } from "../../src/link/links.ts";
 import { build, copySources, SOURCES } from "./build.ts";
@@ -18,21 +18,16 @@ const object = findObject();
 const namespaces = new Namespaces("isat-t-bpf-load-");
 
 /** A copy of bpf/ in which `edit` changes the files' text; returns its folder. */
-const copyOfSources = (edit: (text: string) => string): string => copySources(namespaces.folder(), edit);
+const copyOfSources = (edit: (text: string, name: string) => string): string => copySources(namespaces.folder(), edit);
 
 // ---- the layout
 
-test("the object's layout is the control plane's", () => {
-  assert.equal(differences(object), []);
+test("src/core/abi.generated.ts is what the object's BTF says", () => {
+  assert.is(difference(object), undefined);
 });
 
-test("an object built from an untouched copy has that layout too, so that what follows shows the edits alone", () => {
-  assert.equal(differences(build(copyOfSources((text) => text))), []);
-});
-
-test("the header and the control plane name the same number of the layout", () => {
-  const number = /^#define ISAT_LAYOUT (\d+)$/m.exec(readFileSync(join(ROOT, "bpf/isat.h"), "utf8"))?.[1];
-  assert.is(Number(number), LAYOUT);
+test("an object built from an untouched copy has that layout too, so that the next tests show their edits alone", () => {
+  assert.is(difference(build(copyOfSources((text) => text))), undefined);
 });
 
 const edits: [what: string, from: RegExp, to: string, says: RegExp][] = [
@@ -40,53 +35,55 @@ const edits: [what: string, from: RegExp, to: string, says: RegExp][] = [
     "two fields that changed places",
     /(\t__u64 fence_ns;[^\n]*\n)(\t__u64 gone_ns;[^\n]*\n)/,
     "$2$1",
-    /struct interface: field 16: .*"gone_ns".*"fence_ns"/,
+    /is " {2}fence_ns: u64,".* " {2}gone_ns: u64,"/,
   ],
-  [
-    "two fields of one map that changed places",
-    /(\t__u64 answered;\n)(\t__u64 last_answer_ns;\n)/,
-    "$2$1",
-    /struct answers: field 0/,
-  ],
-  ["a field that grew", /__u32 netns;/, "__u64 netns;", /struct interface: field 4/],
+  ["a field that grew", /__u32 netns;/, "__u64 netns;", /" {2}netns: u32,".*" {2}netns: u64,"/],
   [
     "a field that grew within the struct's padding",
     /_Bool vlan_strip_off;/,
     "__u16 vlan_strip_off;",
-    /struct interface: field 5/,
+    /" {2}vlan_strip_off: bool,".*" {2}vlan_strip_off: u16,"/,
   ],
-  ["a field that shrank", /char interface\[16\];/g, "char interface[15];", /struct vip: field 1/],
-  ["a field of another name", /\bfence_ns\b/g, "limit_ns", /struct interface: field 16/],
-  ["a field more", /\t__u64 last_answer_ns;/, "$&\n\t__u64 first_answer_ns;", /struct answers: size: 32 .*, 24/],
-  ["a field less", /\t__u32 netns;[^\n]*\n/, "", /struct interface: field 4/],
-  ["an enum value of another name", /\bOWNED\b/g, "OURS", /enum vip_state: .*"OURS"/],
-  ["an enum value of another number", /\bOWNED = 1\b/, "OWNED = 2", /enum vip_state: .*"OWNED":2/],
-  ["an enum value more", /\tOWNED = 1,/, "$&\n\tRELEASED = 2,", /enum vip_state: .*"RELEASED"/],
-  ["an enum of another name", /\benum vip_state\b/g, "enum entry_state", /struct vip: field 0/],
-  ["a number where there was an enum", /enum vip_state state;/, "__u32 state;", /struct vip: field 0/],
-  ["a key in another order", /(\t__u8 ip\[4\];\n)(\t__u32 ifindex;\n)/, "$2$1", /struct vip_key: field 0/],
-  ["an enum value of the wire more", /\tWIRE_NOTICE = 5,/, "$&\n\tWIRE_ALARM = 6,", /enum wire_type: .*"WIRE_ALARM"/],
-  ["a claim's verdict of another number", /\bRELEASED = 2\b/, "RELEASED = 4", /enum claim_verdict: .*"RELEASED":4/],
+  ["a text that shrank", /char interface\[16\];/g, "char interface[15];", /interface: text\(16\).*text\(15\)/],
+  ["bytes where there was text", /char interface\[16\];/g, "__u8 interface[16];", /text\(16\).*bytes\(16\)/],
+  ["a field of another name", /\bfence_ns\b/g, "limit_ns", /" {2}fence_ns: u64,".*" {2}limit_ns: u64,"/],
+  ["a field more", /\t__u64 last_answer_ns;/, "$&\n\t__u64 first_answer_ns;", /says " {2}first_answer_ns: u64,"/],
+  ["a field less", /\t__u32 netns;[^\n]*\n/, "", /is " {2}netns: u32,"/],
+  ["an enum value of another name", /\bVIP_OWNED\b/g, "VIP_OURS", /" {2}OWNED: 1,".*" {2}OURS: 1,"/],
+  ["an enum value of another number", /\bVIP_OWNED = 1\b/, "VIP_OWNED = 2", /" {2}OWNED: 1,".*" {2}OWNED: 2,"/],
+  ["an enum value more", /\tVIP_OWNED = 1,/, "$&\n\tVIP_LENT = 9,", /says " {2}LENT: 9,"/],
   [
-    "two fields of the wire that changed places",
+    "a number where there was an enum",
+    /enum node_state state;(?=\n\t__u8 mac)/,
+    "__u32 state;",
+    /enumOf\("node_state"\).*" {2}state: u32,"/,
+  ],
+  [
+    "a key in another order",
+    /(\t__u8 ip\[4\];\n)(\t__u32 ifindex;\n)/,
+    "$2$1",
+    /" {2}ip: bytes\(4\),".*" {2}ifindex: u32,"/,
+  ],
+  ["a type of frame more", /\tWIRE_NOTICE = 5,/, "$&\n\tWIRE_ALARM = 6,", /says " {2}WIRE_ALARM: 6,"/],
+  ["a claim's verdict of another number", /\bCLAIM_RELEASED = 2\b/, "CLAIM_RELEASED = 4", /" {2}RELEASED: 4,"/],
+  [
+    "two fields of a frame that changed places",
     /(\t__u64 nonce; .*\n)(\t__u64 stamp; .*\n)/,
     "$2$1",
-    /struct wire: field 14: .*"stamp".*"nonce"/,
+    /" {2}nonce: u64,".*" {2}stamp: u64,"/,
   ],
   [
     "two fields of a claim that changed places",
     /(\t__u8 ip\[4\];\n)(\tenum claim_verdict verdict;\n)/,
     "$2$1",
-    /struct wire_claim: field 0/,
+    /" {2}ip: bytes\(4\),".*" {2}verdict: enumOf/,
   ],
-  ["a map of another size", /ISAT_MAX_VIPS 65536/, "ISAT_MAX_VIPS 1024", /map vips: max_entries: 1024 .* 65536/],
-  ["a map of another name", /(?<!struct )\banswers(?= SEC|, &key)/g, "replies", /map answers: not in the object/],
-  [
-    "a map with the value of another",
-    /__type\(value, struct answers\);/,
-    "__type(value, struct vip);",
-    /struct vip: .*|struct answers: name/,
-  ],
+  ["another number of the layout", /ISAT_LAYOUT = 3/, "ISAT_LAYOUT = 4", /LAYOUT = 3;".*LAYOUT = 4;"/],
+  ["another time", /FRESH_MS = 5000/, "FRESH_MS = 6000", /FRESH_MS = 5000;".*FRESH_MS = 6000;"/],
+  ["a map of another size", /ISAT_MAX_VIPS\);/, "1024);", /vips: .* 65536 .*vips: .* 1024/],
+  ["a map of another name", /(?<!struct )\banswers(?= SEC|, &key)/g, "replies", /answers: \{.*replies: \{/],
+  ["a map with the value of another", /__type\(value, struct answers\);/, "__type(value, struct vip);", /answers/],
+  ["a counter more", /\tX\(GONE, gone\) .*\n/, "$&\tX(LOST, lost) \\\n", /says " {2}lost: u64,"/],
 ];
 for (const [what, from, to, says] of edits) {
   test(`the check finds ${what}`, () => {
@@ -94,15 +91,35 @@ for (const [what, from, to, says] of edits) {
     const folder = copyOfSources((text) => text.replace(from, to));
     const texts = [before, folder].map((copy) => SOURCES.map((name) => readFileSync(join(copy, name), "utf8")).join());
     assert.is.not(texts[0], texts[1], `the edit finds nothing to change in bpf/: ${from}`);
-    const found = differences(build(folder));
-    assert.ok(
-      found.some((line) => says.test(line)),
-      `found: ${JSON.stringify(found)}`,
-    );
+    assert.match(difference(build(folder)) ?? "no difference", says);
   });
 }
 
-// ---- what the kernel has to have: Linux 5.10
+const refusals: [what: string, from: RegExp, to: string, says: RegExp][] = [
+  ["an enum of another name", /\benum vip_state\b/g, "enum entry_state", /Cannot find enum vip_state/],
+  ["a field without a codec", /\t__u32 zero;/, "\t__u16 zero[2];", /Cannot express peer_key\.zero in TypeScript/],
+  ["a field at a place of its own", /\t__u8 ip\[4\];\n/, "$&\t__u32 : 32;\n", /Cannot place vip_key\.ifindex at 8/],
+];
+for (const [what, from, to, says] of refusals) {
+  test(`the generator refuses ${what}, which a layout cannot express`, () => {
+    const object = build(copyOfSources((text, name) => (name === "abi.h" ? text.replace(from, to) : text)));
+    assert.throws(() => difference(object), says);
+  });
+}
+
+/** They count some of the frames, or VIPs, that another verdict has counted: the text of the page names them. */
+const IN_THE_TEXT: readonly string[] = ["answered_other_source", "released"];
+
+test("docs/verdicts.md has a row for each counter", () => {
+  const docs = readFileSync(join(ROOT, "docs/verdicts.md"), "utf8");
+  const rows = new Set([...docs.matchAll(/^\|.*\| `(\w+)` \|$/gm)].map(([, name]) => name));
+  assert.equal(
+    COUNTERS.filter((name) => (IN_THE_TEXT.includes(name) ? !docs.includes(`\`${name}\``) : !rows.has(name))),
+    [],
+  );
+});
+
+// ---- the kernel's abilities: Linux 5.10
 
 /** Helper functions by their numbers (enum bpf_func_id), with the kernel that brought them. */
 const HELPERS: Record<number, [name: string, since: string]> = {
@@ -169,7 +186,7 @@ test("the object has no global data, which would be a map more", () => {
   assert.not.match(sections, /\.(rodata|data|bss)\b/);
 });
 
-// ---- what the one who loads it has to have
+// ---- the loader's capabilities
 
 const CAP = { NET_ADMIN: 12, NET_RAW: 13, PERFMON: 38, BPF: 39 } as const;
 const NOBODY = 65_532;
@@ -214,7 +231,8 @@ test("uid 65532 with CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW loads the object and
 });
 
 /** A program that only CAP_PERFMON may load. */
-const printing = () => build(copyOfSources((text) => text.replace(/\t__u8 answer\[.*;/, '$&\n\tbpf_printk("isat");')));
+const printing = () =>
+  build(copyOfSources((text) => text.replace(/\tstruct verdicts \*counters = NULL;/, '$&\n\tbpf_printk("isat");')));
 
 test("the same uid with the same three is refused a program that prints, which shows that CAP_PERFMON is missing", () => {
   const said = loadAsNobody("printing", THREE, printing());

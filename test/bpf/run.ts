@@ -1,11 +1,13 @@
 import { Namespaces } from "../../lab/namespaces.ts";
 import {
   answers,
+  COUNTERS,
+  type Counter,
   type InterfaceEntry,
   interfaceEntry,
+  NO_VERDICTS,
   nodeState,
   RECENT,
-  type Verdicts,
   type Vip,
   verdicts,
   vip,
@@ -25,7 +27,7 @@ import { tagOf } from "./speech.ts";
  */
 export const IFINDEX = 1;
 
-/** What a program returns, in words; a number that is not among them fails every row. */
+/** A program's return values, in words; any other number fails every row. */
 const ACTIONS: Record<ProgramName, Record<number, Action>> = {
   isat_ingress: { [-1]: "pass", 2: "drop", 7: "answer" }, // TCX_NEXT, TCX_DROP, TCX_REDIRECT
   isat_egress: { [-1]: "pass", 2: "drop" },
@@ -35,7 +37,7 @@ const ACTIONS: Record<ProgramName, Record<number, Action>> = {
 export type Action = "pass" | "drop" | "answer";
 
 /** The names of the counters, of which an outcome shows those that rose. */
-export type Counters = Partial<Record<Exclude<keyof Verdicts, "interface" | "heard_ns" | "own_ns">, number>>;
+export type Counters = Partial<Record<Counter, number>>;
 
 export interface Outcome {
   action: Action | `action ${number}`;
@@ -70,13 +72,14 @@ const AGE = 1_000_000n;
 const PASSED = 1000n;
 
 /**
- * What the tick's age says, by limits so far from each other that neither the machine's uptime nor a pause of this process
- * plays a part. Where a peer was heard, that was an hour from now: a moment ago, however long this takes.
+ * States by the tick's age. The limits are so far from each other that neither the machine's uptime nor a pause of this
+ * process plays a part. A peer that is heard was heard an hour from now: a moment ago, however long the test takes.
  */
 export const CLOCKS = {
   live: { age: 0n, live: HOUR, hold: HOUR, fence: HOUR, gone: HOUR },
   "ticked a moment after this frame": { age: -HOUR, live: 1n, hold: 1n, fence: 1n, gone: 2n },
-  held: { age: AGE, live: PASSED, hold: HOUR, fence: HOUR, gone: HOUR },
+  "at its limits": { age: -HOUR, live: 0n, hold: 0n, fence: 0n, gone: 0n }, // the age is zero, whenever the frame comes
+  headless: { age: AGE, live: PASSED, hold: HOUR, fence: HOUR, gone: HOUR },
   "past hold": { age: AGE, live: PASSED, hold: PASSED, fence: HOUR, gone: HOUR },
   fenced: { age: AGE, live: PASSED, hold: PASSED, fence: PASSED, gone: HOUR },
   gone: { age: AGE, live: PASSED, hold: PASSED, fence: PASSED, gone: PASSED },
@@ -103,7 +106,7 @@ export const CLOCKS = {
   },
 } as const satisfies Record<string, ClockState>;
 interface ClockState {
-  /** Of the last tick, ns; undefined: there was none. */
+  /** The age of the last tick, ns; undefined: there was none. */
   age: bigint | undefined;
   live: bigint;
   hold: bigint;
@@ -114,7 +117,7 @@ interface ClockState {
 }
 export type Clock = keyof typeof CLOCKS;
 
-/** What `vips` and `answers` say of an address, at a time. */
+/** The entries of `vips` and `answers` for an address, at a time. */
 type At = (now: bigint) => { entry: Partial<Vip>; released: bigint };
 const { NOT_OWNED, OWNED, CLAIMING, LEAVING } = vipState;
 
@@ -137,7 +140,7 @@ export const HOLDINGS = {
 } as const satisfies Record<string, At>;
 export type Holding = keyof typeof HOLDINGS;
 
-/** What a program at TC is given beside the frame, and leaves behind: skb->cb, 20 bytes. */
+/** The bytes that a program at TC reads and writes beside the frame: skb->cb, 20 bytes. */
 export interface Context {
   readonly cb: Uint8Array;
 }
@@ -228,7 +231,7 @@ export class Bench implements Disposable {
     };
   }
 
-  /** The same, without a look at the maps. */
+  /** Runs the program once, without a look at the maps. */
   execute(program: ProgramName, frame: Uint8Array, context?: Context): { action: Outcome["action"]; out: Uint8Array } {
     const { returned, out } = this.#testRun(program, frame, context);
     return { action: ACTIONS[program][returned] ?? `action ${returned}`, out };
@@ -259,8 +262,8 @@ export class Bench implements Disposable {
   }
 
   #counters(): Record<string, bigint> {
-    const { interface: _name, heard_ns, own_ns, ...counters } = this.maps.verdicts.get(IFINDEX) ?? verdicts.of({});
-    return counters;
+    const counted = this.maps.verdicts.get(IFINDEX) ?? NO_VERDICTS;
+    return Object.fromEntries(COUNTERS.map((name) => [name, counted[name]]));
   }
 
   #answers(): Record<string, bigint> {

@@ -1,5 +1,5 @@
 /**
- * The wire protocol, rule by rule, on both compiled ingress programs.
+ * The peer protocol, rule by rule, on both compiled ingress programs.
  *
  * Usage: speak.test.ts [OBJECT], to see the rows fail on an object that was broken on purpose.
  */
@@ -42,10 +42,10 @@ const PEER_MAC = "02 15 a7 00 00 02";
 const OTHER_MAC = "02 15 a7 00 00 03";
 const BROADCAST = "ff ff ff ff ff ff";
 const OUR_NODE = 0x1111_0000_0000_0001n;
-const OUR_INSTANCE = 0xa1a1_0000_0000_0001n;
+const OUR_INCARNATION = 0xa1a1_0000_0000_0001n;
 const PEER_NODE = 0x2222_0000_0000_0002n;
-const PEER_INSTANCE = 0xb2b2_0000_0000_0002n;
-/** Of the last probe and the one before, to the peer and to all. */
+const PEER_INCARNATION = 0xb2b2_0000_0000_0002n;
+/** The nonces of the last probe and of the one before, to the peer and to all. */
 const NONCES = { nonce: 0x51n, last: 0x52n, hello: 0x53n, lastHello: 0x54n };
 const PEER_KEY = { node: PEER_NODE, ifindex: IFINDEX, zero: 0 };
 
@@ -54,7 +54,7 @@ const OLD_KEY: WireKey = { k0: 3n, k1: 0n, id: 8 };
 const NO_KEY: WireKey = { k0: 0n, k1: 0n, id: 0 };
 const FOREIGN_KEY: WireKey = { k0: 1n, k1: 2n, id: 7 };
 
-/** What stands in the maps when the frame comes. */
+/** The content of the maps when the frame comes. */
 interface World {
   clock?: Clock | "no entry";
   interface?: Partial<InterfaceEntry>;
@@ -73,13 +73,13 @@ interface World {
 interface Expected {
   action: Action;
   counters?: Counters;
-  /** What an answer's header says apart from {@link ECHO}. */
+  /** The fields of an answer's header that differ from {@link ECHO}. */
   header?: Partial<WireHeader>;
   /** An answer's verdicts. */
   verdicts?: number[];
-  /** What of the peer's entry is other than before; where there was none, other than zero. `NOW`: the time of the frame. */
+  /** The fields of the peer's entry that change; where there was none, those that are not zero. `NOW`: the frame's time. */
   peer?: Partial<Peer> | "none";
-  /** Whether `verdicts` says that a peer was heard. */
+  /** True if `verdicts` says that a peer was heard. */
   isHeard?: boolean;
 }
 const NOW = -1n as bigint;
@@ -98,8 +98,8 @@ const header = (type: number, now: bigint, said: Said): Said => ({
   state: LIVE,
   tick_age: 3,
   node: PEER_NODE,
-  incarnation: PEER_INSTANCE,
-  to: OUR_INSTANCE,
+  incarnation: PEER_INCARNATION,
+  to: OUR_INCARNATION,
   nonce: NONCES.nonce,
   stamp: now - 100n * MS,
   name: "n2",
@@ -143,13 +143,13 @@ const OUR_BID = 1000n;
 const BETTER = 999n;
 const WORSE = 1001n;
 
-/** What the peer's entry holds once it has echoed, and our answer to a probe of its. */
+/** The peer's entry once it has echoed, and our answer to a probe of its own. */
 const known = (now: bigint, more: Partial<Peer> = {}): Partial<Peer> => ({
   node: "n2",
   state: LIVE,
   mac: bytes(PEER_MAC),
   max_version: 1,
-  incarnation: PEER_INSTANCE,
+  incarnation: PEER_INCARNATION,
   stamp_ns: 8000n,
   tick_age_ms: 200n,
   echoed_ns: now - 100n * MS,
@@ -170,21 +170,21 @@ const ECHO: Said = {
   count: 0,
   tick_age: 0,
   node: OUR_NODE,
-  incarnation: OUR_INSTANCE,
-  to: PEER_INSTANCE,
+  incarnation: OUR_INCARNATION,
+  to: PEER_INCARNATION,
   nonce: NONCES.nonce,
   name: "n1",
 };
-/** What a probe tells of its sender, if nobody knew it. */
+/** The entry that a probe makes of its sender, if nobody knew it. */
 const BY_PROBE: Partial<Peer> = {
   node: "n2",
   state: LIVE,
   mac: bytes(PEER_MAC),
   max_version: 1,
-  incarnation: PEER_INSTANCE,
+  incarnation: PEER_INCARNATION,
   heard_ns: NOW,
 };
-/** What the last echo leaves. */
+/** The entry that the last echo leaves. */
 const ECHOED: Partial<Peer> = {
   echo_nonce: NONCES.nonce,
   stamp_ns: 9000n,
@@ -326,7 +326,7 @@ const rows: Row[] = [
   },
   ...(
     [
-      ["to an earlier speaker of this node", () => ({ to: OUR_INSTANCE + 1n })],
+      ["to an earlier incarnation of this node", () => ({ to: OUR_INCARNATION + 1n })],
       ["without a stamp", () => ({ stamp: 0n })],
       ["with a stamp that is five seconds old", (now) => ({ stamp: now - 5n * SECOND })],
       ["with a stamp of a time to come", (now) => ({ stamp: now + HOUR })],
@@ -394,7 +394,7 @@ const rows: Row[] = [
   {
     what: "an echo says that the asker is known, if its speaker is the one that is counted with",
     frame: probe(),
-    world: (now) => ({ ...knows()(now), probe: { incarnation: PEER_INSTANCE } }),
+    world: (now) => ({ ...knows()(now), probe: { incarnation: PEER_INCARNATION } }),
     action: "answer",
     counters: { wire_echoed: 1 },
     header: { flags: KNOWN },
@@ -404,7 +404,7 @@ const rows: Row[] = [
   {
     what: "an echo does not say so to a later speaker of that node",
     frame: probe(),
-    world: (now) => ({ ...knows()(now), probe: { incarnation: PEER_INSTANCE - 1n } }),
+    world: (now) => ({ ...knows()(now), probe: { incarnation: PEER_INCARNATION - 1n } }),
     action: "answer",
     counters: { wire_echoed: 1 },
     peer: { heard_ns: NOW },
@@ -426,9 +426,9 @@ const rows: Row[] = [
       ["live", JOINING, JOINING],
       ["live", DRAINED, DRAINED],
       ["ticked a moment after this frame", LIVE, LIVE],
-      ["held", LIVE, HEADLESS],
-      ["held", JOINING, JOINING],
-      ["held", DRAINED, DRAINED],
+      ["headless", LIVE, HEADLESS],
+      ["headless", JOINING, JOINING],
+      ["headless", DRAINED, DRAINED],
       ["past hold", LIVE, PAST_HOLD],
       ["past hold", JOINING, PAST_HOLD],
       ["past hold", DRAINED, DRAINED],
@@ -484,7 +484,7 @@ const rows: Row[] = [
     interface: { hello_nonce: 0n, last_hello_nonce: 0n },
   })),
   stale("an echo to a nonce that another node was sent", echo({ node: PEER_NODE + 1n }), () => ({ probe: {} })),
-  stale("an echo to an earlier speaker of this node", echo({ to: OUR_INSTANCE - 1n }), () => ({ probe: {} })),
+  stale("an echo to an earlier incarnation of this node", echo({ to: OUR_INCARNATION - 1n }), () => ({ probe: {} })),
   {
     what: "an echo that tells nothing new is stamped, and not passed on",
     frame: echo(),
@@ -605,7 +605,7 @@ const rows: Row[] = [
       ["live", { state: LAGGING }, RELEASED],
       ["live", { state: JOINING }, RELEASED],
       ["live", { state: DRAINED }, RELEASED],
-      ["held", {}, RELEASED],
+      ["headless", {}, RELEASED],
       ["past hold", {}, RELEASED],
       ["fenced", {}, RELEASED],
       ["gone", {}, RELEASED],
@@ -614,11 +614,11 @@ const rows: Row[] = [
   ).flatMap(([clock, entry, plain]) =>
     [
       { asked: CLAIMED, verdict: plain, how: "" },
-      // In a held node's stead: only if that one does not have it.
+      // A stand-in for a headless node wants a VIP only if that node does not have it.
       {
         asked: FREE,
-        verdict: clock === "held" || clock === "past hold" ? MINE : plain,
-        how: " in a held node's stead",
+        verdict: clock === "headless" || clock === "past hold" ? MINE : plain,
+        how: " by a stand-in for a headless node",
       },
     ].map(
       ({ asked, verdict, how }): Row => ({
@@ -634,7 +634,7 @@ const rows: Row[] = [
           flags: entry.source_stale ? SOURCE_STALE : 0,
           state:
             entry.state ??
-            ({ held: HEADLESS, "never ticked": JOINING, live: LIVE } as Partial<Record<Clock, number>>)[clock] ??
+            ({ headless: HEADLESS, "never ticked": JOINING, live: LIVE } as Partial<Record<Clock, number>>)[clock] ??
             PAST_HOLD,
           tick_age: clock === "never ticked" ? 65_535 : 0,
         },
@@ -702,7 +702,7 @@ const rows: Row[] = [
     ] as [string, (said: Said | ((now: bigint) => Said)) => Row["frame"]][]
   ).flatMap(([kind, make]): Row[] => [
     stale(`${kind} of a node that nobody knows`, make({})),
-    stale(`${kind} to an earlier speaker of this node`, make({ to: 5n }), knows()),
+    stale(`${kind} to an earlier incarnation of this node`, make({ to: 5n }), knows()),
     stale(`${kind} without a stamp`, make({ stamp: 0n }), knows()),
     stale(
       `${kind} with a stamp that is five seconds old`,
@@ -773,7 +773,7 @@ const rows: Row[] = [
     isHeard: true,
   },
   stale("a reply of a node that nobody knows", reply()),
-  stale("a reply to an earlier speaker of this node", reply({ to: 5n }), knows()),
+  stale("a reply to an earlier incarnation of this node", reply({ to: 5n }), knows()),
   stale(
     "a reply to a claim of five seconds ago",
     reply((now) => ({ nonce: now - 5n * SECOND })),
@@ -815,13 +815,13 @@ const rows: Row[] = [
   },
   {
     what: "a probe of our own that comes back is passed on, and not echoed",
-    frame: probe((now) => ({ node: OUR_NODE, incarnation: OUR_INSTANCE, nonce: now - MS })),
+    frame: probe((now) => ({ node: OUR_NODE, incarnation: OUR_INCARNATION, nonce: now - MS })),
     action: "pass",
     counters: { wire_own: 1 },
   },
   stale(
     "a probe of our own that was recorded",
-    probe((now) => ({ node: OUR_NODE, incarnation: OUR_INSTANCE, nonce: now - 6n * SECOND })),
+    probe((now) => ({ node: OUR_NODE, incarnation: OUR_INCARNATION, nonce: now - 6n * SECOND })),
   ),
   ...(
     [
@@ -865,7 +865,7 @@ function verdictName(verdict: number): string {
 
 const bench = new Bench("isat-t-bpf-speak-", process.argv[2] ?? findObject());
 
-/** When each address was given away last. */
+/** When each address was last released. */
 const releasesOf = (addresses: readonly string[]) =>
   new Map(
     addresses.map((address) => [address, bench.maps.answers.get({ ip: ip(address), ifindex: IFINDEX })!.released_ns]),
@@ -874,7 +874,7 @@ const releasesOf = (addresses: readonly string[]) =>
 function settle(world: World): void {
   const { maps } = bench;
   bench.countVerdicts();
-  const entry = { name: "test0", node_name: "n1", node: OUR_NODE, incarnation: OUR_INSTANCE, ...world.interface };
+  const entry = { name: "test0", node_name: "n1", node: OUR_NODE, incarnation: OUR_INCARNATION, ...world.interface };
   const hellos = { hello_nonce: NONCES.hello, last_hello_nonce: NONCES.lastHello };
   const clock = world.clock ?? "live";
   bench.setInterface(clock === "no entry" ? undefined : clock, bytes(OUR_MAC), "10.9.255.1", { ...hellos, ...entry });
@@ -935,7 +935,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
         );
         for (const name of ["heard_ns", "echoed_ns"] as const)
           if (changes[name] === NOW) assert.ok(isNow(after![name]));
-        // What was taken from a node before it was known is not taken again.
+        // Claims from before the peer had an entry are not taken again.
         const blank = peerLayout.of({ taken_stamp_ns: after!.heard_ns });
         assert.equal(after, { ...(before ?? blank), ...changes, ...Object.fromEntries(times) });
       } else {
@@ -944,7 +944,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
       const { heard_ns } = bench.maps.verdicts.get(IFINDEX)!;
       assert.is(expected.isHeard ? isNow(heard_ns) : heard_ns === (world.heard_ns ?? 0n), true, `heard at ${heard_ns}`);
 
-      // A yield is recorded wherever the claim was granted of what is managed here, and nowhere else.
+      // A release is recorded for every managed VIP of a granted claim, and for no other.
       const claimed = expected.verdicts ? understand(out).claims : [];
       for (const [address, released] of releasesOf([...releases.keys()])) {
         const claim = claimed.find(({ ip }) => ip.join(".") === address);
@@ -997,7 +997,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     assert.is(releasesOf([OWNED]).get(OWNED), claim_ns);
   });
 
-  test(`${program}: what cannot be recorded is not given away`, () => {
+  test(`${program}: a release that cannot be recorded is not granted`, () => {
     for (const [holding, verdict] of [
       ["owned", MINE],
       ["not owned", FREE],
@@ -1010,7 +1010,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     }
   });
 
-  test(`${program}: a VIP that was given away is not answered any more, and the guard drops its claims`, () => {
+  test(`${program}: a released VIP is not answered any more, and the egress filter drops its claims`, () => {
     const now = bootTime();
     settle({ peer: known(now), vips: { [OWNED]: "owned" } });
     const request = bytes(`${BROADCAST} ${PEER_MAC} 08 06 00 01 08 00 06 04 00 01 ${PEER_MAC} 0a 09 00 05

@@ -1,5 +1,5 @@
 /**
- * The programs on a real wire: a veth pair between a node and a peer, each hook in turn. PROG_TEST_RUN cannot show what
+ * The programs on a real link: a veth pair between a node and a peer, each hook in turn. PROG_TEST_RUN cannot show what
  * a stripped VLAN tag, a redirect, XDP_TX or the node's own kernel makes of a frame.
  *
  * Usage: wire.test.ts [OBJECT], to see the rows fail on an object that was broken on purpose.
@@ -16,6 +16,7 @@ import {
   interfaceEntry,
   nodeState,
   type Verdicts,
+  type VipState,
   verdicts,
   vip as vipEntry,
   vipState,
@@ -87,7 +88,7 @@ const arp = (fields: Partial<Arp>): Uint8Array =>
 
 type Counts = Partial<Record<keyof Verdicts, number>>;
 
-/** What the node must send back to a request of the peer. */
+/** The answer that the node must send to a request of the peer. */
 const answer = (vip: string) =>
   arp({
     destination: PEER_MAC,
@@ -152,7 +153,7 @@ function say(type: number, said: Partial<WireHeader> = {}, claims: readonly Part
   return speak({ ...header, ...said }, KEY, claims);
 }
 
-/** What the node's kernel says to the peer. */
+/** The ARP frames that the node's kernel sends to the peer. */
 const said = (type: keyof typeof wireType, nonce: bigint, ...verdicts: string[]) =>
   [`${formatMac(NODE_MAC)} > ${formatMac(PEER_MAC)}: ${type} of n1, LIVE, nonce ${nonce}`, ...verdicts, "signed"].join(
     ", ",
@@ -196,7 +197,7 @@ class Wire implements Disposable {
     });
   }
 
-  /** Attaches at the hook, as the speaker does: the guard first. */
+  /** Attaches at the hook, as the speaker does: the egress filter first. */
   attach(): void {
     const folder = this.#namespaces.bpffs();
     const object = loadObject(OBJECT, folder);
@@ -289,20 +290,20 @@ class Wire implements Disposable {
     return this.#receive(() => true);
   }
 
-  /** What the node asks when a program there sends from an address of its own to one that it does not know yet. */
+  /** The node's request when a program there sends from an address of its own to one that it does not know yet. */
   connectFrom(address: string): string[] {
     const target = ip(`10.9.254.${++this.#target}`);
     inNamespace(this.#namespaces.full("node"), () => sendDatagram(ip(address), target));
     return this.#receive(() => true).map((frame) => frame.replace(target.join("."), "CLIENT"));
   }
 
-  /** What reaches the peer of announcements that the node sends. */
+  /** The node's announcements that reach the peer. */
   announce(mac: Uint8Array, ...vips: string[]): string[] {
     inNamespace(this.#namespaces.full("node"), () => {
       using socket = new PacketSocket();
       for (const vip of [...vips, MARKER]) {
         const source = vip === MARKER ? NODE_MAC : mac;
-        socket.send(this.#ifindex, announcement(source, ip(vip))); // of one that the guard drops, ENOBUFS
+        socket.send(this.#ifindex, announcement(source, ip(vip))); // the egress filter drops it: ENOBUFS
       }
     });
     const last = inWords(announcement(NODE_MAC, ip(MARKER)));
@@ -310,12 +311,12 @@ class Wire implements Disposable {
   }
 
   /** The control plane's word on a VIP, from now on. */
-  claim(vip: string, state: number): void {
+  claim(vip: string, state: VipState): void {
     const entry = vipEntry.of({ state, interface: "eth0", claim_ns: bootTime(), hash: 5n });
     this.#maps!.vips.set({ ip: ip(vip), ifindex: this.#ifindex }, entry);
   }
 
-  /** What of the maps is not to change, whatever is played to the node again. */
+  /** The part of the maps that must not change, whatever is played to the node again. */
   state(): unknown {
     const { peers, vips, answers } = this.#maps!;
     return {
@@ -404,13 +405,13 @@ interface Row {
   frame: Uint8Array;
   /** VIPs that are answered, by whomever of the node. */
   answered?: string[];
-  /** What rises, the marker's own share left out. */
+  /** The counters that rise, without the marker's own share. */
   verdicts: Counts;
 }
 
 /**
- * What rises with the marker's answer. The answer that TC redirects passes the guard on its way out, which knows it by
- * its mark: it is not counted there a second time.
+ * The counters that rise, with the marker's answer. The answer that TC redirects passes the egress filter on its way out,
+ * which knows it by its mark and does not count it a second time.
  */
 const withMarker = (verdicts: Counts): Counts => ({ ...verdicts, answered: (verdicts.answered ?? 0) + 1 });
 
@@ -479,7 +480,7 @@ const rows: Row[] = [
     },
   ]),
   {
-    // The kernel takes a frame of VLAN 0 for an untagged one, and has the VIP on lo: only the guard stops its answer.
+    // The kernel takes a frame of VLAN 0 for an untagged one, and has the VIP on lo: only the egress filter stops its answer.
     what: "a request behind a priority tag (VLAN 0) for a VIP not owned here is not answered by the kernel either",
     frame: tagged(request(NOT_OWNED), [0x8100, 0xe000]),
     verdicts: { tagged: 1, egress_dropped: 1 },

@@ -8,7 +8,7 @@ import { execFileSync } from "node:child_process";
 import process from "node:process";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import * as assert from "uvu/assert";
-import { maps, type Vip, type VipKey, vip } from "../../src/core/abi.ts";
+import { maps, type Vip, type VipKey, vip, vipState } from "../../src/core/abi.ts";
 import { addressBytes } from "../../src/core/address.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { errno, libc } from "../../src/ffi/libc.ts";
@@ -79,7 +79,7 @@ const bodies: Record<Check, () => void | Promise<void>> = {
   "writes 60,000 entries in one call, and reads them back equal"() {
     const entry = (i: number): [VipKey, Vip] => [
       { ip: addressBytes(0x0a090000 + i), ifindex },
-      vip.of({ state: i % 2, interface: `eth${i % 7}`, claim_ns: BigInt(i) }),
+      vip.of({ state: i % 2 ? vipState.OWNED : vipState.NOT_OWNED, interface: `eth${i % 7}`, claim_ns: BigInt(i) }),
     ];
     const { key, value } = maps.vips;
     const keys = new Uint8Array(VIPS * key.size);

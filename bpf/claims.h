@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * A peer's claim of VIPs. The kernel decides it, so that a node whose control plane is busy, stopped or dead still
+ * releases its VIPs. docs/membership.md has the rules with their reasons.
+ */
+#ifndef ISAT_CLAIMS_H
+#define ISAT_CLAIMS_H
+
+#include "result.h"
+#include "state.h"
+
+/* How much this node keeps from a claim. */
+enum keeps {
+	KEEPS_NONE,
+	KEEPS_BETTER, /* what it owns or claims itself by a better hash */
+	KEEPS_OWNED,  /* all that it owns */
+};
+
+static __always_inline enum keeps keeps_of(const struct interface *interface, enum claim_verdict asked, __u64 now)
+{
+	enum node_state state = state_of(interface, now);
+
+	if (state == NODE_LIVE)
+		return KEEPS_BETTER;
+	/*
+	 * A headless node keeps its VIPs from a stand-in while it answers: the stand-in wants them only if it does not.
+	 */
+	if (asked != CLAIM_FREE || is_fenced(interface, since(interface->tick_ns, now)))
+		return KEEPS_NONE;
+	return state == NODE_HEADLESS || state == NODE_PAST_HOLD ? KEEPS_OWNED : KEEPS_NONE;
+}
+
+/*
+ * Decides one VIP of a claim. A release is recorded even where nothing was held: a claim that was granted to a peer
+ * must beat one of ours that began earlier, and whose control plane was paused. A global function is verified once.
+ */
+__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 hash, __u64 now, __u32 keeps)
+{
+	struct vip_key key = { .ifindex = ifindex };
+	struct verdicts *counters;
+	struct answers *answered;
+	struct vip *vip;
+	bool holds;
+
+	__builtin_memcpy(key.ip, &ip, 4);
+	vip = bpf_map_lookup_elem(&vips, &key);
+	if (!vip)
+		return CLAIM_FREE;
+	answered = bpf_map_lookup_elem(&answers, &key);
+	holds = is_answered(vip, answered, now) || (vip->state == VIP_CLAIMING && is_current(vip, answered));
+	if (holds && vip->state != VIP_LEAVING && ((keeps == KEEPS_OWNED && vip->state == VIP_OWNED) ||
+						   (keeps == KEEPS_BETTER && hash >= vip->hash)))
+		return CLAIM_MINE;
+	/* A release that cannot be recorded cannot be granted. */
+	if (!answered)
+		return holds ? CLAIM_MINE : CLAIM_FREE;
+
+	answered->released_ns = now > vip->claim_ns ? now : vip->claim_ns;
+	if (!holds)
+		return CLAIM_FREE;
+	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	if (counters)
+		add_one(&counters->released);
+	return vip->state == VIP_CLAIMING ? CLAIM_FREE : CLAIM_RELEASED;
+}
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Ingress, the same at TC and at XDP: a program includes ctx_skb.h or ctx_xdp.h first. The parts of the peer protocol
+ * are global functions: each is verified once, and other frames pay no stack for them.
+ */
+#ifndef ISAT_INGRESS_H
+#define ISAT_INGRESS_H
+
+#include "arp.h"
+#include "claims.h"
+#include "peers.h"
+
+/* The one exit: counts the verdict, and makes the action the hook's own. */
+static __always_inline int leave(ctx_t *ctx, struct verdicts *counters, struct result result)
+{
+	if (counters)
+		count(counters, result.verdict);
+	if (result.action == ACT_REPLY)
+		return ctx_reply(ctx);
+	return result.action == ACT_DROP ? CTX_DROP : CTX_PASS;
+}
+
+__weak __noinline __u64 PER_HOOK(hash)(ctx_t *ctx, __u64 k0, __u64 k1, __u32 count)
+{
+	return siphash(ctx_data(ctx), ctx_end(ctx), k0, k1, count);
+}
+
+/* The tag, if it is that of a key of ours, else 0; the caller has made the frame readable. */
+static __always_inline __u64 authentic_tag(ctx_t *ctx, const struct wire_key *first)
+{
+	void *data = ctx_data(ctx), *end = ctx_end(ctx);
+	const struct wire *frame = data;
+	const struct wire_key *key;
+	__u64 tag = 0; /* the verifier speculates that it is used unread */
+
+	if ((void *)(frame + 1) > end || !is_plausible(frame) || !read_tag(frame, end, &tag))
+		return 0;
+	key = key_of(frame->key_id, first);
+	if (!key)
+		return 0;
+	if (frame->count == 0)
+		return siphash(data, end, key->k0, key->k1, 0) == tag ? tag : 0;
+	return PER_HOOK(hash)(ctx, key->k0, key->k1, frame->count) == tag ? tag : 0;
+}
+
+/*
+ * Decides a claim's VIPs, and writes the verdicts beside them. `keeps` is for claims proper, `keeps_free` for those of
+ * a stand-in.
+ */
+__weak __noinline int PER_HOOK(decide_claims)(ctx_t *ctx, __u32 count, __u64 now, __u32 keeps, __u32 keeps_free)
+{
+	__u32 ifindex = ctx_ifindex(ctx), i, ip;
+	struct wire_claim claim;
+
+#pragma unroll
+	for (i = 0; i < WIRE_MAX_CLAIMS; i++) {
+		__u32 at = sizeof(struct wire) + i * sizeof(claim);
+
+		if (i >= count) {
+			barrier(); /* as in siphash() */
+			break;
+		}
+		if (ctx_load(ctx, at, &claim))
+			return -1;
+		__builtin_memcpy(&ip, claim.ip, 4);
+		claim.verdict = claim_one(ip, ifindex, claim.hash, now,
+					  claim.verdict == CLAIM_FREE ? keeps_free : keeps);
+		if (ctx_store(ctx, at, &claim))
+			return -1;
+	}
+	return 0;
+}
+
+/* Turns a probe or a claim round into the answer. */
+__weak __noinline int PER_HOOK(answer_peer)(ctx_t *ctx, __u64 now)
+{
+	const struct wire_key *key = signing_key();
+	__u32 ifindex = ctx_ifindex(ctx);
+	struct interface *interface;
+	struct wire *frame, answer;
+	__u64 tag;
+
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	frame = ctx_data(ctx);
+	if ((void *)(frame + 1) > ctx_end(ctx) || !interface || !key)
+		return -1;
+	introduce(&answer, frame, interface, frame->type == WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY, now);
+	answer.key_id = key->id;
+	if (is_known(frame, ifindex))
+		answer.flags |= WIRE_KNOWN;
+	if (answer.count > 0 &&
+	    PER_HOOK(decide_claims)(ctx, answer.count, now, keeps_of(interface, CLAIM_CLAIMED, now),
+				    keeps_of(interface, CLAIM_FREE, now)))
+		return -1;
+	if (ctx_store(ctx, 0, &answer))
+		return -1;
+	tag = PER_HOOK(hash)(ctx, key->k0, key->k1, answer.count);
+	return ctx_store(ctx, sizeof(answer) + answer.count * sizeof(struct wire_claim), &tag);
+}
+
+/* Decides on a frame of the peer protocol, and writes the answer where there is one. */
+static __always_inline struct result decide_peer(ctx_t *ctx, const struct wire_key *first, __u32 ifindex,
+						 struct verdicts *counters)
+{
+	struct interface *interface;
+	struct result result;
+	struct wire *frame;
+	__u64 now, tag = 0;
+
+	if (ctx_pull_all(ctx, WIRE_LEAST, WIRE_MOST))
+		tag = authentic_tag(ctx, first);
+	frame = ctx_data(ctx);
+	if (tag == 0 || (void *)(frame + 1) > ctx_end(ctx))
+		return drop(VERDICT_WIRE_REFUSED);
+	if (is_recorded(frame, counters) || is_repeated(tag, ifindex))
+		return drop(VERDICT_WIRE_STALE);
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if (!interface)
+		return pass(VERDICT_NONE);
+	if (!is_for(interface, frame))
+		return drop(VERDICT_WIRE_REFUSED);
+	now = bpf_ktime_get_boot_ns();
+	result = hear(frame, interface, ifindex, counters, now);
+	if (result.action == ACT_REPLY && PER_HOOK(answer_peer)(ctx, now))
+		return drop(VERDICT_NONE);
+	return result;
+}
+
+/* A frame of the peer protocol. It passes unread without a key, and on an interface where isat does not announce. */
+__weak __noinline int PER_HOOK(receive_peer)(ctx_t *ctx)
+{
+	const struct wire_key *first = signing_key();
+	__u32 ifindex = ctx_ifindex(ctx);
+	struct verdicts *counters;
+
+	if (!first)
+		return CTX_PASS;
+	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	if (!counters)
+		return CTX_PASS;
+	return leave(ctx, counters, decide_peer(ctx, first, ifindex, counters));
+}
+
+/* Decides on an ARP frame: rows 2 to 10 of the verdict table. */
+static __always_inline struct result decide_arp(ctx_t *ctx, __u32 ifindex, void *answer)
+{
+	struct frame *frame;
+
+	if (ctx_is_tagged(ctx))
+		return pass(VERDICT_TAGGED);
+	ctx_pull(ctx, sizeof(*frame));
+	frame = ctx_data(ctx);
+	if ((void *)(frame + 1) > ctx_end(ctx))
+		return pass(VERDICT_NOT_REQUEST);
+	return decide(frame, ifindex, answer);
+}
+
+/* Decides on any other frame, which may hide ARP or a frame of the peer protocol behind a tag. */
+static __always_inline struct result decide_tagged(ctx_t *ctx, __be16 type)
+{
+	void *data = ctx_data(ctx), *end = ctx_end(ctx);
+	bool is_hidden;
+
+	if (ctx_is_tagged(ctx))
+		is_hidden = !ctx_vlan_id(ctx) && is_peer_frame_hidden(type, data + ETH_HLEN, end);
+	else
+		is_hidden = is_vlan(type) && hides_peer_frame(data, end);
+	if (is_hidden && signing_key())
+		return drop(VERDICT_WIRE_REFUSED);
+	return pass(is_vlan(type) && is_tagged_arp(data, end) ? VERDICT_TAGGED : VERDICT_NONE);
+}
+
+static __always_inline int ingress(ctx_t *ctx)
+{
+	__u8 answer[ANSWER_ROOM] __attribute__((aligned(8)));
+	__be16 type = ctx_ethertype(ctx);
+	__u32 ifindex = ctx_ifindex(ctx);
+	struct verdicts *counters = NULL;
+	struct result result;
+
+	if (type == bpf_htons(ETH_P_ISAT) && !ctx_is_tagged(ctx))
+		return PER_HOOK(receive_peer)(ctx);
+	result = type == bpf_htons(ETH_P_ARP) ? decide_arp(ctx, ifindex, answer) : decide_tagged(ctx, type);
+	if (result.action == ACT_REPLY && ctx_answer(ctx, answer))
+		return CTX_DROP;
+	if (result.verdict != VERDICT_NONE)
+		counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	return leave(ctx, counters, result);
+}
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Frames as they stand in memory: Ethernet, VLAN tags, ARP. Every field is naturally aligned, so nothing is packed:
+ * packed structs are read byte by byte.
+ */
+#ifndef ISAT_PACKET_H
+#define ISAT_PACKET_H
+
+#include <stdbool.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "wire.h"
+
+/* As in linux/if_arp.h, which includes headers of glibc that do not compile for BPF. */
+#define ARPHRD_ETHER 1
+#define ARPOP_REQUEST 1
+#define ARPOP_REPLY 2
+
+#define VLAN_VID_MASK 0x0fff /* linux/if_vlan.h, which is not for user space */
+
+/* RFC 826, for Ethernet and IPv4 */
+struct arp {
+	__be16 hardware_type;
+	__be16 protocol_type;
+	__u8 hardware_length;
+	__u8 protocol_length;
+	__be16 op;
+	__u8 sha[6];
+	__u8 spa[4];
+	__u8 tha[6];
+	__u8 tpa[4];
+};
+
+struct frame {
+	struct ethhdr eth;
+	struct arp arp;
+};
+
+_Static_assert(sizeof(struct frame) == 42, "an ARP frame has 42 bytes");
+
+static __always_inline bool same_ip(const __u8 a[4], const __u8 b[4])
+{
+	const __u16 *x = (const __u16 *)a, *y = (const __u16 *)b;
+
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+static __always_inline bool same_mac(const __u8 a[6], const __u8 b[6])
+{
+	const __u16 *x = (const __u16 *)a, *y = (const __u16 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
+static __always_inline bool is_broadcast(const __u8 mac[6])
+{
+	const __u16 *x = (const __u16 *)mac;
+
+	return (x[0] & x[1] & x[2]) == 0xffff;
+}
+
+static __always_inline bool is_zero(const __u8 mac[6])
+{
+	const __u16 *x = (const __u16 *)mac;
+
+	return (x[0] | x[1] | x[2]) == 0;
+}
+
+static __always_inline bool is_vlan(__be16 ethertype)
+{
+	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
+}
+
+static __always_inline bool is_ethernet_ipv4(const struct arp *arp)
+{
+	return arp->hardware_type == bpf_htons(ARPHRD_ETHER) && arp->protocol_type == bpf_htons(ETH_P_IP) &&
+	       arp->hardware_length == 6 && arp->protocol_length == 4;
+}
+
+/*
+ * Adds `bytes` to a pointer, by powers of two: without CAP_PERFMON the verifier lets a packet pointer move by constants
+ * only. The barrier stops clang from merging the additions into one, by a variable.
+ */
+static __always_inline void *advance(void *at, __u32 bytes, __u32 largest_step, __u32 smallest_step)
+{
+	__u32 step;
+
+#pragma unroll
+	for (step = largest_step; step >= smallest_step; step /= 2)
+		if (bytes & step) {
+			at += step;
+			barrier_var(at);
+		}
+	return at;
+}
+
+/* True if a frame with its (outer) tag in place carries ARP. */
+static __always_inline bool is_tagged_arp(const void *data, const void *end)
+{
+	const __be16 *inner = data + ETH_HLEN + 2;
+
+	return (const void *)(inner + 1) <= end && *inner == bpf_htons(ETH_P_ARP);
+}
+
+/*
+ * A priority tag (VID 0) hides a frame of the peer protocol: the stack would strip the tag and deliver the frame
+ * unchecked. True for `type` and `inner`, the EtherType and the bytes behind a priority tag, if there is such a frame,
+ * or another priority tag, which nobody else sends.
+ */
+static __always_inline bool is_peer_frame_hidden(__be16 type, const __be16 *inner, const void *end)
+{
+	if (type == bpf_htons(ETH_P_ISAT))
+		return true;
+	return is_vlan(type) && (const void *)(inner + 1) <= end && !(*inner & bpf_htons(VLAN_VID_MASK));
+}
+
+/* True if a frame with all of its tags in place hides a frame of the peer protocol. */
+static __always_inline bool hides_peer_frame(const void *data, const void *end)
+{
+	const __be16 *tag = data + ETH_HLEN;
+
+	return (const void *)(tag + 2) <= end && !(tag[0] & bpf_htons(VLAN_VID_MASK)) &&
+	       is_peer_frame_hidden(tag[1], tag + 2, end);
+}
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The state of this node, and what its kernel answers for, by the maps and the age of the tick. src/core/state.ts
+ * computes the same, and a test compares the two.
+ */
+#ifndef ISAT_STATE_H
+#define ISAT_STATE_H
+
+#include <stdbool.h>
+#include "maps.h"
+
+/* The age of a reading. It is zero where `now` was read a moment before `then`, on another CPU. */
+static __always_inline __u64 since(__u64 then, __u64 now)
+{
+	return now > then ? now - then : 0;
+}
+
+/* This node's state, as its peers see it: the state that its control plane wrote last, and the age of that. */
+static __always_inline enum node_state state_of(const struct interface *interface, __u64 now)
+{
+	__u64 age = since(interface->tick_ns, now);
+
+	if (interface->tick_ns == 0)
+		return NODE_JOINING;
+	/* A node that was told to release its VIPs goes on releasing them, however long its control plane is down. */
+	if (interface->state == NODE_DRAINED || interface->state == NODE_LAGGING)
+		return interface->state;
+	if (age >= interface->hold_ns)
+		return NODE_PAST_HOLD;
+	if (interface->state == NODE_LIVE && age >= interface->live_ns)
+		return NODE_HEADLESS;
+	return interface->state;
+}
+
+/* A node is silent when its tick is older than this limit. */
+static __always_inline bool is_fenced(const struct interface *interface, __u64 age)
+{
+	return age > interface->fence_ns;
+}
+
+/*
+ * Row 7: isat has gone for good, and everything passes. A tick of zero is no tick, however young the machine. Where
+ * peers are heard, a control plane that is down has not gone for good: they answer for the VIPs that this kernel is
+ * silent for.
+ */
+static __always_inline bool is_gone(const struct interface *interface, __u32 ifindex, __u64 age, __u64 now)
+{
+	struct verdicts *counters;
+
+	if (interface->tick_ns == 0)
+		return true;
+	if (age <= interface->gone_ns)
+		return false;
+	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	return !counters || counters->heard_ns == 0 || since(counters->heard_ns, now) > interface->gone_ns;
+}
+
+/* True if the claim behind the entry has not been released to a peer since. */
+static __always_inline bool is_current(const struct vip *vip, const struct answers *answers)
+{
+	return vip->claim_ns > (answers ? answers->released_ns : 0);
+}
+
+/* True if this node answers for the VIP, by its own record and by its kernel's releases. */
+static __always_inline bool is_answered(const struct vip *vip, const struct answers *answers, __u64 now)
+{
+	return is_current(vip, answers) &&
+	       (vip->state == VIP_OWNED || (vip->state == VIP_LEAVING && now < vip->until_ns));
+}
+
+#endif
