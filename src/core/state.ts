@@ -1,18 +1,21 @@
-import { type InterfaceEntry, nodeState } from "./abi.ts";
+import { type InterfaceEntry, type NodeState, nodeState } from "./abi.ts";
 
-/** A node's state, as frames and the kernel's maps carry it. */
-export type NodeState = (typeof nodeState)[keyof typeof nodeState];
+/** The part of an interface's entry that tells the state of the node. */
+type Ticks = Pick<InterfaceEntry, "tick_ns" | "live_ns" | "hold_ns" | "fence_ns" | "gone_ns" | "state">;
+
+/** The age of a reading; zero where `now` was read before `then`, on another CPU. */
+export const since = (then: bigint, now: bigint): bigint => (now > then ? now - then : 0n);
 
 /**
- * What a node is to its peers, from what its control plane said last and how long ago it said it. The kernel computes the
- * same in state_of() (bpf/), and a test runs both.
+ * A node's state as its peers see it: the state that its control plane wrote last, and the age of that. The kernel computes
+ * the same in state_of() of bpf/state.h, and a test compares the two; so it is with the functions below.
  * @param now ns of CLOCK_BOOTTIME
  */
 export function stateOf(
-  { tick_ns, live_ns, hold_ns, state }: Pick<InterfaceEntry, "tick_ns" | "live_ns" | "hold_ns" | "state">,
+  { tick_ns, live_ns, hold_ns, state }: Pick<Ticks, "tick_ns" | "live_ns" | "hold_ns" | "state">,
   now: bigint,
 ): NodeState {
-  const age = now > tick_ns ? now - tick_ns : 0n;
+  const age = since(tick_ns, now);
   if (tick_ns === 0n) return nodeState.JOINING;
   // A node that was told to release its VIPs goes on releasing them, however long its control plane is down.
   if (state === nodeState.DRAINED || state === nodeState.LAGGING) return state;
@@ -20,3 +23,27 @@ export function stateOf(
   if (state === nodeState.LIVE && age >= live_ns) return nodeState.HEADLESS;
   return state as NodeState;
 }
+
+/** A node is silent when its tick is older than this limit. */
+export const isFenced = ({ tick_ns, fence_ns }: Pick<Ticks, "tick_ns" | "fence_ns">, now: bigint): boolean =>
+  since(tick_ns, now) > fence_ns;
+
+/**
+ * True if isat has gone for good, and the programs let everything pass.
+ * @param heard_ns when any peer was last heard on this interface; 0: never
+ */
+export function isGone(
+  { tick_ns, gone_ns }: Pick<Ticks, "tick_ns" | "gone_ns">,
+  heard_ns: bigint,
+  now: bigint,
+): boolean {
+  if (tick_ns === 0n) return true;
+  return since(tick_ns, now) > gone_ns && (heard_ns === 0n || since(heard_ns, now) > gone_ns);
+}
+
+/** The state in words, for people. */
+export type StateName = Lowercase<Exclude<keyof typeof nodeState, "PAST_HOLD">> | "past hold";
+const NAMES = new Map<number, StateName>(
+  Object.entries(nodeState).map(([name, state]) => [state, name.toLowerCase().replace("_", " ") as StateName]),
+);
+export const stateName = (state: number): StateName => NAMES.get(state) ?? "unknown";

@@ -1,8 +1,9 @@
 import process from "node:process";
-import { type InterfaceEntry, NO_VERDICTS, type Verdicts, vipState, nodeState as wireState } from "../core/abi.ts";
+import { COUNTERS, type InterfaceEntry, NO_VERDICTS, type Verdicts, vipState } from "../core/abi.ts";
 import { type Address, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { ownerOf, ranking } from "../core/ownership.ts";
+import { isFenced, isGone, stateName, stateOf } from "../core/state.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { bootTime } from "../ffi/libc.ts";
 import { Hooks } from "../kernel/hooks.ts";
@@ -10,14 +11,7 @@ import { layoutFolder, linksFolder } from "../kernel/kernel.ts";
 import { type Maps, readPinnedMaps } from "../kernel/object.ts";
 import { addressOf, type Entries, readEntries } from "../kernel/vips.ts";
 import type { Snapshot } from "./snapshot.ts";
-import {
-  type InterfaceStatus,
-  type MemberStatus,
-  nodeState,
-  type SourceStatus,
-  type Status,
-  type VipStatus,
-} from "./status.ts";
+import type { InterfaceStatus, MemberStatus, SourceStatus, Status, VipStatus } from "./status.ts";
 
 /** package.json's version; put in by the bundle. */
 declare const ISAT_VERSION: string | undefined;
@@ -27,24 +21,8 @@ const NANOSECONDS = 1_000_000;
 
 const age = (ns: bigint): number | undefined => (ns === 0n ? undefined : Number(bootTime() - ns) / NANOSECONDS);
 
-/** Fields of the map's value that count nothing. */
-const NO_COUNTERS = ["interface", "heard_ns", "own_ns"];
-
-/** A node's state, as the wire has it. */
-const stateName = (state: number) =>
-  Object.entries(wireState)
-    .find(([, value]) => value === state)![0]
-    .toLowerCase()
-    .replace("_", " ");
-
-function interfaceStatus(ifindex: number, entry: InterfaceEntry, verdicts: Verdicts | undefined): InterfaceStatus {
-  const tickAgeMs = age(entry.tick_ns);
-  const [hold, fence, gone] = [entry.hold_ns, entry.fence_ns, entry.gone_ns].map((ns) => Number(ns) / NANOSECONDS) as [
-    number,
-    number,
-    number,
-  ];
-  const counted = Object.entries(verdicts ?? NO_VERDICTS).filter(([name]) => !NO_COUNTERS.includes(name));
+function interfaceStatus(ifindex: number, entry: InterfaceEntry, verdicts: Verdicts = NO_VERDICTS): InterfaceStatus {
+  const counts = COUNTERS.map((name) => [name, Number(verdicts[name])]);
   return {
     name: entry.name,
     ifindex,
@@ -52,19 +30,19 @@ function interfaceStatus(ifindex: number, entry: InterfaceEntry, verdicts: Verdi
     address: entry.address.join("."),
     isUp: undefined,
     hooks: [],
-    state: stateOf(entry.state, nodeState(tickAgeMs, hold, fence, gone)),
-    tickAgeMs,
+    state: stateInWords(entry, verdicts.heard_ns),
+    tickAgeMs: age(entry.tick_ns),
     announcements: undefined,
-    verdicts: Object.fromEntries(counted.map(([name, count]) => [name, Number(count)])) as InterfaceStatus["verdicts"],
+    verdicts: Object.fromEntries(counts) as InterfaceStatus["verdicts"],
   };
 }
 
-/** What the tick's age says, unless the node has said otherwise: the twin of state_of() in bpf/speak.h. */
-function stateOf(said: number, byAge: InterfaceStatus["state"]): InterfaceStatus["state"] {
-  if (["never ticked", "fenced", "gone"].includes(byAge)) return byAge;
-  if (said === wireState.DRAINED) return "drained";
-  if (said === wireState.LAGGING) return "lagging";
-  return said === wireState.JOINING && byAge === "live" ? "joining" : byAge;
+/** The state that the kernel's programs see. */
+function stateInWords(entry: InterfaceEntry, heard: bigint): InterfaceStatus["state"] {
+  const now = bootTime();
+  if (entry.tick_ns === 0n) return "never ticked";
+  if (isGone(entry, heard, now)) return "gone";
+  return isFenced(entry, now) ? "fenced" : stateName(stateOf(entry, now));
 }
 
 function interfaceStatuses(maps: Maps): InterfaceStatus[] {

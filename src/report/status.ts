@@ -1,28 +1,7 @@
-import type { Verdicts } from "../core/abi.ts";
-import { LIVE_FOR } from "../core/liveness.ts";
+import type { Counter } from "../core/abi.ts";
 import type { Ranking } from "../core/ownership.ts";
+import type { StateName } from "../core/state.ts";
 import type { Skipped } from "../source/kubernetes/services.ts";
-
-/** How far isat's control plane is from the kernel's program, by the age of the last tick. */
-export type NodeState =
-  | "live"
-  | "headless"
-  | "past hold"
-  | "fenced"
-  | "gone"
-  | "never ticked"
-  | "joining"
-  | "drained"
-  | "lagging";
-
-/** The state that a tick's age means. @param age ms since the last tick; undefined: there was none. All times in ms. */
-export function nodeState(age: number | undefined, hold: number, fence: number, gone: number): NodeState {
-  if (age === undefined) return "never ticked";
-  if (age < LIVE_FOR) return "live";
-  if (age <= hold) return "headless";
-  if (age <= fence) return "past hold";
-  return age <= gone ? "fenced" : "gone";
-}
 
 export interface InterfaceStatus {
   name: string;
@@ -32,11 +11,11 @@ export interface InterfaceStatus {
   isUp: boolean | undefined;
   /** `tcx ingress: attached`, ...; empty where no speaker runs to tell. */
   hooks: string[];
-  state: NodeState;
+  state: StateName | "fenced" | "gone" | "never ticked";
   tickAgeMs: number | undefined;
   /** Gratuitous ARP frames that left; undefined where no speaker runs. */
   announcements: number | undefined;
-  verdicts: Record<Exclude<keyof Verdicts, "interface" | "heard_ns" | "own_ns">, number>;
+  verdicts: Record<Counter, number>;
 }
 
 export interface VipStatus {

@@ -1,6 +1,6 @@
 /**
- * The programs in TypeScript, written from docs/verdicts.md and docs/wire.md and not from the C: what the compiled ones
- * are compared with on frames that nobody thought of.
+ * The programs in TypeScript, written from docs/verdicts.md and docs/wire.md and not from the C. The compiled programs are
+ * compared with it on random frames. The node's state by the age of its tick is that of src/core/state.ts.
  */
 import {
   claimVerdict,
@@ -18,23 +18,24 @@ import {
   wireHeader,
   wireType,
 } from "../../src/core/abi.ts";
+import { isFenced, isGone, since, stateOf } from "../../src/core/state.ts";
 import { type Action, type Counters, IFINDEX } from "./run.ts";
 import { ETH_P_ISAT, isSigned, speak, tagOf, understand } from "./speech.ts";
 
-/** What the kernel's maps hold of the interface on which the frames come. Addresses are dotted text. */
+/** The content of the kernel's maps for the interface on which the frames come. Addresses are dotted text. */
 export interface World {
   interface: InterfaceEntry | undefined;
   vips: ReadonlyMap<string, Vip>;
-  /** By the entries of `answers`, when each was given away last. */
+  /** By the entries of `answers`, when each was last released. */
   releases: ReadonlyMap<string, bigint>;
   /** By node. */
   peers: ReadonlyMap<bigint, Peer>;
   probes: ReadonlyMap<bigint, Probe>;
   keys: readonly WireKey[];
-  /** Of `verdicts`. */
+  /** Two fields of `verdicts`. */
   heard_ns: bigint;
   own_ns: bigint;
-  /** Of `recent`, where the frame's tag belongs. */
+  /** The entry of `recent` in the place of the frame's tag. */
   recent: Recent;
 }
 
@@ -43,7 +44,7 @@ export interface Expected {
   frame: Uint8Array;
   counters: Counters;
   answers: Record<string, number>;
-  /** What of the world is another than before. */
+  /** The parts of the world that differ from before. */
   changes: Partial<Pick<World, "releases" | "peers" | "heard_ns" | "own_ns" | "recent">>;
 }
 
@@ -60,17 +61,7 @@ const SHORTEST = 60;
 const BROADCAST = "ff ff ff ff ff ff";
 const SECOND = 1_000_000_000n;
 
-const since = (then: bigint, now: bigint) => (now > then ? now - then : 0n);
-
-function isGone({ interface: here, heard_ns }: World, now: bigint): boolean {
-  const { tick_ns, gone_ns } = here!;
-  if (tick_ns === 0n) return true;
-  return since(tick_ns, now) > gone_ns && (heard_ns === 0n || since(heard_ns, now) > gone_ns);
-}
-
-const isFenced = ({ interface: here }: World, now: bigint) => since(here!.tick_ns, now) > here!.fence_ns;
-
-/** Whether the entry counts: whether nothing was given away since it was claimed. */
+/** True if the entry counts: it was not released since it was claimed. */
 const counts = (address: string, { vips, releases }: World) =>
   vips.get(address)!.claim_ns > (releases.get(address) ?? 0n);
 
@@ -90,14 +81,14 @@ function leave(frame: Uint8Array, action: Action, counter?: keyof Counters): Exp
   return { action, frame, counters: counter ? { [counter]: 1 } : {}, answers: {}, changes: {} };
 }
 
-/** Whether the stack would take tags of no VLAN off, and find isat's EtherType, or another such tag, behind the first. */
+/** True if the stack would strip a priority tag, and find isat's EtherType, or another such tag, behind it. */
 function hidesSpeech(frame: Uint8Array): boolean {
   const isPriority = (at: number) =>
     frame.length >= at + 4 && TAGS.includes(word(frame, at)) && word(frame, at + 2) % 4096 === 0;
   return isPriority(12) && (word(frame, 16) === ISAT || isPriority(16));
 }
 
-/** What comes in. */
+/** The programs at ingress. */
 export function ingress(frame: Uint8Array, world: World, now: bigint): Expected {
   const type = word(frame, 12);
   if (hidesSpeech(frame) && isKey(world.keys[0]!)) return leave(frame, "drop", "wire_refused");
@@ -115,11 +106,11 @@ export function ingress(frame: Uint8Array, world: World, now: bigint): Expected 
   if (!here) return leave(frame, "pass", "gone");
   const ourMac = hex(here.mac);
   if (destination !== BROADCAST && destination !== ourMac) return leave(frame, "pass", "not_for_us");
-  if (isGone(world, now)) return leave(frame, "pass", "gone");
+  if (isGone(here, world.heard_ns, now)) return leave(frame, "pass", "gone");
   if (sha[0]! % 2 === 1 || hex(sha) === "00 00 00 00 00 00" || hex(sha) === ourMac)
     return leave(frame, "drop", "bad_sender");
   if (!isAnswered(dotted(tpa), world, now)) return leave(frame, "drop", "not_owned");
-  if (isFenced(world, now)) return leave(frame, "drop", "fenced");
+  if (isFenced(here, now)) return leave(frame, "drop", "fenced");
 
   const answer = Uint8Array.of(
     ...[...sha, ...here.mac, 0x08, 0x06],
@@ -134,14 +125,14 @@ export function ingress(frame: Uint8Array, world: World, now: bigint): Expected 
   };
 }
 
-/** The guard at TC egress. */
+/** The egress filter. */
 export function egress(frame: Uint8Array, world: World, now: bigint): Expected {
   const here = world.interface;
   if (word(frame, 12) !== ARP || !isIPv4Arp(frame)) return leave(frame, "pass");
   const [sha, spa, tpa] = [frame.subarray(22, 28), frame.subarray(28, 32), frame.subarray(38, 42)];
-  if (!world.vips.has(dotted(spa)) || !here || isGone(world, now)) return leave(frame, "pass");
+  if (!world.vips.has(dotted(spa)) || !here || isGone(here, world.heard_ns, now)) return leave(frame, "pass");
   const isFromUs = hex(sha) === hex(here.mac) && hex(frame.subarray(6, 12)) === hex(here.mac);
-  if (isAnswered(dotted(spa), world, now) && !isFenced(world, now) && isFromUs)
+  if (isAnswered(dotted(spa), world, now) && !isFenced(here, now) && isFromUs)
     return leave(frame, "pass", "egress_claimed");
   if (word(frame, 20) === 1 && hex(spa) !== hex(tpa)) {
     const rewritten = frame.slice();
@@ -152,6 +143,7 @@ export function egress(frame: Uint8Array, world: World, now: bigint): Expected {
 }
 
 const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
+/* The numbers of docs/wire.md, written down once more: a model that took them from the C could not find them wrong there. */
 const VERSION = 1;
 const SOURCE_STALE = 1;
 const KNOWN = 2;
@@ -160,7 +152,7 @@ const CLAIM = 16;
 const MOST_CLAIMS = 64;
 const isKey = ({ k0, k1 }: WireKey) => k0 !== 0n || k1 !== 0n;
 
-/** Whether it is a frame of the protocol, signed by a key of ours. */
+/** True if it is a frame of the peer protocol, signed by a key of ours. */
 function isAccepted(frame: Uint8Array, { keys }: World): boolean {
   if (frame.length < wireHeader.size + TAG) return false;
   const { version, type, key_id, count } = wireHeader.decode(frame);
@@ -174,15 +166,6 @@ function isAccepted(frame: Uint8Array, { keys }: World): boolean {
     key !== undefined &&
     isSigned(frame, key)
   );
-}
-
-/** What this node is to its peers. */
-function stateOf({ tick_ns, live_ns, hold_ns, state }: InterfaceEntry, now: bigint): number {
-  const age = since(tick_ns, now);
-  if (tick_ns === 0n) return nodeState.JOINING;
-  if (state === nodeState.DRAINED || state === nodeState.LAGGING) return state;
-  if (age >= hold_ns) return nodeState.PAST_HOLD;
-  return state === nodeState.LIVE && age >= live_ns ? nodeState.HEADLESS : state;
 }
 
 const isFresh = (stamp: bigint, now: bigint) => stamp !== 0n && stamp <= now && now - stamp < 5n * SECOND;
@@ -210,7 +193,7 @@ function turn(asked: WireHeader, claims: readonly WireClaim[], world: World, now
   return speak(header, world.keys[0]!, claims);
 }
 
-/** What a peer says of itself. */
+/** The fields of a peer's entry that its frames tell. */
 const portrait = ({ name, source, state, flags, max_version, incarnation }: WireHeader): Partial<Peer> => ({
   node: name,
   mac: source,
@@ -234,13 +217,13 @@ function speech(frame: Uint8Array, world: World, now: bigint): Expected {
   return { ...expected, changes: { ...changes, recent: { tag, ifindex: BigInt(IFINDEX) } } };
 }
 
-/** What is authentic, and was not seen to be of old. */
+/** A frame that is authentic, and was not recognised as recorded. */
 function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
   const { interface: here, peers } = world;
   const { header, claims } = understand(frame);
   const { type, node, incarnation, to, nonce, stamp } = header;
   const stale = leave(frame, "drop", "wire_stale");
-  // Its counters are still there: isat has just stopped announcing here.
+  // The counters are still there, because isat has only just stopped announcing here.
   if (!here) return leave(frame, "pass");
   if (![BROADCAST, hex(here.mac)].includes(hex(header.destination))) return leave(frame, "drop", "wire_refused");
 
@@ -324,7 +307,7 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
   return hearing({ ...reply, counters, changes: { releases } }, taken);
 }
 
-/** Whether this node answers for it, or is about to. */
+/** True if this node answers for it, or is about to. */
 function isHeld(address: string, world: World, now: bigint): boolean {
   const isClaiming = world.vips.get(address)!.state === vipState.CLAIMING && counts(address, world);
   return isClaiming || isAnswered(address, world, now);
@@ -336,8 +319,8 @@ function decide({ ip, hash, verdict }: WireClaim, world: World, now: bigint): nu
   const vip = world.vips.get(address);
   if (!vip || !isHeld(address, world, now)) return claimVerdict.FREE;
   const isDefending = stateOf(here, now) === nodeState.LIVE && vip.state !== vipState.LEAVING;
-  const isHeldNode = [nodeState.HEADLESS, nodeState.PAST_HOLD].some((state) => state === stateOf(here, now));
-  const isKept = isHeldNode && !isFenced(world, now) && verdict === claimVerdict.FREE && vip.state === vipState.OWNED;
+  const isHeadless = [nodeState.HEADLESS, nodeState.PAST_HOLD].some((state) => state === stateOf(here, now));
+  const isKept = isHeadless && !isFenced(here, now) && verdict === claimVerdict.FREE && vip.state === vipState.OWNED;
   if ((isDefending && hash >= vip.hash) || isKept || !world.releases.has(address)) return claimVerdict.MINE;
   return isAnswered(address, world, now) ? claimVerdict.RELEASED : claimVerdict.FREE;
 }
