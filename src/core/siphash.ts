@@ -6,7 +6,7 @@ export interface SipKey {
 
 /**
  * SipHash-2-4 (Aumasson and Bernstein, 2012) of the bytes: 64 bits, short enough for a frame, and cheap enough for a
- * kernel program. In halves of 32 bits, as 64-bit numbers are ten times as slow here.
+ * kernel program. It computes in halves of 32 bits, because 64-bit numbers are ten times as slow here.
  */
 export function sipHash({ k0, k1 }: SipKey, bytes: Uint8Array): bigint {
   const low = (value: bigint) => Number(value & 0xffffffffn) | 0;

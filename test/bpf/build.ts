@@ -19,7 +19,7 @@ export function copySources(folder: string, edit: (text: string, name: string) =
   return folder;
 }
 
-/** Compiles and links as scripts/build-bpf does, without its check; returns the object. */
+/** Compiles and links as scripts/build-bpf does, without its check; returns the object's path. */
 export function build(folder: string): string {
   const include = `-I/usr/include/${machine()}-linux-gnu`;
   const flags = ["-g", "-O2", "-Wall", "-Werror", "-target", "bpf", "-mcpu=v3", include];

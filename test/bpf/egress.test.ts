@@ -1,5 +1,5 @@
 /**
- * The guard at TC egress, on the compiled program: ARP whose SPA is a managed VIP leaves only if the VIP is owned here
+ * The egress filter at TC, on the compiled program: ARP whose SPA is a managed VIP leaves only if the VIP is owned here
  * and the MAC is ours.
  *
  * Usage: egress.test.ts [OBJECT], to see the rows fail on an object that was broken on purpose.
@@ -74,7 +74,7 @@ const untouched = (what: string, fields: Fields, more: Partial<Row> = {}): Row =
   ...more,
 });
 
-/** What must happen to one of {@link kinds} where the VIP is not this node's to claim with this frame. */
+/** The outcome for one of {@link kinds} where this node may not claim the VIP with this frame. */
 function guarded(why: string, change: Fields, vip: string, more: Partial<Row> = {}): Row[] {
   return kinds.map(([kind, isClaim, fields]): Row => {
     const common = { fields: { ...fields(vip), ...change }, ...more };
@@ -258,7 +258,7 @@ test("a claim leaves where nobody counts the VIP's answers", () => {
   bench.addVip("10.9.0.1", "owned");
 });
 
-/** What the ingress program leaves in skb->cb of an answer. */
+/** The mark that the ingress program leaves in skb->cb of an answer. */
 function markOfAnswer(): Uint8Array {
   const cb = new Uint8Array(20);
   const request = frame({ source: CLIENT, sha: CLIENT, spa: CLIENT_IP, tpa: OWNED });

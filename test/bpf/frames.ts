@@ -1,4 +1,4 @@
-/** Frames that nobody thought of: from a seed, so that a run can be repeated. */
+/** Random frames, from a seed, so that a run can be repeated. */
 
 /** mulberry32: numbers from 0 to 1, the same for the same seed. */
 export function randomOf(seed: number): () => number {
@@ -11,7 +11,7 @@ export function randomOf(seed: number): () => number {
   };
 }
 
-/** What a field may hold: values that matter, each as bytes. */
+/** The values of a field that matter, each as bytes. */
 export interface Pools {
   macs: readonly Uint8Array[];
   ips: readonly Uint8Array[];

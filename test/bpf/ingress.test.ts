@@ -19,7 +19,7 @@ const NOT_OWNED = "0a 09 00 02";
 const OWNED_ELSEWHERE = "0a 09 00 03"; // owned, but on another interface
 const UNMANAGED = "0a 09 00 63";
 
-/** A frame's fields in hex, in the order in which they stand on the wire. */
+/** A frame's fields in hex, in the order in which they are sent. */
 const REQUEST = {
   destination: BROADCAST,
   source: ASKER,

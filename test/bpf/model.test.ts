@@ -10,7 +10,7 @@ import { Bench } from "./run.ts";
 import { PROGRAMS, search } from "./search.ts";
 
 const FRAMES = 210_000;
-/** How many of them are of the wire protocol: there a frame costs the model a dozen times as much. */
+/** How many of them are of the peer protocol: there a frame costs the model a dozen times as much. */
 const SPOKEN = 0.2;
 
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);

@@ -1,9 +1,9 @@
-/** Frames of the wire protocol that nobody thought of: mostly such as a peer sends, often changed, cut, grown or played again. */
+/** Frames of the peer protocol, at random: mostly such as a peer sends, often changed, cut, grown or played again. */
 import { claimVerdict, nodeState, type WireHeader, type WireKey, wireType } from "../../src/core/abi.ts";
 import { flip, pick, resize } from "./frames.ts";
 import { sign, speak } from "./speech.ts";
 
-/** What a field may hold: values that matter. The first ones are those that belong together. */
+/** The values of a field that matter. The first ones belong together. */
 export interface SpeechPools {
   macs: readonly Uint8Array[];
   ips: readonly Uint8Array[];
@@ -22,7 +22,7 @@ const TYPES = [WIRE_PROBE, WIRE_ECHO, WIRE_ECHO, WIRE_CLAIM, WIRE_CLAIM, WIRE_CL
 const REMEMBERED = 20;
 
 const SECOND = 1_000_000_000n;
-/** Of stamps, far from the age at which they are stale. */
+/** Ages of stamps, far from the age at which they are stale. */
 const AGES = [0n, SECOND / 1000n, SECOND / 10n, SECOND, 3n * SECOND];
 const STALE = [8n * SECOND, 20n * SECOND, -3600n * SECOND];
 

@@ -1,10 +1,10 @@
 /**
  * Loads the object and attaches it as isat runs in a container: as uid 65532 with three capabilities, without
  * CAP_PERFMON. Node and this checkout may be out of that uid's reach, so the process starts as root, with all modules
- * loaded, and gives its rights away then.
+ * loaded, and drops its rights then.
  *
  * Usage: restricted.ts CAPABILITIES OBJECT FOLDER IFINDEX, the capabilities as bit numbers joined by commas. Prints one
- * line: "loaded and attached", or what was refused.
+ * line: "loaded and attached", or the refusal.
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
@@ -31,7 +31,7 @@ function must(what: string, result: number): void {
   if (result < 0) throw new Error(`Cannot ${what}: ${errnoName(ffi.errno())}`);
 }
 
-/** Of this thread, which is the one that calls the kernel. */
+/** Restricts this thread, which is the one that calls the kernel. */
 function restrict(bits: readonly number[]): void {
   const PR_SET_KEEPCAPS = 8;
   const CAPABILITY_VERSION_3 = 0x20080522;

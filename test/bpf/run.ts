@@ -203,7 +203,7 @@ export class Bench implements Disposable {
     for (const map of [this.maps.vips, this.maps.answers]) map.deleteMany([...map.entries()].map(([key]) => key));
   }
 
-  /** The key in `recent` of a frame of the wire protocol. */
+  /** The key in `recent` of a frame of the peer protocol. */
   static placeOf = (frame: Uint8Array): number => Number(tagOf(frame) % BigInt(RECENT));
 
   /** As if this frame had not come lately. */

@@ -131,7 +131,7 @@ function settle(bench: Bench, random: () => number): void {
   for (let place = 0; place < 4; place++) maps.keys.set(place, keys[place] ?? NO_KEY);
 }
 
-/** What the programs count, beside what the world holds. */
+/** The programs' counts, beside the world. */
 interface Seen {
   world: World;
   counters: Record<string, bigint>;
@@ -148,7 +148,7 @@ const present = <K, V>(keys: Iterable<K>, get: (key: K) => V | undefined): Map<K
     }),
   );
 
-/** What the maps hold now of all that a frame may touch; after a first look, only what the programs write is read. */
+/** Reads the entries that a frame may change; after a first look, only those that the programs write. */
 function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
   const nodes = nodesOf(frame);
   const { interface: _name, heard_ns, own_ns, ...counters } = maps.verdicts.get(IFINDEX)!;
@@ -189,7 +189,7 @@ function restore(bench: Bench, { releases, peers, heard_ns, own_ns, recent }: Wo
 const isSpeech = (frame: Uint8Array) =>
   frame.length >= 22 && frame[12] === ETH_P_ISAT[0] && frame[13] === ETH_P_ISAT[1];
 
-/** What differs between a program and the model on one frame, in a world that the maps hold, and what they hold then. */
+/** The difference between a program and the model on one frame, in the world of the maps, and the maps afterwards. */
 function compare(
   bench: Bench,
   [program, model]: (typeof PROGRAMS)[number],
@@ -241,7 +241,7 @@ function compare(
 }
 
 const NODES = SPEECH_POOLS.nodes.map(({ node }) => node);
-/** Of the frame's sender too, whoever it may be. */
+/** The frame's sender is included, whoever it may be. */
 const nodesOf = (frame?: Uint8Array): Set<bigint> =>
   new Set(frame && frame.length >= 96 && isSpeech(frame) ? [...NODES, wireHeader.decode(frame).node] : NODES);
 
@@ -255,7 +255,7 @@ function describe(frame: Uint8Array): string {
 
 /**
  * Runs random frames through all programs; what differed first, its frame made small; undefined where nothing did.
- * @param spoken how many of the frames are of the wire protocol: 0 to 1
+ * @param spoken how many of the frames are of the peer protocol: 0 to 1
  */
 export function search(bench: Bench, seed: number, frames: number, spoken: number): string | undefined {
   const random = randomOf(seed);
@@ -268,7 +268,7 @@ export function search(bench: Bench, seed: number, frames: number, spoken: numbe
       seen = look(bench);
     }
     const frame = random() < spoken ? makeSpeech(random, SPEECH_POOLS, bootTime(), earlier) : makeFrame(random, POOLS);
-    // What is played twice is taken once: each hook is to be the first as often.
+    // A frame that is played twice is taken once, so each hook has to be the first as often.
     for (const program of random() < 0.5 ? PROGRAMS : PROGRAMS.toReversed()) {
       if (isSpeech(frame)) {
         if (random() < 0.8) bench.forget(frame);

@@ -1,6 +1,6 @@
 /**
  * SipHash-2-4 from the paper ("SipHash: a fast short-input PRF", Aumasson and Bernstein, 2012, section 2), in big integers
- * and for nothing but being right: what the kernel's and the control plane's are compared with.
+ * and written only to be right: the kernel's and the control plane's are compared with it.
  */
 
 const word = (value: bigint) => BigInt.asUintN(64, value);

@@ -1,4 +1,4 @@
-/** Frames of the wire protocol (bpf/wire.h), built and read for the tests. */
+/** Frames of the peer protocol (bpf/wire.h), built and read for the tests. */
 import { type WireClaim, type WireHeader, type WireKey, wireClaim, wireHeader } from "../../src/core/abi.ts";
 import { siphash } from "./siphash.ts";
 
@@ -29,7 +29,7 @@ export function sign(frame: Uint8Array, key: WireKey): Uint8Array {
   return signed;
 }
 
-/** What ends the frame, right or wrong. */
+/** The tag at the end of the frame, right or wrong. */
 export const tagOf = (frame: Uint8Array): bigint =>
   new DataView(frame.buffer, frame.byteOffset + frame.length - TAG).getBigUint64(0, true);
 
@@ -53,7 +53,7 @@ export function speak(
   return sign(Buffer.concat([...parts, new Uint8Array(TAG)]), key);
 }
 
-/** What a frame that is long enough says. */
+/** The content of a frame that is long enough. */
 export function understand(frame: Uint8Array): { header: WireHeader; claims: WireClaim[] } {
   const header = wireHeader.decode(frame);
   const claims = Array.from({ length: header.count }, (_, i) => {

@@ -331,7 +331,7 @@ class Wire implements Disposable {
     for (const frame of frames) this.#peer.send(frame);
   }
 
-  /** The frames of the wire protocol that a packet socket on the node is given in `body`, in words. */
+  /** The frames of the peer protocol that a packet socket on the node is given in `body`, in words. */
   passedUp(body: () => void): string[] {
     const socket = inNamespace(this.#namespaces.full("node"), listen);
     try {
@@ -368,11 +368,11 @@ class Wire implements Disposable {
 
 const MSG_DONTWAIT = 0x40;
 
-/** A packet socket that is given frames of the wire protocol, after the programs at the hooks. */
+/** A packet socket that is given frames of the peer protocol, after the programs at the hooks. */
 function listen(): number {
   const AF_PACKET = 17;
   const SOCK_RAW = 3;
-  const fd = libc.socket(AF_PACKET, SOCK_RAW, 0xb588); // the EtherType in the wire's order
+  const fd = libc.socket(AF_PACKET, SOCK_RAW, 0xb588); // the EtherType in network order
   if (fd < 0) throw new Error(`Cannot open a packet socket: ${errnoName(ffi.errno())}`);
   return fd;
 }
