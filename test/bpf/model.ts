@@ -19,8 +19,8 @@ import {
   wireType,
 } from "../../src/core/abi.ts";
 import { isFenced, isGone, since, stateOf } from "../../src/core/state.ts";
-import { type Action, type Counters, IFINDEX } from "./run.ts";
-import { ETH_P_ISAT, isSigned, speak, tagOf, understand } from "./speech.ts";
+import type { Action, Counters } from "./run.ts";
+import { ETH_P_ISAT, IFINDEX, isSigned, speak, tagOf, understand } from "./speech.ts";
 
 /** The content of the kernel's maps for the interface on which the frames come. Addresses are dotted text. */
 export interface World {
@@ -49,6 +49,8 @@ export interface Expected {
 }
 
 const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+const isSame = (one: Uint8Array, other: Uint8Array) => one.every((byte, at) => byte === other[at]);
+const isBroadcast = (mac: Uint8Array) => mac.every((byte) => byte === 255);
 const dotted = (bytes: Uint8Array) => bytes.join(".");
 const word = (frame: Uint8Array, at: number) => (frame[at]! << 8) | frame[at + 1]!;
 
@@ -61,11 +63,14 @@ const SHORTEST = 60;
 const BROADCAST = "ff ff ff ff ff ff";
 const SECOND = 1_000_000_000n;
 
+/** By address, when each VIP was released last. */
+type Releases = Pick<World, "vips"> & { releases: Pick<World["releases"], "has" | "get"> };
+
 /** True if the entry counts: it was not released since it was claimed. */
-const counts = (address: string, { vips, releases }: World) =>
+const counts = (address: string, { vips, releases }: Releases) =>
   vips.get(address)!.claim_ns > (releases.get(address) ?? 0n);
 
-function isAnswered(address: string, world: World, now: bigint): boolean {
+export function isAnswered(address: string, world: Releases, now: bigint): boolean {
   const { state, until_ns } = world.vips.get(address)!;
   return counts(address, world) && (state === vipState.OWNED || (state === vipState.LEAVING && now < until_ns));
 }
@@ -171,11 +176,11 @@ function isAccepted(frame: Uint8Array, { keys }: World): boolean {
 const isFresh = (stamp: bigint, now: bigint) => stamp !== 0n && stamp <= now && now - stamp < 5n * SECOND;
 
 /** An echo or a reply. */
-function turn(asked: WireHeader, claims: readonly WireClaim[], world: World, now: bigint): Uint8Array {
+function turn(asked: WireHeader, claims: readonly WireClaim[], world: Kernel, now: bigint): Message {
   const here = world.interface!;
   const age = since(here.tick_ns, now) / (SECOND / 10n);
   const isKnown = world.probes.get(asked.node)?.incarnation === asked.incarnation;
-  const header = {
+  const header = wireHeader.of({
     destination: asked.source,
     source: here.mac,
     type: asked.type === WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY,
@@ -189,8 +194,11 @@ function turn(asked: WireHeader, claims: readonly WireClaim[], world: World, now
     nonce: asked.nonce,
     stamp: now,
     name: here.node_name,
-  };
-  return speak(header, world.keys[0]!, claims);
+    protocol: ETH_P_ISAT,
+    version: VERSION,
+    count: claims.length,
+  });
+  return { header, claims };
 }
 
 /** The fields of a peer's entry that its frames tell. */
@@ -217,37 +225,77 @@ function speech(frame: Uint8Array, world: World, now: bigint): Expected {
   return { ...expected, changes: { ...changes, recent: { tag, ifindex: BigInt(IFINDEX) } } };
 }
 
+/** A frame of the peer protocol, decoded. */
+export interface Message {
+  header: WireHeader;
+  claims: readonly WireClaim[];
+}
+
+/** The part of the world that the rules for authentic frames go by. */
+export type Kernel = Omit<World, "keys" | "recent">;
+
+/** The outcome of an authentic frame. */
+export interface Taken {
+  action: Action;
+  counters: Counters;
+  /** Sent back, signed, where the action is `answer`. */
+  reply?: Message;
+  /** The sender's entry from now on. */
+  peer?: Peer;
+  /** When each VIP was released that is released now. */
+  released?: ReadonlyMap<string, bigint>;
+  heard_ns?: bigint;
+  own_ns?: bigint;
+}
+
 /** A frame that is authentic, and was not recognised as recorded. */
 function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
+  const message = understand(frame);
+  const { reply, peer, released, action, counters, ...changes } = take(message, world, now);
+  const key = world.keys[0]!;
+  const answer = reply ? speak({ ...reply.header, key_id: key.id }, key, reply.claims) : frame;
+  return {
+    ...{ action, frame: answer, counters, answers: {} },
+    changes: {
+      ...changes,
+      ...(peer && { peers: new Map([...world.peers, [message.header.node, peer]]) }),
+      ...(released && { releases: new Map([...world.releases, ...released]) }),
+    },
+  };
+}
+
+const taken = (action: Action, counter?: keyof Counters): Taken => ({
+  action,
+  counters: counter ? { [counter]: 1 } : {},
+});
+
+/** The rules for an authentic frame that was not seen before. */
+export function take({ header, claims }: Message, world: Kernel, now: bigint): Taken {
   const { interface: here, peers } = world;
-  const { header, claims } = understand(frame);
   const { type, node, incarnation, to, nonce, stamp } = header;
-  const stale = leave(frame, "drop", "wire_stale");
+  const stale = taken("drop", "wire_stale");
   // The counters are still there, because isat has only just stopped announcing here.
-  if (!here) return leave(frame, "pass");
-  if (![BROADCAST, hex(here.mac)].includes(hex(header.destination))) return leave(frame, "drop", "wire_refused");
+  if (!here) return taken("pass");
+  if (!isBroadcast(header.destination) && !isSame(header.destination, here.mac)) return taken("drop", "wire_refused");
 
   if (node === here.node) {
     if (type === WIRE_PROBE && incarnation !== here.incarnation)
-      return leave(turn(header, [], world, now), "answer", "wire_own");
+      return { ...taken("answer", "wire_own"), reply: turn(header, [], world, now) };
     const isOurs = [WIRE_CLAIM, WIRE_NOTICE].some((kind) => kind === type) ? stamp : nonce;
     if ((type !== WIRE_PROBE && to !== here.incarnation) || !isFresh(isOurs, now)) return stale;
-    if (since(world.own_ns, now) < SECOND / 100n) return leave(frame, "drop", "wire_own");
-    return { ...leave(frame, "pass", "wire_own"), changes: { own_ns: now } };
+    if (since(world.own_ns, now) < SECOND / 100n) return taken("drop", "wire_own");
+    return { ...taken("pass", "wire_own"), own_ns: now };
   }
 
   const peer = peers.get(node);
   /** With the peer heard, and with what else of its entry is another now. */
-  const hearing = (expected: Expected, changes: Partial<Peer>): Expected => {
+  const hearing = (expected: Taken, changes: Partial<Peer>): Taken => {
     const entry = { ...(peer ?? peerLayout.of({ taken_stamp_ns: now })), ...changes, heard_ns: now };
-    return {
-      ...expected,
-      changes: { ...expected.changes, heard_ns: now, peers: new Map([...peers, [node, entry]]) },
-    };
+    return { ...expected, heard_ns: now, peer: entry };
   };
 
   if (type === WIRE_PROBE) {
-    const echo = leave(turn(header, [], world, now), "answer", "wire_echoed");
+    const echo = { ...taken("answer", "wire_echoed"), reply: turn(header, [], world, now) };
     if (to !== here.incarnation || !isFresh(stamp, now)) return echo;
     return hearing(echo, (peer?.echoed_ns ?? 0n) === 0n ? portrait(header) : {});
   }
@@ -274,7 +322,7 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
       peer.echoed_ns === 0n ||
       isSilent ||
       Object.entries(compared).some(([name, value]) => String(value) !== String(peer[name as keyof Peer]));
-    return hearing(leave(frame, isNews ? "pass" : "drop", "wire_taken"), {
+    return hearing(taken(isNews ? "pass" : "drop", "wire_taken"), {
       ...told,
       echo_nonce: nonce,
       stamp_ns: stamp,
@@ -284,36 +332,40 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
     });
   }
   if (!peer) return stale;
-  if (type === WIRE_REPLY) return isFresh(nonce, now) ? hearing(leave(frame, "pass", "wire_taken"), {}) : stale;
+  if (type === WIRE_REPLY) return isFresh(nonce, now) ? hearing(taken("pass", "wire_taken"), {}) : stale;
 
   const isLater = stamp > peer.taken_stamp_ns || (stamp === peer.taken_stamp_ns && nonce > peer.taken_nonce);
   if (!isFresh(stamp, now) || !isLater) return stale;
-  const taken = { taken_stamp_ns: stamp, taken_nonce: nonce };
-  if (type === WIRE_NOTICE) return hearing(leave(frame, "pass", "wire_taken"), taken);
+  const last = { taken_stamp_ns: stamp, taken_nonce: nonce };
+  if (type === WIRE_NOTICE) return hearing(taken("pass", "wire_taken"), last);
 
-  const releases = new Map(world.releases);
-  let released = 0;
+  const released = new Map<string, bigint>();
+  const releases = {
+    has: (address: string) => world.releases.has(address),
+    get: (address: string) => released.get(address) ?? world.releases.get(address),
+  };
+  let count = 0;
   const decided = claims.map((claim): WireClaim => {
     const verdict = decide(claim, { ...world, releases }, now);
     const address = dotted(claim.ip);
     const vip = world.vips.get(address);
     if (verdict === claimVerdict.MINE || !vip || !releases.has(address)) return { ...claim, verdict };
-    if (isHeld(address, { ...world, releases }, now)) released++;
-    releases.set(address, now > vip.claim_ns ? now : vip.claim_ns);
+    if (isHeld(address, { ...world, releases }, now)) count++;
+    released.set(address, now > vip.claim_ns ? now : vip.claim_ns);
     return { ...claim, verdict };
   });
-  const reply = leave(turn(header, decided, world, now), "answer", "wire_taken");
-  const counters = { ...reply.counters, ...(released > 0 ? { released } : {}) };
-  return hearing({ ...reply, counters, changes: { releases } }, taken);
+  const reply = { ...taken("answer", "wire_taken"), reply: turn(header, decided, world, now) };
+  const counters = { ...reply.counters, ...(count > 0 ? { released: count } : {}) };
+  return hearing({ ...reply, counters, released }, last);
 }
 
 /** True if this node answers for it, or is about to. */
-function isHeld(address: string, world: World, now: bigint): boolean {
+function isHeld(address: string, world: Releases, now: bigint): boolean {
   const isClaiming = world.vips.get(address)!.state === vipState.CLAIMING && counts(address, world);
   return isClaiming || isAnswered(address, world, now);
 }
 
-function decide({ ip, hash, verdict }: WireClaim, world: World, now: bigint): number {
+function decide({ ip, hash, verdict }: WireClaim, world: Pick<World, "interface"> & Releases, now: bigint): number {
   const here = world.interface!;
   const address = dotted(ip);
   const vip = world.vips.get(address);

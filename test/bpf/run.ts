@@ -19,13 +19,9 @@ import { ffi } from "../../src/ffi/ffi.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { check, libbpf } from "../../src/kernel/libbpf.ts";
 import { findObject, type LoadedObject, loadObject, type Maps, type ProgramName } from "../../src/kernel/object.ts";
-import { tagOf } from "./speech.ts";
+import { IFINDEX, tagOf } from "./speech.ts";
 
-/**
- * BPF_PROG_TEST_RUN without a context runs a program as on `lo`, whose ifindex is 1 in every network namespace, at TC and
- * at XDP alike (net/bpf/test_run.c). Nothing arrives on the real `lo`; only the maps' entries have to name it.
- */
-export const IFINDEX = 1;
+export { IFINDEX };
 
 /** A program's return values, in words; any other number fails every row. */
 const ACTIONS: Record<ProgramName, Record<number, Action>> = {

@@ -2,6 +2,12 @@
 import { type WireClaim, type WireHeader, type WireKey, wireClaim, wireHeader } from "../../src/core/abi.ts";
 import { siphash } from "./siphash.ts";
 
+/**
+ * BPF_PROG_TEST_RUN without a context runs a program as on `lo`, whose ifindex is 1 in every network namespace, at TC and
+ * at XDP alike (net/bpf/test_run.c). Nothing arrives on the real `lo`; only the maps' entries have to name it.
+ */
+export const IFINDEX = 1;
+
 export const ETH_P_ISAT = Uint8Array.of(0x88, 0xb5);
 const TAG = 8;
 
