@@ -1,15 +1,15 @@
 // limit: 300 s
-import { readFileSync } from "node:fs";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { ECHO_PAUSE, IFINDEX, type Machine, MS, type Settings, SIZE, Simulation } from "./simulation.ts";
+import { type Machine, MS } from "./machine.ts";
+import { type Settings, SIZE, Simulation } from "./simulation.ts";
 import { storm } from "./storm.ts";
 
 /** Nodes that have found each other, and hold their share. */
 function started(settings: Partial<Settings> = {}): Simulation {
   const simulation = new Simulation(settings);
-  for (const machine of simulation.machines) if (machine.entry === undefined) machine.start();
+  for (const machine of simulation.machines) if (machine.kernel.interface === undefined) machine.start();
   simulation.run(5_000);
   simulation.longestSilence = 0;
   simulation.moves = 0;
@@ -20,12 +20,7 @@ const inMs = (nanoseconds: number) => Math.round(nanoseconds / MS);
 
 test("three nodes start, and each VIP is answered by one of them", () => {
   const simulation = started();
-  for (const key of simulation.keys) assert.is(simulation.owners(key).length, 1);
-});
-
-test("a peer is news after the same silence as in the kernel", () => {
-  const source = readFileSync(new URL("../../bpf/speak.h", import.meta.url), "utf8");
-  assert.is(ECHO_PAUSE, BigInt(/#define ECHO_PAUSE \((\d+) \* SECOND\)/.exec(source)![1]!) * BigInt(1000 * MS));
+  for (const address of simulation.addresses) assert.is(simulation.owners(address).length, 1);
 });
 
 interface Row {
@@ -183,7 +178,7 @@ test(`two sides that hear each other again: each VIP is answered by one node wit
     simulation.run(20_000);
     for (const machine of apart) machine.moveTo(0);
     simulation.run(10_000);
-    for (const key of simulation.keys) assert.is(simulation.owners(key).length, 1);
+    for (const address of simulation.addresses) assert.is(simulation.owners(address).length, 1);
   }
 });
 
@@ -238,7 +233,7 @@ for (const [nodes, seeds, seconds] of sizes) {
       simulation.longestSilence = 0;
       const died = simulation.now;
       two.die();
-      const knows = () => !one.speaker!.wire.alive(IFINDEX).some(({ id }) => id === two.id);
+      const knows = () => !one.speaker!.segment.members.some(({ isAlive, heard }) => isAlive && heard.node === two.id);
       while (!knows()) simulation.run(1);
       noticed.push(inMs(simulation.now - died));
       simulation.run(5_000);

@@ -1,4 +1,5 @@
-import { type Machine, MS, type Simulation } from "./simulation.ts";
+import { type Machine, MS } from "./machine.ts";
+import type { Simulation } from "./simulation.ts";
 
 /** Things happen to nodes at random, some at once. */
 export function storm(simulation: Simulation, seconds: number): void {

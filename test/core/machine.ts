@@ -1,0 +1,530 @@
+import {
+  type InterfaceEntry,
+  interfaceEntry,
+  nodeState,
+  type Peer,
+  type Probe,
+  probe as probeLayout,
+  type Vip,
+  vipState,
+  type WireHeader,
+  wireHeader,
+  wireType,
+} from "../../src/core/abi.ts";
+import { type Address, addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
+import { formatMac } from "../../src/core/arp.ts";
+import { Nonces } from "../../src/core/claims.ts";
+import { LIVE_FOR } from "../../src/core/liveness.ts";
+import { Segment, type SegmentEvent, type SegmentPlan } from "../../src/core/segment.ts";
+import {
+  type Effects,
+  type Entry,
+  type Heard,
+  type Outgoing,
+  type ProbeEntry,
+  type Reading,
+  type Self,
+  UNOWNED,
+} from "../../src/core/step.ts";
+import { nodeId, SOURCE_STALE, VERSION } from "../../src/core/wire.ts";
+import { isAnswered, isFenced, isGone, type Message, take, type Kernel as World } from "../bpf/model.ts";
+import type { Simulation } from "./simulation.ts";
+
+/** Times of the simulation are numbers: ns, from a machine's boot. */
+export const MS = 1e6;
+
+/** ns between two verifications, as in src/speaker.ts. */
+const TICK = 500 * MS;
+/** ns that a frame takes from the kernel to the speaker. */
+const PASS = 0.05 * MS;
+/** ns that the speaker waits for answers to a question by ARP. */
+const ARP = 300 * MS;
+const FOREVER = 2n ** 62n;
+
+export const macOf = (index: number) => Uint8Array.of(2, 0, 0, 0, index >> 8, index & 255);
+export const macIndex = (mac: Uint8Array) => (mac[4]! << 8) | mac[5]!;
+const addressOf = (index: number): Address => parseAddress("10.10.0.0") + index;
+
+/** How the model's entries of peers read to a segment; an entry is replaced, never changed. */
+const portraits = new WeakMap<Peer, Heard>();
+
+function portrait(node: bigint, peer: Peer): Heard {
+  const known = portraits.get(peer);
+  if (known) return known;
+  const { node: name, mac, state, source_stale, knows_us, incarnation, stamp_ns, echoed_ns } = peer;
+  const heard: Heard = Object.freeze({
+    ...{ node, name, mac, state, incarnation },
+    ...{ sourceStale: source_stale, knowsUs: knows_us, stamp: stamp_ns, echoedNs: echoed_ns },
+  });
+  portraits.set(peer, heard);
+  return heard;
+}
+
+/** The maps of one node's kernel. The rules that read and write them are those of test/bpf/model.ts. */
+export class Kernel implements World {
+  interface: InterfaceEntry | undefined;
+  readonly vips = new Map<string, Vip>();
+  readonly releases = new Map<string, bigint>();
+  readonly peers = new Map<bigint, Peer>();
+  readonly probes = new Map<bigint, Probe>();
+  heard_ns = 0n;
+  own_ns = 0n;
+  /** The counter `released` of the map `verdicts`. */
+  released = 0n;
+
+  write(address: Address, { state, claimNs, untilNs, hash }: Entry): void {
+    const text = formatAddress(address);
+    const entry = { interface: "eth0", state, claim_ns: claimNs, until_ns: untilNs, hash };
+    this.vips.set(text, Object.freeze(entry));
+    if (!this.releases.has(text)) this.releases.set(text, 0n);
+  }
+
+  remove(address: Address): void {
+    this.vips.delete(formatAddress(address));
+    this.releases.delete(formatAddress(address));
+  }
+
+  /** Whether a question for the VIP is answered. */
+  answers(address: Address, now: bigint): boolean {
+    const text = formatAddress(address);
+    if (!this.vips.has(text) || !this.interface || !isAnswered(text, this, now)) return false;
+    return !isGone(this, now) && !isFenced(this, now);
+  }
+
+  private wasReleased(address: Address): boolean {
+    const vip = this.vips.get(formatAddress(address));
+    if (!vip || vip.state === vipState.NOT_OWNED) return false;
+    return (this.releases.get(formatAddress(address)) ?? 0n) >= vip.claim_ns;
+  }
+
+  get addresses(): Address[] {
+    return [...this.vips.keys()].map(parseAddress);
+  }
+
+  read(look: ReadonlySet<Address> | "all"): Reading {
+    return {
+      peers: [...this.peers].map(([node, peer]) => portrait(node, peer)),
+      releases: this.released,
+      released: (look === "all" ? this.addresses : [...look]).filter((address) => this.wasReleased(address)),
+    };
+  }
+
+  /** What an earlier speaker left. What was released since counts as not owned, and is written so. */
+  adopt(): Map<Address, Entry> {
+    for (const address of this.addresses) if (this.wasReleased(address)) this.write(address, UNOWNED);
+    return new Map(
+      this.addresses.map((address) => {
+        const { state, claim_ns, until_ns, hash } = this.vips.get(formatAddress(address))!;
+        return [address, { state: state as Entry["state"], claimNs: claim_ns, untilNs: until_ns, hash }];
+      }),
+    );
+  }
+
+  /** Takes in a frame. @returns what becomes of it */
+  hear(message: Message, now: bigint): { reply: Message | undefined; isPassed: boolean } {
+    const { action, counters, reply, peer, released, heard_ns, own_ns } = take(message, this, now);
+    if (peer) this.peers.set(message.header.node, Object.freeze(peer));
+    for (const [address, at] of released ?? []) this.releases.set(address, at);
+    this.released += BigInt(counters.released ?? 0);
+    this.heard_ns = heard_ns ?? this.heard_ns;
+    this.own_ns = own_ns ?? this.own_ns;
+    return { reply, isPassed: action === "pass" };
+  }
+}
+
+/** A node: its kernel, its place on the wire, and its speaker, if one runs. */
+export class Machine {
+  readonly simulation: Simulation;
+  readonly name: string;
+  readonly index: number;
+  readonly id: bigint;
+  kernel = new Kernel();
+  speaker: Speaker | undefined;
+  /** How many speakers ran here. */
+  starts = 0;
+  isUp = true;
+  isDrained = false;
+  isSourceStale = false;
+  /** Nodes of one side hear each other. */
+  side = 0;
+  /** Since when it hears what it hears. */
+  since: number;
+  /** Until when no speaker worked here. */
+  private idle: number;
+
+  constructor(simulation: Simulation, name: string, index: number) {
+    this.simulation = simulation;
+    this.name = name;
+    this.index = index;
+    this.id = nodeId(name);
+    this.since = simulation.now;
+    this.idle = simulation.now;
+    if (index >= simulation.settings.speakers) this.pretend();
+  }
+
+  /** A kernel that says that it is alive, without a speaker. */
+  private pretend(): void {
+    this.kernel.interface = interfaceEntry.of({
+      ...{ node: this.id, node_name: this.name, incarnation: this.id, state: nodeState.LIVE, mac: macOf(this.index) },
+      ...{ tick_ns: this.simulation.clock, live_ns: FOREVER, hold_ns: FOREVER, fence_ns: FOREVER, gone_ns: FOREVER },
+    });
+  }
+
+  /** That kernel counts this speaker among its peers. */
+  acquaint({ machine: { id }, incarnation }: Speaker): void {
+    this.kernel.probes.set(id, probeLayout.of({ incarnation }));
+  }
+
+  get isWorking(): boolean {
+    return this.isUp && this.speaker !== undefined && !this.speaker.isFrozen && this.speaker.segment.isJoined;
+  }
+
+  /** Whether it could answer for a VIP that nobody else answers. */
+  get isAble(): boolean {
+    return this.isWorking && !this.isDrained && this.speaker!.knowsPeers;
+  }
+
+  get idleUntil(): number {
+    if (!this.isWorking) this.idle = this.simulation.now;
+    return this.idle;
+  }
+
+  start(): void {
+    if (this.speaker || !this.isUp) return;
+    this.simulation.note(`${this.name}'s speaker starts`);
+    this.idle = this.simulation.now;
+    this.starts += 1;
+    this.speaker = new Speaker(this);
+    this.speaker.begin();
+  }
+
+  /** kill -9; a SIGTERM leaves the kernel as it is, too. */
+  kill(): void {
+    if (!this.speaker) return;
+    this.simulation.note(`${this.name}'s speaker is killed`, Number(LIVE_FOR));
+    this.speaker = undefined;
+  }
+
+  freeze(): void {
+    if (!this.speaker || this.speaker.isFrozen) return;
+    this.simulation.note(`${this.name}'s speaker is frozen`, Number(LIVE_FOR));
+    this.speaker.isFrozen = true;
+  }
+
+  thaw(): void {
+    if (!this.speaker?.isFrozen) return;
+    this.simulation.note(`${this.name}'s speaker thaws`);
+    this.idle = this.simulation.now;
+    this.speaker.isFrozen = false;
+    this.simulation.at(0, { kind: "resume", machine: this.index, process: this.starts });
+  }
+
+  drain(isDrained: boolean): void {
+    if (this.isDrained === isDrained) return;
+    this.simulation.note(`${this.name} is ${isDrained ? "drained" : "undrained"}`);
+    this.isDrained = isDrained;
+    this.speaker?.replan();
+  }
+
+  setSourceStale(isStale: boolean): void {
+    if (this.isSourceStale === isStale) return;
+    this.simulation.note(`${this.name}'s source is ${isStale ? "stale" : "fresh"}`);
+    this.isSourceStale = isStale;
+    this.speaker?.replan();
+  }
+
+  /** The power goes: what the kernel's maps held goes with it. */
+  die(): void {
+    if (!this.isUp) return;
+    this.simulation.note(`${this.name} dies`);
+    this.isUp = false;
+    this.speaker = undefined;
+    this.kernel = new Kernel();
+  }
+
+  boot(): void {
+    if (this.isUp) return;
+    this.simulation.note(`${this.name} is on again`);
+    this.isUp = true;
+    this.since = this.simulation.now;
+    this.start();
+  }
+
+  moveTo(side: number): void {
+    if (this.side === side) return;
+    this.simulation.note(`${this.name} hears side ${side}`);
+    this.side = side;
+    for (const machine of this.simulation.machines) if (machine.side === side) machine.since = this.simulation.now;
+  }
+
+  /** A frame arrives. */
+  hear(message: Message): void {
+    const { simulation, kernel } = this;
+    if (!kernel.interface) return;
+    const { reply, isPassed } = kernel.hear(message, simulation.clock);
+    if (message.header.type === wireType.WIRE_CLAIM) {
+      simulation.isDirty = true;
+      simulation.tell(() => `${this.name}'s kernel decides ${describe(reply ?? message)}`);
+    }
+    if (reply) simulation.transmit(this, reply);
+    if (isPassed && this.speaker)
+      this.speaker.post({ kind: "frame", frame: { ...message.header, claims: [...message.claims] } }, PASS);
+  }
+}
+
+/** A frame in words. */
+export function describe({ header, claims }: Message): string {
+  const nameOf = (names: Record<string, number>, value: number) =>
+    Object.entries(names).find(([, its]) => its === value)?.[0] ?? `${value}`;
+  const verdicts = claims.map(
+    ({ ip, verdict }) => `${ip.join(".")} ${["CLAIMED", "FREE", "RELEASED", "MINE"][verdict]}`,
+  );
+  const said = `${nameOf(wireType, header.type)} of ${header.name} (${nameOf(nodeState, header.state)})`;
+  return verdicts.length > 0 ? `${said}: ${verdicts.join(", ")}` : said;
+}
+
+/** What wakes the process. */
+export type Cause = SegmentEvent | { kind: "tick" } | { kind: "timer"; at: bigint };
+
+/** One effect, or what follows from those before it. The process may be put aside, or killed, before each. */
+export type Deed =
+  | { kind: "self"; self: Self }
+  | { kind: "write"; address: Address; entry: Entry }
+  | { kind: "remove"; address: Address }
+  | { kind: "probe"; probe: ProbeEntry }
+  | { kind: "forget"; nodes: readonly bigint[] | "all" }
+  | { kind: "send"; frame: Outgoing }
+  | { kind: "sent" }
+  | { kind: "ask"; addresses: readonly Address[] }
+  | { kind: "conflict"; text: string }
+  | { kind: "look"; look: ReadonlySet<Address> | "all" };
+
+/** The effects one by one, in the order in which they are to be applied. */
+function* deedsOf(effects: Effects): Generator<Deed> {
+  const { self, write, remove, probes, forget, send, ask, conflict, look } = effects;
+  if (self) yield { kind: "self", self };
+  for (const [address, entry] of write) yield { kind: "write", address, entry };
+  for (const address of remove) yield { kind: "remove", address };
+  for (const probe of probes) yield { kind: "probe", probe };
+  if (forget.length > 0) yield { kind: "forget", nodes: forget };
+  for (const frame of send) yield { kind: "send", frame };
+  if (ask.length > 0) yield { kind: "ask", addresses: ask };
+  if (conflict !== undefined) yield { kind: "conflict", text: conflict };
+  if (send.length > 0) yield { kind: "sent" };
+  if (look) yield { kind: "look", look };
+}
+
+/** A speaker process: the shipped segment, and what it has yet to do and to hear. */
+export class Speaker {
+  readonly machine: Machine;
+  readonly segment: Segment;
+  readonly incarnation: bigint;
+  isFrozen = false;
+  /** What is left of the step that is being applied. */
+  deeds: Deed[] = [];
+  /** What happened while it was busy or frozen. */
+  private backlog: Cause[] = [];
+  /** Of the step's frames, those that left. */
+  private left: Outgoing[] = [];
+  wakeAt: bigint | undefined;
+  private timerAt: bigint | undefined;
+  /** The process waits for its turn in the middle of a step. */
+  isAside = false;
+
+  constructor(machine: Machine) {
+    const { simulation, kernel, starts, id } = machine;
+    this.machine = machine;
+    this.incarnation = (id & ~0xffffn) | BigInt(starts);
+    const pinned = kernel.interface;
+    const options = {
+      ...{ nonces: new Nonces(), random: simulation.random, began: simulation.clock, entries: kernel.adopt() },
+      pinned: pinned && { state: pinned.state, tick: pinned.tick_ns },
+      isAnnounced: pinned !== undefined,
+    };
+    this.segment = new Segment(options, simulation.clock);
+    this.say(this.segment.said);
+    for (const other of simulation.machines) if (other.index >= simulation.settings.speakers) other.acquaint(this);
+  }
+
+  begin(): void {
+    this.replan();
+    this.machine.simulation.at(TICK, { kind: "cause", ...this.id, cause: { kind: "tick" } });
+  }
+
+  private get id() {
+    return { machine: this.machine.index, process: this.machine.starts };
+  }
+
+  /** It has heard a peer, or knows that there is none. */
+  get knowsPeers(): boolean {
+    // biome-ignore lint/complexity/useLiteralKeys: the keys are private
+    const [joining, isAlone] = [this.segment["peering"]?.joining, this.segment["peering"]?.joining["isAlone"]];
+    return this.machine.simulation.machines.length === 1 || joining?.hasHeard === true || isAlone === true;
+  }
+
+  replan(): void {
+    const { simulation, index, name, isSourceStale, isDrained } = this.machine;
+    const { hold, interval, dead } = simulation.settings;
+    const plan: SegmentPlan = {
+      ...{ name: "eth0", mac: formatMac(macOf(index)), node: name, nodes: simulation.nodes, isUp: true },
+      ...{ isSourceStale, isDrained, ranges: simulation.ranges, hold: BigInt(hold * MS) },
+      probes: { interval: BigInt(interval * MS), dead },
+      pace: { refresh: 120_000, rate: 1_000 },
+    };
+    this.post({ kind: "plan", plan }, 0);
+  }
+
+  /** Something that the process gets to know, so many ns from now. */
+  post(cause: Cause, delay: number): void {
+    this.machine.simulation.at(delay, { kind: "cause", ...this.id, cause });
+  }
+
+  /** Takes in what happened, now or when it is let go on. */
+  receive(cause: Cause): void {
+    this.backlog.push(cause);
+    this.resume();
+  }
+
+  private start(cause: Cause): void {
+    const { simulation } = this.machine;
+    if (cause.kind === "tick") {
+      this.post(cause, TICK);
+      this.handle({ kind: "verified", at: simulation.clock });
+    } else if (cause.kind === "timer") {
+      // A timer that was set anew since does not run out.
+      if (cause.at !== this.wakeAt) return;
+      this.timerAt = undefined;
+      this.handle({ kind: "wake" });
+    } else if (cause.kind !== "frame") this.handle(cause);
+    else {
+      const { frame } = cause;
+      if (frame.node === this.machine.id && frame.incarnation === this.incarnation) simulation.fail("a loop");
+      if (frame.to === this.incarnation) this.handle(cause);
+    }
+  }
+
+  private handle(event: SegmentEvent): void {
+    const { simulation, name } = this.machine;
+    const effects = this.segment.handle(event, simulation.clock);
+    for (const { message } of effects.notices) simulation.tell(() => `${name}'s speaker: ${message}`);
+    this.deeds = [...deedsOf(effects), ...this.deeds];
+    this.wakeAt = effects.wakeAt;
+  }
+
+  /** Goes on with the step, and then with what happened meanwhile; until the process is put aside. */
+  resume(isLetGo = false): void {
+    const { simulation } = this.machine;
+    if (isLetGo) this.isAside = false;
+    let isFirst = isLetGo;
+    for (;;) {
+      if (this.isFrozen || this.isAside || this.machine.speaker !== this) return;
+      const deed = this.deeds[0];
+      if (!deed) {
+        const cause = this.backlog.shift();
+        if (!cause) break;
+        this.start(cause);
+        continue;
+      }
+      if (!isFirst && simulation.isPutAside(this, deed)) return;
+      isFirst = false;
+      this.deeds.shift();
+      this.apply(deed);
+    }
+    this.setTimer();
+  }
+
+  private setTimer(): void {
+    const { simulation } = this.machine;
+    if (this.wakeAt === undefined || this.wakeAt === this.timerAt) return;
+    this.timerAt = this.wakeAt;
+    // As late as timers are: up to 2 ms, as the other work of a process has it.
+    const delay = Math.max(0, Number(this.wakeAt - simulation.clock)) + 2 * MS * simulation.random();
+    this.post({ kind: "timer", at: this.wakeAt }, delay);
+  }
+
+  private apply(deed: Deed): void {
+    const { machine, left } = this;
+    const { simulation, kernel } = machine;
+    switch (deed.kind) {
+      case "self":
+        this.say(deed.self);
+        break;
+      case "write": {
+        const { address, entry } = deed;
+        kernel.write(address, entry);
+        simulation.isDirty = true;
+        const word = Object.entries(vipState).find(([, value]) => value === entry.state)![0];
+        simulation.tell(() => `${machine.name} writes ${formatAddress(address)}: ${word}`);
+        if (entry.untilNs > simulation.clock)
+          simulation.at(Number(entry.untilNs - simulation.clock), { kind: "check" });
+        break;
+      }
+      case "remove":
+        kernel.remove(deed.address);
+        simulation.isDirty = true;
+        break;
+      case "probe": {
+        const { peer, nonce, lastNonce } = deed.probe;
+        const { node, name, mac, incarnation } = peer;
+        const entry = probeLayout.of({ node: name, mac, incarnation, nonce, last_nonce: lastNonce });
+        kernel.probes.set(node, Object.freeze(entry));
+        break;
+      }
+      case "forget":
+        for (const node of deed.nodes === "all" ? [...kernel.peers.keys()] : deed.nodes) {
+          kernel.peers.delete(node);
+          kernel.probes.delete(node);
+        }
+        break;
+      case "send":
+        left.push(deed.frame);
+        simulation.transmit(machine, this.frameOf(deed.frame));
+        break;
+      case "sent":
+        this.left = [];
+        this.handle({ kind: "sent", at: simulation.clock, frames: left });
+        break;
+      case "ask": {
+        const isThere = (address: Address) => simulation.hasNode(machine, address - addressOf(0));
+        this.post({ kind: "answered", addresses: new Set(deed.addresses.filter(isThere)) }, ARP);
+        break;
+      }
+      case "conflict":
+        simulation.fail(deed.text);
+        break;
+      case "look":
+        this.handle({ kind: "reading", reading: kernel.read(deed.look) });
+        break;
+    }
+  }
+
+  private say({ state, sourceStale, tick, helloNonce, lastHelloNonce }: Self): void {
+    const { machine } = this;
+    const { hold, fence } = machine.simulation.settings;
+    const before = machine.kernel.interface;
+    machine.kernel.interface = interfaceEntry.of({
+      ...{ name: "eth0", mac: macOf(machine.index), node_name: machine.name, node: machine.id },
+      ...{ incarnation: this.incarnation, state, source_stale: sourceStale, tick_ns: tick },
+      ...{ hello_nonce: helloNonce, last_hello_nonce: lastHelloNonce, address: addressBytes(addressOf(machine.index)) },
+      ...{ live_ns: LIVE_FOR, hold_ns: BigInt(hold * MS), fence_ns: BigInt(fence * MS), gone_ns: BigInt(fence * MS) },
+    });
+    if (before?.state !== state) {
+      const word = Object.entries(nodeState).find(([, value]) => value === state)![0];
+      machine.simulation.tell(() => `${machine.name} says that it is ${word}`);
+    }
+  }
+
+  /** The frame as it leaves: with what is the same in all frames of this speaker. */
+  private frameOf({ node: _node, claims = [], ...frame }: Outgoing): Message {
+    const { machine, segment, incarnation } = this;
+    const header: WireHeader = wireHeader.of({
+      ...frame,
+      ...{ source: macOf(machine.index), version: VERSION, max_version: VERSION, count: claims.length },
+      ...{ state: segment.state(machine.simulation.clock), flags: segment.said.sourceStale ? SOURCE_STALE : 0 },
+      ...{ node: machine.id, incarnation, name: machine.name },
+    });
+    return { header, claims };
+  }
+}
+
+export const nodesOf = (names: readonly string[]) => names.map((name, i) => ({ name, address: addressOf(i) }));
