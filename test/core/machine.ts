@@ -184,6 +184,11 @@ export class Machine {
     return this.isWorking && !this.isDrained && this.speaker!.knowsPeers;
   }
 
+  /** Whether its speaker runs, and counts the other node as alive. */
+  knows({ id }: Machine): boolean {
+    return this.isWorking && this.speaker!.segment.members.some(({ isAlive, heard }) => isAlive && heard.node === id);
+  }
+
   get idleUntil(): number {
     if (!this.isWorking) this.idle = this.simulation.now;
     return this.idle;
@@ -266,7 +271,7 @@ export class Machine {
       simulation.isDirty = true;
       simulation.tell(() => `${this.name}'s kernel decides ${describe(reply ?? message)}`);
     }
-    if (reply) simulation.transmit(this, reply);
+    if (reply) simulation.transmit(this, Object.freeze(reply));
     if (isPassed && this.speaker)
       this.speaker.post({ kind: "frame", frame: { ...message.header, claims: [...message.claims] } }, PASS);
   }
@@ -371,7 +376,7 @@ export class Speaker {
       probes: { interval: BigInt(interval * MS), dead },
       pace: { refresh: 120_000, rate: 1_000 },
     };
-    this.post({ kind: "plan", plan }, 0);
+    this.post({ kind: "plan", plan: Object.freeze(plan) }, 0);
   }
 
   /** Something that the process gets to know, so many ns from now. */
@@ -523,7 +528,7 @@ export class Speaker {
       ...{ state: segment.state(machine.simulation.clock), flags: segment.said.sourceStale ? SOURCE_STALE : 0 },
       ...{ node: machine.id, incarnation, name: machine.name },
     });
-    return { header, claims };
+    return Object.freeze({ header, claims });
   }
 }
 

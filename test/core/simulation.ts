@@ -23,7 +23,10 @@ export interface Settings {
   latency: readonly [number, number];
   /** Of claims, replies and notices, how many are lost; probes and echoes are not, for then who is alive is a matter of luck. */
   loss: number;
-  /** How often a control plane is interrupted between two of its steps, and for how long at most, ms. */
+  /**
+   * How often a control plane is interrupted between two effects of a step, and for how long at most, ms. Chance 1 and no
+   * time: each write and each claim is an event of its own.
+   */
   stalls: { chance: number; most: number };
   /** ms */
   hold: number;
@@ -41,6 +44,8 @@ export interface Settings {
    * next broadcast probe.
    */
   heal: number;
+  /** For so long after both count each other as alive, both may answer, ms. */
+  exchange: number;
   /** The first so many nodes run a speaker, and own VIPs; the others are only kernels that look alive. */
   speakers: number;
 }
@@ -58,6 +63,7 @@ export const DEFAULTS: Settings = {
   dead: 3,
   silence: 1_500,
   heal: 1_500,
+  exchange: Number.POSITIVE_INFINITY,
   speakers: Number.POSITIVE_INFINITY,
 };
 
@@ -69,10 +75,29 @@ export type Happening =
   | { kind: "cause"; machine: number; process: number; cause: Cause }
   /** A process that was put aside, or frozen, goes on. */
   | { kind: "resume"; machine: number; process: number }
+  /** Something is done to a machine. */
+  | { kind: "act"; machine: number; act: Act; other?: number }
   /** Somebody may begin or stop to answer by the clock alone. */
   | { kind: "check" }
   /** Time for the next look at everything. */
   | { kind: "look" };
+
+/** What can be done to a machine; `cut` and `heal` are of what it sends to another one. */
+export const acts = {
+  kill: (machine: Machine) => machine.kill(),
+  start: (machine: Machine) => machine.start(),
+  freeze: (machine: Machine) => machine.freeze(),
+  thaw: (machine: Machine) => machine.thaw(),
+  die: (machine: Machine) => machine.die(),
+  boot: (machine: Machine) => machine.boot(),
+  drain: (machine: Machine) => machine.drain(true),
+  undrain: (machine: Machine) => machine.drain(false),
+  stale: (machine: Machine) => machine.setSourceStale(true),
+  fresh: (machine: Machine) => machine.setSourceStale(false),
+  cut: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, true),
+  heal: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, false),
+} as const;
+export type Act = keyof typeof acts;
 
 export type Scheduled = Happening & { at: number; order: number };
 
@@ -99,6 +124,8 @@ export class Simulation {
   /** Since when each VIP is answered twice on one side, and the longest that one was. */
   private readonly double = new Map<Address, number>();
   longestDouble = 0;
+  /** Since when two nodes that both answer count each other as alive. */
+  private readonly known = new Map<string, number>();
   /** How often another node came to answer a VIP. */
   moves = 0;
   private readonly lastOwner = new Map<Address, Machine>();
@@ -106,6 +133,8 @@ export class Simulation {
   readonly cuts = new Set<string>();
   /** Until when the nodes cannot know of what was done to them last. */
   disturbed = START;
+  /** When something was done to them last, or to a frame that is on its way. */
+  noted = START;
   isDirty = true;
   readonly queue = new TinyQueue<Scheduled>([], (a, b) => a.at - b.at || a.order - b.order);
   private order = 0;
@@ -168,6 +197,10 @@ export class Simulation {
         if (machine.isUp && this.hears(this.machines[happening.from]!, machine)) machine.hear(happening.message);
         return;
       }
+      if (happening.kind === "act") {
+        acts[happening.act](machine, this.machines[happening.other ?? 0]!);
+        return;
+      }
       const { speaker, starts } = machine;
       if (!speaker || starts !== happening.process) return;
       if (happening.kind === "resume") speaker.resume(true);
@@ -197,10 +230,13 @@ export class Simulation {
   }
 
   /** Whether the process is put aside before it does that: the world goes on, and it does so later. */
-  isPutAside({ machine }: Speaker, { kind }: Deed): boolean {
+  isPutAside(speaker: Speaker, deed: Deed): boolean {
     const { chance, most } = this.settings.stalls;
-    if ((kind !== "write" && kind !== "send") || chance === 0 || this.random() >= chance) return false;
-    machine.speaker!.isAside = true;
+    const { machine } = speaker;
+    const isSeen =
+      deed.kind === "write" || (deed.kind === "send" && (most > 0 || deed.frame.type >= wireType.WIRE_CLAIM));
+    if (!isSeen || chance === 0 || (chance < 1 && this.random() >= chance)) return false;
+    speaker.isAside = true;
     const pause = most * this.random() ** 3 * MS;
     this.at(pause, { kind: "resume", machine: machine.index, process: machine.starts });
     return true;
@@ -213,6 +249,7 @@ export class Simulation {
   note(what: string, more = 0): void {
     this.write(what);
     this.disturbed = Math.max(this.disturbed, this.now + more);
+    this.noted = Math.max(this.noted, this.now);
     this.isDirty = true;
   }
 
@@ -247,6 +284,7 @@ export class Simulation {
       const since = this.double.get(address) ?? this.now;
       if (isDouble) this.double.set(address, since);
       else this.double.delete(address);
+      if (this.double.size === 0) this.known.clear();
       this.longestDouble = Math.max(this.longestDouble, this.now - since);
       for (const side of able)
         this.checkSilence(
@@ -275,8 +313,13 @@ export class Simulation {
 
   private isPair(address: Address, one: Machine, other: Machine): boolean {
     if (!this.hears(one, other) || !this.hears(other, one)) return false;
+    const { heal, exchange } = this.settings;
     const since = Math.max(one.since, other.since, Math.min(one.idleUntil, other.idleUntil));
-    if (this.now - since <= this.settings.heal * MS) return true;
+    const pair = `${one.index} ${other.index}`;
+    if (!one.knows(other) || !other.knows(one)) this.known.delete(pair);
+    else if (!this.known.has(pair)) this.known.set(pair, this.now);
+    const met = Math.max(this.known.get(pair) ?? this.now, this.noted);
+    if (this.now - since <= heal * MS && this.now - met <= exchange * MS) return true;
     this.fail(`${formatAddress(address)} is answered by ${one.name} and ${other.name}\n${this.describe(address)}`);
   }
 
