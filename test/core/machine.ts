@@ -189,6 +189,12 @@ export class Machine {
     return this.isWorking && this.speaker!.segment.members.some(({ isAlive, heard }) => isAlive && heard.node === id);
   }
 
+  /** Whether its control plane has been down for longer than `fence`. */
+  get isPastFence(): boolean {
+    const { clock, settings } = this.simulation;
+    return Number(clock - (this.kernel.interface?.tick_ns ?? clock)) > settings.fence * MS;
+  }
+
   get idleUntil(): number {
     if (!this.isWorking) this.idle = this.simulation.now;
     return this.idle;

@@ -277,6 +277,7 @@ export class Simulation {
     const up = this.machines.filter(({ isUp }) => isUp);
     for (const address of this.addresses) {
       const answering = up.filter(({ kernel }) => kernel.answers(address, this.clock));
+      for (const machine of answering) if (machine.isPastFence) this.fail(`${machine.name} answers past its fence`);
       let isDouble = false;
       for (const [i, one] of answering.entries()) {
         for (const other of answering.slice(i + 1)) if (this.isPair(address, one, other)) isDouble = true;

@@ -11,7 +11,7 @@ import { copy, textOf } from "./copy.ts";
 
 const SECOND = 1000 * MS;
 /** ms; short, so that a path may be longer than both. */
-const [HOLD, FENCE] = [5_000, 7_000];
+const [HOLD, FENCE] = [6_000, 8_000];
 
 export const starts = ["converged", "cold", "restart"] as const;
 
@@ -24,6 +24,8 @@ export interface Options {
   window: number;
   /** For so long after a fault's end, the next one may begin, ms. */
   after: number;
+  /** For so long after it could have been noticed, the VIP may be silent, ms. */
+  silence: number;
   /** Faults of frames and processes are tried while VIPs are claimed only, or at each event. */
   isFine: boolean;
   /** Which faults there are. */
@@ -41,6 +43,7 @@ export const DEFAULTS: Options = {
   start: "converged",
   window: 300,
   after: 500,
+  silence: 2_500,
   isFine: false,
   menu: kinds,
   most: Number.POSITIVE_INFINITY,
@@ -130,8 +133,11 @@ export class Exploration {
       try {
         isComplete = this.follow(this.begin(), budget) && isComplete;
       } catch (error) {
-        if (!(error instanceof Broken)) throw error;
-        return { states: this.seen.size, paths: this.paths, isComplete: false, story: this.tell(error.place) };
+        const end = { states: this.seen.size, paths: this.paths, isComplete: false };
+        if (error instanceof Broken) return { ...end, story: this.tell(error.place) };
+        // Where a rule is left out, the start may go wrong already.
+        if (error instanceof Violation) return { ...end, story: error.message };
+        throw error;
       }
       if (this.seen.size >= most) isComplete = false;
     }
@@ -139,11 +145,11 @@ export class Exploration {
   }
 
   private begin(): Place {
-    const { nodes, start, window } = this.options;
+    const { nodes, start, window, silence } = this.options;
     const simulation = new Simulation(
       {
         ...{ nodes, vips: 1, latency: [0.1, 0.1], stalls: { chance: 1, most: 0 } },
-        ...{ hold: HOLD, fence: FENCE, heal: 1_500, exchange: 250, silence: 3_000 },
+        ...{ hold: HOLD, fence: FENCE, heal: 1_500, exchange: 250, silence: DEFAULTS.silence },
       },
       half,
     );
@@ -155,6 +161,7 @@ export class Exploration {
       simulation.run(4_000);
       for (const machine of machines) machine.start();
     }
+    simulation.settings.silence = silence;
     simulation.diary.length = 0;
     const { now } = simulation;
     return {
@@ -176,7 +183,7 @@ export class Exploration {
         const next = simulation.queue.peek()!;
         if (next.at > place.end) break;
         const isGrid = next.at >= place.nextGrid;
-        if (isGrid) place.nextGrid = next.at + (place.turns.length > 0 ? 250 : 100) * MS;
+        if (isGrid) place.nextGrid = next.at + (budget === 0 ? 1_000 : place.turns.length > 0 ? 250 : 100) * MS;
         const menu = budget > 0 && next.at <= place.until ? this.menu(simulation, next, isGrid) : [];
         if (isGrid || menu.length > 0) {
           const text = this.text(place, budget);
@@ -221,7 +228,10 @@ export class Exploration {
       if (ms !== undefined) simulation.at(ms * MS, { kind: "act", machine, act: end, ...target });
       const last = now + (ms ?? 0) * MS;
       place.until = last + this.options.after * MS;
-      place.end = Math.max(place.end, last + (ms === undefined || ms >= 3_000 ? HOLD * MS + 3 * SECOND : 4 * SECOND));
+      place.end = Math.max(
+        place.end,
+        last + (ms === undefined || ms >= 3_000 ? FENCE * MS + 2.5 * SECOND : 4 * SECOND),
+      );
       return;
     }
     const next = simulation.queue.peek()! as Scheduled & { kind: "arrive" };

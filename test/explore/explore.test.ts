@@ -1,0 +1,189 @@
+// limit: 900 s
+/**
+ * Orders of events among the shipped segments: none breaks a rule of the protocol; and where a rule is left out of the
+ * sources, an order is found that does. What is searched is bounded by the options, so that each run sees the same states.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { copy, textOf } from "./copy.ts";
+import { explore, type Options } from "./exploration.ts";
+import { type Mutant, mutate } from "./mutants.ts";
+
+test("a copy shares nothing that changes, and what was one object is one in it", () => {
+  class Counter {
+    private count = 1;
+    readonly seen = new Map([["a", [1n]]]);
+    add = () => this.count;
+  }
+  const counter = new Counter();
+  const frozen = Object.freeze({ at: 1 });
+  const before = { one: counter, other: counter, frozen, set: new Set([1]) };
+  const after = copy(before);
+  assert.equal(Object.getPrototypeOf(after.one), Counter.prototype);
+  assert.is(after.one, after.other);
+  assert.is.not(after.one, counter);
+  assert.is(after.frozen, frozen);
+  after.one.seen.get("a")!.push(2n);
+  after.set.add(2);
+  assert.equal(before.one.seen.get("a"), [1n]);
+  assert.is(before.set.size, 1);
+});
+
+test("two moments have the same text where all is alike but the time", () => {
+  const [one, other] = [1_000e9, 1_020e9].map((now) => {
+    const state = {
+      began: BigInt(now - 5e9),
+      claimed: 1n,
+      left: now % 7,
+      nodes: new Map([[2n ** 63n, { since: now - 1e6 }]]),
+    };
+    return textOf(state, now, new Set(["left"]));
+  });
+  assert.is(one, other);
+  assert.is.not(one, textOf({ began: 996n * 10n ** 9n }, 1_000e9, new Set()));
+});
+
+/** Searched whole. The last number: states that are seen at least, so that a search that sees nothing does not pass. */
+const searches: [what: string, options: Partial<Options>, states: number][] = [
+  ["two nodes, one fault at any event", { isFine: true, window: 300 }, 500],
+  ["two nodes that start, one fault", { start: "cold", window: 1_000 }, 4_000],
+  ["two nodes whose speakers start again, one fault", { start: "restart", window: 800 }, 3_000],
+  ["three nodes, one fault at any event", { nodes: 3, isFine: true, window: 200 }, 500],
+  ["three nodes that start, one fault", { nodes: 3, start: "cold", window: 700 }, 3_000],
+  ["two nodes, two faults of speakers", { faults: 2, window: 50, menu: ["processes", "kills"] }, 3_000],
+  ["two nodes, two faults of links and power", { faults: 2, window: 50, menu: ["links", "power"] }, 3_000],
+  ["three nodes, drained: no hole of 50 ms", { nodes: 3, menu: ["drains"], silence: 50 }, 50],
+];
+for (const [what, options, states] of searches) {
+  test(`${what}: no rule is broken`, () => {
+    const found = explore(options);
+    console.log(`\nMEASURED ${what}: ${found.states} states on ${found.paths} paths`);
+    assert.is(found.story, undefined);
+    assert.ok(found.isComplete);
+    assert.ok(found.states >= states, `${found.states} states`);
+  });
+}
+
+const [CLAIMS, SEGMENT, MODEL] = ["src/core/claims.ts", "src/core/segment.ts", "test/bpf/model.ts"];
+const mutants: (Mutant & { search: Partial<Options> })[] = [
+  {
+    rule: "ask every live peer before a VIP is owned",
+    edits: [
+      [SEGMENT, "peering !== undefined && (!peering.census.isComplete(now) || peering.census.alive.size > 0)", "false"],
+    ],
+    search: { isFine: true, window: 150 },
+  },
+  {
+    rule: "wait for the grants of all",
+    edits: [
+      [
+        CLAIMS,
+        "for (const question of asked.values()) if (question) return true;\n  return false;",
+        "return asked.size > 0 && [...asked.values()].every((question) => question);",
+      ],
+    ],
+    search: { nodes: 3, isFine: true, window: 100 },
+  },
+  {
+    rule: "re-assert what is owned against peers that joined",
+    edits: [[SEGMENT, "peering.claims.reassert(peering.joined(), step, send);", ""]],
+    search: { isFine: true, window: 150 },
+  },
+  {
+    rule: "own nothing alone while the census is incomplete",
+    edits: [
+      [SEGMENT, "!peering.census.isComplete(now) || peering.census.alive.size > 0", "peering.census.alive.size > 0"],
+    ],
+    search: { faults: 2, window: 50, menu: ["processes", "links"] },
+  },
+  {
+    rule: "count no grant of a peer that has died",
+    edits: [
+      [CLAIMS, "for (const node of batch.asked.keys()) if (!census.alive.has(node)) batch.asked.delete(node);", ""],
+    ],
+    search: { nodes: 3, start: "cold", window: 500 },
+  },
+  {
+    rule: "go on answering for a second while leaving",
+    edits: [["src/core/difference.ts", "untilNs: now + LEAVE", "untilNs: now"]],
+    search: { menu: ["drains"], silence: 50 },
+  },
+  {
+    rule: "stand in for a headless node that answers nothing",
+    edits: [
+      [
+        "src/core/ownership.ts",
+        "return winnerOf(nodes.filter((node) => !headless.includes(node))) === self ? Wish.standIn : Wish.other;",
+        "return Wish.other;",
+      ],
+    ],
+    search: { start: "cold", window: 500, menu: ["kills"] },
+  },
+  {
+    rule: "the kernel says headless after 3 s without a tick",
+    edits: [[MODEL, "age >= live_ns ? nodeState.HEADLESS : state", "age < 0n ? nodeState.HEADLESS : state"]],
+    search: { start: "cold", window: 600, menu: ["kills"] },
+  },
+  {
+    rule: "the kernel says past hold",
+    edits: [[MODEL, "if (age >= hold_ns) return nodeState.PAST_HOLD;", ""]],
+    search: { menu: ["kills"] },
+  },
+  {
+    rule: "the kernel stops past its fence",
+    edits: [[MODEL, "since(here!.tick_ns, now) > here!.fence_ns", "false"]],
+    search: { start: "restart", window: 200, menu: ["kills"] },
+  },
+  {
+    rule: "the kernel answers nothing that was released since it was claimed",
+    edits: [[MODEL, "vips.get(address)!.claim_ns > (releases.get(address) ?? 0n)", "true"]],
+    search: { isFine: true, window: 100 },
+  },
+  {
+    rule: "the kernel of a live node defends",
+    edits: [[MODEL, "(isDefending && hash >= vip.hash)", "false"]],
+    search: { start: "cold", window: 100 },
+  },
+  {
+    rule: "only the kernel of a live node defends",
+    edits: [[MODEL, "stateOf(here, now) === nodeState.LIVE && vip.state", "vip.state"]],
+    search: { window: 100, menu: ["kills"] },
+  },
+];
+/** The same search of the shipped sources: were something found there, a mutant's story would prove nothing. */
+const shipped = new Map<string, string | undefined>();
+function storyOf(search: Partial<Options>): string | undefined {
+  const name = JSON.stringify(search);
+  if (!shipped.has(name)) shipped.set(name, explore(search).story);
+  return shipped.get(name);
+}
+
+for (const { search, ...mutant } of mutants) {
+  test(`without the rule "${mutant.rule}", a story is found`, async () => {
+    const folder = mkdtempSync(`${tmpdir()}/isat-t-explore-`);
+    try {
+      const exploreMutant = await mutate(mutant, folder);
+      const { story, states } = exploreMutant(search);
+      assert.ok(story, `none in ${states} states`);
+      assert.is(storyOf(search), undefined);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+}
+
+test("a rule that is not in the sources cannot be left out", async () => {
+  const folder = mkdtempSync(`${tmpdir()}/isat-t-explore-`);
+  try {
+    await mutate({ rule: "none", edits: [[CLAIMS, "no such text", ""]] }, folder);
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, /does not say: no such text/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test.run();
