@@ -14,8 +14,10 @@ import {
 import { type Address, addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
 import { formatMac } from "../../src/core/arp.ts";
 import { Nonces } from "../../src/core/claims.ts";
+import type { NodeEntry, VipRange } from "../../src/core/demand.ts";
 import { LIVE_FOR } from "../../src/core/liveness.ts";
 import { Segment, type SegmentEvent, type SegmentPlan } from "../../src/core/segment.ts";
+import { isFenced, isGone } from "../../src/core/state.ts";
 import {
   type Effects,
   type Entry,
@@ -27,11 +29,64 @@ import {
   UNOWNED,
 } from "../../src/core/step.ts";
 import { nodeId, SOURCE_STALE, VERSION } from "../../src/core/wire.ts";
-import { isAnswered, isFenced, isGone, type Message, take, type Kernel as World } from "../bpf/model.ts";
-import type { Simulation } from "./simulation.ts";
+import { isAnswered, type Message, take, type Kernel as World } from "../bpf/model.ts";
 
 /** Times of the simulation are numbers: ns, from a machine's boot. */
 export const MS = 1e6;
+
+/** What is to happen. Data only, so that all of a simulation can be copied in the middle of its run. */
+export type Happening =
+  /** A frame comes to a machine's NIC. */
+  | { kind: "arrive"; from: number; machine: number; message: Message }
+  /** A process gets to know something. */
+  | { kind: "cause"; machine: number; process: number; cause: Cause }
+  /** A process that was put aside, or frozen, goes on. */
+  | { kind: "resume"; machine: number; process: number }
+  /** Something is done to a machine. */
+  | { kind: "act"; machine: number; act: Act; other?: number }
+  /** Somebody may begin or stop to answer by the clock alone. */
+  | { kind: "check" }
+  /** Time for the next look at everything. */
+  | { kind: "look" };
+
+/** What can be done to a machine; `cut` and `heal` are of what it sends to another one. */
+export const acts = {
+  kill: (machine: Machine) => machine.kill(),
+  start: (machine: Machine) => machine.start(),
+  freeze: (machine: Machine) => machine.freeze(),
+  thaw: (machine: Machine) => machine.thaw(),
+  die: (machine: Machine) => machine.die(),
+  boot: (machine: Machine) => machine.boot(),
+  drain: (machine: Machine) => machine.drain(true),
+  undrain: (machine: Machine) => machine.drain(false),
+  stale: (machine: Machine) => machine.setSourceStale(true),
+  fresh: (machine: Machine) => machine.setSourceStale(false),
+  cut: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, true),
+  heal: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, false),
+} as const;
+export type Act = keyof typeof acts;
+
+/** What a machine needs of the wire that it is on, and of the time there (simulation.ts). */
+export interface Wire {
+  readonly settings: { speakers: number; hold: number; fence: number; interval: number; dead: number };
+  readonly machines: readonly Machine[];
+  readonly nodes: readonly NodeEntry[];
+  readonly ranges: readonly VipRange[];
+  readonly random: () => number;
+  readonly now: number;
+  /** Now, as the nodes read it. */
+  readonly clock: bigint;
+  /** Something changed that may make a difference to who answers. */
+  isDirty: boolean;
+  at(delay: number, happening: Happening): void;
+  transmit(from: Machine, message: Message): void;
+  cut(from: Machine, to: Machine, isCut: boolean): void;
+  hasNode(asker: Machine, index: number): boolean;
+  isPutAside(speaker: Speaker, deed: Deed): boolean;
+  note(what: string, more?: number): void;
+  tell(what: () => string): void;
+  fail(what: string): never;
+}
 
 /** ns between two verifications, as in src/speaker.ts. */
 const TICK = 500 * MS;
@@ -88,7 +143,7 @@ export class Kernel implements World {
   answers(address: Address, now: bigint): boolean {
     const text = formatAddress(address);
     if (!this.vips.has(text) || !this.interface || !isAnswered(text, this, now)) return false;
-    return !isGone(this, now) && !isFenced(this, now);
+    return !isGone(this.interface, this.heard_ns, now) && !isFenced(this.interface, now);
   }
 
   private wasReleased(address: Address): boolean {
@@ -134,7 +189,7 @@ export class Kernel implements World {
 
 /** A node: its kernel, its place on the wire, and its speaker, if one runs. */
 export class Machine {
-  readonly simulation: Simulation;
+  readonly simulation: Wire;
   readonly name: string;
   readonly index: number;
   readonly id: bigint;
@@ -152,7 +207,7 @@ export class Machine {
   /** Until when no speaker worked here. */
   private idle: number;
 
-  constructor(simulation: Simulation, name: string, index: number) {
+  constructor(simulation: Wire, name: string, index: number) {
     this.simulation = simulation;
     this.name = name;
     this.index = index;
@@ -350,7 +405,6 @@ export class Speaker {
     const options = {
       ...{ nonces: new Nonces(), random: simulation.random, began: simulation.clock, entries: kernel.adopt() },
       pinned: pinned && { state: pinned.state, tick: pinned.tick_ns },
-      isAnnounced: pinned !== undefined,
     };
     this.segment = new Segment(options, simulation.clock);
     this.say(this.segment.said);

@@ -3,7 +3,7 @@ import { vipState, wireClaim, wireHeader, wireType } from "../../src/core/abi.ts
 import { type Address, formatAddress, parseAddress } from "../../src/core/address.ts";
 import type { NodeEntry, VipRange } from "../../src/core/demand.ts";
 import type { Message } from "../bpf/model.ts";
-import { type Cause, type Deed, Machine, MS, macIndex, nodesOf, type Speaker } from "./machine.ts";
+import { acts, type Deed, type Happening, Machine, MS, macIndex, nodesOf, type Speaker, type Wire } from "./machine.ts";
 
 /*
  * Nodes on one wire, in time that passes as fast as it can be computed: the shipped segments (src/core/segment.ts) over the
@@ -67,44 +67,12 @@ export const DEFAULTS: Settings = {
   speakers: Number.POSITIVE_INFINITY,
 };
 
-/** What is to happen. Data only, so that all of a simulation can be copied in the middle of its run. */
-export type Happening =
-  /** A frame comes to a machine's NIC. */
-  | { kind: "arrive"; from: number; machine: number; message: Message }
-  /** A process gets to know something. */
-  | { kind: "cause"; machine: number; process: number; cause: Cause }
-  /** A process that was put aside, or frozen, goes on. */
-  | { kind: "resume"; machine: number; process: number }
-  /** Something is done to a machine. */
-  | { kind: "act"; machine: number; act: Act; other?: number }
-  /** Somebody may begin or stop to answer by the clock alone. */
-  | { kind: "check" }
-  /** Time for the next look at everything. */
-  | { kind: "look" };
-
-/** What can be done to a machine; `cut` and `heal` are of what it sends to another one. */
-export const acts = {
-  kill: (machine: Machine) => machine.kill(),
-  start: (machine: Machine) => machine.start(),
-  freeze: (machine: Machine) => machine.freeze(),
-  thaw: (machine: Machine) => machine.thaw(),
-  die: (machine: Machine) => machine.die(),
-  boot: (machine: Machine) => machine.boot(),
-  drain: (machine: Machine) => machine.drain(true),
-  undrain: (machine: Machine) => machine.drain(false),
-  stale: (machine: Machine) => machine.setSourceStale(true),
-  fresh: (machine: Machine) => machine.setSourceStale(false),
-  cut: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, true),
-  heal: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, false),
-} as const;
-export type Act = keyof typeof acts;
-
 export type Scheduled = Happening & { at: number; order: number };
 
 /** What was found that must not be. */
 export class Violation extends Error {}
 
-export class Simulation {
+export class Simulation implements Wire {
   readonly settings: Settings;
   now = START;
   readonly machines: Machine[] = [];

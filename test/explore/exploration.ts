@@ -1,6 +1,6 @@
 import { vipState, wireType } from "../../src/core/abi.ts";
-import { describe, MS } from "../core/machine.ts";
-import { type Act, type Scheduled, Simulation, Violation } from "../core/simulation.ts";
+import { type Act, describe, MS } from "../core/machine.ts";
+import { type Scheduled, Simulation, Violation } from "../core/simulation.ts";
 import { copy, textOf } from "./copy.ts";
 
 /*

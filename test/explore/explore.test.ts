@@ -66,7 +66,8 @@ for (const [what, options, states] of searches) {
   });
 }
 
-const [CLAIMS, SEGMENT, MODEL] = ["src/core/claims.ts", "src/core/segment.ts", "test/bpf/model.ts"];
+const [CLAIMS, SEGMENT, STATE] = ["src/core/claims.ts", "src/core/segment.ts", "src/core/state.ts"];
+const MODEL = "test/bpf/model.ts";
 const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
     rule: "ask every live peer before a VIP is owned",
@@ -122,18 +123,18 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
     search: { start: "cold", window: 500, menu: ["kills"] },
   },
   {
-    rule: "the kernel says headless after 3 s without a tick",
-    edits: [[MODEL, "age >= live_ns ? nodeState.HEADLESS : state", "age < 0n ? nodeState.HEADLESS : state"]],
+    rule: "a node is headless after 3 s without a tick",
+    edits: [[STATE, "if (state === nodeState.LIVE && age >= live_ns) return nodeState.HEADLESS;", ""]],
     search: { start: "cold", window: 600, menu: ["kills"] },
   },
   {
-    rule: "the kernel says past hold",
-    edits: [[MODEL, "if (age >= hold_ns) return nodeState.PAST_HOLD;", ""]],
+    rule: "a node is past hold without a tick for so long",
+    edits: [[STATE, "if (age >= hold_ns) return nodeState.PAST_HOLD;", ""]],
     search: { menu: ["kills"] },
   },
   {
     rule: "the kernel stops past its fence",
-    edits: [[MODEL, "since(here!.tick_ns, now) > here!.fence_ns", "false"]],
+    edits: [[STATE, "since(tick_ns, now) > fence_ns", "false"]],
     search: { start: "restart", window: 200, menu: ["kills"] },
   },
   {
