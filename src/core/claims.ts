@@ -3,7 +3,7 @@ import { type Address, addressBytes } from "./address.ts";
 import { isLeaving } from "./difference.ts";
 import type { Census } from "./liveness.ts";
 import { type Frame, type Heard, isOwned, type Outgoing, type Step, summary, UNOWNED } from "./step.ts";
-import { MS, type Ns } from "./time.ts";
+import { earlier, later, MS, type Ns } from "./time.ts";
 import { isMine, MAX_CLAIMS } from "./wire.ts";
 
 /** A claim that is not answered is sent again after this long, then after twice as long, up to the most. */
@@ -85,6 +85,7 @@ export class Claims {
   /** VIPs in a batch that claims them. A re-assertion may have a VIP in several batches, one for each peer that joined. */
   private readonly busy = new Set<Address>();
   private readonly pauses = new Map<Address, Pause>();
+  private ranAt: Ns = 0n;
   private readonly nonces: Nonces;
   private readonly hashOf: (address: Address) => bigint;
 
@@ -115,14 +116,12 @@ export class Claims {
   }
 
   /** When {@link run} is to be called again. */
-  wakeAt(now: Ns): Ns | undefined {
-    if (this.batches.size > 0) return now + LOOK;
+  get wakeAt(): Ns | undefined {
+    const soonest = this.ranAt + LOOK;
+    if (this.batches.size > 0) return soonest;
     let first: Ns | undefined;
-    for (const address of this.queue) {
-      const until = this.pauses.get(address)?.until ?? now;
-      if (first === undefined || until < first) first = until;
-    }
-    return first !== undefined && first < now + LOOK ? now + LOOK : first;
+    for (const address of this.queue) first = earlier(this.pauses.get(address)?.until ?? soonest, first);
+    return first && later(first, soonest);
   }
 
   /** Claims these VIPs, and no others any more. Claims that are under way go on. */
@@ -171,18 +170,20 @@ export class Claims {
 
   /** Sends what is late, and begins with what waits. A batch that everybody has answered has the kernel looked at. */
   run(census: Census, step: Step, send: Send): void {
+    this.ranAt = step.now;
     for (const batch of this.batches) this.askAll(batch, census, step, send);
     this.start(census, step, send);
     for (const batch of this.batches) look(batch, step);
   }
 
   /**
-   * Ends the batches that everybody has answered. To be called with a fresh census, as peers that appeared since must
+   * Ends the batches that everybody has answered, and begins with what waits. To be called with a fresh census, as peers that appeared since must
    * be asked too, and with what the kernel has released meanwhile.
    * @returns VIPs that were owned and have to be given up
    */
   finish(census: Census, released: readonly Address[], step: Step, send: Send): Address[] {
     const lost: Address[] = [];
+    let hasEnded = false;
     const wasReleased = new Set(released);
     for (const batch of [...this.batches]) {
       if (isOpen(batch) || !batch.isLookedAt) continue;
@@ -190,7 +191,9 @@ export class Claims {
       this.askAll(batch, census, step, send);
       if (isOpen(batch) || !(batch.isReassertion || census.isComplete(step.now))) continue;
       lost.push(...this.end(batch, census, wasReleased, step, send));
+      hasEnded = true;
     }
+    if (hasEnded) this.run(census, step, send);
     return lost;
   }
 

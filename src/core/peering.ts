@@ -77,7 +77,7 @@ export class Peering {
   /** When {@link wake} is to be called. */
   wakeAt(now: Ns): Ns {
     const rounds = earlier(this.isRound ? now : this.roundAt, this.newsAt);
-    return earlier(rounds, this.claims.wakeAt(now));
+    return earlier(rounds, this.claims.wakeAt);
   }
 
   wake(step: Step): void {
@@ -127,7 +127,7 @@ export class Peering {
     // Each wake costs more than what is done in it, so there is one a round; more only while this node joins, or where a
     // peer is about to be dead.
     const isUrgent = !joining.isJoined || census.isCloseToDeath;
-    const pause = isUrgent ? census.patience : earlier(census.interval, census.options.interval);
+    const pause = earlier(isUrgent ? census.patience : census.interval, census.options.interval);
     this.roundAt = now + later(REST, earlier(pause, LONGEST));
     return joining.askDue !== undefined && now >= joining.askDue && this.askByArp(step);
   }

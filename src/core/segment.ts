@@ -248,6 +248,7 @@ export class Segment {
 
   /** Elects where something changed, and works out what is to be announced, to be said, and when to wake. */
   private conclude(plan: SegmentPlan, step: Step): void {
+    this.say(plan, step); // before the election: after a pause, the tick of before it is not what this node is now
     const state = this.state(step.now);
     // A node that has run for less than `hold` cannot hold a peer's old tick against it: after all speakers were away, the
     // first one to come back would take everything.
@@ -259,7 +260,6 @@ export class Segment {
       this.elect(plan, state, countsAge, step);
     }
     this.reportChanges(step);
-    this.say(plan, step);
     this.announce(this.timetable!, step);
     if (this.peering) step.wake(this.peering.wakeAt(step.now));
     step.wake(this.leftAt);
@@ -290,7 +290,7 @@ export class Segment {
     const hasPeers = peering !== undefined && (!peering.census.isComplete(now) || peering.census.alive.size > 0);
     const wanted = new Map<Address, { isStandIn: boolean }>();
     const again = new Set<Address>();
-    for (const address of this.affected(changed)) {
+    for (const address of this.affected(changed, step)) {
       const wish = election.get(address);
       const before = entries.get(address);
       if (wish === undefined) {
@@ -309,8 +309,8 @@ export class Segment {
   }
 
   /** The VIPs to look at: where one of 10,000 changed, looking at the others would be most of the work. */
-  private affected(changed: ReadonlySet<Address> | "all"): Set<Address> {
-    if (changed !== "all" && this.unsettled !== "all") return new Set([...changed, ...this.unsettled]);
+  private affected(changed: ReadonlySet<Address> | "all", { write }: Step): Set<Address> {
+    if (changed !== "all" && this.unsettled !== "all") return new Set([...changed, ...this.unsettled, ...write.keys()]);
     return new Set([...this.entries.keys(), ...this.election.keys()]);
   }
 
