@@ -53,9 +53,9 @@ export class Planner implements Disposable {
     this.#isOutdated = false;
   }
 
-  /** A frame of this node's came in on an interface. @returns what is wrong; undefined where that is known already */
-  hearOwn(on: number, from: number, now: Ns): string | undefined {
-    const nameOf = (ifindex: number) => this.#devices.find((link) => link.ifindex === ifindex)?.name ?? `${ifindex}`;
+  /** A frame of this node's came in on an interface. @returns what is wrong; undefined where that is known, or nothing is */
+  hearOwn({ links }: Plan, on: number, from: number, now: Ns): string | undefined {
+    const nameOf = (ifindex: number) => links.find(({ link }) => link.ifindex === ifindex)?.link.name;
     return this.#doubles.hear(on, from, nameOf, now);
   }
 

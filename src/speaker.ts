@@ -276,7 +276,7 @@ export class Speaker implements Disposable {
     const { attached } = this.#wiring;
     // Only a hello that was sent a moment ago is no recording.
     const from = [...attached].find(([, { segment }]) => segment.isOwnHello(nonce))?.[0];
-    const found = from === undefined ? undefined : this.#planner.hearOwn(ifindex, from, bootTime());
+    const found = from === undefined ? undefined : this.#planner.hearOwn(this.#plan, ifindex, from, bootTime());
     if (!found) return;
     this.#reporter.fail(found);
     this.#replan();

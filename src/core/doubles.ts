@@ -7,27 +7,25 @@ const DOUBLED: Ns = 60n * SECOND;
 export class Doubles {
   private readonly barred = new Map<number, { kept: number; why: string; until: Ns }>();
 
-  isBarred(ifindex: number): boolean {
-    return this.barred.has(ifindex);
-  }
-
   /**
    * A frame of our own came in.
-   * @param on where it came in @param from where it left @param nameOf the interfaces' names
-   * @returns what is to be logged; undefined where that is known already
+   * @param on where it came in @param from where it left @param nameOf the names of the interfaces that are served
+   * @returns what is to be logged; undefined where that is known already, or is no concern of isat's
    */
-  hear(on: number, from: number, nameOf: (ifindex: number) => string, now: Ns): string | undefined {
+  hear(on: number, from: number, nameOf: (ifindex: number) => string | undefined, now: Ns): string | undefined {
     const known = this.barred.get(on);
     if (known) {
       known.until = now + DOUBLED;
       return undefined;
     }
-    if (on === from) return `isat's own frames come back on ${nameOf(on)}: there is a loop in the network`;
-    const [kept, left] = nameOf(from) < nameOf(on) ? [from, on] : [on, from];
-    const why = `it is on one wire with ${nameOf(kept)}, which announces for both`;
+    const [name, sender] = [nameOf(on), nameOf(from)];
+    if (name === undefined || sender === undefined) return undefined;
+    if (on === from) return `isat's own frames come back on ${name}: there is a loop in the network`;
+    const [kept, left] = sender < name ? [from, on] : [on, from];
+    const [first, second] = sender < name ? [sender, name] : [name, sender];
+    const why = `it is on one wire with ${first}, which announces for both`;
     this.barred.set(left, { kept, why, until: now + DOUBLED });
-    const names = `${nameOf(kept)} and ${nameOf(left)}`;
-    return `${names} are on one wire: announcing on ${nameOf(kept)} only. Take ${nameOf(left)} out of interfaces:`;
+    return `${first} and ${second} are on one wire: announcing on ${first} only. Take ${second} out of interfaces:`;
   }
 
   /** Forgets what was not heard for a minute. @returns whether anything was forgotten */
