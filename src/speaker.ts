@@ -214,6 +214,7 @@ export class Speaker implements Disposable {
       this.#commit(plan, "strict");
       this.#wiring.setKeys(keys);
     } catch (error) {
+      this.#wiring.keep(this.#plan);
       refuse(error as Error);
     }
   }

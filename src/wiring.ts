@@ -168,12 +168,11 @@ export class Wiring implements Disposable {
 
   /**
    * Attaches to the plan's new links. Nothing else changes: a plan that fails here has moved no VIP.
-   * @param fail called for a link that cannot be attached; the ticks try on. undefined: then nothing of the plan is attached
+   * @param fail called for a link that cannot be attached; the ticks try on. undefined: {@link keep} or {@link undo} follows
    * @returns the links whose answers went on since an earlier speaker announced them
    * @throws Error where a link cannot be attached, and `fail` is undefined
    */
   attach({ config, links }: Plan, fail: ((error: Error) => void) | undefined): ReadonlySet<number> {
-    const before = [...this.#attached.keys()];
     const announced = new Set<number>();
     for (const planned of links.filter(({ link }) => !this.#attached.has(link.ifindex))) {
       const { link } = planned;
@@ -186,10 +185,7 @@ export class Wiring implements Disposable {
         const { hook } = this.#interfaces;
         this.#log.info({ interface: link.name, hook }, `interface ${describeLink(link)}: ${hook} ${how}`);
       } catch (error) {
-        if (!fail) {
-          this.#keep(before);
-          throw error;
-        }
+        if (!fail) throw error;
         if (isSameMac) announced.add(link.ifindex);
         fail(error as Error);
       }
@@ -212,8 +208,9 @@ export class Wiring implements Disposable {
     this.#attached.set(link.ifindex, { link, segment, wakeAt: undefined, announcements: 0 });
   }
 
-  /** Makes the interfaces' entries and names those of the plan, and lets go of links that it does not have. */
-  follow({ config, links }: Plan): void {
+  /** Makes the interfaces' entries and names those of the plan, and {@link keep}s its links only. */
+  follow(plan: Plan): void {
+    const { config, links } = plan;
     for (const planned of links) {
       const { link } = planned;
       const attached = this.#attached.get(link.ifindex)!;
@@ -223,10 +220,12 @@ export class Wiring implements Disposable {
       this.#writeInterface(config, planned);
       this.#table.rename(link.ifindex, link.name);
     }
-    this.#keep(links.map(({ link }) => link.ifindex));
+    this.keep(plan);
   }
 
-  #keep(ifindexes: readonly number[]): void {
+  /** Lets go of the links that the plan does not have. */
+  keep({ links }: Pick<Plan, "links">): void {
+    const ifindexes = links.map(({ link }) => link.ifindex);
     const isKept = (ifindex: number) => ifindexes.includes(ifindex);
     for (const ifindex of this.#table.entries.keys()) if (!isKept(ifindex)) this.#table.drop(ifindex);
     for (const ifindex of this.#attached.keys()) {

@@ -189,30 +189,25 @@ for (const [name, change, said] of broken) {
   });
 }
 
-test("a reload that fails half-way, as a hook is taken, is refused as a whole", async () => {
+/** A second interface of the node, at which another program has isat's place. */
+async function takeHookOfEth1(): Promise<void> {
   rig.wire("eth1", "c1", "02:00:00:00:00:11", "02:00:00:00:01:64");
   const programs = await rig.othersPrograms();
   await rig.must("node", "tc", "qdisc", "add", "dev", "eth1", "clsact");
-  const place = ["ingress", "protocol", "all", "prio", "1", "handle", "0x15a7"];
-  await rig.must(
-    "node",
-    "tc",
-    "filter",
-    "add",
-    "dev",
-    "eth1",
-    ...place,
-    "bpf",
-    "da",
-    "pinned",
-    join(programs, "pass_tc"),
-  );
+  const place = ["dev", "eth1", "ingress", "protocol", "all", "prio", "1", "handle", "0x15a7"];
+  await rig.must("node", "tc", "filter", "add", ...place, "bpf", "da", "pinned", join(programs, "pass_tc"));
+}
+
+/** The VIPs and the interfaces as the kernel's maps have them. */
+const state = () =>
+  rig.maps(({ vips, interfaces }) => ({
+    vips: [...vips.entries()].map(([{ ip, ifindex }, { state }]) => `${ip} ${ifindex} ${state}`).sort(),
+    interfaces: [...interfaces.entries()].map(([, { name }]) => name),
+  }));
+
+test("a reload that fails half-way, as a hook is taken, is refused as a whole", async () => {
+  await takeHookOfEth1();
   const speaker = await rig.serve({ hook: "tc", vips: owned("10.9.0.1", "10.9.0.2") });
-  const state = () =>
-    rig.maps(({ vips, interfaces }) => ({
-      vips: [...vips.entries()].map(([{ ip, ifindex }, { state }]) => `${ip} ${ifindex} ${state}`).sort(),
-      interfaces: [...interfaces.entries()].map(([, { name }]) => name),
-    }));
   const before = state();
   rig.configure({ hook: "tc", interfaces: "[eth0, eth1]", vips: [...others("10.9.0.1"), ...owned("10.9.0.3")] });
   const line = await speaker.says(/configuration refused/);
@@ -221,6 +216,21 @@ test("a reload that fails half-way, as a hook is taken, is refused as a whole", 
   await rig.answersWith(NODE_MAC, "10.9.0.1");
   await rig.answersWith(NODE_MAC, "10.9.0.2");
   assert.equal(await rig.answers("10.9.0.3"), []);
+  await becomes(async () => Object.keys(await rig.attached("eth1")), ["tc ingress"]);
+  rig.namespaces.ip("node", ["link del eth1"]);
+});
+
+test("a start that fails half-way, as a hook is taken, leaves what an earlier speaker left", async () => {
+  await takeHookOfEth1();
+  const first = await rig.serve({ hook: "tc", vips: owned("10.9.0.1", "10.9.0.2") });
+  await first.end();
+  const before = [state().vips, await rig.attached()];
+  rig.configure({ hook: "tc", interfaces: "[eth0, eth1]", vips: owned("10.9.0.1", "10.9.0.2") });
+  const second = rig.start();
+  assert.is((await second.ended()).code, 1);
+  assert.match(second.stderr, /pass_tc/);
+  assert.equal([state().vips, await rig.attached()], before);
+  await rig.answersWith(NODE_MAC, "10.9.0.1");
   await becomes(async () => Object.keys(await rig.attached("eth1")), ["tc ingress"]);
   rig.namespaces.ip("node", ["link del eth1"]);
 });
