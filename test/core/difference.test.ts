@@ -1,45 +1,50 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { vipState } from "../../src/core/abi.ts";
-import { difference, type Held, LEAVE, UNOWNED } from "../../src/core/difference.ts";
-import { type EntryKey, entryKey, Wish } from "../../src/core/ownership.ts";
+import {
+  type Change,
+  countEntries,
+  difference,
+  isAnswered,
+  isInTransit,
+  isLeaving,
+  LEAVE,
+} from "../../src/core/difference.ts";
+import { Wish } from "../../src/core/ownership.ts";
+import { type Entry, UNOWNED } from "../../src/core/step.ts";
+import { SECOND } from "../../src/core/time.ts";
 
 const { OWNED, CLAIMING, LEAVING } = vipState;
-const NOW = 10_000_000_000n;
-const BID = 7n;
+const NOW = 10n * SECOND;
+const HASH = 7n;
 
-const held = (state: Held["state"], untilNs = 0n): Held => ({ state, claimNs: 1n, untilNs, hash: BID });
-const own = held(OWNED);
-const claiming = held(CLAIMING);
-const leaving = held(LEAVING, NOW + 1n);
-const left = held(LEAVING, NOW);
-/** Owned from this instant on, without having asked anybody. */
-const taken: Held = { ...own, claimNs: NOW };
-/** Answered for another second. */
-const goes: Held = { ...own, state: LEAVING, untilNs: NOW + LEAVE };
+const entryOf = (state: Entry["state"], untilNs = 0n): Entry => ({ state, claimNs: 1n, untilNs, hash: HASH });
 const none = UNOWNED;
+const own = entryOf(OWNED);
+const claiming = entryOf(CLAIMING);
+const leaving = entryOf(LEAVING, NOW + 1n);
+const left = entryOf(LEAVING, NOW);
+/** Owned from this instant on, without having asked anybody. */
+const taken: Entry = { ...own, claimNs: NOW };
+/** Answered for another second. */
+const goes: Entry = { ...own, state: LEAVING, untilNs: NOW + LEAVE };
 
-const alone = { now: NOW, mustAsk: () => false, hash: () => BID };
-const among = { ...alone, mustAsk: () => true };
+type Became = Entry | "as it was" | "claimed";
 
-type Became = Held | "as it was" | "asked for";
-
-const A = entryKey(2, 0x0a090001);
-
-/** What one entry becomes, where there are peers and where there are none. */
-const table: [wish: keyof typeof Wish, actual: Held | undefined, amongPeers: Became, alone: Became][] = [
-  ["ours", undefined, "asked for", taken],
-  ["ours", none, "asked for", taken],
+/** What becomes of an entry where peers have to be asked, and where there are none. */
+const table: [wish: keyof typeof Wish, entry: Entry | undefined, amongPeers: Became, alone: Became][] = [
+  ["ours", undefined, "claimed", taken],
+  ["ours", none, "claimed", taken],
   ["ours", own, "as it was", "as it was"],
-  ["ours", claiming, "asked for", taken],
-  ["ours", leaving, "asked for", own],
-  ["ours", left, "asked for", taken],
-  ["stead", undefined, "asked for", taken],
-  ["stead", none, "asked for", taken],
-  ["stead", own, "as it was", "as it was"],
-  ["stead", claiming, "asked for", taken],
-  ["stead", leaving, "asked for", own],
-  ["stead", left, "asked for", taken],
+  ["ours", claiming, "claimed", taken],
+  ["ours", leaving, "claimed", own],
+  ["ours", left, "claimed", taken],
+  ["standIn", undefined, "claimed", taken],
+  ["standIn", none, "claimed", taken],
+  ["standIn", own, "as it was", "as it was"],
+  ["standIn", claiming, "claimed", taken],
+  ["standIn", leaving, "claimed", own],
+  ["standIn", left, "claimed", taken],
   ["other", undefined, none, none],
   ["other", none, "as it was", "as it was"],
   ["other", own, goes, none],
@@ -60,77 +65,79 @@ const table: [wish: keyof typeof Wish, actual: Held | undefined, amongPeers: Bec
   ["unknown", left, none, none],
 ];
 
-const NAMES = new Map<Held | undefined, string>([
+const NAMES = new Map<Entry | undefined, string>([
   [undefined, "is new"],
   [none, "is not owned"],
   [own, "is owned"],
-  [claiming, "is being asked for"],
+  [claiming, "is being claimed"],
   [leaving, "is leaving"],
   [left, "has left"],
   [taken, "owned from now on"],
   [goes, "leaving for a second"],
 ]);
 const say = (became: Became) => (typeof became === "string" ? became : NAMES.get(became));
+const hash = () => HASH;
 
-for (const [wish, actual, amongPeers, byItself] of table) {
-  for (const [where, options, became] of [
-    ["among peers", among, amongPeers],
-    ["alone", alone, byItself],
+for (const [wish, entry, amongPeers, alone] of table) {
+  for (const [where, mustAsk, became] of [
+    ["among peers", true, amongPeers],
+    ["alone", false, alone],
   ] as const) {
-    test(`${where}, what is to be ${wish} and ${NAMES.get(actual)} becomes: ${say(became)}`, () => {
-      const found = difference(new Map([[A, Wish[wish]]]), new Map(actual ? [[A, actual] as const] : []), options);
-      assert.equal(found.remove, []);
-      assert.equal(found.claim, became === "asked for" && wish === "ours" ? [A] : []);
-      assert.equal(found.stead, became === "asked for" && wish === "stead" ? [A] : []);
-      if (typeof became === "object") assert.equal(found.set, [[A, became]]);
-      else for (const [, next] of found.set) assert.is(next.state, vipState.NOT_OWNED); // what has left is written so
+    test(`${where}, an entry that is to be ${wish} and ${NAMES.get(entry)} becomes: ${say(became)}`, () => {
+      const found = difference(Wish[wish], entry, NOW, mustAsk, hash);
+      assert.is(found.claim, became === "claimed" ? (wish === "standIn" ? "standIn" : "own") : undefined);
+      if (typeof became === "object") assert.equal(found.entry, became);
+      else if (entry === left) assert.is(found.entry, UNOWNED, "an entry that has left is written so");
+      else assert.is(found.entry, entry ?? UNOWNED, "the same object: nothing is written");
     });
   }
 }
 
-test("what nobody wants any more is removed, whatever it is", () => {
-  const actual = new Map([none, own, claiming, leaving].map((entry, i) => [entryKey(2, i), entry]));
-  const found = difference(new Map(), actual, among);
-  assert.equal(found, { set: [], claim: [], stead: [], remove: [...actual.keys()] });
+test("a VIP that is to be claimed is managed meanwhile, so that nothing else on this node answers", () => {
+  assert.equal(difference(Wish.ours, undefined, NOW, true, hash), { entry: UNOWNED, claim: "own" });
 });
 
-test("whether peers are asked is each entry's own matter", () => {
-  const [asked, unasked] = [entryKey(2, 0x0a090001), entryKey(3, 0x0a090001)];
-  const wanted = new Map([asked, unasked].map((key) => [key, Wish.ours]));
-  const found = difference(wanted, new Map(), { ...alone, mustAsk: (key) => key === asked });
-  assert.equal(found.claim, [asked]);
-  const owned = found.set.filter(([, { state }]) => state === OWNED).map(([key]) => key);
-  assert.equal(owned, [unasked]);
-});
-
-test("an entry that is asked for is managed meanwhile, so that nothing else here answers", () => {
-  const { set, claim } = difference(new Map([[A, Wish.ours]]), new Map(), among);
-  assert.equal([set, claim], [[[A, UNOWNED]], [A]]);
-});
-
-test("applied, the difference leaves nothing to do but to ask", () => {
-  const states = [undefined, none, own, claiming, leaving, left];
-  for (const wish of Object.values(Wish)) {
-    for (const before of states) {
-      for (const options of [alone, among]) {
-        const wanted = new Map([[A, wish]]);
-        const actual = new Map<EntryKey, Held>(before ? [[A, before]] : []);
-        for (const [key, next] of difference(wanted, actual, options).set) actual.set(key, next);
-        assert.equal(difference(wanted, actual, options).set, []);
-      }
+test("the hash is computed only where a VIP becomes owned without a claim", () => {
+  const refuse = () => {
+    throw new Error("computed");
+  };
+  for (const [wish, entry, amongPeers, alone] of table) {
+    for (const [mustAsk, became] of [
+      [true, amongPeers],
+      [false, alone],
+    ] as const) {
+      if (became !== taken) difference(Wish[wish], entry, NOW, mustAsk, refuse);
     }
   }
 });
 
-test("neither side is changed", () => {
-  const wanted = new Map([[A, Wish.other]]);
-  const actual = new Map([
-    [A, own],
-    [entryKey(2, 0x0a090002), own],
-  ]);
-  const copies = [new Map(wanted), new Map(actual)];
-  difference(wanted, actual, among);
-  assert.equal([wanted, actual], copies);
+test("applied, the difference leaves nothing to do but to claim", () => {
+  for (const [wish, entry] of table) {
+    for (const mustAsk of [true, false]) {
+      const first: Change = difference(Wish[wish], entry, NOW, mustAsk, hash);
+      assert.is(difference(Wish[wish], first.entry, NOW, mustAsk, hash).entry, first.entry);
+    }
+  }
+});
+
+const properties: [what: string, entry: Entry | undefined, answered: boolean, leaving: boolean, inTransit: boolean][] =
+  [
+    ["no entry", undefined, false, false, false],
+    ["an entry that is not owned", none, false, false, false],
+    ["an owned entry", own, true, false, false],
+    ["an entry that is being claimed", claiming, false, false, true],
+    ["an entry that is leaving", leaving, true, true, true],
+    ["an entry that has left", left, false, false, true],
+  ];
+for (const [what, entry, ...expected] of properties) {
+  test(`${what} is ${expected[0] ? "" : "not "}answered, ${expected[1] ? "" : "not "}leaving, ${expected[2] ? "" : "not "}in transit`, () => {
+    assert.equal([isAnswered(entry, NOW), isLeaving(entry, NOW), isInTransit(entry)], expected);
+  });
+}
+
+test("entries are counted: those that are owned, and all", () => {
+  const entries = new Map([none, own, claiming, leaving, own].map((entry, i) => [i, entry]));
+  assert.equal(countEntries(entries), { owned: 2, managed: 5 });
 });
 
 test.run();

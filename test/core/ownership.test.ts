@@ -1,272 +1,242 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { formatAddress, parseAddress, parseRange } from "../../src/core/address.ts";
-import type { Demand, VipRange } from "../../src/core/demand.ts";
+import { type Address, formatAddress, parseAddress } from "../../src/core/address.ts";
+import type { Demand } from "../../src/core/demand.ts";
 import {
-  addressOf,
-  entriesOf,
-  entryKey,
-  ifindexOf,
+  Election,
+  type Electorate,
+  elect,
+  hash,
+  hashNumber,
   ownerOf,
-  standings,
-  type View,
+  ranking,
   Wish,
 } from "../../src/core/ownership.ts";
+import { range } from "./stage.ts";
 
-const range = (text: string, more: Partial<VipRange> = {}): VipRange => ({
-  ...parseRange(text),
-  nodes: undefined,
-  interfaces: undefined,
-  hashAs: undefined,
-  ...more,
+/** What an election goes by, as node n1 sees it. */
+const electorate = (changes: Partial<Electorate> = {}): Electorate => ({
+  self: "n1",
+  ranges: [range("10.9.0.1-10.9.0.5")],
+  candidates: ["n1", "n2", "n3"],
+  headless: [],
+  ...changes,
 });
 
-/** A view in which the same nodes may own on every interface; `alive` undefined: not known yet. */
-function view({ alive = ["n1", "n2", "n3"], held = [], interfaces = ["eth0"], ...more }: Setting = {}): View {
-  return {
-    self: "n1",
-    vips: [range("10.9.0.1-10.9.0.5")],
-    interfaces: interfaces.map((name, i) => ({
-      ifindex: 2 + i,
-      name,
-      candidates: alive === "unknown" ? undefined : alive,
-      held,
-    })),
-    ...more,
-  };
+type WishName = keyof typeof Wish;
+const nameOf = (wish: Wish) => Object.entries(Wish).find(([, value]) => value === wish)![0] as WishName;
+
+function held(...all: Electorate[]): Election {
+  const election = new Election();
+  for (const each of all) election.hold(each);
+  return election;
 }
 
-interface Setting extends Partial<Pick<View, "self" | "vips">> {
-  alive?: string[] | "unknown";
-  held?: string[];
-  interfaces?: string[];
-}
-
-const nameOf = (wish: Wish) => Object.entries(Wish).find(([, value]) => value === wish)![0] as keyof typeof Wish;
-
-/** `2 10.9.0.1` and whose it is to be. */
-const entries = (of: View, before?: Parameters<typeof entriesOf>[1]) =>
+/** Every VIP, and whose it is to be. */
+const wishes = (election: Election): Record<string, WishName> =>
   Object.fromEntries(
-    [...entriesOf(of, before)].map(([key, wish]) => [
-      `${ifindexOf(key)} ${formatAddress(addressOf(key))}`,
-      nameOf(wish),
-    ]),
+    [...election.keys()]
+      .sort((a, b) => a - b)
+      .map((address) => [formatAddress(address), nameOf(election.get(address)!)]),
   );
-const two = ["eth0", "eth1"];
 
-const keys: [ifindex: number, address: string][] = [
-  [1, "0.0.0.0"],
-  [1, "255.255.255.255"],
-  [2, "10.9.0.1"],
-  [2, "200.0.0.1"],
-  [2 ** 20, "10.9.0.1"],
-  [2 ** 21 - 1, "255.255.255.255"],
+/** By MetalLB's rule, computed with `printf n1#10.9.0.1 | sha256sum`. */
+const hashes: [node: string, address: string, hash: string][] = [
+  ["n1", "10.9.0.1", "79393352ad6710246ff05fcd5a18448ae80656bc192789d161ae6c65adfd63a1"],
+  ["n2", "10.9.0.1", "4ebe3503035392b689923ecda6931cf16d32d5f7b62293fe46c762dd4b1eb7af"],
+  ["n3", "10.9.0.1", "fc27e80c66675945b493e104bff76eca7636875a84bb74477815e83504fb1fee"],
+  ["node.example.org", "192.0.2.255", "1207f3029f27fd996da80c8f3a86e27068553498679958b175475ec93dda7086"],
 ];
-for (const [ifindex, address] of keys) {
-  test(`${address} on interface ${ifindex} is one key, and back`, () => {
-    const key = entryKey(ifindex, parseAddress(address));
-    assert.ok(Number.isSafeInteger(key));
-    assert.equal([ifindexOf(key), formatAddress(addressOf(key))], [ifindex, address]);
+for (const [node, address, expected] of hashes) {
+  test(`the hash of ${node} for ${address} begins with ${expected.slice(0, 8)}`, () =>
+    assert.is(hash(node, address), expected));
+}
+
+const elected: [address: string, owner: string][] = [
+  ["10.9.0.1", "n2"],
+  ["10.9.0.2", "n1"],
+  ["10.9.0.3", "n3"],
+  ["10.9.0.4", "n3"],
+  ["10.9.0.5", "n2"],
+];
+for (const [address, owner] of elected) {
+  test(`of n1, n2 and n3, ${owner} owns ${address}, in whatever order they are given`, () => {
+    for (const nodes of orders(["n1", "n2", "n3"])) assert.is(elect(nodes, address), owner, nodes.join());
   });
 }
 
-// With n1, n2 and n3 the owners of 10.9.0.1 to 10.9.0.5 are n2, n1, n3, n3, n2.
-const tables: [what: string, view: View, entries: Record<string, keyof typeof Wish>][] = [
-  [
-    "n1 manages all five and owns 10.9.0.2",
-    view(),
-    {
-      "2 10.9.0.1": "other",
-      "2 10.9.0.2": "ours",
-      "2 10.9.0.3": "other",
-      "2 10.9.0.4": "other",
-      "2 10.9.0.5": "other",
-    },
-  ],
-  [
-    "n3 owns 10.9.0.3 and 10.9.0.4",
-    view({ self: "n3" }),
-    { "2 10.9.0.1": "other", "2 10.9.0.2": "other", "2 10.9.0.3": "ours", "2 10.9.0.4": "ours", "2 10.9.0.5": "other" },
-  ],
-  [
-    "n1 takes over what n2 owned where n1 comes next, and nothing else",
-    view({ alive: ["n3", "n1"] }),
-    entriesAfterN2(),
-  ],
-  [
-    "a node alone owns all",
-    view({ alive: ["n1"], vips: [range("10.9.0.1-10.9.0.2")] }),
-    { "2 10.9.0.1": "ours", "2 10.9.0.2": "ours" },
-  ],
-  [
-    "a node that is not alive owns nothing, and manages all the same, so that nothing there answers",
-    view({ alive: ["n2", "n3"], vips: [range("10.9.0.2")] }),
-    { "2 10.9.0.2": "other" },
-  ],
-  [
-    "what a held node wins, the best of the others is to own in its stead, unless that one has it",
-    view({ held: ["n2"] }),
-    {
-      "2 10.9.0.1": "stead",
-      "2 10.9.0.2": "ours",
-      "2 10.9.0.3": "other",
-      "2 10.9.0.4": "other",
-      "2 10.9.0.5": "other",
-    },
-  ],
-  [
-    "what a held node wins is nothing to the third best",
-    view({ self: "n3", held: ["n2"], vips: [range("10.9.0.1")] }),
-    { "2 10.9.0.1": "other" },
-  ],
-  [
-    "a node that may own nothing owns nothing in anybody's stead",
-    view({ alive: ["n2"], held: ["n2"], vips: [range("10.9.0.1")] }),
-    { "2 10.9.0.1": "other" },
-  ],
-  [
-    "of several held nodes only the winner matters",
-    view({ held: ["n2", "n3"], vips: [range("10.9.0.1-10.9.0.3")] }),
-    { "2 10.9.0.1": "stead", "2 10.9.0.2": "ours", "2 10.9.0.3": "stead" },
-  ],
-  [
-    "a held node that the VIP is not for has no stead",
-    view({ held: ["n2"], vips: [range("10.9.0.1", { nodes: ["n1", "n3"] })] }),
-    { "2 10.9.0.1": "ours" },
-  ],
-  ["where nobody is alive nobody owns", view({ alive: [], vips: [range("10.9.0.2")] }), { "2 10.9.0.2": "nobody" }],
-  [
-    "where it is not known yet who is alive, it is not known whose a VIP is to be",
-    view({ alive: "unknown", vips: [range("10.9.0.2")] }),
-    { "2 10.9.0.2": "unknown" },
-  ],
-  [
-    "a VIP for other nodes is not owned, though this one would win",
-    view({ vips: [range("10.9.0.2", { nodes: ["n2", "n3"] })] }),
-    { "2 10.9.0.2": "other" },
-  ],
-  [
-    "a VIP for this node alone is owned, though another would win",
-    view({ vips: [range("10.9.0.1", { nodes: ["n1"] })] }),
-    { "2 10.9.0.1": "ours" },
-  ],
-  [
-    "a VIP whose only node is not alive is nobody's",
-    view({ alive: ["n1", "n3"], vips: [range("10.9.0.2", { nodes: ["n2"] })] }),
-    { "2 10.9.0.2": "nobody" },
-  ],
-  [
-    "a VIP for no node at all is nobody's",
-    view({ vips: [range("10.9.0.2", { nodes: [] })] }),
-    { "2 10.9.0.2": "nobody" },
-  ],
-  [
-    "a VIP is owned on every interface that announces",
-    view({ interfaces: two, vips: [range("10.9.0.1-10.9.0.2")] }),
-    { "2 10.9.0.1": "other", "3 10.9.0.1": "other", "2 10.9.0.2": "ours", "3 10.9.0.2": "ours" },
-  ],
-  [
-    "a VIP for one interface is managed there only",
-    view({ interfaces: two, vips: [range("10.9.0.2", { interfaces: ["eth1"] })] }),
-    { "3 10.9.0.2": "ours" },
-  ],
-  [
-    "a VIP's interfaces may be a glob",
-    view({ interfaces: [...two, "bond0"], vips: [range("10.9.0.2", { interfaces: ["eth*"] })] }),
-    { "2 10.9.0.2": "ours", "3 10.9.0.2": "ours" },
-  ],
-  ["a VIP whose interface is not here is no entry", view({ vips: [range("10.9.0.2", { interfaces: ["eth9"] })] }), {}],
-  ["without interfaces there are no entries", view({ interfaces: [] }), {}],
-  ["without VIPs there are no entries", view({ vips: [] }), {}],
-  [
-    "addresses above 127.255.255.255 are positive numbers",
-    view({ alive: ["n1"], vips: [range("223.255.255.254-223.255.255.255")] }),
-    { "2 223.255.255.254": "ours", "2 223.255.255.255": "ours" },
-  ],
-];
-for (const [what, of, expected] of tables) {
-  test(what, () => assert.equal(entries(of), expected));
+test("without candidates, nobody owns an address", () => assert.is(elect([], "10.9.0.1"), undefined));
+
+test("a node alone owns every address", () => {
+  for (const address of addresses(100)) assert.is(elect(["n1"], address), "n1");
+});
+
+test("a node that is named twice counts once", () => {
+  for (const address of addresses(100)) assert.is(elect(["n1", "n2", "n1"], address), elect(["n1", "n2"], address));
+});
+
+const NODES = ["n1", "n2", "n3", "n4", "n5"];
+
+for (const gone of NODES) {
+  test(`when ${gone} is gone, only the addresses that it owned move`, () => {
+    const rest = NODES.filter((node) => node !== gone);
+    for (const address of addresses(1000)) {
+      const before = elect(NODES, address);
+      const after = elect(rest, address);
+      if (before === gone) assert.ok(rest.includes(after!), address);
+      else assert.is(after, before, address);
+    }
+  });
 }
 
-/** 10.9.0.1 and 10.9.0.5 were n2's: by `printf n1#10.9.0.1 | sha256sum` and so on. */
-function entriesAfterN2(): Record<string, keyof typeof Wish> {
-  return {
-    "2 10.9.0.1": "ours",
-    "2 10.9.0.2": "ours",
-    "2 10.9.0.3": "other",
-    "2 10.9.0.4": "other",
-    "2 10.9.0.5": "other",
-  };
-}
-
-test("every VIP of every interface is owned by one node", () => {
-  const nodes = ["n1", "n2", "n3", "n4"];
-  const common = { alive: nodes, vips: [range("10.9.0.0/22")], interfaces: two };
-  const all = nodes.map((self) => entriesOf(view({ ...common, self })));
-  for (const key of all[0]!.keys()) {
-    const owners = nodes.filter((_, i) => all[i]!.get(key) === Wish.ours);
-    assert.equal(owners, [ownerOf(view(common), ifindexOf(key), addressOf(key))]);
+test("when a node joins, an address stays where it is or moves to that node", () => {
+  for (const address of addresses(1000)) {
+    const after = elect([...NODES, "n6"], address);
+    assert.ok(after === "n6" || after === elect(NODES, address), address);
   }
 });
 
-test("65,536 entries are held", () => {
-  assert.is(entriesOf(view({ vips: [range("10.9.0.0/16")] })).size, 65_536);
-  assert.is(entriesOf(view({ vips: [range("10.9.0.0/17")], interfaces: two })).size, 65_536);
+test("of 1,000 addresses each of 5 nodes owns 150 to 250", () => {
+  const owned = new Map<string, number>();
+  for (const address of addresses(1000)) {
+    const owner = elect(NODES, address)!;
+    owned.set(owner, (owned.get(owner) ?? 0) + 1);
+  }
+  assert.is(owned.size, NODES.length);
+  for (const [node, count] of owned) assert.ok(count >= 150 && count <= 250, `${node} owns ${count}`);
 });
 
-const tooMany: [what: string, view: View, says: RegExp][] = [
-  ["65,537 VIPs in one range", view({ vips: [range("10.9.0.0-10.10.0.0")] }), /65537 .*65536/],
-  ["65,536 VIPs and one", view({ vips: [range("10.9.0.0/16"), range("10.10.0.0")] }), /65537 .*65536/],
-  ["32,769 VIPs on two interfaces", view({ vips: [range("10.9.0.0-10.9.128.0")], interfaces: two }), /65538 .*65536/],
+test("the kernel compares the first 64 bits of a hash, which sort like the hash", () => {
+  assert.is(hashNumber(hashes[0]![2]), 0x79393352ad671024n);
+  const sorted = hashes.map(([, , hex]) => hex).sort();
+  assert.equal(
+    sorted.map(hashNumber),
+    sorted.map(hashNumber).sort((a, b) => (a < b ? -1 : 1)),
+  );
+});
+
+// With n1, n2 and n3 the owners of 10.9.0.1 to 10.9.0.5 are n2, n1, n3, n3, n2.
+const all = ["10.9.0.1", "10.9.0.2", "10.9.0.3", "10.9.0.4", "10.9.0.5"];
+const wishTables: [what: string, inputs: Partial<Electorate>, vips: string[], wishes: WishName[]][] = [
+  ["n1 manages all five VIPs and owns 10.9.0.2", {}, all, ["other", "ours", "other", "other", "other"]],
+  ["n3 owns 10.9.0.3 and 10.9.0.4", { self: "n3" }, all, ["other", "other", "ours", "ours", "other"]],
   [
-    "every address there is, without counting them one by one",
-    view({ vips: [range("0.0.0.0/0")] }),
-    /4294967296 .*65536/,
+    "n1 takes over what n2 owned where n1 is the runner-up, and nothing else",
+    { candidates: ["n3", "n1"] },
+    all,
+    ["ours", "ours", "other", "other", "other"],
+  ],
+  ["the only candidate owns everything", { candidates: ["n1"] }, all, ["ours", "ours", "ours", "ours", "ours"]],
+  [
+    "a node that is no candidate owns nothing, and manages the VIP all the same, so that nothing else there answers",
+    { candidates: ["n2", "n3"], ranges: [range("10.9.0.2")] },
+    ["10.9.0.2"],
+    ["other"],
+  ],
+  [
+    "where a headless node wins, the runner-up stands in for it",
+    { headless: ["n2"] },
+    all,
+    ["standIn", "ours", "other", "other", "other"],
+  ],
+  [
+    "where a headless node wins, the third does nothing",
+    { self: "n3", headless: ["n2"], ranges: [range("10.9.0.1")] },
+    ["10.9.0.1"],
+    ["other"],
+  ],
+  [
+    "a node that may own nothing stands in for nobody",
+    { candidates: ["n2"], headless: ["n2"], ranges: [range("10.9.0.1")] },
+    ["10.9.0.1"],
+    ["other"],
+  ],
+  [
+    "of several headless nodes, only the winner matters",
+    { headless: ["n2", "n3"], ranges: [range("10.9.0.1-10.9.0.3")] },
+    all.slice(0, 3),
+    ["standIn", "ours", "standIn"],
+  ],
+  [
+    "a headless node that may not own the VIP needs no stand-in",
+    { headless: ["n2"], ranges: [range("10.9.0.1", { nodes: ["n1", "n3"] })] },
+    ["10.9.0.1"],
+    ["ours"],
+  ],
+  ["without candidates, a VIP is nobody's", { candidates: [], ranges: [range("10.9.0.2")] }, ["10.9.0.2"], ["nobody"]],
+  [
+    "while candidates are unknown, it is unknown whose a VIP is to be",
+    { candidates: undefined, ranges: [range("10.9.0.2")] },
+    ["10.9.0.2"],
+    ["unknown"],
+  ],
+  [
+    "a VIP that is for other nodes is not owned here, though this node has the lowest hash",
+    { ranges: [range("10.9.0.2", { nodes: ["n2", "n3"] })] },
+    ["10.9.0.2"],
+    ["other"],
+  ],
+  [
+    "a VIP that is for this node alone is owned here, though another node has a lower hash",
+    { ranges: [range("10.9.0.1", { nodes: ["n1"] })] },
+    ["10.9.0.1"],
+    ["ours"],
+  ],
+  [
+    "a VIP whose only node is no candidate is nobody's",
+    { candidates: ["n1", "n3"], ranges: [range("10.9.0.2", { nodes: ["n2"] })] },
+    ["10.9.0.2"],
+    ["nobody"],
+  ],
+  ["a VIP that is for no node is nobody's", { ranges: [range("10.9.0.2", { nodes: [] })] }, ["10.9.0.2"], ["nobody"]],
+  ["without VIPs, nothing is managed", { ranges: [] }, [], []],
+  [
+    "addresses above 127.255.255.255 are positive numbers",
+    { candidates: ["n1"], ranges: [range("223.255.255.254-223.255.255.255")] },
+    ["223.255.255.254", "223.255.255.255"],
+    ["ours", "ours"],
   ],
 ];
-for (const [what, of, says] of tooMany) {
-  test(`${what} are refused, with both numbers`, () => assert.throws(() => entriesOf(of), says));
+for (const [what, inputs, vips, expected] of wishTables) {
+  test(what, () => {
+    const found = wishes(held(electorate(inputs)));
+    assert.equal(found, Object.fromEntries(vips.map((vip, i) => [vip, expected[i]])));
+  });
 }
 
-test("one VIP too many is refused, and the entries of the last time are as they were", () => {
-  const before = view({ vips: [range("10.9.0.0/16")] });
-  const all = entriesOf(before);
-  const more = view({ vips: [...before.vips, range("10.10.0.0")] });
-  assert.throws(() => entriesOf(more, { view: before, entries: all }), /65537 .*65536/);
-  assert.equal(all, entriesOf(before));
-  const other = view({ vips: [range("10.9.0.0-10.9.255.254"), range("10.10.0.0")] });
-  assert.is(entriesOf(other, { view: before, entries: all }).size, 65_536);
+test("every VIP is owned by one node, and each node knows which", () => {
+  const nodes = ["n1", "n2", "n3", "n4"];
+  const common = { candidates: nodes, ranges: [range("10.9.0.0/22")] };
+  const elections = nodes.map((self) => held(electorate({ ...common, self })));
+  for (const address of elections[0]!.keys()) {
+    const owners = nodes.filter((_, i) => elections[i]!.get(address) === Wish.ours);
+    assert.equal(owners, [ownerOf(electorate(common), address)]);
+  }
 });
 
-test("65,537 VIPs of which one is announced elsewhere are held", () => {
-  const vips = [range("10.9.0.0/16"), range("10.10.0.0", { interfaces: ["eth1"] })];
-  assert.is(entriesOf(view({ vips })).size, 65_536);
-});
-
-const owners: [what: string, view: View, address: string, owner: string | undefined][] = [
-  ["a VIP's owner is the same for every node", view({ self: "n3" }), "10.9.0.1", "n2"],
-  ["a VIP has no owner on an interface that is not here", view({ interfaces: [] }), "10.9.0.2", undefined],
-  ["a VIP has no owner while it is not known who is alive", view({ alive: "unknown" }), "10.9.0.2", undefined],
-  ["an address that is no VIP has no owner", view(), "10.9.0.6", undefined],
-  ["a VIP whose nodes are all dead has no owner", view({ alive: [] }), "10.9.0.1", undefined],
+const owners: [what: string, inputs: Partial<Electorate>, address: string, owner: string | undefined][] = [
+  ["a VIP has the same owner for every node", { self: "n3" }, "10.9.0.1", "n2"],
+  ["a VIP has no owner while candidates are unknown", { candidates: undefined }, "10.9.0.2", undefined],
+  ["an address that is no VIP has no owner", {}, "10.9.0.6", undefined],
+  ["a VIP without candidates has no owner", { candidates: [] }, "10.9.0.1", undefined],
   [
-    "a VIP for some nodes is owned by one of them",
-    view({ vips: [range("10.9.0.1", { nodes: ["n3"] })] }),
+    "a VIP that is for some nodes is owned by one of them",
+    { ranges: [range("10.9.0.1", { nodes: ["n3"] })] },
     "10.9.0.1",
     "n3",
   ],
-  ["the first address of a range is in it", view(), "10.9.0.1", "n2"],
-  ["the last address of a range is in it", view(), "10.9.0.5", "n2"],
+  ["the first address of a range belongs to it", {}, "10.9.0.1", "n2"],
+  ["the last address of a range belongs to it", {}, "10.9.0.5", "n2"],
 ];
-for (const [what, of, address, owner] of owners) {
-  test(what, () => assert.is(ownerOf(of, 2, parseAddress(address)), owner));
+for (const [what, inputs, address, owner] of owners) {
+  test(what, () => assert.is(ownerOf(electorate(inputs), parseAddress(address)), owner));
 }
 
-const ranks: [what: string, view: View, address: string, standings: [string, string | undefined, boolean][]][] = [
+type Row = [node: string, excluded: string | undefined, isOwner: boolean];
+const rankings: [what: string, inputs: Partial<Electorate>, rows: Row[]][] = [
   [
-    "the best hash stands first and owns",
-    view(),
-    "10.9.0.1",
+    "the lowest hash ranks first and owns",
+    {},
     [
       ["n2", undefined, true],
       ["n1", undefined, false],
@@ -274,9 +244,8 @@ const ranks: [what: string, view: View, address: string, standings: [string, str
     ],
   ],
   [
-    "a node that is not alive stands behind those who are",
-    view({ alive: ["n1", "n3"] }),
-    "10.9.0.1",
+    "a node that is not alive ranks behind those that are",
+    { candidates: ["n1", "n3"] },
     [
       ["n1", undefined, true],
       ["n3", undefined, false],
@@ -284,9 +253,8 @@ const ranks: [what: string, view: View, address: string, standings: [string, str
     ],
   ],
   [
-    "a node that the VIP is not for stands behind, and says why",
-    view({ vips: [range("10.9.0.1", { nodes: ["n1"] })] }),
-    "10.9.0.1",
+    "a node that may not own the VIP ranks behind, with the reason",
+    { ranges: [range("10.9.0.1", { nodes: ["n1"] })] },
     [
       ["n1", undefined, true],
       ["n2", "not among the VIP's nodes", false],
@@ -294,9 +262,17 @@ const ranks: [what: string, view: View, address: string, standings: [string, str
     ],
   ],
   [
-    "a node that is neither alive nor among the VIP's is not alive",
-    view({ alive: [], vips: [range("10.9.0.1", { nodes: [] })] }),
-    "10.9.0.1",
+    "for a node that is neither alive nor among the VIP's nodes, the reason is that it is not alive",
+    { candidates: [], ranges: [range("10.9.0.1", { nodes: [] })] },
+    [
+      ["n2", "not alive", false],
+      ["n1", "not alive", false],
+      ["n3", "not alive", false],
+    ],
+  ],
+  [
+    "while candidates are unknown, nobody is known to be alive",
+    { candidates: undefined },
     [
       ["n2", "not alive", false],
       ["n1", "not alive", false],
@@ -304,82 +280,105 @@ const ranks: [what: string, view: View, address: string, standings: [string, str
     ],
   ],
 ];
-const demand = (nodes: string[], { vips }: View, checks: Demand["checks"] = () => []): Demand => ({
+const demandOf = (nodes: string[], checks: Demand["checks"] = () => []): Demand => ({
   nodes: nodes.map((name) => ({ name, address: undefined })),
-  vips,
+  vips: [],
   checks,
 });
 
-for (const [what, of, address, expected] of ranks) {
+for (const [what, inputs, expected] of rankings) {
   test(what, () => {
-    for (const nodes of [
-      ["n1", "n2", "n3"],
-      ["n3", "n2", "n1"],
-    ]) {
-      const found = standings(of, demand(nodes, of), 2, parseAddress(address))!;
+    for (const nodes of orders(["n1", "n2", "n3"])) {
+      const found = ranking(electorate(inputs), demandOf(nodes), parseAddress("10.9.0.1"))!;
       assert.equal(
         found.map(({ node, excluded, isOwner }) => [node, excluded, isOwner]),
         expected,
       );
-      for (const { hash } of found) assert.match(hash, /^[0-9a-f]{64}$/);
+      for (const { node, hash: its } of found) assert.is(its, hash(node, "10.9.0.1"));
     }
   });
 }
 
-test("what the source says against a node is why it may not own", () => {
-  const of = view({ vips: [range("10.9.0.1", { nodes: ["n1"] })] });
+test("a check of the source that a node did not pass is the reason why it may not own", () => {
+  const inputs = electorate({ ranges: [range("10.9.0.1", { nodes: ["n1"] })] });
   const checks: Demand["checks"] = (_, node) => [
     { what: "selected", refusal: undefined },
     { what: "endpoint", refusal: node === "n1" ? undefined : "no endpoint there" },
   ];
-  const found = standings(of, demand(["n1", "n2"], of, checks), 2, parseAddress("10.9.0.1"))!;
+  const found = ranking(inputs, demandOf(["n1", "n2"], checks), parseAddress("10.9.0.1"))!;
   assert.equal(
-    found.map(({ node, excluded }) => [node, excluded]),
+    found.map(({ node, excluded, checks }) => [node, excluded, checks.length]),
     [
-      ["n1", undefined],
-      ["n2", "no endpoint there"],
+      ["n1", undefined, 2],
+      ["n2", "no endpoint there", 2],
     ],
   );
 });
 
-test("an address that is no VIP has no standings", () => {
-  assert.is(standings(view(), demand(["n1"], view()), 2, parseAddress("10.9.0.6")), undefined);
+test("an address that is no VIP has no ranking", () => {
+  assert.is(ranking(electorate(), demandOf(["n1"]), parseAddress("10.9.0.6")), undefined);
 });
 
-test("a VIP hashes by the text that its range names", () => {
-  const vips = [range("10.9.0.1"), range("10.9.0.2", { hashAs: "10.9.0.1" })];
-  assert.equal(entries(view({ self: "n2", vips })), { "2 10.9.0.1": "ours", "2 10.9.0.2": "ours" });
+test("a VIP is hashed by the text that its range names", () => {
+  const ranges = [range("10.9.0.1"), range("10.9.0.2", { hashAs: "10.9.0.1" })];
+  assert.equal(wishes(held(electorate({ self: "n2", ranges }))), { "10.9.0.1": "ours", "10.9.0.2": "ours" });
 });
 
-test("what a node may own on one interface plays no part on another", () => {
-  const of = view({ interfaces: two, vips: [range("10.9.0.1")] });
-  of.interfaces = of.interfaces.map((each) => (each.ifindex === 3 ? { ...each, candidates: ["n1"] } : each));
-  assert.equal(entries(of), { "2 10.9.0.1": "other", "3 10.9.0.1": "ours" });
-});
-
-// What was worked out before is taken where it is still right: each change here makes it wrong for some entry.
-const changes: [what: string, now: View][] = [
-  ["nothing", view()],
-  ["who may own", view({ alive: ["n1", "n3"] })],
-  ["that it is known who may own", view({ alive: "unknown" })],
-  ["whose speakers run", view({ held: ["n2"] })],
-  ["this node's name", view({ self: "n2" })],
-  ["the nodes that a range is for", view({ vips: [range("10.9.0.1-10.9.0.5", { nodes: ["n1"] })] })],
-  ["what a range hashes by", view({ vips: [range("10.9.0.1-10.9.0.5", { hashAs: "10.9.0.2" })] })],
-  ["a range's end", view({ vips: [range("10.9.0.1-10.9.0.6")] })],
-  ["the interfaces of a range", view({ vips: [range("10.9.0.1-10.9.0.5", { interfaces: ["eth1"] })] })],
-  ["the interfaces", view({ interfaces: two })],
-  ["an interface's name", view({ interfaces: ["eth1"] })],
+// An election keeps what it worked out before where that still holds: each change here makes it wrong for some VIP.
+const changes: [what: string, now: Partial<Electorate>][] = [
+  ["nothing", {}],
+  ["the candidates", { candidates: ["n1", "n3"] }],
+  ["that the candidates are known", { candidates: undefined }],
+  ["the headless nodes", { headless: ["n2"] }],
+  ["this node's name", { self: "n2" }],
+  ["the nodes of a range", { ranges: [range("10.9.0.1-10.9.0.5", { nodes: ["n1"] })] }],
+  ["the text that a range is hashed by", { ranges: [range("10.9.0.1-10.9.0.5", { hashAs: "10.9.0.2" })] }],
+  ["the end of a range", { ranges: [range("10.9.0.1-10.9.0.6")] }],
+  ["the number of ranges", { ranges: [range("10.9.0.1-10.9.0.5"), range("10.9.1.1")] }],
+  ["the order of ranges", { ranges: [range("10.9.0.4-10.9.0.5"), range("10.9.0.1-10.9.0.3")] }],
 ];
-for (const [what, now] of changes) {
-  test(`with the entries of the last time at hand, a change of ${what} leads to the same as without`, () => {
+for (const [what, change] of changes) {
+  test(`an election that is repeated after a change of ${what} leads to the same as a first one`, () => {
     for (const [from, to] of [
-      [view(), now],
-      [now, view()],
+      [electorate(), electorate(change)],
+      [electorate(change), electorate()],
     ] as const) {
-      assert.equal(entries(to, { view: from, entries: entriesOf(from) }), entries(to));
+      assert.equal(wishes(held(from, to)), wishes(held(to)));
     }
   });
+}
+
+test("an election names the VIPs that changed, and only those", () => {
+  const ranges = [range("10.9.0.1"), range("10.9.0.2"), range("10.9.0.3")];
+  const election = held(electorate({ ranges }));
+  const changedBy = (next: Electorate): string[] | "all" => {
+    const changed = election.hold(next);
+    return changed === "all" ? "all" : [...changed].map((address: Address) => formatAddress(address)).sort();
+  };
+  assert.equal(changedBy(electorate({ ranges })), []);
+  assert.equal(
+    changedBy(electorate({ ranges: ranges.map((each) => ({ ...each })) })),
+    [],
+    "equal, though other objects",
+  );
+  const other = ranges.with(1, range("10.9.0.2", { nodes: ["n1"] }));
+  assert.equal(changedBy(electorate({ ranges: other })), ["10.9.0.2"]);
+  assert.equal(changedBy(electorate({ ranges: [range("10.9.0.1"), range("10.9.0.9")] })), [
+    "10.9.0.2",
+    "10.9.0.3",
+    "10.9.0.9",
+  ]);
+  assert.equal(changedBy(electorate({ candidates: ["n1"] })), "all");
+});
+
+function* addresses(count: number): Generator<string> {
+  const first = parseAddress("10.9.0.0");
+  for (let i = 0; i < count; i++) yield formatAddress(first + i);
+}
+
+function orders(items: readonly string[]): string[][] {
+  if (items.length === 0) return [[]];
+  return items.flatMap((item) => orders(items.filter((other) => other !== item)).map((rest) => [item, ...rest]));
 }
 
 test.run();

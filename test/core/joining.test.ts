@@ -1,0 +1,323 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { nodeState } from "../../src/core/abi.ts";
+import { parseAddress } from "../../src/core/address.ts";
+import { Joining } from "../../src/core/joining.ts";
+import type { Census } from "../../src/core/liveness.ts";
+import type { Heard } from "../../src/core/step.ts";
+import { MS, type Ns, SECOND } from "../../src/core/time.ts";
+import { nodeId } from "../../src/core/wire.ts";
+import { heardOf, START } from "./stage.ts";
+
+const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED, LAGGING, UNKNOWN } = nodeState;
+const INTERVAL = 100n * MS;
+
+/** A census that knows these peers to be alive. */
+const censusOf = (peers: readonly Heard[], hasCalled = true) =>
+  ({
+    alive: new Map(peers.map((peer) => [peer.node, peer])),
+    interval: INTERVAL,
+    hasCalled: () => hasCalled,
+  }) as unknown as Census;
+
+const namesOf = (...names: string[]) => new Map(names.map((name) => [nodeId(name), name]));
+const selfOf = (state: number, name = "self") => ({ node: nodeId(name), name, state });
+
+/** A node that has converged, with these peers. */
+function converged(peers: readonly Heard[]): { joining: Joining; census: Census; now: Ns } {
+  const joining = new Joining(START);
+  const census = censusOf(peers);
+  joining.observe(census, false, START);
+  joining.observe(census, false, START + 2n * INTERVAL);
+  return { joining, census, now: START + 2n * INTERVAL };
+}
+
+type Node = [name: string, state: number, isStale?: boolean];
+const rules: [what: string, nodes: Node[], chosen: string[], headless?: string[], countsAge?: boolean][] = [
+  ["a live node may own", [["a", LIVE]], ["a"]],
+  ["a headless node keeps what it has", [["a", HEADLESS]], ["a"], ["a"]],
+  [
+    "a node whose tick is older than `hold` may not own",
+    [
+      ["a", PAST_HOLD],
+      ["b", LIVE],
+    ],
+    ["b"],
+  ],
+  ["a node whose tick is older than `hold` may not own, even where it is the only one", [["a", PAST_HOLD]], []],
+  [
+    "a node that has just started counts old ticks against nobody",
+    [
+      ["a", PAST_HOLD],
+      ["b", LIVE],
+    ],
+    ["a", "b"],
+    ["a"],
+    false,
+  ],
+  [
+    "a drained node owns nothing",
+    [
+      ["a", DRAINED],
+      ["b", LIVE],
+    ],
+    ["b"],
+  ],
+  [
+    "a joining node owns nothing yet",
+    [
+      ["a", JOINING],
+      ["b", LIVE],
+    ],
+    ["b"],
+  ],
+  [
+    "a joining or drained node owns nothing, whether ages count or not",
+    [
+      ["a", JOINING],
+      ["b", DRAINED],
+    ],
+    [],
+    [],
+    false,
+  ],
+  ["a node in an unknown state owns nothing", [["a", UNKNOWN]], [], [], false],
+  [
+    "a lagging node owns nothing",
+    [
+      ["a", LAGGING],
+      ["b", LIVE],
+    ],
+    ["b"],
+  ],
+  [
+    "where all sources are stale, all go on",
+    [
+      ["a", LIVE, true],
+      ["b", HEADLESS, true],
+    ],
+    ["a", "b"],
+    ["b"],
+  ],
+];
+for (const [what, nodes, chosen, headless = [], countsAge = true] of rules) {
+  test(`among candidates, ${what}`, () => {
+    const { joining, census } = converged(
+      nodes.map(([name, state, sourceStale = false]) => heardOf(name, { state, sourceStale })),
+    );
+    const names = namesOf("self", "a", "b");
+    assert.equal(joining.candidates(selfOf(DRAINED), census, names, countsAge), { candidates: chosen, headless });
+  });
+  test(`among candidates, ${what}: also where that node is this one`, () => {
+    const [first, ...others] = nodes;
+    const { joining, census } = converged([
+      ...others.map(([name, state]) => heardOf(name, { state })),
+      heardOf("z", { state: DRAINED }),
+    ]);
+    const found = joining.candidates(selfOf(first![1], first![0]), census, namesOf("a", "b", "z"), countsAge)!;
+    assert.equal(found.candidates, chosen);
+    assert.equal(
+      found.headless,
+      headless.filter((name) => name !== first![0]),
+      "a node is not headless to itself",
+    );
+  });
+}
+
+test("a peer that the source does not name may not own", () => {
+  const { joining, census } = converged([heardOf("a"), heardOf("stranger")]);
+  assert.equal(joining.candidates(selfOf(LIVE), census, namesOf("self", "a"), true)?.candidates, ["self", "a"]);
+});
+
+test("until two intervals after it has joined, a node names no candidates, so that everything stays as it is", () => {
+  const joining = new Joining(START);
+  const census = censusOf([heardOf("a")]);
+  const candidates = () => joining.candidates(selfOf(LIVE), census, namesOf("self", "a"), true);
+  assert.is(joining.observe(census, false, START), true);
+  assert.equal([joining.isJoined, joining.isConverged, candidates()], [true, false, undefined]);
+  assert.is(joining.observe(census, false, START + 2n * INTERVAL - 1n), false);
+  assert.is(candidates(), undefined);
+  assert.is(joining.observe(census, false, START + 2n * INTERVAL), true);
+  assert.equal([joining.isConverged, candidates()], [true, { candidates: ["self", "a"], headless: [] }]);
+});
+
+const waits: [what: string, peers: Heard[], hasCalled: boolean, after: Ns, isJoined: boolean][] = [
+  ["joins once its hellos could be answered", [], true, 0n, true],
+  ["does not join before its hellos could be answered, however long that takes", [], false, 60n * SECOND, false],
+  [
+    "waits for a live peer that does not count it among its peers",
+    [heardOf("a", { knowsUs: false })],
+    true,
+    5n * SECOND,
+    false,
+  ],
+  ["waits for a joining peer, too", [heardOf("a", { knowsUs: false, state: JOINING })], true, 5n * SECOND, false],
+  ["waits no longer than five seconds", [heardOf("a", { knowsUs: false })], true, 5n * SECOND + 1n, true],
+  [
+    "does not wait for a peer whose control plane is down",
+    [heardOf("a", { knowsUs: false, state: HEADLESS })],
+    true,
+    0n,
+    true,
+  ],
+  ["joins at once where all of its peers know it", [heardOf("a"), heardOf("b", { state: JOINING })], true, 0n, true],
+];
+for (const [what, peers, hasCalled, after, isJoined] of waits) {
+  test(`a starting node ${what}`, () => {
+    const joining = new Joining(START);
+    joining.observe(censusOf(peers, hasCalled), false, START + after);
+    assert.is(joining.isJoined, isJoined);
+  });
+}
+
+test("a node that has joined stays so, whatever its peers say later", () => {
+  const { joining, now } = converged([heardOf("a")]);
+  joining.observe(censusOf([heardOf("a", { knowsUs: false })], false), false, now + SECOND);
+  assert.equal([joining.isJoined, joining.isConverged], [true, true]);
+});
+
+/** Whether the source of this node is stale, and the sources of its peers, second by second; and what comes of it. */
+const histories: [
+  what: string,
+  seconds: [from: number, self: boolean, ...peers: boolean[]][],
+  end: number,
+  isLagging: boolean,
+  state?: number,
+][] = [
+  ["a node lags that was stale beside fresh peers for 8 s", [[0, true, false, false]], 8, true],
+  ["a node does not lag that was stale beside fresh peers for less", [[0, true, false, false]], 7, false],
+  ["one fresh peer is enough", [[0, true, true, false]], 8, true],
+  ["where all are stale, no node lags", [[0, true, true, true]], 60, false],
+  ["without peers, no node lags", [[0, true]], 60, false],
+  ["a node with a fresh source never lags", [[0, false, true, false]], 60, false],
+  [
+    "a node does not lag where all were stale for long, and its peers have been fresh for a moment",
+    [
+      [0, true, true, true],
+      [30, true, false, false],
+    ],
+    37,
+    false,
+  ],
+  [
+    "a node lags where all were stale for long, and its peers have been fresh for 8 s",
+    [
+      [0, true, true, true],
+      [30, true, false, false],
+    ],
+    38,
+    true,
+  ],
+  [
+    "a node whose source was fresh in between has another 8 s",
+    [
+      [0, true, false],
+      [5, false, false],
+      [6, true, false],
+    ],
+    13,
+    false,
+  ],
+  ["a fresh peer that may not own makes no node lag", [[0, true, false]], 60, false, DRAINED],
+  [
+    "a node whose source is fresh again lags no longer",
+    [
+      [0, true, false],
+      [20, false, false],
+    ],
+    20,
+    false,
+  ],
+  [
+    "a node lags no longer when its last fresh peer is stale, too",
+    [
+      [0, true, false],
+      [20, true, true],
+    ],
+    20,
+    false,
+  ],
+];
+for (const [what, seconds, end, isLagging, state = LIVE] of histories) {
+  test(`among sources, ${what}`, () => {
+    const joining = new Joining(START);
+    for (let second = 0; second <= end; second++) {
+      const [, isStale, ...peers] = seconds.findLast(([from]) => from <= second)!;
+      const heard = peers.map((sourceStale, i) => heardOf(`n${i}`, { state, sourceStale }));
+      const before = joining.isLagging;
+      const isChanged = joining.observe(censusOf(heard), isStale, START + BigInt(second) * SECOND);
+      if (before !== joining.isLagging) assert.is(isChanged, true);
+    }
+    assert.is(joining.isLagging, isLagging);
+  });
+}
+
+const NODES = ["self", "b", "c"].map((name, i) => ({ name, address: parseAddress("10.9.255.1") + i }));
+const all = new Set(NODES.slice(1).map(({ address }) => address));
+
+test("where nobody is heard, all nodes of the source stand for election, a drained one excepted", () => {
+  const { joining, census } = converged([]);
+  const names = namesOf("self", "b", "c");
+  assert.equal(joining.candidates(selfOf(LIVE), census, names, true)?.candidates, ["self", "b", "c"]);
+  assert.equal(joining.candidates(selfOf(DRAINED), census, names, true)?.candidates, ["b", "c"]);
+});
+
+test("a node that is the only one of its source owns everything, and asks nobody", () => {
+  const { joining, census } = converged([]);
+  assert.equal(joining.candidates(selfOf(LIVE), census, namesOf("self"), true)?.candidates, ["self"]);
+  assert.equal(joining.warnings("eth0", NODES.slice(0, 1)), []);
+});
+
+test("a node that hears nobody asks by ARP each second after it has joined, until it hears a peer", () => {
+  const joining = new Joining(START);
+  assert.is(joining.askDue, undefined);
+  joining.observe(censusOf([]), false, START);
+  assert.is(joining.askDue, START + SECOND);
+  joining.asked(START + SECOND);
+  assert.is(joining.askDue, START + 2n * SECOND);
+  assert.is(joining.observe(censusOf([heardOf("b")]), false, START + 2n * SECOND), true);
+  assert.is(joining.askDue, undefined);
+});
+
+test("a node takes itself for the only one alive after three questions in a row without any answer", () => {
+  const { joining, census, now } = converged([]);
+  const names = namesOf("self", "b", "c");
+  const nobody = new Set<number>();
+  assert.is(joining.hear(nobody, true, now), false);
+  assert.is(joining.hear(nobody, true, now), false);
+  assert.is(joining.hear(all, true, now), true);
+  assert.match(
+    joining.warnings("eth0", NODES)[0]!,
+    /^no peer is heard on eth0, though b, c answer ARP there: let the switch/,
+  );
+  assert.is(joining.hear(new Set([...all].slice(0, 1)), true, now), true);
+  assert.match(joining.warnings("eth0", NODES)[0]!, /though b answers ARP there/);
+  for (const isAlone of [false, false, true]) {
+    joining.hear(nobody, true, now);
+    const { candidates } = joining.candidates(selfOf(LIVE), census, names, true)!;
+    assert.equal(candidates, isAlone ? ["self"] : ["self", "b", "c"]);
+  }
+  assert.equal(joining.warnings("eth0", NODES), [
+    "no peer is heard on eth0: this node takes itself for the only one alive",
+  ]);
+  assert.is(joining.hear(nobody, true, now), false, "nothing changed");
+});
+
+test("where not all nodes could be asked, a node waits ten seconds to hear a peer", () => {
+  const { joining, census } = converged([]);
+  const candidates = () => joining.candidates(selfOf(LIVE), census, namesOf("self", "b"), true)!.candidates;
+  for (let i = 0; i < 5; i++) joining.hear(new Set(), false, START + 10n * SECOND - 1n);
+  assert.equal(candidates(), ["self", "b"]);
+  assert.is(joining.hear(new Set(), false, START + 10n * SECOND), true);
+  assert.equal(candidates(), ["self"]);
+});
+
+test("a node that has heard a peer is not alone when that peer dies: it does not vote for nodes that it cannot hear", () => {
+  const { joining, now } = converged([heardOf("b")]);
+  const census = censusOf([]);
+  joining.observe(census, false, now + SECOND);
+  assert.equal(joining.candidates(selfOf(LIVE), census, namesOf("self", "b", "c"), true)?.candidates, ["self"]);
+  assert.equal(joining.warnings("eth0", NODES), []);
+});
+
+test.run();

@@ -1,0 +1,329 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { parseConfig } from "../src/config/config.ts";
+import { MAX_INTERFACES, MAX_VIPS } from "../src/core/abi.ts";
+import { formatAddress, parseAddress } from "../src/core/address.ts";
+import type { Demand, VipRange } from "../src/core/demand.ts";
+import type { Link } from "../src/link/links.ts";
+import {
+  adoptConfig,
+  isTooLarge,
+  makePlan,
+  type Plan,
+  type ResolvedConfig,
+  requireFit,
+  segmentPlan,
+} from "../src/plan.ts";
+import { range } from "./core/stage.ts";
+
+const FILE = "isat.yaml";
+const TEXT =
+  "node: n1\ninterfaces: [eth0]\nsource: { kind: file, nodes: [n1, n2], vips: [{ address: 10.9.0.1 }] }\nmembership: { kind: wire, keys: none }";
+const CONFIG = parseConfig(TEXT, FILE, {}, "host") as ResolvedConfig;
+const config = (changes: Partial<ResolvedConfig> = {}): ResolvedConfig => ({ ...CONFIG, ...changes });
+const inCluster = { source: { ...CONFIG.source, kind: "kubernetes" } as unknown as ResolvedConfig["source"] };
+
+function linkOf(ifindex: number, name: string, changes: Partial<Link> = {}): Link {
+  return {
+    ifindex,
+    name,
+    mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
+    isEthernet: true,
+    isUp: true,
+    portOf: undefined,
+    addresses: [{ address: parseAddress("10.9.255.1"), prefix: 16 }],
+    transmitted: { packets: 0n, dropped: 0n },
+    ...changes,
+  };
+}
+const [ETH0, ETH1, BOND0] = [linkOf(2, "eth0"), linkOf(3, "eth1"), linkOf(4, "bond0")];
+const LINKS = [ETH0, ETH1, BOND0];
+
+const demandOf = (...vips: VipRange[]): Demand => ({
+  nodes: ["n1", "n2"].map((name) => ({ name, address: undefined })),
+  vips,
+  checks: () => [],
+});
+
+const make = (
+  interfaces: string[],
+  vips: VipRange[],
+  links: readonly Link[] = LINKS,
+  more: Partial<ResolvedConfig> = {},
+) => makePlan(config({ interfaces, ...more }), demandOf(...vips), links, new Map());
+
+/** The VIPs of each interface. */
+const vipsOf = ({ links }: Plan) =>
+  Object.fromEntries(
+    links.map(({ link, ranges }) => [
+      link.name,
+      ranges.map(({ first, last }) => `${formatAddress(first)}-${formatAddress(last)}`),
+    ]),
+  );
+
+const VIP = range("10.9.0.2");
+const filters: [what: string, interfaces: string[], vips: VipRange[], expected: Record<string, string[]>][] = [
+  [
+    "a VIP is managed on every interface on which isat announces",
+    ["eth0", "eth1"],
+    [VIP],
+    { eth0: ["10.9.0.2-10.9.0.2"], eth1: ["10.9.0.2-10.9.0.2"] },
+  ],
+  [
+    "a VIP that is for one interface is managed there only",
+    ["eth0", "eth1"],
+    [range("10.9.0.2", { interfaces: ["eth1"] }), range("10.9.0.3")],
+    { eth0: ["10.9.0.3-10.9.0.3"], eth1: ["10.9.0.2-10.9.0.2", "10.9.0.3-10.9.0.3"] },
+  ],
+  [
+    "the interfaces of a VIP may be a glob",
+    ["*"],
+    [range("10.9.0.2", { interfaces: ["eth*"] })],
+    { eth0: ["10.9.0.2-10.9.0.2"], eth1: ["10.9.0.2-10.9.0.2"], bond0: [] },
+  ],
+  [
+    "the configuration's interfaces may be a glob",
+    ["eth*"],
+    [VIP],
+    { eth0: ["10.9.0.2-10.9.0.2"], eth1: ["10.9.0.2-10.9.0.2"] },
+  ],
+  [
+    "a VIP whose interface is not there is managed nowhere",
+    ["eth0"],
+    [range("10.9.0.2", { interfaces: ["eth9"] })],
+    { eth0: [] },
+  ],
+  ["without VIPs, the interface is served all the same", ["eth0"], [], { eth0: [] }],
+];
+for (const [what, interfaces, vips, expected] of filters) {
+  test(what, () => {
+    const plan = make(interfaces, vips);
+    assert.equal(vipsOf(plan), expected);
+    assert.equal([plan.problems, plan.warnings], [[], []]);
+    requireFit(plan);
+  });
+}
+
+test("where an interface has all VIPs, its list is the source's own, so that nothing is compared twice", () => {
+  const demand = demandOf(VIP);
+  const { links } = makePlan(config(), demand, LINKS, new Map());
+  assert.is(links[0]!.ranges, demand.vips);
+});
+
+const sizes: [what: string, interfaces: string[], vips: VipRange[], size: number][] = [
+  ["65,536 VIPs", ["eth0"], [range("10.9.0.0/16")], 65_536],
+  ["32,768 VIPs on two interfaces", ["eth0", "eth1"], [range("10.9.0.0/17")], 65_536],
+  [
+    "65,537 VIPs of which one is announced elsewhere",
+    ["eth0"],
+    [range("10.9.0.0/16"), range("10.10.0.0", { interfaces: ["eth1"] })],
+    65_536,
+  ],
+  ["65,537 VIPs in one range", ["eth0"], [range("10.9.0.0-10.10.0.0")], 65_537],
+  ["65,536 VIPs and another one", ["eth0"], [range("10.9.0.0/16"), range("10.10.0.0")], 65_537],
+  ["32,769 VIPs on two interfaces", ["eth0", "eth1"], [range("10.9.0.0-10.9.128.0")], 65_538],
+  ["every address there is, which are not counted one by one", ["eth0"], [range("0.0.0.0/0")], 4_294_967_296],
+];
+for (const [what, interfaces, vips, size] of sizes) {
+  const fits = size <= MAX_VIPS;
+  test(`${what} ${fits ? "fit into the kernel's map" : "are refused, with both numbers"}`, () => {
+    const links = LINKS.map((link) => ({ ...link, addresses: [] }));
+    const plan = make(interfaces, vips, links);
+    assert.is(isTooLarge(plan), !fits);
+    const refusal = new RegExp(`Cannot hold ${size} entries .* it takes ${MAX_VIPS}`);
+    assert.is(
+      plan.problems.some((problem) => refusal.test(problem)),
+      !fits,
+    );
+    if (!fits) assert.throws(() => requireFit(plan), refusal);
+    // A cluster's VIPs are too many for the kernel, too.
+    assert.is(make(interfaces, vips, links, inCluster).problems.length, fits ? 0 : 1);
+  });
+}
+
+test("an address of this node is refused as a VIP of a file, and warned of in a cluster", () => {
+  const vips = [range("10.9.255.0/24")];
+  const says =
+    /^Cannot announce 10\.9\.255\.1 as it is this node's own address on eth0\. Take it out of the VIPs, or off the interface/;
+  const fromFile = make(["eth0"], vips);
+  assert.equal([fromFile.problems.length, fromFile.warnings.length], [1, 1]);
+  assert.match(fromFile.problems[0]!, says);
+  assert.throws(() => requireFit(fromFile), says);
+  const ofCluster = make(["eth0"], vips, LINKS, inCluster);
+  assert.equal(ofCluster.problems, []);
+  assert.match(ofCluster.warnings[0]!, says);
+});
+
+test("an address of this node is no matter where the VIP is announced on another interface", () => {
+  const links = [ETH0, linkOf(3, "eth1", { addresses: [{ address: parseAddress("10.9.255.2"), prefix: 16 }] })];
+  const plan = make(["eth0", "eth1"], [range("10.9.255.1", { interfaces: ["eth1"] })], links);
+  assert.equal([plan.problems, plan.warnings], [[], []]);
+});
+
+const subnets: [what: string, vip: string, prefix: number, stray: string | undefined][] = [
+  ["a VIP inside of a subnet is not warned of", "10.9.0.1", 16, undefined],
+  ["a VIP outside of every subnet is warned of", "10.10.0.1", 16, "10.10.0.1"],
+  [
+    "a range that begins outside of every subnet is warned of, with its first address",
+    "10.8.255.255-10.9.0.1",
+    16,
+    "10.8.255.255",
+  ],
+  [
+    "a range that ends outside of every subnet is warned of, with its last address",
+    "10.9.255.2-10.10.0.1",
+    16,
+    "10.10.0.1",
+  ],
+  ["every VIP is inside of a subnet of prefix length 0", "192.0.2.1", 0, undefined],
+  ["an address with prefix length 32 is a subnet of its own", "10.9.0.1", 32, "10.9.0.1"],
+];
+for (const [what, vip, prefix, stray] of subnets) {
+  test(what, () => {
+    const link = linkOf(2, "eth0", { addresses: [{ address: parseAddress("10.9.255.1"), prefix }] });
+    const plan = make(["eth0"], [range(vip)], [link]);
+    const warning = `${stray} lies outside of every subnet of eth0: nobody there asks for it unless a route says so`;
+    assert.equal(plan.warnings, stray ? [warning] : []);
+    assert.equal(plan.problems, [], "that is allowed");
+  });
+}
+
+const PORT = linkOf(5, "eth5", { portOf: { kind: "bond", ifindex: 4 } });
+const refusals: [what: string, interfaces: string[], links: Link[], served: string[], problem: RegExp | undefined][] = [
+  [
+    "an interface that does not exist is a problem",
+    ["eth0", "eth9"],
+    LINKS,
+    ["eth0"],
+    /^Cannot announce on eth9 as there is no such interface\. There are: eth0, eth1, bond0$/,
+  ],
+  [
+    "a port of a bond is a problem",
+    ["eth5"],
+    [...LINKS, PORT],
+    [],
+    /^Cannot announce on eth5 as eth5 is .*announce on bond0/,
+  ],
+  [
+    "an interface that is no Ethernet is a problem",
+    ["tun0"],
+    [linkOf(6, "tun0", { isEthernet: false })],
+    [],
+    /^Cannot announce on tun0 as tun0 is no Ethernet interface/,
+  ],
+  ["a port that a glob takes in is left out, and is no problem", ["eth*"], [ETH0, BOND0, PORT], ["eth0"], undefined],
+  ["an interface that is down is served: it may come up", ["eth0"], [{ ...ETH0, isUp: false }], ["eth0"], undefined],
+];
+for (const [what, interfaces, links, served, problem] of refusals) {
+  test(what, () => {
+    const plan = make(interfaces, [VIP], links);
+    assert.equal(
+      plan.links.map(({ link }) => link.name),
+      served,
+    );
+    assert.is(plan.problems.length, problem ? 1 : 0);
+    if (problem) assert.match(plan.problems[0]!, problem);
+    assert.equal(
+      plan.warnings.slice(0, plan.problems.length),
+      plan.problems,
+      "a problem is a warning where it is not a refusal",
+    );
+  });
+}
+
+test("no more interfaces are served than the kernel's map holds", () => {
+  const links = Array.from({ length: MAX_INTERFACES + 1 }, (_, i) => linkOf(i + 2, `eth${i}`));
+  const plan = make(["eth*"], [VIP], links);
+  assert.equal([plan.links.length, plan.problems.length], [MAX_INTERFACES, 1]);
+  assert.match(plan.problems[0]!, /^Cannot announce on 65 interfaces as 64 are the most\./);
+});
+
+test("a barred interface is not served, and the reason is given where nothing else fits its pattern", () => {
+  const why = "it is on one wire with eth0, which announces for both";
+  const barred = new Map([[3, why]]);
+  const named = makePlan(config({ interfaces: ["eth0", "eth1"] }), demandOf(VIP), LINKS, barred);
+  assert.equal(Object.keys(vipsOf(named)), ["eth0"]);
+  assert.equal(named.problems, [`Cannot announce on eth1 as ${why}`]);
+  const globbed = makePlan(config({ interfaces: ["eth*"] }), demandOf(VIP), LINKS, barred);
+  assert.equal([Object.keys(vipsOf(globbed)), globbed.problems], [["eth0"], []]);
+});
+
+/** Freezes a value and everything in it. */
+function freeze<T>(value: T): T {
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
+  for (const part of Object.values(value)) freeze(part);
+  return Object.freeze(value);
+}
+
+test("a plan is made without changing anything, whatever its inputs are, and never by throwing", () => {
+  const barred = new Map([[3, "reason"]]);
+  for (const interfaces of [["eth0"], ["eth9"], ["*"], []]) {
+    for (const vips of [[], [VIP], [range("0.0.0.0/0")], [range("10.9.255.1")]]) {
+      for (const links of [[], LINKS, [PORT]]) {
+        const inputs = freeze({ config: config({ interfaces }), demand: demandOf(...vips), links });
+        const first = makePlan(inputs.config, inputs.demand, inputs.links, barred);
+        assert.equal(makePlan(inputs.config, inputs.demand, inputs.links, barred), first, "the same again");
+        assert.equal(barred, new Map([[3, "reason"]]));
+      }
+    }
+  }
+});
+
+test("a segment's plan has the interface, the VIPs and the times of the configuration, in nanoseconds", () => {
+  const plan = make(["eth0"], [VIP]);
+  const status = { isDrained: true, isSourceStale: true };
+  const segment = segmentPlan(plan, plan.links[0]!, status);
+  const { membership } = plan.config;
+  assert.ok(membership.kind === "wire");
+  const { interval, dead } = membership as { interval: number; dead: number };
+  assert.equal(segment, {
+    ...status,
+    name: "eth0",
+    mac: "02:00:00:00:00:02",
+    isUp: true,
+    node: "n1",
+    nodes: plan.demand.nodes,
+    ranges: plan.demand.vips,
+    probes: { interval: BigInt(interval) * 1_000_000n, dead },
+    hold: BigInt(plan.config.hold) * 1_000_000n,
+    pace: plan.config.garp,
+  });
+  const alone = { ...plan, config: config({ membership: { kind: "static" } }) };
+  assert.is(segmentPlan(alone, plan.links[0]!, status).probes, undefined);
+});
+
+test("a changed configuration is adopted, but for keys that take effect with the next start: these are warned of", () => {
+  const warnings: string[] = [];
+  const next = {
+    ...CONFIG,
+    hold: CONFIG.hold + 1,
+    hook: "xdp",
+    pinDir: "/sys/fs/bpf/other",
+    interfaces: ["eth1"],
+  } as const;
+  const adopted = adoptConfig({ ...next, interfaces: [...next.interfaces] }, config(), (message) =>
+    warnings.push(message),
+  );
+  assert.equal(adopted, config({ hold: next.hold, interfaces: ["eth1"] }));
+  assert.equal(warnings, [
+    "hook changed in the file: it takes effect when isat is started again",
+    "pinDir changed in the file: it takes effect when isat is started again",
+  ]);
+});
+
+test("a changed configuration that does not say where to announce leaves it where it is", () => {
+  const { interfaces: _, ...next } = CONFIG;
+  const adopted = adoptConfig(next as typeof CONFIG, config({ interfaces: ["eth1"] }), () => assert.unreachable());
+  assert.equal(adopted.interfaces, ["eth1"]);
+});
+
+for (const [key, changes, says] of [
+  ["node", { node: "n2" }, /^node is now n2: that takes effect when isat is started again$/],
+  ["membership.kind", { membership: { kind: "static" } }, /^membership\.kind is now static: that takes effect/],
+] as const) {
+  test(`a configuration with another ${key} is refused`, () => {
+    assert.throws(() => adoptConfig(config(changes), config(), () => assert.unreachable()), says);
+  });
+}
+
+test.run();
