@@ -360,10 +360,10 @@ export type Deed =
   | { kind: "probe"; probe: ProbeEntry }
   | { kind: "forget"; nodes: readonly bigint[] | "all" }
   | { kind: "send"; frame: Outgoing }
-  | { kind: "sent" }
   | { kind: "ask"; addresses: readonly Address[] }
   | { kind: "conflict"; text: string }
-  | { kind: "look"; look: ReadonlySet<Address> | "all" };
+  /** What the segment has to know of the effects goes into the queue. */
+  | { kind: "report"; look: Effects["look"] };
 
 /** The effects one by one, in the order in which they are to be applied. */
 function* deedsOf(effects: Effects): Generator<Deed> {
@@ -376,8 +376,7 @@ function* deedsOf(effects: Effects): Generator<Deed> {
   for (const frame of send) yield { kind: "send", frame };
   if (ask.length > 0) yield { kind: "ask", addresses: ask };
   if (conflict !== undefined) yield { kind: "conflict", text: conflict };
-  if (send.length > 0) yield { kind: "sent" };
-  if (look) yield { kind: "look", look };
+  if (send.length > 0 || look) yield { kind: "report", look };
 }
 
 /** A speaker process: the shipped segment, and what it has yet to do and to hear. */
@@ -390,8 +389,11 @@ export class Speaker {
   deeds: Deed[] = [];
   /** What happened while it was busy or frozen. */
   private backlog: Cause[] = [];
-  /** Of the step's frames, those that left. */
+  /** What the segment has to know of its effects, before anything else. */
+  private events: SegmentEvent[] = [];
+  /** The step's frames that left, and when the first one was about to. */
   private left: Outgoing[] = [];
+  private leftAt = 0n;
   wakeAt: bigint | undefined;
   private timerAt: bigint | undefined;
   /** The process waits for its turn in the middle of a step. */
@@ -412,8 +414,8 @@ export class Speaker {
   }
 
   begin(): void {
+    this.post({ kind: "tick" }, 0); // src/speaker.ts verifies before it plans
     this.replan();
-    this.machine.simulation.at(TICK, { kind: "cause", ...this.id, cause: { kind: "tick" } });
   }
 
   private get id() {
@@ -472,7 +474,7 @@ export class Speaker {
     const { simulation, name } = this.machine;
     const effects = this.segment.handle(event, simulation.clock);
     for (const { message } of effects.notices) simulation.tell(() => `${name}'s speaker: ${message}`);
-    this.deeds = [...deedsOf(effects), ...this.deeds];
+    this.deeds = [...deedsOf(effects)];
     this.wakeAt = effects.wakeAt;
   }
 
@@ -485,11 +487,17 @@ export class Speaker {
       if (this.isFrozen || this.isAside || this.machine.speaker !== this) return;
       const deed = this.deeds[0];
       if (!deed) {
+        const event = this.events.shift();
+        if (event) {
+          this.handle(event);
+          continue;
+        }
         const cause = this.backlog.shift();
         if (!cause) break;
         this.start(cause);
         continue;
       }
+      if (deed.kind === "send" && this.left.length === 0 && !isFirst) this.leftAt = simulation.clock;
       if (!isFirst && simulation.isPutAside(this, deed)) return;
       isFirst = false;
       this.deeds.shift();
@@ -545,10 +553,6 @@ export class Speaker {
         left.push(deed.frame);
         simulation.transmit(machine, this.frameOf(deed.frame));
         break;
-      case "sent":
-        this.left = [];
-        this.handle({ kind: "sent", at: simulation.clock, frames: left });
-        break;
       case "ask": {
         const isThere = (address: Address) => simulation.hasNode(machine, address - addressOf(0));
         this.post({ kind: "answered", addresses: new Set(deed.addresses.filter(isThere)) }, ARP);
@@ -557,8 +561,10 @@ export class Speaker {
       case "conflict":
         simulation.fail(deed.text);
         break;
-      case "look":
-        this.handle({ kind: "reading", reading: kernel.read(deed.look) });
+      case "report":
+        this.left = [];
+        if (left.length > 0) this.events.push({ kind: "sent", at: this.leftAt, frames: left });
+        if (deed.look) this.events.push({ kind: "reading", reading: kernel.read(deed.look) });
         break;
     }
   }
