@@ -18,8 +18,9 @@ const LOOK: Ns = 10n * MS;
 const PAUSES = {
   refused: { first: 50n * MS, most: 1_000n * MS },
   lost: { first: 1_000n * MS, most: 60_000n * MS },
-  // A headless node that has it keeps it until the election changes, and with that these pauses end.
-  kept: { first: 1_000n * MS, most: 60_000n * MS },
+  // A headless node that has it keeps it until the election changes, which ends these pauses, or until it passes its fence,
+  // of which nobody is told: from then on nobody answers until the VIP is claimed again.
+  kept: { first: 1_000n * MS, most: 2_000n * MS },
 };
 /** How long a peer refuses a VIP before that is worth a warning. */
 const CONTESTED: Ns = 1_000n * MS;

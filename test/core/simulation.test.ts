@@ -155,6 +155,18 @@ const rows: Row[] = [
     silence: 50,
     moves: "some",
   },
+  {
+    what: "two speakers are started again shortly before a third node, whose speaker is dead, passes its fence",
+    settings: { silence: 2_500 },
+    play: (simulation, machines) => {
+      for (const machine of machines) machine.kill();
+      simulation.run(287_000);
+      for (const machine of [machines[0]!, machines[2]!]) machine.start();
+      simulation.run(30_000);
+    },
+    silence: 2_100,
+    moves: "some",
+  },
 ];
 for (const { what, settings, play, silence, moves } of rows) {
   test(`${what}: VIPs are silent for at most ${silence} ms, and ${moves} move`, () => {
