@@ -267,7 +267,8 @@ export class Claims {
     this.batches.delete(batch);
     if (!batch.isReassertion) for (const address of batch.addresses) this.busy.delete(address);
     for (const address of batch.addresses) {
-      if (!counts(batch, address, step) && this.wanted.has(address)) this.queue.add(address);
+      if (counts(batch, address, step) || this.busy.has(address) || isOwned(step.entries.get(address))) continue;
+      if (this.wanted.has(address)) this.queue.add(address);
     }
     const asked = batch.addresses.filter((address) => counts(batch, address, step));
     // A claim that began before the kernel granted another node's counts for nothing.

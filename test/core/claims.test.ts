@@ -837,7 +837,7 @@ test("a refusal of a re-assertion does not take a VIP that was claimed anew mean
   town.run(1);
   assert.is(b.state(), OWNED, "by a claim that a has granted since");
   town.run(50);
-  assert.equal([replies, b.state()], [2, OWNED]);
+  assert.equal([replies, b.state()], [2, OWNED], "nor is it claimed once more, which would make it silent meanwhile");
 });
 
 test.run();
