@@ -205,11 +205,11 @@ const refusals: [what: string, interfaces: string[], links: Link[], served: stri
     /^Cannot announce on eth5 as eth5 is .*announce on bond0/,
   ],
   [
-    "an interface that is no Ethernet is a problem",
+    "an interface that is not Ethernet is a problem",
     ["tun0"],
     [linkOf(6, "tun0", { isEthernet: false })],
     [],
-    /^Cannot announce on tun0 as tun0 is no Ethernet interface/,
+    /^Cannot announce on tun0 as tun0 is not an Ethernet interface/,
   ],
   ["a port that a glob takes in is left out, and is no problem", ["eth*"], [ETH0, BOND0, PORT], ["eth0"], undefined],
   ["an interface that is down is served: it may come up", ["eth0"], [{ ...ETH0, isUp: false }], ["eth0"], undefined],

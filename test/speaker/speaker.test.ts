@@ -189,13 +189,16 @@ for (const [name, change, said] of broken) {
   });
 }
 
+/** Another program's objects, which are pinned once. */
+let programs: Promise<string> | undefined;
+
 /** A second interface of the node, at which another program has isat's place. */
 async function takeHookOfEth1(): Promise<void> {
   rig.wire("eth1", "c1", "02:00:00:00:00:11", "02:00:00:00:01:64");
-  const programs = await rig.othersPrograms();
+  programs ??= rig.othersPrograms();
   await rig.must("node", "tc", "qdisc", "add", "dev", "eth1", "clsact");
   const place = ["dev", "eth1", "ingress", "protocol", "all", "prio", "1", "handle", "0x15a7"];
-  await rig.must("node", "tc", "filter", "add", ...place, "bpf", "da", "pinned", join(programs, "pass_tc"));
+  await rig.must("node", "tc", "filter", "add", ...place, "bpf", "da", "pinned", join(await programs, "pass_tc"));
 }
 
 /** The VIPs and the interfaces as the kernel's maps have them. */
