@@ -253,7 +253,7 @@ export class Wiring implements Disposable {
     for (let next = events.shift(); attached && next; next = events.shift()) {
       const effects = attached.segment.handle(next, bootTime());
       attached.wakeAt = effects.wakeAt;
-      events.push(...this.#apply(effects, ifindex, attached));
+      events.push(...this.#apply(effects, ifindex, attached, notices));
       notices.push(...effects.notices);
       conflict ??= effects.conflict;
     }
@@ -261,14 +261,18 @@ export class Wiring implements Disposable {
   }
 
   /** Does what a segment decided, in the order of {@link Effects}. @returns what the segment has to know of that */
-  #apply(effects: Effects, ifindex: number, attached: Attached): SegmentEvent[] {
+  #apply(effects: Effects, ifindex: number, attached: Attached, notices: Notice[]): SegmentEvent[] {
     if (effects.self) this.#interfaces.say(ifindex, effects.self);
     this.#table.replace(ifindex, [...effects.write], effects.added, effects.remove);
     for (const probe of effects.probes) this.#writeProbe(ifindex, probe);
     this.#forget(ifindex, effects.forget);
     const at = bootTime();
     const frames = effects.send.filter((frame) => this.#send(ifindex, frame, attached));
-    for (const address of effects.announce) this.#announce(ifindex, address, attached);
+    try {
+      for (const address of effects.announce) this.#announce(ifindex, address, attached);
+    } catch (error) {
+      notices.push({ level: "error", message: (error as Error).message }); // the segment has to know of the frames above
+    }
     if (effects.ask.length > 0) this.#askByArp(ifindex, effects.ask, attached);
     return [
       ...(frames.length > 0 ? [{ kind: "sent", at, frames } as const] : []),

@@ -8,7 +8,7 @@ export interface PeerFramesOptions {
   node: string;
   /** The first signs, all verify. */
   keys: readonly WireKey[];
-  /** A frame for this speaker, or with its node's name, came in. */
+  /** A frame for this speaker came in. */
   onFrame(ifindex: number, frame: Frame): void;
   /** A frame that this speaker sent came in. */
   onOwnFrame(ifindex: number, frame: Frame): void;
