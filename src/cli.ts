@@ -122,6 +122,8 @@ program
   .description("own and answer VIPs until SIGTERM or SIGINT; the kernel continues to answer after that")
   .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
   .option("--clean-on-exit", "detach and remove everything at the end: to try isat out", false)
+  .option("--stand-by", "if another speaker serves this node, wait until it stops, and take over from it", false)
+  .option("--ready <socket>", "serve readiness at this UNIX socket, for a probe")
   .addHelpText("after", keysHelp())
   .action(run);
 

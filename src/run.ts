@@ -2,8 +2,10 @@ import { mkdirSync } from "node:fs";
 import { type Config, ConfigError } from "./config/config.ts";
 import { watchConfig } from "./config/watch.ts";
 import { isDrained } from "./control/drain.ts";
+import { serveReady } from "./control/ready.ts";
 import { removeRunFile, writeRunFile } from "./control/runfile.ts";
 import { removeSocket, serveControl } from "./control/socket.ts";
+import type { Demand } from "./core/demand.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
@@ -24,10 +26,14 @@ const STARTED = 2_000;
 export interface RunOptions {
   config: string;
   cleanOnExit: boolean;
+  /** The speaker waits for another one to stop, in place of refusing to start. */
+  standBy: boolean;
+  /** The path of a socket for a probe. */
+  ready?: string;
 }
 
 /** `isat run`: serves until a signal. @throws Error in one or more lines if it cannot start */
-export async function run({ config: path, cleanOnExit }: RunOptions): Promise<void> {
+export async function run({ config: path, cleanOnExit, standBy, ready }: RunOptions): Promise<void> {
   const log = await makeLog();
   const signalled = nextSignal(); // from here on, so that a signal during the start does not skip the end
   await using stack = new AsyncDisposableStack();
@@ -35,6 +41,13 @@ export async function run({ config: path, cleanOnExit }: RunOptions): Promise<vo
   const { runDir } = daemon.config;
   requireCapabilities();
   makeRunDir(runDir);
+  if (ready) stack.use(await serveReady(ready, () => daemon.whyNotReady));
+  let reading: Promise<Demand> | undefined;
+  const read = () => (reading ??= daemon.openSource().then((source) => stack.use(source).start()));
+  if (standBy && FolderLock.isHeld(runDir)) {
+    const signal = await standBeside(runDir, read, daemon, signalled);
+    if (signal) return log.info(`stopped by ${signal} while it stood by`);
+  }
   stack.use(new FolderLock(runDir));
   // These may fail, so they come before anything is attached.
   stack.use(
@@ -47,11 +60,10 @@ export async function run({ config: path, cleanOnExit }: RunOptions): Promise<vo
   if (daemon.config.metrics) stack.use(await serveDaemonMetrics(daemon, daemon.config.metrics));
 
   // Until the first demand is known, the kernel goes on answering for what it answered before.
-  const source = stack.use(await daemon.openSource());
-  const first = await Promise.race([source.start(), signalled]);
+  const first = await Promise.race([read(), signalled]);
   if (typeof first === "string") return log.info(`stopped by ${first} before the cluster could be read`);
   const { config } = daemon;
-  const speaker = stack.use(new Speaker(config, first, log, isDrained(runDir)));
+  const speaker = stack.use(new Speaker(config, daemon.latestDemand ?? first, log, isDrained(runDir)));
   daemon.serve(speaker);
   introduce(config, log);
 
@@ -76,19 +88,22 @@ export async function run({ config: path, cleanOnExit }: RunOptions): Promise<vo
 
 /** The parts of a running isat, and what goes between them: the configuration file, the source and the speaker. */
 class Daemon implements Disposable {
-  readonly #log: Log;
+  readonly log: Log;
   readonly #closed = new AbortController();
   #config: Config;
   /** Why the configuration file is refused as it is now. */
   #refusal: string | undefined;
   #source: Source | undefined;
   #speaker: Speaker | undefined;
-  /** Events that came before there was a speaker. */
-  readonly #waiting: SourceEvent[] = [];
+  /** The last event of each kind that came before there was a speaker. */
+  readonly #waiting = new Map<SourceEvent["kind"], SourceEvent>();
+  #isReady = false;
+  /** Its source is read, and it waits for another speaker to stop. */
+  isStandingBy = false;
 
   /** @throws ConfigError */
   constructor(path: string, log: Log) {
-    this.#log = log;
+    this.log = log;
     this.#config = watchConfig(path, {
       signal: this.#closed.signal,
       onTrouble: (message) => log.warn(message),
@@ -111,6 +126,21 @@ class Daemon implements Disposable {
     throw new Error("isat is starting: ask again in a moment");
   }
 
+  /** undefined: there was no other demand since the first. */
+  get latestDemand(): Demand | undefined {
+    const event = this.#waiting.get("demand");
+    return event?.kind === "demand" ? event.demand : undefined;
+  }
+
+  /** The reason why a probe must fail; undefined if all is well. */
+  get whyNotReady(): string | undefined {
+    if (this.isStandingBy) return undefined;
+    if (!this.#speaker || !this.#isReady) return "isat is starting";
+    const { segments } = this.#speaker.snapshot();
+    const bare = segments.find(({ hooks }) => hooks.some(({ isAttached }) => !isAttached));
+    return bare && `a program is not attached to ${bare.link.name}`;
+  }
+
   get reports(): Reports {
     const { counts, troubles = [] } = this.#source?.report ?? {};
     return { configError: this.#refusal, sourceTroubles: troubles, source: counts };
@@ -120,7 +150,7 @@ class Daemon implements Disposable {
     const { source } = this.#config;
     const opened = await openSource(this.#config, {
       emit: (event) => this.#take(event),
-      log: (level, message) => this.#log[level](message),
+      log: (level, message) => this.log[level](message),
     });
     if (this.#config.source !== source) opened.configure(this.#config.source); // it has changed meanwhile
     this.#source = opened;
@@ -129,11 +159,15 @@ class Daemon implements Disposable {
 
   serve(speaker: Speaker): void {
     this.#speaker = speaker;
-    for (const event of this.#waiting.splice(0)) this.#take(event);
+    for (const event of this.#waiting.values()) this.#take(event);
+    speaker.ready.then(
+      () => (this.#isReady = true),
+      () => {}, // untilFailure() reports it
+    );
   }
 
   #take(event: SourceEvent): void {
-    if (!this.#speaker) this.#waiting.push(event);
+    if (!this.#speaker) this.#waiting.set(event.kind, event);
     else if (event.kind === "demand") this.#speaker.serve(event.demand);
     else this.#speaker.setSourceStale(event.isStale);
   }
@@ -147,12 +181,35 @@ class Daemon implements Disposable {
       this.#config = { ...result, node, runDir, metrics };
       this.#source?.configure(result.source);
       this.#refusal = undefined;
-      if (this.#speaker) this.#log.info("configuration applied");
+      if (this.#speaker) this.log.info("configuration applied");
     } catch (error) {
       this.#refusal = (error as Error).message;
-      this.#log.error(`configuration refused, the old one is served: ${this.#refusal}`);
+      this.log.error(`configuration refused, the old one is served: ${this.#refusal}`);
     }
   }
+}
+
+/**
+ * Reads the source and waits until the speaker that serves this node stops. An upgrade starts the next speaker beside the
+ * old one, so that neither its start nor what comes before it is time without a speaker.
+ * @returns the signal that came first, if one did
+ */
+async function standBeside(
+  runDir: string,
+  read: () => Promise<Demand>,
+  daemon: Daemon,
+  signalled: Promise<string>,
+): Promise<string | undefined> {
+  daemon.log.info("another speaker serves this node: this one reads its source and stands by");
+  const stopped = new AbortController();
+  const released = read().then(() => {
+    daemon.isStandingBy = true;
+    return FolderLock.released(runDir, stopped.signal);
+  });
+  const signal = await Promise.race([released, signalled]);
+  stopped.abort();
+  daemon.isStandingBy = false;
+  return signal ?? undefined;
 }
 
 async function serveDaemonMetrics(daemon: Daemon, listen: NonNullable<Config["metrics"]>): Promise<Disposable> {
