@@ -11,7 +11,7 @@ export const BUNDLE = fileURLToPath(new URL("../dist/isat.mjs", import.meta.url)
  */
 export const NODE_FLAGS = ["--no-warnings", "--single-threaded", "--max-semi-space-size=1", "--expose-gc"];
 
-/** The command `isat`, as scripts/isat and deploy/isat.yaml run it; test/cli/launch.test.ts holds them to it. */
+/** The command `isat`, as scripts/isat and deploy/image/isat.c run it; test/cli/launch and test/ship/image hold them to it. */
 export const ISAT = [process.execPath, ...NODE_FLAGS, BUNDLE] as const;
 
 /** @throws Error where the bundle is not built */

@@ -1,6 +1,6 @@
 // Bundles isat into one file, dist/isat.mjs. It ships, and tests, lab and benchmarks run it. koffi stays outside, as it is a
 // native library with its own loader.
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
@@ -21,10 +21,11 @@ const leaveOut = {
   },
 };
 
-await build({
+const { metafile } = await build({
   entryPoints: ["src/main.ts"],
   outfile: "dist/isat.mjs",
   bundle: true,
+  metafile: true,
   platform: "node",
   format: "esm",
   target: "node24",
@@ -41,3 +42,6 @@ await build({
     js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);',
   },
 });
+
+// The files that went into it: the image carries the licences of their packages.
+writeFileSync("dist/isat.inputs.json", `${JSON.stringify(Object.keys(metafile.inputs).toSorted(), null, 2)}\n`);
