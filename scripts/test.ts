@@ -168,7 +168,8 @@ async function bringClusterBinaries(): Promise<Result> {
   const isImpossible = code === 3 && !process.env.CI;
   const counts = { passed: +(code === 0), skipped: +isImpossible, failed: +(code !== 0 && !isImpossible) };
   const reason = output.trim().split("\n").at(-1);
-  return { ...counts, trouble: [], output: isImpossible ? `SKIPPED test/cluster: ${reason}` : output };
+  const skipped = "SKIPPED test/cluster, test/kubelet, test/ship";
+  return { ...counts, trouble: [], output: isImpossible ? `${skipped}: ${reason}` : output };
 }
 
 type Job = [name: string, run: () => Promise<Result>];
@@ -186,7 +187,7 @@ function jobsOf(files: readonly string[], isEverything: boolean): Job[] {
   const run = takeRun();
   return [
     ...(isEverything ? checks : []),
-    ...(files.some((file) => file.startsWith("test/cluster/")) ? [binaries] : []),
+    ...(files.some((file) => /^test\/(cluster|kubelet|ship)\//.test(file)) ? [binaries] : []),
     ...files.map((file): Job => [file, () => runFile(file, run)]),
   ];
 }

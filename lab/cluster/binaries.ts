@@ -5,8 +5,12 @@ import { fileURLToPath } from "node:url";
 
 const OURS = fileURLToPath(new URL("../../dist/cluster", import.meta.url));
 const NAMES = ["etcd", "kube-apiserver", "kube-proxy", "kubectl"] as const;
+/** The programs that real nodes need besides, and Helm. */
+const MORE = ["kubelet", "kube-controller-manager", "kube-scheduler", "helm"] as const;
+/** Debian's containerd, runc and CNI plugins, unpacked. */
+export const RUNTIME = join(OURS, "runtime");
 
-type Name = (typeof NAMES)[number];
+type Name = (typeof NAMES)[number] | (typeof MORE)[number];
 
 /** The path of a program, where scripts/cluster-binaries has put it or has found it; undefined if it is missing. */
 function find(name: Name): string | undefined {
@@ -26,12 +30,21 @@ function isExecutable(file: string): boolean {
   }
 }
 
-const found = new Map(NAMES.map((name) => [name, find(name)]));
-const missing = NAMES.filter((name) => found.get(name) === undefined);
+const found = new Map([...NAMES, ...MORE].map((name): [Name, string | undefined] => [name, find(name)]));
+
+function without(names: readonly Name[]): string | undefined {
+  const missing = names.filter((name) => found.get(name) === undefined);
+  return missing.length === 0
+    ? undefined
+    : `no ${missing.join(", ")} in dist/cluster: sh scripts/cluster-binaries says why`;
+}
 
 /** The reason why no cluster can run here; undefined if one can. */
-export const noCluster =
-  missing.length === 0 ? undefined : `no ${missing.join(", ")} in dist/cluster: sh scripts/cluster-binaries says why`;
+export const noCluster = without(NAMES);
+/** The reason why no real nodes can run here; undefined if they can. */
+export const noKubelets =
+  without([...NAMES, ...MORE]) ??
+  (isExecutable(join(RUNTIME, "usr/bin/containerd")) ? undefined : `no containerd in ${RUNTIME}`);
 
 /** The path of a program. @throws Error where it is missing */
 export function binary(name: Name): string {
