@@ -1,0 +1,108 @@
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Store, tar } from "../../deploy/image/oci.ts";
+import { RUNTIME } from "../cluster/binaries.ts";
+import { must } from "../kernel/process.ts";
+
+export const PAUSE = "localhost/pause:1";
+const TOP = fileURLToPath(new URL("../..", import.meta.url));
+/** Where the image of this checkout is kept, for the labs. */
+const OUT = join(TOP, "dist/image");
+const ARCHITECTURE = process.arch === "arm64" ? "arm64" : "amd64";
+
+/** The archive of isat's image, assembled where it is older than what is in it. */
+export function isatArchive(): string {
+  const find = () => (existsSync(OUT) ? readdirSync(OUT) : []).find((name) => name.endsWith(`-${ARCHITECTURE}.tar`));
+  const inputs = ["dist/isat.mjs", "dist/isat.bpf.o", "deploy/image", "deploy/image/lock.json", "deploy/image/isat.c"];
+  const newest = Math.max(...inputs.map((path) => statSync(join(TOP, path)).mtimeMs));
+  const found = find();
+  if (found === undefined || statSync(join(OUT, found)).mtimeMs < newest)
+    execFileSync(join(TOP, "scripts/image"), ["--arch", ARCHITECTURE], { stdio: ["ignore", "ignore", "inherit"] });
+  return join(OUT, find()!);
+}
+
+/** An x86-64 program of 129 bytes that waits until it is killed: for (;;) pause(). It holds a pod's namespaces. */
+function pauseProgram(): Buffer {
+  const code = Buffer.from([0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]);
+  const elf = Buffer.alloc(0x78 + code.length);
+  const base = 0x400000n;
+  elf.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  for (const [at, value] of [
+    [16, 2],
+    [18, 62],
+    [52, 64],
+    [54, 56],
+    [56, 1],
+  ] as const)
+    elf.writeUInt16LE(value, at);
+  for (const [at, value] of [
+    [20, 1],
+    [64, 1],
+    [68, 5],
+  ] as const)
+    elf.writeUInt32LE(value, at);
+  const long = [
+    [24, base + 0x78n],
+    [32, 64n],
+    [80, base],
+    [88, base],
+    [96, elf.length],
+    [104, elf.length],
+    [112, 0x1000],
+  ] as const;
+  for (const [at, value] of long) elf.writeBigUInt64LE(BigInt(value), at);
+  code.copy(elf, 0x78);
+  return elf;
+}
+
+function pauseArchive(file: string): string {
+  const store = new Store();
+  const files = new Map([["pause", { data: pauseProgram(), mode: 0o755 }]]);
+  const image = store.addImage({ architecture: "amd64", layers: [files], config: { Entrypoint: ["/pause"], Env: [] } });
+  writeFileSync(file, tar(store.layout(image.manifest, PAUSE)));
+  return file;
+}
+
+/** Runs containerd once on a folder, so that it has the images; a node's own starts from a copy of it. */
+export async function fillTemplate(folder: string): Promise<string> {
+  mkdirSync(folder);
+  const root = join(folder, "root");
+  const socket = join(folder, "sock");
+  const config = join(folder, "containerd.toml");
+  const lines = [
+    "version = 2",
+    `root = "${root}"`,
+    `state = "${folder}/state"`,
+    'disabled_plugins = ["io.containerd.grpc.v1.cri"]',
+    `[grpc]\n  address = "${socket}"`,
+  ];
+  writeFileSync(config, `${lines.join("\n")}\n`);
+  const bin = join(RUNTIME, "usr/bin");
+  const script = `exec ${bin}/containerd -c ${config} >${folder}/log 2>&1`;
+  const containerd = spawn("sh", ["-c", script], { stdio: "ignore" });
+  const ended = new Promise((resolve) => containerd.once("exit", resolve));
+  try {
+    const ctr = (...args: string[]) => must(join(bin, "ctr"), "-a", socket, ...args);
+    for (let tries = 0; ; tries++) {
+      if (
+        await ctr("version").then(
+          () => true,
+          () => false,
+        )
+      )
+        break;
+      if (tries === 100) throw new Error(`Cannot start containerd: see ${folder}/log`);
+      await sleep(100);
+    }
+    for (const archive of [pauseArchive(join(folder, "pause.tar")), isatArchive()])
+      await ctr("-n", "k8s.io", "images", "import", archive);
+  } finally {
+    containerd.kill("SIGTERM");
+    await ended;
+  }
+  return root;
+}
