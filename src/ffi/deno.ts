@@ -1,12 +1,4 @@
-import {
-  type CType,
-  type Functions,
-  loadFirst,
-  type Port,
-  type Signature,
-  type Symbols,
-  withPollTable,
-} from "./port.ts";
+import { type CType, load, type Port, withPollTable } from "./port.ts";
 
 type Pointer = object | null;
 
@@ -54,16 +46,6 @@ const readString = (pointer: Pointer) => (pointer === null ? null : Deno.UnsafeP
 /** Deno cannot open the running program itself, which is opened for the symbols of libc. */
 const LIBC = "libc.so.6";
 
-function load(names: readonly string[], symbols: Symbols) {
-  const table = Object.fromEntries(
-    Object.entries(symbols).map(([name, { parameters, result }]) => [
-      name,
-      { parameters: parameters.map((type) => TYPES[type]), result: fromC(result) },
-    ]),
-  );
-  return loadFirst(names, (name) => Deno.dlopen(name, table).symbols);
-}
-
 /** Keeps the callbacks from being collected: C may call them at any time. */
 const callbacks: object[] = [];
 
@@ -77,8 +59,14 @@ const { poll } = Deno.dlopen(LIBC, {
 export const denoPort: Port = {
   name: "deno",
 
-  open<S extends Symbols>(names: readonly string[] | null, symbols: S): Functions<S> {
-    const loaded = load(names ?? [LIBC], symbols);
+  open(library, symbols) {
+    const table = Object.fromEntries(
+      Object.entries(symbols).map(([name, { parameters, result }]) => [
+        name,
+        { parameters: parameters.map((type) => TYPES[type]), result: fromC(result) },
+      ]),
+    );
+    const loaded = load(library ?? LIBC, (path) => Deno.dlopen(path, table).symbols);
     const functions = Object.entries(symbols).map(([name, { parameters, result }]) => {
       const call = loaded[name]!;
       const strings = parameters.flatMap((type, i) => (type === "string" ? [i] : []));
@@ -95,7 +83,7 @@ export const denoPort: Port = {
     return Object.fromEntries(functions);
   },
 
-  callback({ parameters, result }: Signature, handler): bigint {
+  callback({ parameters, result }, handler) {
     const definition = { parameters: parameters.map(fromC), result: TYPES[result] };
     const callback = new Deno.UnsafeCallback(definition, (...args) =>
       handler(...args.map((arg, i) => (parameters[i] === "string" ? readString(arg as Pointer) : arg) as bigint)),

@@ -1,13 +1,5 @@
 import { createRequire } from "node:module";
-import {
-  type CType,
-  type Functions,
-  loadFirst,
-  type Port,
-  type Signature,
-  type Symbols,
-  withPollTable,
-} from "./port.ts";
+import { type CType, load, type Port, type Signature, withPollTable } from "./port.ts";
 
 /** The parts of ffi-napi and ref-napi that are used here. They are optional packages, so their own types may be missing. */
 interface FfiNapi {
@@ -27,9 +19,9 @@ interface Bindings {
   ffi_call_async(cif: Buffer, pointer: Buffer, result: Buffer, parameters: Buffer, done: () => void): void;
 }
 
-const [ffiNapi, ref, bindings] = load();
+const [ffiNapi, ref, bindings] = requireAll();
 
-function load(): [FfiNapi, RefNapi, Bindings] {
+function requireAll(): [FfiNapi, RefNapi, Bindings] {
   const require = createRequire(import.meta.url);
   try {
     return [require("ffi-napi"), require("@2060.io/ref-napi"), require("ffi-napi/lib/bindings")];
@@ -129,13 +121,13 @@ const polling = new Set<object>();
 export const ffiNapiPort: Port = {
   name: "ffi-napi",
 
-  open<S extends Symbols>(names: readonly string[] | null, symbols: S): Functions<S> {
-    const loaded = names === null ? library(null) : loadFirst(names, library);
+  open(name, symbols) {
+    const loaded = load(name, library);
     const functions = Object.entries(symbols).map(([name, signature]) => [name, bind(loaded.get(name), signature)]);
     return Object.fromEntries(functions);
   },
 
-  callback({ parameters, result }: Signature, handler): bigint {
+  callback({ parameters, result }, handler) {
     const types = parameters.map((type) => (type === "string" ? "string" : TYPES[type]));
     const callback = ffiNapi.Callback(TYPES[result], types, (...args) =>
       handler(...args.map((arg, i) => (parameters[i] === "pointer" ? BigInt(arg as number | string) : arg) as bigint)),

@@ -8,22 +8,10 @@ import type { Port } from "./port.ts";
 export const ffi: Port = await choose("Deno" in globalThis, process.env.ISAT_FFI || undefined);
 
 /** @throws Error if this runtime has no adapter of that name */
-async function choose(isDeno: boolean, name: string | undefined): Promise<Port> {
-  if (isDeno) {
-    if (name !== undefined && name !== "deno") throw unusable(name, "Deno has its own FFI. Unset it");
-    return (await import("./deno.ts")).denoPort;
-  }
-  switch (name) {
-    case undefined:
-    case "koffi":
-      return (await import("./koffi.ts")).koffiPort;
-    case "ffi-napi":
-      return (await import("./ffi-napi.ts")).ffiNapiPort;
-    default:
-      throw unusable(name, "on Node it is koffi (the default) or ffi-napi");
-  }
-}
-
-function unusable(name: string, advice: string): Error {
-  return new Error(`Cannot use the FFI that ISAT_FFI names: it is "${name}", and ${advice}`);
+async function choose(isDeno: boolean, name = isDeno ? "deno" : "koffi"): Promise<Port> {
+  if (isDeno && name === "deno") return (await import("./deno.ts")).denoPort;
+  if (!isDeno && name === "koffi") return (await import("./koffi.ts")).koffiPort;
+  if (!isDeno && name === "ffi-napi") return (await import("./ffi-napi.ts")).ffiNapiPort;
+  const advice = isDeno ? "Deno has its own FFI. Unset it" : "on Node it is koffi (the default) or ffi-napi";
+  throw new Error(`Cannot use the FFI that ISAT_FFI names: it is "${name}", and ${advice}`);
 }

@@ -1,12 +1,4 @@
-import {
-  type CType,
-  type Functions,
-  loadFirst,
-  type Port,
-  type Signature,
-  type Symbols,
-  withPollTable,
-} from "./port.ts";
+import { type CType, load, type Port, withPollTable } from "./port.ts";
 
 // An import statement would load koffi in the bundle even if another adapter is chosen.
 const { default: koffi } = await import("koffi");
@@ -28,8 +20,8 @@ const poll = koffi.load(null).func("int poll(void *, unsigned long, int)");
 export const koffiPort: Port = {
   name: "koffi",
 
-  open<S extends Symbols>(names: readonly string[] | null, symbols: S): Functions<S> {
-    const library = names === null ? koffi.load(null) : loadFirst(names, (name) => koffi.load(name));
+  open(name, symbols) {
+    const library = load(name, (path) => koffi.load(path));
     const functions = Object.entries(symbols).map(([name, { parameters, result }]) => {
       const call = library.func(
         name,
@@ -41,10 +33,9 @@ export const koffiPort: Port = {
     return Object.fromEntries(functions);
   },
 
-  callback(signature: Signature, handler): bigint {
-    const parameters = signature.parameters.map((type) => TYPES[type]);
-    const prototype = koffi.proto(TYPES[signature.result], parameters);
-    return koffi.register(handler, koffi.pointer(prototype));
+  callback({ parameters, result }, handler) {
+    const types = parameters.map((type) => TYPES[type]);
+    return koffi.register(handler, koffi.pointer(koffi.proto(TYPES[result], types)));
   },
 
   address: (buffer) => koffi.address(buffer),

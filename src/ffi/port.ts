@@ -44,10 +44,10 @@ export interface Port {
   /** The adapter's name, for `status` and logs. */
   readonly name: string;
   /**
-   * Opens the first library of `names` that can be loaded; null opens the running program, and with it libc.
-   * @throws Error with all of `names` and the loader's messages, if none can be loaded or a symbol is missing
+   * Opens a library; null opens the running program, and with it libc.
+   * @throws Error with the loader's message, if the library cannot be loaded or a symbol is missing
    */
-  open<S extends Symbols>(names: readonly string[] | null, symbols: S): Functions<S>;
+  open<S extends Symbols>(library: string | null, symbols: S): Functions<S>;
   /** Returns a C function pointer that calls `handler`. It stays valid as long as the process runs. */
   callback(signature: Signature, handler: (...args: (number | bigint | string | null)[]) => number): bigint;
   /** The address of the buffer's first byte. Keep a reference to the buffer for as long as C may use the address. */
@@ -58,17 +58,13 @@ export interface Port {
   errno(): number;
 }
 
-/** Loads the first of `names` that can be loaded. @throws Error with all of them and the loader's messages */
-export function loadFirst<T>(names: readonly string[], load: (name: string) => T): T {
-  const failures: string[] = [];
-  for (const name of names) {
-    try {
-      return load(name);
-    } catch (error) {
-      failures.push((error as Error).message);
-    }
+/** Opens a library. @throws Error with its name and the loader's message */
+export function load<T, Name extends string | null>(name: Name, open: (name: Name) => T): T {
+  try {
+    return open(name);
+  } catch (error) {
+    throw new Error(`Cannot load ${name}: ${(error as Error).message}`);
   }
-  throw new Error(`Cannot load ${names.join(" or ")}: ${failures.join("; ")}`);
 }
 
 /** Keeps memory from being collected while C uses it on another thread. */

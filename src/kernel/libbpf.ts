@@ -3,7 +3,7 @@ import { errno, errnoName, libc } from "../ffi/libc.ts";
 import { fn } from "../ffi/port.ts";
 
 /** The functions of libbpf 1.x that isat calls. Structs are passed as buffers; their layouts stand where they are built. */
-export const libbpf = ffi.open(["libbpf.so.1"], {
+export const libbpf = ffi.open("libbpf.so.1", {
   libbpf_set_print: fn(["pointer"], "pointer"),
   libbpf_version_string: fn([], "string"),
 
