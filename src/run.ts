@@ -142,8 +142,7 @@ class Daemon implements Disposable {
   }
 
   get reports(): Reports {
-    const { counts, troubles = [] } = this.#source?.report ?? {};
-    return { configError: this.#refusal, sourceTroubles: troubles, source: counts };
+    return { configError: this.#refusal, source: this.#source?.report };
   }
 
   async openSource(): Promise<Source> {

@@ -4,22 +4,23 @@ import { type Address, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { ownerOf, ranking } from "../core/ownership.ts";
 import { isFenced, isGone, stateName, stateOf } from "../core/state.ts";
+import { type Ns, toMs } from "../core/time.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { bootTime } from "../ffi/libc.ts";
 import { Hooks } from "../kernel/hooks.ts";
 import { layoutFolder, linksFolder } from "../kernel/kernel.ts";
 import { type Maps, readPinnedMaps } from "../kernel/object.ts";
 import { addressOf, type Entries, readEntries } from "../kernel/vips.ts";
+import type { SourceReport } from "../source/source.ts";
 import type { Snapshot } from "./snapshot.ts";
-import type { InterfaceStatus, MemberStatus, SourceStatus, Status, VipStatus } from "./status.ts";
+import type { InterfaceStatus, MemberStatus, Status, VipStatus } from "./status.ts";
 
 /** package.json's version; put in by the bundle. */
 declare const ISAT_VERSION: string | undefined;
 export const VERSION = typeof ISAT_VERSION === "undefined" ? "development" : ISAT_VERSION;
 
-const NANOSECONDS = 1_000_000;
-
-const age = (ns: bigint): number | undefined => (ns === 0n ? undefined : Number(bootTime() - ns) / NANOSECONDS);
+/** ms since a time; undefined where it never was. */
+const age = (ns: Ns): number | undefined => (ns === 0n ? undefined : toMs(bootTime() - ns));
 
 function interfaceStatus(ifindex: number, entry: InterfaceEntry, verdicts: Verdicts = NO_VERDICTS): InterfaceStatus {
   const counts = COUNTERS.map((name) => [name, Number(verdicts[name])]);
@@ -45,11 +46,8 @@ function stateInWords(entry: InterfaceEntry, heard: bigint): InterfaceStatus["st
   return isFenced(entry, now) ? "fenced" : stateName(stateOf(entry, now));
 }
 
-function interfaceStatuses(maps: Maps): InterfaceStatus[] {
-  return [...maps.interfaces.entries()].map(([ifindex, entry]) =>
-    interfaceStatus(ifindex, entry, maps.verdicts.get(ifindex)),
-  );
-}
+const interfaceStatuses = ({ interfaces, verdicts }: Maps): InterfaceStatus[] =>
+  [...interfaces.entries()].map(([ifindex, entry]) => interfaceStatus(ifindex, entry, verdicts.get(ifindex)));
 
 const VIP_STATES = ["not owned", "owned", "claiming", "leaving"] as const;
 
@@ -64,10 +62,10 @@ function vipStatuses(
   const answers = new Map(
     [...maps.answers.entries()].map(([key, value]) => [`${key.ifindex} ${addressOf(key)}`, value]),
   );
-  const statuses = [...entries].flatMap(([ifindex, its]) =>
+  const all = [...entries].flatMap(([ifindex, its]) =>
     [...its].map(([address, entry]) => ({ ifindex, address, entry })),
   );
-  const wanted = statuses.filter(({ address }) => only === undefined || address === only);
+  const wanted = all.filter(({ address }) => only === undefined || address === only);
   wanted.sort((a, b) => a.ifindex - b.ifindex || a.address - b.address);
   return wanted.map(({ ifindex, address, entry: { state } }) => {
     const isOwned = state === vipState.OWNED;
@@ -89,9 +87,8 @@ function vipStatuses(
 export interface Reports {
   /** Why the last change of the file was refused. */
   configError: string | undefined;
-  /** What stands between the source and the VIPs, a line each. */
-  sourceTroubles: readonly string[];
-  source: SourceStatus | undefined;
+  /** undefined while isat starts. */
+  source: SourceReport | undefined;
 }
 
 /** A running speaker's status, without the VIPs. */
@@ -117,9 +114,9 @@ export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Statu
     runDir: config.runDir,
     members: memberStatuses(snapshot),
     isDrained: snapshot.isDrained,
-    warnings: [...snapshot.warnings, ...reports.sourceTroubles],
+    warnings: [...snapshot.warnings, ...(reports.source?.troubles ?? [])],
     isSourceStale: snapshot.isSourceStale,
-    source: reports.source,
+    source: reports.source?.counts,
     contested: segments.reduce((sum, { contested }) => sum + contested, 0),
     interfaces,
     configError: reports.configError,

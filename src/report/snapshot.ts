@@ -6,6 +6,7 @@ import type { Entry, Heard } from "../core/step.ts";
 import type { Point } from "../kernel/hooks.ts";
 import type { Maps } from "../kernel/object.ts";
 import type { Link } from "../link/links.ts";
+import type { Status } from "./status.ts";
 
 /** One interface of a running speaker, at one moment. */
 export interface SegmentSnapshot {
@@ -24,13 +25,9 @@ export interface SegmentSnapshot {
 }
 
 /** A running speaker at one moment: everything that status and metrics tell of it. */
-export interface Snapshot {
+export interface Snapshot extends Pick<Status, "isDrained" | "isSourceStale" | "warnings" | "lastError"> {
   config: Config;
   demand: Demand;
-  isDrained: boolean;
-  isSourceStale: boolean;
-  warnings: readonly string[];
-  lastError: { at: string; message: string } | undefined;
   maps: Maps;
   segments: readonly SegmentSnapshot[];
 }

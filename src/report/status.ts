@@ -1,7 +1,7 @@
 import type { Counter } from "../core/abi.ts";
 import type { Ranking } from "../core/ownership.ts";
 import type { StateName } from "../core/state.ts";
-import type { Skipped } from "../source/kubernetes/services.ts";
+import type { SourceReport } from "../source/source.ts";
 
 export interface InterfaceStatus {
   name: string;
@@ -43,16 +43,6 @@ export interface MemberStatus {
   echoedMs: number | undefined;
 }
 
-/** What a cluster's API gave. */
-export interface SourceStatus {
-  services: number;
-  endpointSlices: number;
-  /** Objects that cannot be read. */
-  unreadable: number;
-  /** VIPs that are not announced, by the reason why. */
-  skipped: Readonly<Skipped>;
-}
-
 /** What `isat status --json` prints. */
 export interface Status {
   node: string;
@@ -68,7 +58,7 @@ export interface Status {
   /** The source of the VIPs has been out of reach: what it said last is served. */
   isSourceStale: boolean;
   /** undefined where the source is a file, or no speaker runs. */
-  source: SourceStatus | undefined;
+  source: SourceReport["counts"];
   /** What a person should know, and may mend. */
   warnings: string[];
   /** VIPs that a peer has refused for more than a second. */
@@ -105,7 +95,7 @@ function table(rows: readonly (readonly string[])[]): string[] {
 const ago = (ms: number | undefined) => (ms === undefined ? "never" : `${formatDuration(ms)} ago`);
 
 /** 12 Services, 12 EndpointSlices; not announced: ipv6 2. */
-function formatSource({ services, endpointSlices, unreadable, skipped }: SourceStatus): string {
+function formatSource({ services, endpointSlices, unreadable, skipped }: NonNullable<SourceReport["counts"]>): string {
   const left = Object.entries(skipped).filter(([, count]) => count > 0);
   const parts = [
     `${services} Services with an address, ${endpointSlices} EndpointSlices`,
