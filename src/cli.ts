@@ -19,16 +19,15 @@ const DEFAULT_CONFIG = "/etc/isat/isat.yaml";
 
 interface Where {
   config?: string;
-  runDir?: string;
+  runDir: string;
 }
 
-const nodeName = () => process.env.NODE_NAME || hostname();
-
 /** Finds the speaker that --config or --run-dir means. @throws Error where no speaker ever ran there */
-function locate({ config, runDir = RUN_DIR }: Where): RunFile {
+function locate({ config, runDir }: Where): RunFile {
   if (config !== undefined) {
     // A speaker is found without its node's name: outside of a pod there is no NODE_NAME, which a cluster's file needs.
-    const { node, pinDir, runDir, membership } = readConfig(config, { ...process.env, NODE_NAME: nodeName() });
+    const NODE_NAME = process.env.NODE_NAME || hostname();
+    const { node, pinDir, runDir, membership } = readConfig(config, { ...process.env, NODE_NAME });
     return { node, pid: 0, pinDir, runDir, membership: membership.kind };
   }
   const found = readRunFile(runDir);
@@ -106,9 +105,9 @@ function doctor(options: { config: string; json?: boolean }): void {
 
 /** The table of the configuration's keys, read off the schema. */
 function keysHelp(): string {
-  const lines = Object.entries(KEYS).map(([path, { about, default: value }]) => {
-    return `  ${path.padEnd(26)} ${about}${value ? ` (default: ${value})` : ""}`;
-  });
+  const lines = Object.entries(KEYS).map(
+    ([path, { about, default: value }]) => `  ${path.padEnd(26)} ${about}${value ? ` (default: ${value})` : ""}`,
+  );
   return `\nThe configuration, in YAML:\n${lines.join("\n")}\n`;
 }
 
@@ -127,12 +126,16 @@ program
   .addHelpText("after", keysHelp())
   .action(run);
 
-program
-  .command("status")
-  .description("what this node owns and answers; with a VIP, why")
+/** A command about the speaker of this node. */
+const aboutSpeaker = (name: string, description: string) =>
+  program
+    .command(name)
+    .description(description)
+    .option("-c, --config <file>", "find the speaker by its configuration")
+    .option("--run-dir <dir>", "find the speaker by its runDir", RUN_DIR);
+
+aboutSpeaker("status", "what this node owns and answers; with a VIP, why")
   .argument("[vip]", "one address")
-  .option("-c, --config <file>", "find the speaker by its configuration")
-  .option("--run-dir <dir>", "find the speaker by its runDir", RUN_DIR)
   .option("--json", "print JSON, for programs")
   .action(status);
 
@@ -145,26 +148,11 @@ program
   .option("--json", "print JSON, for programs")
   .action(doctor);
 
-program
-  .command("drain")
-  .description("give every VIP to the other nodes and take none, over restarts too, until undrain")
-  .option("-c, --config <file>", "find the speaker by its configuration")
-  .option("--run-dir <dir>", "find the speaker by its runDir", RUN_DIR)
-  .action(drain);
-
-program
-  .command("undrain")
-  .description("take a share of the VIPs again")
-  .option("-c, --config <file>", "find the speaker by its configuration")
-  .option("--run-dir <dir>", "find the speaker by its runDir", RUN_DIR)
-  .action(undrain);
-
-program
-  .command("clean")
-  .description("detach from every interface and remove all pins; no speaker may be running")
-  .option("-c, --config <file>", "find what to clean by a configuration")
-  .option("--run-dir <dir>", "find what to clean by a runDir", RUN_DIR)
-  .action(clean);
+aboutSpeaker("drain", "give every VIP to the other nodes and take none, over restarts too, until undrain").action(
+  drain,
+);
+aboutSpeaker("undrain", "take a share of the VIPs again").action(undrain);
+aboutSpeaker("clean", "detach from every interface and remove all pins; no speaker may be running").action(clean);
 
 /** Runs one command. @throws Error whose message says in one line, or in several, what was found and what to do */
 export async function main(): Promise<void> {
