@@ -50,13 +50,7 @@ export async function run({ config: path, cleanOnExit, standBy, ready }: RunOpti
   }
   stack.use(new FolderLock(runDir));
   // These may fail, so they come before anything is attached.
-  stack.use(
-    await serveControl(
-      runDir,
-      () => daemon.speaker,
-      () => daemon.reports,
-    ),
-  );
+  stack.use(await serveControl(runDir, daemon));
   if (daemon.config.metrics) stack.use(await serveDaemonMetrics(daemon, daemon.config.metrics));
 
   // Until the first demand is known, the kernel goes on answering for what it answered before.
@@ -232,7 +226,7 @@ async function untilFailure(speaker: Speaker, log: Log): Promise<never> {
   await speaker.ready;
   log.info({ ...speaker.counts, node: speaker.config.node, pid: process.pid }, "ready");
   setTimeout(() => globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" }), STARTED).unref();
-  return await new Promise<never>(() => {});
+  return new Promise<never>(() => {});
 }
 
 function makeRunDir(runDir: string): void {

@@ -11,22 +11,24 @@ const socketPath = (runDir: string) => `${runDir}/isat.sock`;
 /** How long the speaker may take to answer, ms. */
 const ANSWER_LIMIT = 5_000;
 
+interface Served {
+  /** @throws Error while isat starts */
+  readonly speaker: Speaker;
+  readonly reports: Reports;
+}
+
 /**
  * Serves HTTP on a UNIX socket in `runDir`, to root only: GET reports the status, POST /drain and /undrain change it.
  * @throws Error if the socket cannot be made
  */
-export async function serveControl(
-  runDir: string,
-  speaker: () => Speaker,
-  reports: () => Reports,
-): Promise<AsyncDisposable> {
+export async function serveControl(runDir: string, daemon: Served): Promise<AsyncDisposable> {
   const path = socketPath(runDir);
   removeSocket(runDir); // left by a speaker that was killed: we hold the lock on runDir, so no other one runs
   const server = createServer((incoming, response) => {
     try {
-      if (incoming.method === "POST") drain(runDir, speaker(), incoming.url === "/drain");
+      if (incoming.method === "POST") drain(runDir, daemon.speaker, incoming.url === "/drain");
       const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
-      const status = runningStatus(speaker().snapshot(), reports(), vip ? parseAddress(vip) : undefined);
+      const status = runningStatus(daemon.speaker.snapshot(), daemon.reports, vip ? parseAddress(vip) : undefined);
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(status));
     } catch (error) {
       response.writeHead(500).end((error as Error).message);
