@@ -1,8 +1,10 @@
+import { isDeepStrictEqual } from "node:util";
 import { type Address, formatAddress } from "../../core/address.ts";
 import type { Check, Demand, VipRange } from "../../core/demand.ts";
 import { nodesOf } from "./nodes.ts";
 import { type EndpointSlice, type Key, type Kind, keyOf, type Objects, readers, refOf } from "./objects.ts";
 import { Pools } from "./pools.ts";
+import { KINDS } from "./resources.ts";
 import {
   type Common,
   checksOf,
@@ -29,12 +31,8 @@ export class Cluster {
   /** The name of this node's Node. */
   readonly self: string;
   #settings: ClusterSettings;
-  readonly #objects: { [K in Kind]: Map<Key, Objects[K]> } = {
-    Service: new Map(),
-    EndpointSlice: new Map(),
-    Node: new Map(),
-    IPAddressPool: new Map(),
-    L2Advertisement: new Map(),
+  readonly #objects = Object.fromEntries(KINDS.map((kind) => [kind, new Map()])) as {
+    [K in Kind]: Map<Key, Objects[K]>;
   };
   readonly #slicesOf = new Map<Key, EndpointSlice[]>();
   #hasAdvertisements = false;
@@ -156,7 +154,7 @@ export class Cluster {
       this.#isCommonChanged = false;
       this.#common = this.#deriveCommon();
       const { entries } = this.#common.nodes;
-      if (JSON.stringify(this.#demand?.nodes) !== JSON.stringify(entries)) this.#demand = undefined;
+      if (!isDeepStrictEqual(this.#demand?.nodes, entries)) this.#demand = undefined;
       for (const key of this.#objects.Service.keys()) this.#changed.add(key);
     }
     const addresses = new Set<Address>();
@@ -236,7 +234,7 @@ export class Cluster {
       return;
     }
     const range = rangeOf(deciding);
-    if (!before || !isSame(before, range)) {
+    if (!isDeepStrictEqual(before, range)) {
       this.#ranges.set(address, range);
       this.#demand = undefined;
     }
@@ -267,9 +265,3 @@ function rangeOf(deciding: ServiceAddress): VipRange {
   const hashAs = text === formatAddress(address) ? undefined : text;
   return { first: address, last: address, nodes: candidates, interfaces: advertising.interfaces, hashAs };
 }
-
-const isSameList = (a: readonly string[] | undefined, b: readonly string[] | undefined) =>
-  a === b || (a !== undefined && b !== undefined && a.length === b.length && a.every((item, at) => item === b[at]));
-
-const isSame = (a: VipRange, b: VipRange) =>
-  a.hashAs === b.hashAs && isSameList(a.nodes, b.nodes) && isSameList(a.interfaces, b.interfaces);

@@ -1,9 +1,10 @@
 import { hash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Notices } from "../../core/notices.ts";
-import type { Level } from "../source.ts";
+import type { Surroundings } from "../source.ts";
 import type { ApiError, Connection } from "./connection.ts";
 import { keyOf } from "./objects.ts";
+import { apiVersionOf, RESOURCES } from "./resources.ts";
 import type { Problem } from "./services.ts";
 
 /** The least pause between two Events of one node, ms: many bad objects must not flood the API. */
@@ -15,23 +16,12 @@ const LONGEST = 236;
 /** The API forgets an Event after an hour (--event-ttl); a problem that persists is written again no more often. */
 const TTL = 3_600_000;
 
-export interface EventsOptions {
+export interface EventsOptions extends Pick<Surroundings, "log"> {
   connection: Connection;
   /** The name of this node. */
   node: string;
   signal: AbortSignal;
-  log(level: Level, message: string): void;
-  /** ms, monotonic. */
-  now(): number;
 }
-
-const API_VERSIONS = {
-  Service: "v1",
-  Node: "v1",
-  EndpointSlice: "discovery.k8s.io/v1",
-  IPAddressPool: "metallb.io/v1beta1",
-  L2Advertisement: "metallb.io/v1beta1",
-};
 
 /**
  * Writes Events on objects, so that their owners learn of problems. The name of an Event follows from its content: of all
@@ -52,7 +42,7 @@ export class Events {
 
   /** Takes all problems of now, and writes an Event for each that is new or has persisted for long. */
   take(problems: readonly Problem[]): void {
-    const now = this.#options.now();
+    const now = performance.now();
     const byName = new Map(problems.map((problem) => [nameOf(problem), problem]));
     for (const [name, problem] of byName) {
       if (this.#due.note(name, now) && this.#waiting.size < MOST) this.#waiting.set(name, problem);
@@ -96,7 +86,7 @@ export class Events {
     if (status === 409 || status === 404 || message.includes("being terminated")) return;
     const grant = `Grant it in isat's ClusterRole: { apiGroups: [""], resources: ["events"], verbs: ["create"] }`;
     const failure = status === 403 ? grant : message; // the message of a 403 names the object: it is another each time
-    for (const _ of this.#failures.noteAll([failure], this.#options.now())) {
+    for (const _ of this.#failures.noteAll([failure], performance.now())) {
       this.#options.log("warn", `Cannot write Events: ${message}${status === 403 ? `. ${grant}` : ""}`);
     }
     if (status !== 422) this.#waiting.clear(); // 422 is the fault of this Event alone
@@ -113,7 +103,7 @@ function eventOf({ ref, reason, message }: Problem, name: string, node: string) 
     apiVersion: "v1",
     kind: "Event",
     metadata: { name, namespace },
-    involvedObject: { apiVersion: API_VERSIONS[ref.kind], ...ref },
+    involvedObject: { apiVersion: apiVersionOf(RESOURCES[ref.kind]), ...ref },
     type: "Warning",
     reason,
     message: message.slice(0, 1000), // the API takes 1,024 bytes

@@ -19,6 +19,10 @@ export const RESOURCES: Record<Kind, Resource> = {
   IPAddressPool: { ...METALLB, plural: "ipaddresspools" },
   L2Advertisement: { ...METALLB, plural: "l2advertisements" },
 };
+export const KINDS = Object.keys(RESOURCES) as Kind[];
+
+/** `v1`, or `metallb.io/v1beta1`. */
+export const apiVersionOf = ({ group, version }: Resource): string => (group ? `${group}/${version}` : version);
 
 /** The definition of MetalLB's L2Advertisements. It is watched and not polled, so that an idle isat asks the API nothing. */
 export const DEFINITION: Resource = {

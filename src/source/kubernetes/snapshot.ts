@@ -1,19 +1,10 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Cluster } from "./cluster.ts";
-import type { Kind } from "./objects.ts";
+import { KINDS } from "./resources.ts";
 
 /** The version of the file's format. It rises when the form of an object changes; a file of another version is ignored. */
 const FORM = 1;
-/** Listed here, so that `isat clean` and a speaker of a file need not load the readers. */
-const EVERY_KIND: Record<Kind, true> = {
-  Service: true,
-  EndpointSlice: true,
-  Node: true,
-  IPAddressPool: true,
-  L2Advertisement: true,
-};
-const KINDS = Object.keys(EVERY_KIND) as Kind[];
 
 const fileOf = (runDir: string) => join(runDir, "cluster.json");
 
@@ -28,7 +19,7 @@ export function saveSnapshot(runDir: string, cluster: Cluster): void {
 
 /** Removes the snapshot, for `isat clean`. */
 export function removeSnapshot(runDir: string): void {
-  for (const file of [fileOf(runDir), `${fileOf(runDir)}.new`]) rmSync(file, { force: true });
+  for (const end of ["", ".new"]) rmSync(`${fileOf(runDir)}${end}`, { force: true });
 }
 
 /** Fills a cluster with the snapshot. @returns false if there is none @throws Error if it cannot be read */

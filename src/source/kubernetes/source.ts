@@ -1,7 +1,7 @@
 import type { Address } from "../../core/address.ts";
 import type { Demand } from "../../core/demand.ts";
 import { Notices } from "../../core/notices.ts";
-import type { Source, SourceEvent, SourceReport, SourceSettings, Surroundings } from "../source.ts";
+import type { Source, SourceReport, SourceSettings, Surroundings } from "../source.ts";
 import { Cluster } from "./cluster.ts";
 import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
@@ -20,10 +20,6 @@ export interface KubernetesOptions extends Surroundings {
   /** Reads the default gateways of this node. @throws Error if that fails */
   gateways(): ReadonlySet<Address>;
   timing?: Partial<SourceTiming>;
-  /** ms, monotonic. @default performance.now */
-  now?: () => number;
-  /** @default Math.random */
-  random?: () => number;
 }
 
 /** All in ms. */
@@ -60,7 +56,6 @@ export class KubernetesSource implements Source {
   readonly #options: KubernetesOptions;
   readonly #kubeconfig: string | undefined;
   readonly #timing: SourceTiming;
-  readonly #now: () => number;
   readonly #stop = new AbortController();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #connection: Connection;
@@ -95,20 +90,21 @@ export class KubernetesSource implements Source {
   #saving: NodeJS.Timeout | undefined;
 
   constructor(settings: KubernetesSettings, options: KubernetesOptions) {
-    const { node, log, now = () => performance.now() } = options;
+    const { node, log } = options;
     this.#options = options;
     this.#kubeconfig = settings.kubeconfig;
     this.#timing = { ...SOURCE_TIMING, ...options.timing };
-    this.#now = now;
     this.#connection = new Connection(settings.kubeconfig);
     this.#cluster = new Cluster(settings, node);
-    this.#events = new Events({ connection: this.#connection, node, signal: this.#stop.signal, log, now });
+    this.#events = new Events({ connection: this.#connection, node, signal: this.#stop.signal, log });
   }
 
   /** @throws Error if this node's default gateways cannot be read */
   async start(): Promise<Demand> {
     this.#addGateways();
-    this.#loadSnapshot();
+    this.#try("What was saved of the cluster is not used", () => {
+      this.#hasSnapshot = loadSnapshot(this.#options.runDir, this.#cluster);
+    });
     const { patience, stale, gateways } = this.#timing;
     this.#timers.push(
       setTimeout(() => this.#serveSnapshot(), patience),
@@ -147,7 +143,7 @@ export class KubernetesSource implements Source {
     const sizeOf = (kind: Kind) => this.#cluster.all(kind).size;
     return {
       counts: { services: sizeOf("Service"), endpointSlices: sizeOf("EndpointSlice"), unreadable, skipped },
-      troubles: this.#troubleNotices.current(this.#now()),
+      troubles: this.#troubleNotices.current(performance.now()),
     };
   }
 
@@ -159,7 +155,7 @@ export class KubernetesSource implements Source {
   /** The demand is what the API has, as far as can be known. */
   get isFresh(): boolean {
     const since = this.#required().map((resource) => this.#lost.get(resource) ?? Number.POSITIVE_INFINITY);
-    return this.#isRead && this.#now() - Math.min(...since) < this.#timing.stale;
+    return this.#isRead && performance.now() - Math.min(...since) < this.#timing.stale;
   }
 
   #required(): Resource[] {
@@ -223,10 +219,9 @@ export class KubernetesSource implements Source {
   }
 
   #watch(resource: Resource, signal: AbortSignal, its: Pick<Handler, "put" | "remove" | "onListed">): void {
-    const { log, random = Math.random } = this.#options;
     const handler: Handler = {
       ...its,
-      log,
+      log: this.#options.log,
       onListed: (keys: ReadonlySet<Key>) => {
         this.#listed.add(resource);
         its.onListed(keys);
@@ -244,8 +239,7 @@ export class KubernetesSource implements Source {
         if (message) this.#serveSnapshot();
       },
     };
-    const options = { connection: this.#connection, signal, timing: this.#timing, now: this.#now, random };
-    void follow(resource, handler, options);
+    void follow(resource, handler, { connection: this.#connection, signal, timing: this.#timing });
   }
 
   /** Logs a trouble once for all resources that have it. */
@@ -254,14 +248,14 @@ export class KubernetesSource implements Source {
     if (message) this.#troubles.set(resource, message);
     else this.#troubles.delete(resource);
     const { log } = this.#options;
-    for (const line of this.#troubleNotices.noteAll(this.#troubles.values(), this.#now())) log("warn", line);
+    for (const line of this.#troubleNotices.noteAll(this.#troubles.values(), performance.now())) log("warn", line);
     if (this.#troubles.size === 0) log("info", "The API is read again");
   }
 
   #checkStale(): void {
     if (this.#isStale === undefined || this.#isStale === !this.isFresh) return;
     this.#isStale = !this.#isStale;
-    this.#emit({ kind: "stale", isStale: this.#isStale });
+    this.#options.emit({ kind: "stale", isStale: this.#isStale });
   }
 
   /** An address that was a gateway once stays one: its route may be away for a moment. */
@@ -271,13 +265,6 @@ export class KubernetesSource implements Source {
     if (all.size === before.size) return;
     this.#cluster.gateways = all;
     this.#changed();
-  }
-
-  #loadSnapshot(): void {
-    const load = () => {
-      this.#hasSnapshot = loadSnapshot(this.#options.runDir, this.#cluster);
-    };
-    this.#try("What was saved of the cluster is not used", load);
   }
 
   #serveSnapshot(): void {
@@ -290,7 +277,7 @@ export class KubernetesSource implements Source {
   /** Collects changes for one demand. */
   #changed(): void {
     if (this.#delivery || this.#stop.signal.aborted) return;
-    const wait = this.#delivered + this.#timing.deliver - this.#now();
+    const wait = this.#delivered + this.#timing.deliver - performance.now();
     this.#delivery = setTimeout(() => this.#deliver(), Math.max(0, wait));
   }
 
@@ -299,29 +286,29 @@ export class KubernetesSource implements Source {
     const isRead = this.#isRead;
     // A start waits until all is read. Later, a kind of object that comes to be served must not hold up all others.
     if (!isRead && !this.#isSnapshotServed && !this.#demand) return;
-    this.#delivered = this.#now();
+    this.#delivered = performance.now();
     this.#give(this.#cluster.update());
     if (!isRead) return;
     const { problems } = this.#cluster;
     this.#events.take(problems);
     const unknown = this.#unknownVersion ? [this.#unknownVersion] : [];
     const warnings = [...problems.map(({ message }) => message), ...warningsOf(this.#cluster), ...unknown];
-    for (const line of this.#warningNotices.noteAll(warnings, this.#now())) this.#options.log("warn", line);
+    for (const line of this.#warningNotices.noteAll(warnings, performance.now())) this.#options.log("warn", line);
     this.#saving ??= setTimeout(() => this.#save(), this.#timing.save);
   }
 
   #give(demand: Demand): void {
     if (!this.#demand) {
       this.#isStale = !this.isFresh;
-      this.#emit({ kind: "stale", isStale: this.#isStale });
+      this.#options.emit({ kind: "stale", isStale: this.#isStale });
       this.#first.resolve(demand);
       this.#demand = demand;
       return;
     }
     this.#checkStale();
     if (demand === this.#demand) return;
-    // A demand that could not be taken is given again with the next change.
-    if (this.#emit({ kind: "demand", demand })) this.#demand = demand;
+    this.#demand = demand;
+    this.#options.emit({ kind: "demand", demand });
   }
 
   #save(): void {
@@ -331,24 +318,12 @@ export class KubernetesSource implements Source {
     this.#try("Cannot save the state of the cluster for a start without the API", save);
   }
 
-  /** @returns false if the event could not be taken */
-  #emit(event: SourceEvent): boolean {
-    try {
-      this.#options.emit(event);
-      return true;
-    } catch (error) {
-      const { message } = error as Error;
-      if (this.#failures.note(message, this.#now())) this.#options.log("error", message);
-      return false;
-    }
-  }
-
   #try(what: string, body: () => void): void {
     try {
       body();
     } catch (error) {
       const message = `${what}: ${(error as Error).message}`;
-      if (this.#failures.note(message, this.#now())) this.#options.log("warn", message);
+      if (this.#failures.note(message, performance.now())) this.#options.log("warn", message);
     }
   }
 }

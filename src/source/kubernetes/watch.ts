@@ -48,9 +48,6 @@ export interface FollowOptions {
   connection: Connection;
   signal: AbortSignal;
   timing: Timing;
-  /** ms, monotonic. */
-  now(): number;
-  random(): number;
 }
 
 /** The number of objects in a page of a list. */
@@ -99,7 +96,7 @@ export const pathOf = ({ group, version, plural }: Resource): string =>
  * Otherwise the list is read in pages.
  */
 export async function follow(resource: Resource, handler: Handler, options: FollowOptions): Promise<void> {
-  const { signal, timing, now, random } = options;
+  const { signal, timing } = options;
   const follower = new Follower(resource, handler, options);
   let failures = 0;
   /** When a version was gone last. That happens now and then, and is not logged. */
@@ -107,7 +104,7 @@ export async function follow(resource: Resource, handler: Handler, options: Foll
   /** Since when the API refuses what it gave before. */
   let refused: number | undefined;
   while (!signal.aborted) {
-    const started = now();
+    const started = performance.now();
     let pause = 0;
     let isFirstGone = false;
     try {
@@ -116,22 +113,22 @@ export async function follow(resource: Resource, handler: Handler, options: Foll
       if (signal.aborted) return;
       const { status } = error as ApiError;
       if (status === GONE) {
-        isFirstGone = now() - gone > timing.steady;
-        gone = now();
+        isFirstGone = performance.now() - gone > timing.steady;
+        gone = performance.now();
       }
       // An API server that starts refuses for a moment what it gave before.
       const isPassing = follower.hasListed && PASSING.includes(status);
       if (!isPassing) refused = undefined;
-      else if (refused === undefined || follower.connected > refused) refused = now();
-      const isPatient = refused !== undefined && now() - refused < timing.steady;
+      else if (refused === undefined || follower.connected > refused) refused = performance.now();
+      const isPatient = refused !== undefined && performance.now() - refused < timing.steady;
       if (!isPatient && !isFirstGone) handler.onTrouble(explain(resource, error as Error));
       pause = error instanceof ApiError ? error.retryAfter : 0;
     }
     // A watch that ends in good order counts too, because of servers that end each at once. After a version that is gone the
     // API is there, so the list must not wait.
-    failures = isFirstGone || now() - started > timing.steady ? 0 : failures + 1;
+    failures = isFirstGone || performance.now() - started > timing.steady ? 0 : failures + 1;
     const [first, longest] = timing.retry;
-    const backoff = Math.min(longest, first * 2 ** Math.min(failures, 20)) * (0.5 + random() / 2);
+    const backoff = Math.min(longest, first * 2 ** Math.min(failures, 20)) * (0.5 + Math.random() / 2);
     await sleep(Math.max(pause, backoff), undefined, { signal }).catch(() => undefined);
   }
 }
@@ -159,10 +156,10 @@ class Follower {
     try {
       if (this.#version === undefined && !this.#hasWatchList) await this.#listPages();
       await this.#watch();
-      this.#handler.onConnection(this.#options.now());
+      this.#handler.onConnection(performance.now());
     } catch (error) {
       const wasListing = this.#version === undefined;
-      const now = this.#options.now();
+      const now = performance.now();
       const isDead = (error as NodeJS.ErrnoException).code === "ETIMEDOUT";
       this.#handler.onConnection(isDead ? Math.max(this.#lastHeard, now - UNANSWERED) : now);
       if (error instanceof StallError && !wasListing) return;
@@ -179,7 +176,7 @@ class Follower {
     const { connection, signal } = this.#options;
     const parameters = new URLSearchParams({ ...this.#resource.query, ...query });
     const response = await connection.send("GET", `${pathOf(this.#resource)}?${parameters}`, { signal });
-    this.#lastHeard = this.#options.now();
+    this.#lastHeard = performance.now();
     return response;
   }
 
@@ -210,7 +207,7 @@ class Follower {
   }
 
   #connect(): void {
-    this.connected = this.#options.now();
+    this.connected = performance.now();
     this.#handler.onTrouble(undefined);
     this.#handler.onConnection(undefined);
   }
@@ -275,7 +272,7 @@ class Follower {
     wait();
     try {
       for await (const chunk of response) {
-        this.#lastHeard = this.#options.now();
+        this.#lastHeard = performance.now();
         yield chunk;
         wait(); // only now, because the chunk may change how long to wait
       }

@@ -110,7 +110,6 @@ class Seen {
   readonly freshness: boolean[] = [];
   readonly source: KubernetesSource;
   gateways = new Set<Address>();
-  failure: Error | undefined;
   /** The source was fresh when it gave the last demand. */
   wasFresh: boolean | undefined;
 
@@ -128,7 +127,6 @@ class Seen {
   }
 
   #take(event: SourceEvent): void {
-    if (this.failure) throw this.failure;
     if (event.kind === "stale") this.freshness.push(!event.isStale);
     else {
       this.wasFresh = this.freshness.at(-1);
@@ -609,19 +607,6 @@ test("a node that is not a Node of the cluster logs the names of those that are"
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch({}, { node: "elsewhere" });
   await seen.says('warn: This node owns nothing as the cluster has no Node "elsewhere"', "n1, n2, n3", "NODE_NAME");
-});
-
-test("a demand that cannot be taken is logged, and costs nothing else", async () => {
-  await using rig = await Rig.start(...WEB);
-  const seen = rig.watch();
-  await seen.shows(`10.9.0.1 ${ALL}`);
-  seen.failure = new Error("the kernel's map is full");
-  rig.put(service("lost", ["10.9.0.3"]));
-  await seen.says("error: the kernel's map is full");
-  seen.failure = undefined;
-  rig.api.remove("services", "lost");
-  rig.put(service("mail", ["10.9.0.2"]));
-  await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
 });
 
 test("a gateway's address is never announced, also after it has stopped to be one", async () => {
