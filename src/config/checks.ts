@@ -73,10 +73,8 @@ function unknownKey(issue: Issue, path: Path): { key: string; known: string[] } 
 }
 
 function acceptedAt(path: Path): string {
-  if (!path.length)
-    return `a mapping of the keys ${Object.keys(KEYS)
-      .filter((key) => /^\w+$/.test(key))
-      .join(", ")}`;
+  const topKeys = Object.keys(KEYS).filter((key) => /^\w+$/.test(key));
+  if (!path.length) return `a mapping of the keys ${topKeys.join(", ")}`;
   const pattern = format(path).replace(/\[\d+\]/g, "[]");
   const accepts = KEYS[pattern]?.accepts;
   if (accepts) return accepts;
@@ -122,15 +120,12 @@ export function checkNode(
   sheet: Sheet,
   values: Values,
   nodes: string[] | undefined,
-  env: Record<string, string | undefined>,
+  env: NodeJS.ProcessEnv,
   hostname: string,
 ): string {
   const key = values.node;
-  const [node, origin] = key
-    ? [key, "from the key node"]
-    : env.NODE_NAME
-      ? [env.NODE_NAME, "from NODE_NAME in the environment"]
-      : [hostname, "the host's name"];
+  const node = key ?? (env.NODE_NAME || hostname);
+  const origin = key ? "from the key node" : env.NODE_NAME ? "from NODE_NAME in the environment" : "the host's name";
   const isKnown = sheet.sound(["node"]);
   // A host's name is often its Node's, and often not: with another's name a node would stand in for that one.
   if (values.source?.kind === "kubernetes" && isKnown && !key && !env.NODE_NAME) {

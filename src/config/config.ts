@@ -7,7 +7,6 @@ import { checkKeys, checkNode, checkNodes, checkTimes, checkVips } from "./check
 import { EXAMPLE, KEY_FILE, type Values } from "./schema.ts";
 import { ConfigError, Sheet } from "./yaml.ts";
 
-export type { KubernetesSettings as KubernetesSource } from "../source/kubernetes/settings.ts";
 export { ConfigError } from "./yaml.ts";
 
 /** A configuration with every default filled in; the schema says what each key means. Times are in milliseconds. */
@@ -21,10 +20,8 @@ export interface Config extends Omit<Values, "node" | "membership" | "source"> {
 /** How it is known which nodes are alive. `interval` in ms; `dead` in probes. */
 export type Membership = { kind: "static" } | { kind: "wire"; keys: string[] | "none"; interval: number; dead: number };
 
-type Environment = Record<string, string | undefined>;
-
 /** @throws ConfigError with a line for each thing that is wrong. */
-export function readConfig(path: string, env: Environment = process.env): Config {
+export function readConfig(path: string, env: NodeJS.ProcessEnv = process.env): Config {
   return parseConfig(readConfigText(path), path, env);
 }
 
@@ -56,7 +53,7 @@ export function readConfigText(path: string): string {
 export function parseConfig(
   text: string,
   file: string,
-  env: Environment = process.env,
+  env: NodeJS.ProcessEnv = process.env,
   hostname: string = hostName(),
 ): Config {
   const sheet = new Sheet(text, file);

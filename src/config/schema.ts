@@ -20,34 +20,26 @@ export const RUN_DIR = "/run/isat";
 /** The file of the key that nodes sign with, unless membership.keys names others. */
 export const KEY_FILE = "/etc/isat/wire.key";
 
-/** How much gratuitous ARP a switch is trusted to take. Refresh 95 s: three of them fit into 300 s of FDB ageing. */
-const PROFILES = {
-  open: { refresh: 95_000, rate: 1000 },
-  guarded: { refresh: 95_000, rate: 5 },
-} as const;
+/** How much gratuitous ARP a switch is trusted to take, a second and NIC. Three refreshes fit into 300 s of FDB ageing. */
+const RATES = { open: 1000, guarded: 5 };
+const REFRESH = "95s";
 
-/** In frames a second and NIC. */
-const rate = v.pipe(v.number(), v.finite(), v.gtValue(0));
 const garp = v.pipe(
   mapping(
     keys({
       profile: key(
         v.optional(v.picklist(["open", "guarded"]), "open"),
-        `announcements a second and NIC: open ${PROFILES.open.rate}, guarded ${PROFILES.guarded.rate} (for switches that police ARP)`,
+        `announcements a second and NIC: open ${RATES.open}, guarded ${RATES.guarded} (for switches that police ARP)`,
       ),
-      refresh: key(v.optional(duration), "how often each VIP is announced again", {
-        default: `${PROFILES.open.refresh / 1000}s`,
-      }),
-      rate: key(v.optional(rate), "the most announcements that a NIC sends in a second", {
-        accepts: "a number greater than 0",
-        default: "the profile's",
-      }),
+      refresh: key(v.optional(duration, REFRESH), "how often each VIP is announced again"),
+      rate: key(
+        v.optional(v.pipe(v.number(), v.finite(), v.gtValue(0))),
+        "the most announcements that a NIC sends in a second",
+        { accepts: "a number greater than 0", default: "the profile's" },
+      ),
     }),
   ),
-  v.transform(({ profile, refresh, rate }) => ({
-    refresh: refresh ?? PROFILES[profile].refresh,
-    rate: rate ?? PROFILES[profile].rate,
-  })),
+  v.transform(({ profile, refresh, rate = RATES[profile] }) => ({ refresh, rate })),
 );
 
 const membership = mapping(
