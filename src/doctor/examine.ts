@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import process from "node:process";
-import { type Config, readConfig } from "../config/config.ts";
+import { readConfig } from "../config/config.ts";
 import { readWireKeys } from "../config/keys.ts";
 import type { Demand } from "../core/demand.ts";
 import { Election, Wish } from "../core/ownership.ts";
@@ -53,18 +53,16 @@ function otherPrograms(ifindex: number, ownIds: ReadonlySet<number>): string[] {
 
 /** Peers that have answered a probe in the last seconds, by the kernel's map; undefined if there is no map. */
 function heardPeers(pinDir: string): string[] | undefined {
-  let heard: string[] | undefined;
-  errorOf(() => {
-    heard = readPinnedMaps(layoutFolder(pinDir), ({ peers }) => {
+  try {
+    return readPinnedMaps(layoutFolder(pinDir), ({ peers }) => {
       const RECENT = 5n * SECOND;
       const recent = [...peers.entries()].filter(([, { echoed_ns }]) => bootTime() - echoed_ns < RECENT);
       return [...new Set(recent.map(([, { node }]) => node))].sort();
     });
-  });
-  return heard;
+  } catch {
+    return undefined; // the finding about capabilities or the bpffs gives the reason
+  }
 }
-
-const keyFiles = ({ membership }: Config) => (membership.kind === "wire" ? membership.keys : "none");
 
 /** The number of VIPs that this node owns there if all nodes are alive. */
 function countOwned({ config, demand }: Plan, { ranges }: PlannedLink): number {
@@ -91,7 +89,8 @@ function examineInterface(planned: PlannedLink, ownIds: ReadonlySet<number>, pla
 
 /** Collects the facts for `isat doctor`, without changing anything, and judges them. @throws ConfigError */
 export function examineMachine(path: string): Finding[] {
-  const config: Config = readConfig(path);
+  const config = readConfig(path);
+  const { membership } = config;
   using links = new Links();
   let plan: Plan | undefined;
   const refused = errorOf(() => {
@@ -117,11 +116,11 @@ export function examineMachine(path: string): Finding[] {
     runtime: "Deno" in globalThis ? "Deno" : `Node ${process.versions.node}`,
     hook: config.hook,
     garp: config.garp,
-    membership: config.membership,
-    keys: config.membership.kind === "wire" ? errorOf(() => readWireKeys(keyFiles(config))) : undefined,
+    membership,
+    keys: membership.kind === "wire" ? errorOf(() => readWireKeys(membership.keys)) : undefined,
     heard: heardPeers(config.pinDir),
     plan: refused,
-    warnings: [...(plan?.warnings ?? [])],
+    warnings: plan?.warnings ?? [],
     interfaces: plan ? plan.links.map((planned) => examineInterface(planned, ownIds, plan!)) : [],
   };
   return judge(facts);

@@ -43,7 +43,7 @@ export interface MachineFacts {
   heard: string[] | undefined;
   /** The error about a configuration that does not fit this machine, if any. */
   plan: string | undefined;
-  warnings: string[];
+  warnings: readonly string[];
   interfaces: InterfaceFacts[];
 }
 
@@ -76,11 +76,7 @@ function judgeMachine(facts: MachineFacts): Finding[] {
       : error("capabilities", capabilities, "run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW"),
     hasBtf
       ? ok("BTF", "the kernel has BTF (/sys/kernel/btf/vmlinux)")
-      : warning(
-          "BTF",
-          "this kernel has no BTF",
-          "isat works without it, but bpftool may not show the fields of the maps",
-        ),
+      : warning("BTF", "this kernel has no BTF", "isat works without it, but bpftool may not show the maps' fields"),
     jit === 0
       ? warning("JIT", "net.core.bpf_jit_enable is 0: programs are interpreted", "sysctl net.core.bpf_jit_enable=1")
       : ok("JIT", "programs are compiled"),
@@ -95,16 +91,6 @@ function judgeMachine(facts: MachineFacts): Finding[] {
       ? ok("configuration", "fits this machine")
       : error("configuration", plan, "correct the file: isat run would refuse it"),
     ...warnings.map((text) => warning("configuration", text, "correct the file, or route those addresses here")),
-  ];
-}
-
-function judgeInterface(each: InterfaceFacts, facts: MachineFacts): Finding[] {
-  return [
-    ...judgeXdp(each, facts),
-    ...judgeBond(each),
-    ...judgeOtherPrograms(each),
-    ...judgeSysctls(each),
-    judgePace(each, facts),
   ];
 }
 
@@ -207,7 +193,13 @@ export function judge(facts: MachineFacts): Finding[] {
     ...judgeMachine(facts),
     ...judgeMembership(facts),
     ...judgeGarp(facts),
-    ...facts.interfaces.flatMap((each) => judgeInterface(each, facts)),
+    ...facts.interfaces.flatMap((each) => [
+      ...judgeXdp(each, facts),
+      ...judgeBond(each),
+      ...judgeOtherPrograms(each),
+      ...judgeSysctls(each),
+      judgePace(each, facts),
+    ]),
   ];
 }
 
