@@ -1,6 +1,6 @@
 import { readdirSync } from "node:fs";
 import { errno } from "../ffi/libc.ts";
-import { check, Fd, getPinned, KernelError, libbpf } from "./libbpf.ts";
+import { check, Fd, getPinned, infoOf, KernelError, libbpf } from "./libbpf.ts";
 import { makeFolder, unpin } from "./pins.ts";
 
 /** The kinds of hook that a program can be attached to. `tcx` needs Linux >= 6.6; `tc` is clsact. */
@@ -81,13 +81,9 @@ export function hasTcx(): boolean {
 
 /** Id and name of a loaded program. To open another process's program by its id takes CAP_SYS_ADMIN. */
 export function programInfo(fd: Fd): { id: number; name: string } {
-  const info = new Uint8Array(80);
-  check(
-    "Cannot read a program's info",
-    libbpf.bpf_obj_get_info_by_fd(fd.number, info, new Uint8Array(Uint32Array.of(80).buffer)),
-  );
-  const name = new TextDecoder().decode(info.subarray(64, 80)).split("\0")[0]!;
-  return { id: new Uint32Array(info.buffer)[1]!, name };
+  const info = infoOf("program", fd, 80);
+  const name = new TextDecoder().decode(new Uint8Array(info.buffer, 64, 16)).split("\0")[0]!;
+  return { id: info[1]!, name };
 }
 
 export function describeProgram(id: number): string {
@@ -97,26 +93,10 @@ export function describeProgram(id: number): string {
   return `program id ${id} (${programInfo(program).name})`;
 }
 
-interface LinkInfo {
-  kind: HookKind | undefined;
-  programId: number;
-  /** 0 after the device is gone. */
-  ifindex: number;
-}
-
-function linkInfo(link: Fd): LinkInfo {
-  const info = new Uint8Array(64);
-  check(
-    "Cannot read a link's info",
-    libbpf.bpf_obj_get_info_by_fd(link.number, info, new Uint8Array(Uint32Array.of(64).buffer)),
-  );
-  const words = new Uint32Array(info.buffer);
-  return { kind: LINK_TYPE[words[0]!], programId: words[2]!, ifindex: words[4]! };
-}
-
-/** A link's pin is named after the ifindex, as `tcx_ingress_2`: a device that is renamed keeps its links. */
-function pinName({ kind, direction }: Point, ifindex: number): string {
-  return `${kind}_${direction}_${ifindex}`;
+/** The `ifindex` is 0 after the device is gone. */
+function linkInfo(link: Fd): { kind: HookKind | undefined; programId: number; ifindex: number } {
+  const info = infoOf("link", link, 64);
+  return { kind: LINK_TYPE[info[0]!], programId: info[2]!, ifindex: info[4]! };
 }
 
 function parsePinName(name: string): { point: Point; ifindex: number } | undefined {
@@ -134,8 +114,9 @@ export class Hooks {
     this.#folder = folder;
   }
 
-  #path(point: Point, ifindex: number): string {
-    return `${this.#folder}/${pinName(point, ifindex)}`;
+  /** A link's pin is named after the ifindex, as `tcx_ingress_2`: a device that is renamed keeps its links. */
+  #path({ kind, direction }: Point, ifindex: number): string {
+    return `${this.#folder}/${kind}_${direction}_${ifindex}`;
   }
 
   /** The pinned link, if it is still attached to that device of this network namespace. */
@@ -201,11 +182,6 @@ export class Hooks {
     const flags = present === undefined ? 0 : BPF_TC_F_REPLACE;
     check(what, libbpf.bpf_tc_attach(hook, tcOptions(program.number, flags)));
     return present === undefined ? "attached" : "adopted";
-  }
-
-  /** True if the program with this id is attached there now. It runs on each tick; at tcx it takes a microsecond. */
-  isAttached(ifindex: number, point: Point, programId: number): boolean {
-    return programIds(ifindex, point).includes(programId);
   }
 
   /** Detaches isat's program. Does nothing if it is not attached. */

@@ -9,7 +9,7 @@ import {
   vipState,
 } from "../core/abi.ts";
 import { requireCapabilities } from "./capabilities.ts";
-import { type HookKind, Hooks, hasTcx, type Point, programInfo } from "./hooks.ts";
+import { type HookKind, Hooks, hasTcx, type Point, programIds, programInfo } from "./hooks.ts";
 import { check, type Fd, getPinned, libbpf } from "./libbpf.ts";
 import { FolderLock } from "./lock.ts";
 import { KernelMap } from "./map.ts";
@@ -22,7 +22,7 @@ import {
   type ProgramName,
   readPinnedMaps,
 } from "./object.ts";
-import { makeFolder, removeFolder, removeIfEmpty, requireBpffs, unpin } from "./pins.ts";
+import { makeFolder, removeIfEmpty, requireBpffs, unpin } from "./pins.ts";
 
 /** Inode of this process's network namespace. An ifindex means a device only within one namespace. */
 export function networkNamespace(): number {
@@ -53,10 +53,8 @@ export function pointsOf(hook: HookKind): Point[] {
 
 /** All points at which isat may be attached. */
 export const ALL_POINTS: readonly Point[] = [
-  { kind: "tcx", direction: "egress" },
-  { kind: "tcx", direction: "ingress" },
-  { kind: "tc", direction: "egress" },
-  { kind: "tc", direction: "ingress" },
+  ...pointsOf("tcx"),
+  ...pointsOf("tc"),
   { kind: "xdp", direction: "ingress" },
 ];
 
@@ -126,10 +124,6 @@ export class Kernel implements Disposable {
     }
   }
 
-  #program(point: Point): Fd {
-    return this.#object.programs[programFor(point)];
-  }
-
   /**
    * Pins the programs beside those of earlier starts, until {@link removeLeftovers}. A clsact filter is recognised as
    * ours by its program's pin, and a start may be killed between any two steps.
@@ -138,7 +132,8 @@ export class Kernel implements Disposable {
     for (const name of PINNED) {
       const program = this.#object.programs[name];
       const { id } = programInfo(program);
-      pin(program, `${this.#programsFolder}/${name}_${id}`);
+      const path = `${this.#programsFolder}/${name}_${id}`;
+      check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(program.number, path));
       this.#ownIds.add(id);
       this.#ids.set(name, id);
     }
@@ -155,9 +150,8 @@ export class Kernel implements Disposable {
       if (!vips || !answers) return [];
       const CLAIM = vip.fields.get("claim_ns")!.offset;
       const RELEASED = answersLayout.fields.get("released_ns")!.offset;
-      const releases = new Map(
-        [...rawMap(answers).entries()].map(([key, value]) => [key.join(), word(value, RELEASED)]),
-      );
+      const released = rawMap(answers).entries();
+      const releases = new Map([...released].map(([key, value]) => [key.join(), word(value, RELEASED)]));
       return [...rawMap(vips).entries()].map(([key, value]) => {
         const state = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
         const claim = word(value, CLAIM);
@@ -178,7 +172,7 @@ export class Kernel implements Disposable {
   /** Attaches to the device. If an earlier speaker is attached there, adopts its link and replaces the program. */
   attach(ifindex: number, point: Point): "adopted" | "attached" {
     const others = otherLayouts(this.#pinDir).map((folder) => `${folder}/links`);
-    return this.#hooks.ensure(ifindex, point, this.#program(point), this.#isOurs, others);
+    return this.#hooks.ensure(ifindex, point, this.#object.programs[programFor(point)], this.#isOurs, others);
   }
 
   detach(ifindex: number, point: Point): void {
@@ -193,9 +187,9 @@ export class Kernel implements Disposable {
     }
   }
 
-  /** True if this speaker's own program is attached there now. */
+  /** True if this speaker's own program is attached there now. It runs on each tick; at tcx it takes a microsecond. */
   isAttached(ifindex: number, point: Point): boolean {
-    return this.#hooks.isAttached(ifindex, point, this.#ids.get(programFor(point))!);
+    return programIds(ifindex, point).includes(this.#ids.get(programFor(point))!);
   }
 
   /**
@@ -205,7 +199,7 @@ export class Kernel implements Disposable {
   removeLeftovers(ifindexes: readonly number[], points: readonly Point[]): void {
     for (const { ifindex } of this.#hooks.pinned()) if (!ifindexes.includes(ifindex)) this.detachAllBut(ifindex, []);
     for (const ifindex of ifindexes) this.detachAllBut(ifindex, points);
-    for (const folder of otherLayouts(this.#pinDir)) removeFolder(folder);
+    for (const folder of otherLayouts(this.#pinDir)) unpin(folder);
     for (const name of PINNED) {
       renameSync(`${this.#programsFolder}/${name}_${this.#ids.get(name)}`, `${this.#programsFolder}/${name}`);
     }
@@ -215,7 +209,7 @@ export class Kernel implements Disposable {
 
   /** Removes the pins that a failed start has made. */
   discard(): void {
-    if (this.isFresh) removeFolder(layoutFolder(this.#pinDir));
+    if (this.isFresh) unpin(layoutFolder(this.#pinDir));
   }
 
   /** Closes the descriptors of this process. The pins stay, and the attached programs go on answering. */
@@ -235,10 +229,6 @@ function word(value: Uint8Array, at: number): bigint | undefined {
 function rawMap(fd: Fd): KernelMap<Uint8Array, Uint8Array> {
   const { keySize, valueSize } = mapSizes(fd);
   return new KernelMap("of another layout", fd, rawLayout(keySize), rawLayout(valueSize));
-}
-
-function pin(fd: Fd, path: string): void {
-  check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(fd.number, path));
 }
 
 /**
@@ -296,7 +286,7 @@ export function clean(pinDir: string, ifindexes: readonly number[], restore: (en
   for (const folder of folders) {
     const links = new Hooks(`${folder}/links`);
     for (const { point, ifindex } of links.pinned()) links.detach(ifindex, point, () => true);
-    removeFolder(folder);
+    unpin(folder);
   }
   removeIfEmpty(pinDir); // other programs' pins may be there too
   return folders.length > 0;

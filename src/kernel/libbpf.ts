@@ -72,15 +72,11 @@ export class KernelError extends Error {
   override name = "KernelError";
   readonly errno: number;
 
-  constructor(what: string, errno: number, advice?: string) {
-    super(advice ? `${what}: ${advice}` : `${what}: ${errnoName(errno)}${hint(errno)}`);
-    this.errno = errno;
+  constructor(what: string, number: number, advice?: string) {
+    const hint = number === errno.EPERM ? ". isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW" : "";
+    super(`${what}: ${advice ?? `${errnoName(number)}${hint}`}`);
+    this.errno = number;
   }
-}
-
-function hint(number: number): string {
-  if (number === errno.EPERM) return ". isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW";
-  return "";
 }
 
 /** Returns `result`. @throws KernelError if it is negative: libbpf 1.x returns -errno */
@@ -102,6 +98,15 @@ export class Fd implements Disposable {
     if (this.#open) libc.close(this.number);
     this.#open = false;
   }
+}
+
+/** The kernel's info of an object, as its struct bpf_*_info. @param what the object, for the error */
+export function infoOf(what: string, { number }: Fd, size: number): Uint32Array<ArrayBuffer> {
+  const info = new Uint32Array(size / 4);
+  const length = new Uint8Array(Uint32Array.of(size).buffer);
+  const result = libbpf.bpf_obj_get_info_by_fd(number, new Uint8Array(info.buffer), length);
+  check(`Cannot read a ${what}'s info`, result);
+  return info;
 }
 
 /** Opens the object pinned at `path`; undefined if there is none. @throws KernelError if it cannot be opened */

@@ -16,19 +16,6 @@ export interface Batch {
   count: number;
 }
 
-/** Buffers that a batch is read into. */
-interface BatchBuffers {
-  batch: number;
-  keys: Uint8Array;
-  values: Uint8Array;
-}
-
-const makeBuffers = (batch: number, keySize: number, valueSize: number): BatchBuffers => ({
-  batch,
-  keys: new Uint8Array(batch * keySize),
-  values: new Uint8Array(batch * valueSize),
-});
-
 /** A hash map in the kernel, with typed keys and values. Batch calls need Linux >= 5.6. */
 export class KernelMap<K, V> implements Disposable {
   readonly fd: Fd;
@@ -122,34 +109,31 @@ export class KernelMap<K, V> implements Disposable {
    * @param batch how many entries one call reads
    */
   *batches(batch = BATCH): Generator<Batch> {
-    const kept = this.#kept?.batch === batch ? this.#kept : undefined;
-    const buffers = kept ?? makeBuffers(batch, this.#key.size, this.#value.size);
+    const [keySize, valueSize] = [batch * this.#key.size, batch * this.#value.size];
+    const kept = this.#kept?.keys.length === keySize ? this.#kept : undefined;
     this.#kept = undefined; // so that a second reader does not use the same buffers
+    const buffers = kept ?? { keys: new Uint8Array(keySize), values: new Uint8Array(valueSize) };
+    const { keys, values } = buffers;
+    const views = { keys: new DataView(keys.buffer), values: new DataView(values.buffer) };
+    const count = new Uint32Array(1);
+    const countBytes = new Uint8Array(count.buffer);
+    const position = new Uint8Array(4);
     try {
-      yield* this.#readInto(buffers);
+      for (let from: Uint8Array | null = null; ; from = position) {
+        count[0] = batch;
+        const { number } = this.fd;
+        const result = libbpf.bpf_map_lookup_batch(number, from, position, keys, values, countBytes, batchOptions);
+        if (result !== -errno.ENOENT) check(`Cannot read map ${this.#name}`, result);
+        yield { ...views, count: count[0]! };
+        if (result === -errno.ENOENT) return;
+      }
     } finally {
       if (batch < BATCH) this.#kept = buffers;
     }
   }
 
   /** The buffers of a small batch, kept because small batches are read on each tick. */
-  #kept: BatchBuffers | undefined;
-
-  *#readInto({ batch, keys, values }: BatchBuffers): Generator<Batch> {
-    const views = { keys: new DataView(keys.buffer), values: new DataView(values.buffer) };
-    const count = new Uint32Array(1);
-    const countBytes = new Uint8Array(count.buffer);
-    const position = new Uint8Array(4);
-    for (let first = true; ; first = false) {
-      count[0] = batch;
-      const from = first ? null : position;
-      const { number } = this.fd;
-      const result = libbpf.bpf_map_lookup_batch(number, from, position, keys, values, countBytes, batchOptions);
-      if (result !== -errno.ENOENT) check(`Cannot read map ${this.#name}`, result);
-      yield { ...views, count: count[0]! };
-      if (result === -errno.ENOENT) return;
-    }
-  }
+  #kept: { keys: Uint8Array<ArrayBuffer>; values: Uint8Array<ArrayBuffer> } | undefined;
 
   /** Reads and decodes all entries. */
   *entries(batch = BATCH): Generator<[K, V]> {

@@ -4,13 +4,15 @@ import { maps } from "../core/abi.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName } from "../ffi/libc.ts";
 import { hasCapability } from "./capabilities.ts";
-import { check, collectMessages, Fd, getPinned, KernelError, libbpf } from "./libbpf.ts";
+import { check, collectMessages, Fd, getPinned, infoOf, KernelError, libbpf } from "./libbpf.ts";
 import { KernelMap } from "./map.ts";
 
 export const PROGRAMS = ["isat_ingress", "isat_egress", "isat_xdp", "isat_xdp_probe"] as const;
 export type ProgramName = (typeof PROGRAMS)[number];
 
 type MapName = keyof typeof maps;
+const MAP_NAMES = Object.keys(maps) as MapName[];
+
 export type Maps = {
   readonly [Name in MapName]: KernelMap<
     ReturnType<(typeof maps)[Name]["key"]["decode"]>,
@@ -35,12 +37,7 @@ function openMap<Name extends MapName>(name: Name, fd: Fd): Maps[Name] {
 
 /** The sizes of a map's keys and values, in bytes. */
 export function mapSizes(fd: Fd): { keySize: number; valueSize: number } {
-  const info = new Uint32Array(22); // struct bpf_map_info: type, id, key_size, value_size, max_entries, ...
-  const size = Uint32Array.of(info.byteLength);
-  check(
-    "Cannot read a map's info",
-    libbpf.bpf_obj_get_info_by_fd(fd.number, new Uint8Array(info.buffer), new Uint8Array(size.buffer)),
-  );
+  const info = infoOf("map", fd, 88); // struct bpf_map_info: type, id, key_size, value_size, max_entries, ...
   return { keySize: info[2]!, valueSize: info[3]! };
 }
 
@@ -57,7 +54,7 @@ function hasLayout(name: MapName, fd: Fd): boolean {
 export function readPinnedMaps<T>(folder: string, read: (maps: Maps) => T): T | undefined {
   const opened: [MapName, Fd][] = [];
   try {
-    for (const name of Object.keys(maps) as MapName[]) {
+    for (const name of MAP_NAMES) {
       const fd = getPinned(`${folder}/${name}`);
       if (!fd) return undefined;
       opened.push([name, fd]);
@@ -85,13 +82,8 @@ export function loadObject(path: string, folder: string): LoadedObject {
     const object = BigInt(libbpf.bpf_object__open_file(path, null));
     if (object === 0n) throw new KernelError(what, ffi.errno());
     try {
-      for (const name of Object.keys(maps)) {
-        const result = libbpf.bpf_map__set_pin_path(
-          libbpf.bpf_object__find_map_by_name(object, name),
-          `${folder}/${name}`,
-        );
-        if (result < 0) throw new KernelError(what, -result);
-      }
+      const found = MAP_NAMES.map((name) => ({ name, map: libbpf.bpf_object__find_map_by_name(object, name) }));
+      for (const { name, map } of found) check(what, libbpf.bpf_map__set_pin_path(map, `${folder}/${name}`));
       const result = libbpf.bpf_object__load(object);
       if (result < 0) throw new KernelError(what, -result, explainLoadError(-result, printed()));
       // The object owns its descriptors and closes them all, so these Fds are never disposed of one by one.
@@ -99,10 +91,7 @@ export function loadObject(path: string, folder: string): LoadedObject {
         name,
         new Fd(libbpf.bpf_program__fd(libbpf.bpf_object__find_program_by_name(object, name))),
       ]);
-      const opened = (Object.keys(maps) as MapName[]).map((name) => [
-        name,
-        openMap(name, new Fd(libbpf.bpf_map__fd(libbpf.bpf_object__find_map_by_name(object, name)))),
-      ]);
+      const opened = found.map(({ name, map }) => [name, openMap(name, new Fd(libbpf.bpf_map__fd(map)))]);
       return {
         programs: Object.fromEntries(programs),
         maps: Object.fromEntries(opened),

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from "node:fs";
+import { existsSync, mkdirSync, rmdirSync, rmSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 
 const BPF_FS_MAGIC = 0xcafe4a11;
@@ -24,24 +24,9 @@ export function makeFolder(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
 }
 
-/** Removes a pin, if it exists. Unpinning a link that no process holds open detaches it. */
+/** Removes a pin or a folder of pins, if it exists. Unpinning a link that no process holds open detaches it. */
 export function unpin(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-  }
-}
-
-/** Removes a folder of pins and everything in it. */
-export function removeFolder(path: string): void {
-  if (!existsSync(path)) return;
-  for (const entry of readdirSync(path, { withFileTypes: true })) {
-    const inner = `${path}/${entry.name}`;
-    if (entry.isDirectory()) removeFolder(inner);
-    else unpin(inner);
-  }
-  rmdirSync(path);
+  rmSync(path, { recursive: true, force: true });
 }
 
 /** Removes a folder, unless it has entries or is a mount point. */

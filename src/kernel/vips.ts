@@ -83,12 +83,15 @@ function survey({ answers: map }: Maps, entries: Entries) {
 const isReleased = ({ state, claimNs }: Entry, releasedNs: bigint) =>
   state !== vipState.NOT_OWNED && releasedNs >= claimNs;
 
-/** The kernel's entries; those that it has released count as not owned. */
-export function readEntries(maps: Maps): Map<number, Map<Address, Entry>> {
-  const { entries } = read(maps);
-  for (const [ifindex, address] of survey(maps, entries).released) entries.get(ifindex)!.set(address, UNOWNED);
-  return entries;
+/** Reads both maps; VIPs that the kernel has released count as not owned. */
+function readBoth(maps: Maps) {
+  const { entries, names } = read(maps);
+  const { released, stray } = survey(maps, entries);
+  for (const [ifindex, address] of released) entries.get(ifindex)!.set(address, UNOWNED);
+  return { entries, names, released, stray };
 }
+
+export const readEntries = (maps: Maps): Entries => readBoth(maps).entries;
 
 /**
  * The kernel's map `vips`, and the elements of `answers` that go with it: written through, and read back in parts. The
@@ -102,14 +105,12 @@ export class VipTable {
   #parts: Iterator<Batch> | undefined;
   #seen = 0;
 
-  /** Reads what an earlier speaker left. VIPs that the kernel released are not owned any more. */
+  /** Reads what an earlier speaker left. */
   constructor(maps: Maps) {
     this.#maps = maps;
-    const { entries, names } = read(maps);
+    const { entries, names, released, stray } = readBoth(maps);
     this.#entries = entries;
     this.#names = names;
-    const { released, stray } = survey(maps, entries);
-    for (const [ifindex, address] of released) entries.get(ifindex)!.set(address, UNOWNED);
     for (const [ifindex, its] of Map.groupBy(released, ([ifindex]) => ifindex)) {
       this.write(
         ifindex,
@@ -203,9 +204,7 @@ export class VipTable {
     added: ReadonlySet<Address>,
     gone: readonly Address[],
   ): void {
-    let size = gone.length; // the entries are as they will be
-    for (const its of this.#entries.values()) size += its.size;
-    const isTooMuch = size > MAX_VIPS;
+    const isTooMuch = this.#size + gone.length > MAX_VIPS; // the entries are as they will be
     if (isTooMuch) this.#remove(ifindex, gone);
     if (set.length > 0) this.write(ifindex, set, added);
     if (!isTooMuch) this.#remove(ifindex, gone);
@@ -217,6 +216,10 @@ export class VipTable {
     this.#maps.vips.deleteMany(keys);
     this.#maps.answers.deleteMany(keys);
     this.#parts = undefined;
+  }
+
+  get #size(): number {
+    return [...this.#entries.values()].reduce((sum, its) => sum + its.size, 0);
   }
 
   /** Removes all entries of an interface. */
@@ -238,9 +241,7 @@ export class VipTable {
     const { value, done } = this.#parts.next();
     if (done) {
       this.#parts = undefined;
-      let size = 0;
-      for (const its of this.#entries.values()) size += its.size;
-      return this.#seen === size;
+      return this.#seen === this.#size;
     }
     const batch: Batch = value;
     let isIntact = true;
