@@ -47,17 +47,11 @@ export class Interfaces {
     return this.points.at(-1)!.kind;
   }
 
-  /** What was written last. */
-  entry(ifindex: number): InterfaceEntry | undefined {
-    return this.#entries.get(ifindex);
-  }
-
   /** What the kernel has, be it an earlier speaker's. */
   pinned(ifindex: number): InterfaceEntry | undefined {
     return this.#kernel.maps.interfaces.get(ifindex);
   }
 
-  /** Writes the interface's entry. */
   write(link: Link, facts: Facts, self: Self): void {
     this.#set(link.ifindex, {
       name: link.name,
@@ -75,19 +69,18 @@ export class Interfaces {
       fence_ns: toNs(facts.fence),
       gone_ns: toNs(Math.max(facts.fence, GONE)),
     });
-    this.#kernel.maps.verdicts.add(link.ifindex, { ...NO_VERDICTS, interface: link.name });
   }
 
   /** Writes what this node says of itself. */
   say(ifindex: number, self: Self): void {
     const entry = this.#entries.get(ifindex)!;
     this.#set(ifindex, { ...entry, ...fields(self) });
-    this.#kernel.maps.verdicts.add(ifindex, { ...NO_VERDICTS, interface: entry.name });
   }
 
   #set(ifindex: number, entry: InterfaceEntry): void {
     this.#entries.set(ifindex, entry);
     this.#kernel.maps.interfaces.set(ifindex, entry);
+    this.#kernel.maps.verdicts.add(ifindex, { ...NO_VERDICTS, interface: entry.name });
   }
 
   /** Attaches the programs, or adopts what is attached. @throws Error where one of them cannot stand there, or answer */
