@@ -7,7 +7,7 @@ export interface InterfaceFacts {
   name: string;
   driver: string | undefined;
   /** The XDP features of the driver; undefined if the kernel does not report them (before Linux 6.3). */
-  xdp: { isNative: boolean; transmits: boolean } | undefined;
+  xdp: { isNative: boolean } | undefined;
   stripsVlanTags: boolean;
   /** The bonding mode, as `active-backup 1`; undefined if the interface is not a bond. */
   bondMode: string | undefined;
@@ -27,9 +27,7 @@ export interface MachineFacts {
   hasBtf: boolean;
   /** net.core.bpf_jit_enable; undefined if hidden, as in network namespaces other than the first. */
   jit: number | undefined;
-  /** The error about missing capabilities, if any. */
   capabilities: string | undefined;
-  /** The error about the bpffs, if any. */
   bpffs: string | undefined;
   libbpf: string;
   ffi: string;
@@ -203,7 +201,6 @@ export function judge(facts: MachineFacts): Finding[] {
   ];
 }
 
-/** Formats the findings as text for a person. */
 export function formatFindings(findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(({ what }) => what.length));
   return findings
