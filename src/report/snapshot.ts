@@ -14,7 +14,6 @@ export interface SegmentSnapshot {
   /** Gratuitous ARP frames that have left. */
   announcements: number;
   hooks: readonly (Point & { isAttached: boolean })[];
-  /** This node's state there. */
   state: number;
   entries: ReadonlyMap<Address, Entry>;
   /** What the last election went by. */

@@ -36,7 +36,6 @@ export interface MemberStatus {
   /** undefined: with static membership, where all are alive everywhere. */
   interface: string | undefined;
   isAlive: boolean;
-  /** What it says of itself. */
   state: string;
   mac: string | undefined;
   /** ms since it last answered a probe. */
@@ -105,7 +104,6 @@ function formatSource({ services, endpointSlices, unreadable, skipped }: NonNull
   return parts.join("; ");
 }
 
-/** What `isat status` prints. */
 export function formatStatus(status: Status): string {
   const lines: string[] = [];
   const speaker = status.pid === undefined ? "no speaker runs; this is what stands in the kernel" : `pid ${status.pid}`;

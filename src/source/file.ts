@@ -2,7 +2,6 @@ import type { Demand } from "../core/demand.ts";
 import type { FileSettings } from "./settings.ts";
 import type { Source, SourceReport, SourceSettings } from "./source.ts";
 
-/** The demand of the lists in a configuration file. */
 export function fileDemand({ nodes, vips }: FileSettings): Demand {
   return { nodes, vips, checks: () => [] };
 }

@@ -10,7 +10,6 @@ export async function openSource({ source, node, runDir }: Config, surroundings:
   return new KubernetesSource(source, { ...surroundings, node, runDir, gateways });
 }
 
-/** The addresses of this node's default gateways. */
 function gateways() {
   using links = new Links();
   return links.gateways();

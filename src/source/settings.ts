@@ -45,7 +45,6 @@ export const fileSource = keys({
   }),
 });
 
-/** One entry of `source.vips`. */
 export interface FileRange extends VipRange {
   /** The line of the file, from 1. */
   line: number;

@@ -2,7 +2,6 @@ import type { Config } from "../config/config.ts";
 import type { Demand } from "../core/demand.ts";
 import type { Skipped } from "./kubernetes/services.ts";
 
-/** The part of the configuration that is about the source. */
 export type SourceSettings = Config["source"];
 
 export type SourceEvent = { kind: "demand"; demand: Demand } | { kind: "stale"; isStale: boolean };
@@ -16,7 +15,7 @@ export interface SourceReport {
         endpointSlices: number;
         /** Objects that cannot be read. */
         unreadable: number;
-        skipped: Readonly<Skipped>;
+        skipped: Skipped;
       }
     | undefined;
   /** The reasons why the source cannot be read now, a line each. */
@@ -44,6 +43,5 @@ export type Level = "info" | "warn" | "error";
 export interface Surroundings {
   /** Takes an event; it only queues it. */
   emit(event: SourceEvent): void;
-  /** Logs a line. */
   log(level: Level, message: string): void;
 }

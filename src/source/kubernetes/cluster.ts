@@ -28,7 +28,6 @@ import type { ClusterSettings } from "./settings.ts";
  * in. What follows from one Service is kept, so that a change of one endpoint among ten thousand Services costs one of them.
  */
 export class Cluster {
-  /** The name of this node's Node. */
   readonly self: string;
   #settings: ClusterSettings;
   readonly #objects = Object.fromEntries(KINDS.map((kind) => [kind, new Map()])) as {
@@ -50,7 +49,7 @@ export class Cluster {
   readonly #sharing = new Map<Address, ServiceAddress[]>();
   readonly #ranges = new Map<Address, VipRange>();
   readonly #sharingProblems = new Map<Address, Problem[]>();
-  readonly #skipped: Skipped = { ...NO_SKIPPED };
+  readonly #skipped = { ...NO_SKIPPED };
   #demand: Demand | undefined;
 
   constructor(settings: ClusterSettings, self: string) {
@@ -105,7 +104,6 @@ export class Cluster {
     }
   }
 
-  /** The objects of a kind, cut down. */
   all<K extends Kind>(kind: K): ReadonlyMap<Key, Objects[K]> {
     return this.#objects[kind];
   }
@@ -135,7 +133,6 @@ export class Cluster {
     this.#isCommonChanged = true;
   }
 
-  /** The default gateways of this node. */
   get gateways(): ReadonlySet<Address> {
     return this.#gateways;
   }
@@ -174,7 +171,7 @@ export class Cluster {
     return [...this.#unreadable.values(), ...[...this.#sharingProblems.values()].flat()];
   }
 
-  get skipped(): Readonly<Skipped> {
+  get skipped(): Skipped {
     return this.#skipped;
   }
 
@@ -182,7 +179,6 @@ export class Cluster {
     return this.#unreadable.size;
   }
 
-  /** The Node runs isat. */
   isRunning(node: string): boolean {
     return this.#common.nodes.running.has(node);
   }

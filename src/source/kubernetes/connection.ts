@@ -28,7 +28,6 @@ const ANSWER = 15_000;
  * leaves the pause between probes to the system; there the stall of a watch tells.
  */
 const KEEP_ALIVE = 3_000;
-/** The most bytes that are read of an error's body. */
 const MAX_ERROR = 100_000;
 
 export interface SendOptions {

@@ -18,7 +18,6 @@ const TTL = 3_600_000;
 
 export interface EventsOptions extends Pick<Surroundings, "log"> {
   connection: Connection;
-  /** The name of this node. */
   node: string;
   signal: AbortSignal;
 }
@@ -33,7 +32,6 @@ export class Events {
   readonly #due = new Notices(TTL);
   readonly #waiting = new Map<string, Problem>();
   #isSending = false;
-  /** Failures to write an Event. */
   readonly #failures = new Notices(Number.POSITIVE_INFINITY);
 
   constructor(options: EventsOptions) {

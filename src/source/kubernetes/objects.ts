@@ -47,7 +47,6 @@ export interface Service {
 /** An EndpointSlice of a Service. */
 export interface EndpointSlice {
   key: Key;
-  /** The key of its Service. */
   service: Key;
   /** The nodes of the endpoints that can serve, each once; "" stands for endpoints that name no node. */
   serving: readonly string[];
@@ -56,7 +55,6 @@ export interface EndpointSlice {
 export interface ClusterNode {
   key: Key;
   labels: Labels;
-  /** The condition NetworkUnavailable is True. */
   isNetworkUnavailable: boolean;
   /** All its IPv4 addresses. */
   addresses: readonly Address[];
@@ -181,7 +179,6 @@ export function refOf(kind: Kind, object: unknown): ObjectRef {
 export const keyOf = ({ namespace, name }: Pick<ObjectRef, "namespace" | "name">): Key =>
   namespace === undefined ? name : `${namespace}/${name}`;
 
-/** The key of an object of any kind. */
 export const nameOf = (object: unknown): Key => keyOf(refOf("Service", object));
 
 /** Sorts by namespace and name, so that the result does not depend on the order in which objects came. */

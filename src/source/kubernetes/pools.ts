@@ -56,7 +56,6 @@ export class Pools {
     this.#selections = advertisements && selectionsOf(sortedByKey(advertisements), this.#pools, nodes);
   }
 
-  /** The API serves L2Advertisements. */
   get hasAdvertisements(): boolean {
     return this.#selections !== undefined;
   }

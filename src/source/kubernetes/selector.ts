@@ -16,7 +16,6 @@ export interface LabelSelector {
   matchExpressions: readonly Requirement[];
 }
 
-/** Tests the labels against the selector. */
 export function selects({ matchLabels, matchExpressions }: LabelSelector, labels: Labels): boolean {
   const labelled = (key: string) => (Object.hasOwn(labels, key) ? labels[key] : undefined); // a label may be `toString`
   for (const key in matchLabels) if (labelled(key) !== matchLabels[key]) return false;

@@ -13,7 +13,6 @@ export interface Common {
   settings: ClusterSettings;
   nodes: Nodes;
   pools: Pools;
-  /** The default gateways of this node. */
   gateways: ReadonlySet<Address>;
 }
 
@@ -26,23 +25,12 @@ export interface ServiceAddress {
   candidates: readonly string[];
 }
 
-/** Addresses that are not announced, counted by the reason. */
-export interface Skipped {
-  /** It is an IPv6 address. */
-  ipv6: number;
-  /** Its `ipMode` is Proxy. */
-  proxied: number;
-  /** It is a hostname without an address. */
-  hostname: number;
-  /** It is a Node's own address. */
-  node: number;
-  /** It is a default gateway's address. */
-  gateway: number;
-  /** It is in no pool, or outside of `addresses`. */
-  outside: number;
-}
-
-export const NO_SKIPPED: Skipped = { ipv6: 0, proxied: 0, hostname: 0, node: 0, gateway: 0, outside: 0 };
+/**
+ * Addresses that are not announced, counted by the reason: `hostname` has no address, `proxied` has the `ipMode` Proxy,
+ * `node` and `gateway` answer by themselves, `outside` is in no pool or outside of source.addresses.
+ */
+export const NO_SKIPPED = { ipv6: 0, proxied: 0, hostname: 0, node: 0, gateway: 0, outside: 0 };
+export type Skipped = Readonly<typeof NO_SKIPPED>;
 
 /** Something wrong with an object, which its owner should know. */
 export interface Problem {
