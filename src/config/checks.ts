@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { formatAddress, type Range } from "../core/address.ts";
 import type { FileRange } from "../source/settings.ts";
 import { KEYS, Schema, type Values } from "./schema.ts";
-import { show } from "./values.ts";
+import { list, show } from "./values.ts";
 import { format, nearest, type Path, type Sheet } from "./yaml.ts";
 
 /** As many as the kernel map holds: ISAT_MAX_VIPS. */
@@ -187,8 +187,4 @@ function checkNames(sheet: Sheet, path: Path, names: readonly string[], nodes: r
     const hint = near ? `, did you mean "${near}"? Accepted` : ", accepted";
     sheet.report([...path, index], `found "${name}"${hint}: names out of source.nodes, which are ${list(nodes)}`);
   }
-}
-
-function list(names: readonly string[]): string {
-  return names.length > 12 ? `${names.slice(0, 12).join(", ")} and ${names.length - 12} more` : names.join(", ");
 }

@@ -44,29 +44,28 @@ export function watchConfig(path: string, options: WatchOptions): Config {
   };
   const deliver = (): void => {
     status = statusOf(path);
-    const content = contentOf(path);
-    if (String(content) === String(given)) return;
-    given = content;
-    options.onChange(interpret(content, path));
+    const now = read(path);
+    if (now.content === given.content) return;
+    given = now;
+    options.onChange(now.result);
   };
 
   directories.onEvent = look;
   directories.arm();
   let status = statusOf(path);
-  let given = contentOf(path);
-  const first = interpret(given, path);
+  let given = read(path);
   const timer = setInterval(look, filled.poll, false);
   const close = (): void => {
     clearInterval(timer);
     clearTimeout(pending);
     directories.close();
   };
-  if (first instanceof ConfigError) {
+  if (given.result instanceof ConfigError) {
     close();
-    throw first;
+    throw given.result;
   }
   options.signal.addEventListener("abort", close, { once: true });
-  return first;
+  return given.result;
 }
 
 /**
@@ -143,21 +142,15 @@ class Directories {
   }
 }
 
-function contentOf(path: string): string | ConfigError {
-  return refusedOr(() => readConfigText(path));
-}
-
-function interpret(content: string | ConfigError, path: string): Config | ConfigError {
-  return typeof content === "string" ? refusedOr(() => parseConfig(content, path)) : content;
-}
-
-/** Returns a refusal as a value: a refused file is news, not a fault. */
-function refusedOr<T>(read: () => T): T | ConfigError {
+/** A refusal is a value here: a refused file is news, not a fault. Without a text, the error is the content. */
+function read(path: string): { content: string; result: Config | ConfigError } {
+  let text: string | undefined;
   try {
-    return read();
+    text = readConfigText(path);
+    return { content: text, result: parseConfig(text, path) };
   } catch (error) {
-    if (error instanceof ConfigError) return error;
-    throw error;
+    if (!(error instanceof ConfigError)) throw error;
+    return { content: text ?? String(error), result: error };
   }
 }
 

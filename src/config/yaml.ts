@@ -3,11 +3,11 @@ import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, pa
 
 /** Everything that is wrong with one file: a line each, which is also the message. */
 export class ConfigError extends Error {
+  override name = "ConfigError";
   readonly lines: string[];
 
   constructor(lines: string[]) {
     super(lines.join("\n"));
-    this.name = "ConfigError";
     this.lines = lines;
   }
 }

@@ -1,4 +1,4 @@
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { errno } from "../ffi/libc.ts";
 import { check, Fd, getPinned, infoOf, KernelError, libbpf } from "./libbpf.ts";
 import { makeFolder, unpin } from "./pins.ts";
@@ -99,12 +99,6 @@ function linkInfo(link: Fd): { kind: HookKind | undefined; programId: number; if
   return { kind: LINK_TYPE[info[0]!], programId: info[2]!, ifindex: info[4]! };
 }
 
-function parsePinName(name: string): { point: Point; ifindex: number } | undefined {
-  const match = /^(tcx|xdp)_(ingress|egress)_(\d+)$/.exec(name);
-  if (!match) return undefined;
-  return { point: { kind: match[1] as HookKind, direction: match[2] as Direction }, ifindex: Number(match[3]) };
-}
-
 /** Attaches programs to devices, and pins the links under one folder. */
 export class Hooks {
   readonly #folder: string;
@@ -201,11 +195,11 @@ export class Hooks {
 
   /** The links that are pinned here, whether their devices still exist or not. */
   pinned(): { point: Point; ifindex: number }[] {
-    try {
-      return readdirSync(this.#folder).flatMap((name) => parsePinName(name) ?? []);
-    } catch {
-      return [];
-    }
+    const names = existsSync(this.#folder) ? readdirSync(this.#folder) : [];
+    return names.flatMap((name) => {
+      const [, kind, direction, ifindex] = /^(tcx|xdp)_(ingress|egress)_(\d+)$/.exec(name) ?? [];
+      return kind ? [{ point: { kind, direction } as Point, ifindex: Number(ifindex) }] : [];
+    });
   }
 
   /** True if the link's device exists, in any network namespace. */

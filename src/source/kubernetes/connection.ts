@@ -30,12 +30,6 @@ const ANSWER = 15_000;
 const KEEP_ALIVE = 3_000;
 const MAX_ERROR = 100_000;
 
-export interface SendOptions {
-  signal: AbortSignal;
-  /** Sent as JSON. */
-  body?: object;
-}
-
 /**
  * Sends requests to one API server. client-node reads the configuration, authenticates and renews credentials. It does not
  * connect, because its own calls make an agent, and so a TLS connection, for each call.
@@ -51,10 +45,10 @@ export class Connection {
   }
 
   /**
-   * Sends a request. @returns the answer, as soon as it has begun
+   * Sends a request. @param body sent as JSON @returns the answer, as soon as it has begun
    * @throws ApiError if the API refuses; Error in one line if it cannot be reached
    */
-  async send(method: string, path: string, { signal, body }: SendOptions): Promise<IncomingMessage> {
+  async send(method: string, path: string, signal: AbortSignal, body?: object): Promise<IncomingMessage> {
     try {
       this.#config ??= readKubeConfig(this.#path);
       const response = await this.#exchange(this.#config, method, path, signal, body);

@@ -69,7 +69,7 @@ export class Events {
     const body = eventOf(problem, name, node);
     try {
       const path = `/api/v1/namespaces/${body.metadata.namespace}/events`;
-      const response = await connection.send("POST", path, { signal, body });
+      const response = await connection.send("POST", path, signal, body);
       response.resume();
       this.#failures.noteAll([], 0);
       return true;

@@ -1,18 +1,14 @@
+import { list } from "../../config/values.ts";
 import type { Cluster } from "./cluster.ts";
-
-/** As many names are listed as fit into a line. */
-const LISTED = 12;
 
 /** Faults of a cluster that the person who runs isat should know: a line each, the same for as long as it is true. */
 export function warningsOf(cluster: Cluster): string[] {
   const { self, settings, skipped } = cluster;
   const lines: string[] = [];
   if (!cluster.all("Node").has(self)) {
-    const names = [...cluster.all("Node").keys()].sort();
-    const more = names.length > LISTED ? ` and ${names.length - LISTED} more` : "";
-    const listed = `${names.slice(0, LISTED).join(", ")}${more}`;
+    const names = list([...cluster.all("Node").keys()].sort());
     lines.push(
-      `This node owns nothing as the cluster has no Node "${self}". It has: ${listed || "none"}. Set NODE_NAME from spec.nodeName, or the key node`,
+      `This node owns nothing as the cluster has no Node "${self}". It has: ${names || "none"}. Set NODE_NAME from spec.nodeName, or the key node`,
     );
   } else if (!cluster.isRunning(self)) {
     lines.push(`This node owns nothing as source.nodeSelector does not select its Node "${self}"`);

@@ -175,7 +175,7 @@ class Follower {
   async #get(query: Record<string, string>): Promise<IncomingMessage> {
     const { connection, signal } = this.#options;
     const parameters = new URLSearchParams({ ...this.#resource.query, ...query });
-    const response = await connection.send("GET", `${pathOf(this.#resource)}?${parameters}`, { signal });
+    const response = await connection.send("GET", `${pathOf(this.#resource)}?${parameters}`, signal);
     this.#lastHeard = performance.now();
     return response;
   }
@@ -186,7 +186,7 @@ class Follower {
     do {
       const response = await this.#get({ limit: String(PAGE), ...(next && { continue: next }) });
       const chunks: Buffer[] = [];
-      for await (const chunk of this.#guarded(response, this.#options.timing.stallListing)) chunks.push(chunk);
+      for await (const chunk of this.#guarded(response, () => this.#options.timing.stallListing)) chunks.push(chunk);
       const page = parse<{
         metadata?: { resourceVersion?: string; continue?: string };
         items?: unknown[];
@@ -262,10 +262,10 @@ class Follower {
   }
 
   /** Yields the bytes of an answer. @throws StallError if it is silent for too long */
-  async *#guarded(response: IncomingMessage, stall: number | (() => number)): AsyncGenerator<Buffer> {
+  async *#guarded(response: IncomingMessage, stall: () => number): AsyncGenerator<Buffer> {
     let timer: NodeJS.Timeout | undefined;
     const wait = () => {
-      const limit = typeof stall === "number" ? stall : stall();
+      const limit = stall();
       clearTimeout(timer);
       timer = setTimeout(() => response.destroy(new StallError(`nothing was heard for ${limit / 1000} s`)), limit);
     };
