@@ -82,14 +82,6 @@ function parseVips(value: string): Range {
   return range;
 }
 
-function parseNodeAddress(value: string): number | undefined {
-  try {
-    return parseAddress(value);
-  } catch {
-    return undefined;
-  }
-}
-
 /** In milliseconds. */
 export const duration = accepting(DURATION, parsed(v.union([v.string(), v.number()]), parseDuration));
 export const listen = accepting(
@@ -97,7 +89,10 @@ export const listen = accepting(
   parsed(v.string(), parseListen),
 );
 export const vips = accepting(RANGE_FORMS, parsed(v.string(), parseVips));
-export const nodeAddress = accepting("an IPv4 address, such as 10.9.255.2", parsed(v.string(), parseNodeAddress));
+export const nodeAddress = accepting(
+  "an IPv4 address, such as 10.9.255.2",
+  v.pipe(v.string(), v.check(isIPv4), v.transform(parseAddress)),
+);
 export const absolutePath = accepting("an absolute path", v.pipe(v.string(), v.startsWith("/")));
 export const nodeName = accepting(
   "a node's name, of at most 253 characters and without spaces",

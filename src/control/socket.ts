@@ -1,5 +1,6 @@
 import { rmSync } from "node:fs";
 import { createServer, request } from "node:http";
+import { text } from "node:stream/consumers";
 import { parseAddress } from "../core/address.ts";
 import { type Reports, runningStatus } from "../report/collect.ts";
 import type { Status } from "../report/status.ts";
@@ -72,13 +73,10 @@ export function tellDrain(runDir: string, isDrained: boolean): Promise<Status | 
 function ask(runDir: string, method: "GET" | "POST", path: string): Promise<Status | undefined> {
   return new Promise((resolve, reject) => {
     const asked = request({ socketPath: socketPath(runDir), method, path, timeout: ANSWER_LIMIT }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on("data", (chunk: Buffer) => chunks.push(chunk));
-      response.on("end", () => {
-        const text = Buffer.concat(chunks).toString();
-        if (response.statusCode === 200) resolve(JSON.parse(text));
-        else reject(new Error(`the speaker says: ${text}`));
-      });
+      text(response).then((body) => {
+        if (response.statusCode === 200) resolve(JSON.parse(body));
+        else reject(new Error(`the speaker says: ${body}`));
+      }, reject);
     });
     asked.on("timeout", () => asked.destroy(new Error("the speaker runs, but has not answered for 5 s")));
     asked.on("error", (error: NodeJS.ErrnoException) => {

@@ -1,3 +1,4 @@
+import { constants } from "node:os";
 import { type Ns, SECOND } from "../core/time.ts";
 import { ffi } from "./ffi.ts";
 import { fn } from "./port.ts";
@@ -19,29 +20,12 @@ export const libc = ffi.open(null, {
   vsnprintf: fn(["buffer", "u64", "string", "pointer"], "i32"),
 });
 
-/** Error numbers by name (asm-generic/errno.h: the same on all architectures that isat supports). */
-export const errno = {
-  EPERM: 1,
-  ENOENT: 2,
-  EINTR: 4,
-  ENXIO: 6,
-  EAGAIN: 11,
-  EACCES: 13,
-  EBUSY: 16,
-  EEXIST: 17,
-  ENODEV: 19,
-  EINVAL: 22,
-  ENOSPC: 28,
-  EOPNOTSUPP: 95,
-  ENETDOWN: 100,
-  ENOBUFS: 105,
-} as const;
+/** Error numbers by name. */
+export const { errno } = constants;
 
-const NAMES = new Map<number, string>(Object.entries(errno).map(([name, number]) => [number, name]));
-
-/** `EPERM`, or `errno 42` for a number without a name here. */
+/** `EPERM`, or `errno 4242` for a number without a name. */
 export function errnoName(number: number): string {
-  return NAMES.get(number) ?? `errno ${number}`;
+  return Object.entries(errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`;
 }
 
 const CLOCK_BOOTTIME = 7;

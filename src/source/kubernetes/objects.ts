@@ -2,7 +2,7 @@
  * The fields of the API's objects that ownership depends on. A reader takes an object as the API sends it and cuts it down.
  * It throws if the object is not well formed: that object then counts as absent, and all others are read. Pure.
  */
-import { isIPv6 } from "node:net";
+import { isIPv4, isIPv6 } from "node:net";
 import { type Address, formatAddress, parseAddress, parseRange, type Range } from "../../core/address.ts";
 import { fault, type LabelSelector, type Labels, OPERATORS } from "./selector.ts";
 
@@ -199,15 +199,8 @@ function metadataOf(kind: Kind, object: unknown) {
  * into IPv6 is IPv4. undefined: Go refuses it.
  */
 export function canonicalIP(text: string): { text: string; address: Address | undefined } | undefined {
-  if (!isIPv6(text)) {
-    try {
-      const address = parseAddress(text);
-      return { text, address };
-    } catch {
-      return undefined;
-    }
-  }
-  if (text.includes("%")) return undefined; // ParseIP takes no zone
+  if (isIPv4(text)) return { text, address: parseAddress(text) };
+  if (!isIPv6(text) || text.includes("%")) return undefined; // ParseIP takes no zone
   const host = new URL(`http://[${text}]`).hostname.slice(1, -1); // the URL standard's form is that of RFC 5952
   const [, high, low] = /^::ffff:([0-9a-f]+):([0-9a-f]+)$/.exec(host) ?? [];
   if (high === undefined || low === undefined) return { text: host, address: undefined };

@@ -187,13 +187,11 @@ class Follower {
       const response = await this.#get({ limit: String(PAGE), ...(next && { continue: next }) });
       const chunks: Buffer[] = [];
       for await (const chunk of this.#guarded(response, () => this.#options.timing.stallListing)) chunks.push(chunk);
-      const page = parse<{
-        metadata?: { resourceVersion?: string; continue?: string };
-        items?: unknown[];
-      }>(Buffer.concat(chunks));
-      for (const object of page.items ?? []) this.#put(object, keys);
-      this.#version = page.metadata?.resourceVersion;
-      next = page.metadata?.continue ?? "";
+      type List = { metadata?: { resourceVersion?: string; continue?: string }; items?: unknown[] };
+      const { metadata, items = [] } = parse<List>(Buffer.concat(chunks));
+      for (const object of items) this.#put(object, keys);
+      this.#version = metadata?.resourceVersion;
+      next = metadata?.continue ?? "";
       if (next) this.#version = undefined;
     } while (next);
     if (this.#version === undefined) throw new ContentError("the list has no resourceVersion");
