@@ -4,9 +4,7 @@ import { libc } from "../ffi/libc.ts";
 const AF_INET = 2;
 const SOCK_DGRAM = 2;
 const SIOCETHTOOL = 0x8946;
-const ETHTOOL_GDRVINFO = 0x03;
-const ETHTOOL_GFLAGS = 0x25;
-const ETHTOOL_SFLAGS = 0x26;
+const ETHTOOL = { GDRVINFO: 0x03, GFLAGS: 0x25, SFLAGS: 0x26 } as const;
 const ETH_FLAG_RXVLAN = 1 << 8;
 
 /** Sends an ethtool request; the driver writes its answer into `data`. @returns true if the driver accepts it */
@@ -24,14 +22,14 @@ function ethtool(name: string, data: Uint8Array): boolean {
 
 /** The NIC's flags (ETH_FLAG_*); undefined if the driver does not report them. */
 function readFlags(name: string): number | undefined {
-  const value = Uint32Array.of(ETHTOOL_GFLAGS, 0); // struct ethtool_value
+  const value = Uint32Array.of(ETHTOOL.GFLAGS, 0); // struct ethtool_value
   return ethtool(name, new Uint8Array(value.buffer)) ? value[1] : undefined;
 }
 
 /** The driver's name; undefined if the driver does not report it. */
 export function driverOf(name: string): string | undefined {
   const info = new Uint8Array(196); // struct ethtool_drvinfo
-  new DataView(info.buffer).setUint32(0, ETHTOOL_GDRVINFO, true);
+  new DataView(info.buffer).setUint32(0, ETHTOOL.GDRVINFO, true);
   if (!ethtool(name, info)) return undefined;
   return new TextDecoder().decode(info.subarray(4, 36)).split("\0")[0];
 }
@@ -45,7 +43,7 @@ export function stripsVlanTags(name: string): boolean {
 export function stripVlanTags(name: string, isOn: boolean): boolean {
   const now = readFlags(name);
   if (now === undefined) return !isOn;
-  const wanted = Uint32Array.of(ETHTOOL_SFLAGS, isOn ? now | ETH_FLAG_RXVLAN : now & ~ETH_FLAG_RXVLAN);
+  const wanted = Uint32Array.of(ETHTOOL.SFLAGS, isOn ? now | ETH_FLAG_RXVLAN : now & ~ETH_FLAG_RXVLAN);
   ethtool(name, new Uint8Array(wanted.buffer));
   return stripsVlanTags(name) === isOn;
 }

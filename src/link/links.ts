@@ -1,16 +1,10 @@
 import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, u32 } from "./netlink.ts";
 
-const RTM_NEWLINK = 16;
-const RTM_DELLINK = 17;
-const RTM_GETLINK = 18;
-const RTM_GETADDR = 22;
-const RTM_GETROUTE = 26;
-const RTMGRP_LINK = 0x1;
-const RTMGRP_IPV4_IFADDR = 0x10;
+const RTM = { NEWLINK: 16, DELLINK: 17, GETLINK: 18, GETADDR: 22, GETROUTE: 26 } as const;
+const RTMGRP = { LINK: 0x1, IPV4_IFADDR: 0x10 } as const;
 
 const AF_INET = 2;
-const IFF_UP = 0x1;
-const IFF_LOWER_UP = 0x10000;
+const IFF = { UP: 0x1, LOWER_UP: 0x10000 } as const;
 const ARPHRD_ETHER = 1;
 const IFLA_IFNAME = 3;
 const RT_TABLE_MAIN = 254;
@@ -55,7 +49,7 @@ function parseLink({ body }: NetlinkMessage): Link {
     name: text(found.get(IFLA_IFNAME)),
     mac: found.get(IFLA.ADDRESS) ?? new Uint8Array(6),
     isEthernet: view.getUint16(2, true) === ARPHRD_ETHER,
-    isUp: (flags & IFF_UP) !== 0 && (flags & IFF_LOWER_UP) !== 0,
+    isUp: (flags & IFF.UP) !== 0 && (flags & IFF.LOWER_UP) !== 0,
     portOf: master && { kind: text(info.get(IFLA_INFO_SLAVE_KIND)), ifindex: u32(master) },
     addresses: [],
     transmitted: { packets: stats ? u64(stats, 8) : 0n, dropped: stats ? u64(stats, 56) : 0n },
@@ -65,14 +59,14 @@ function parseLink({ body }: NetlinkMessage): Link {
 /** Reads the network devices of one network namespace, and hears of their changes. */
 export class Links implements Disposable {
   readonly #ask = new NetlinkSocket(NETLINK_ROUTE);
-  readonly #listen = new NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR);
+  readonly #listen = new NetlinkSocket(NETLINK_ROUTE, RTMGRP.LINK | RTMGRP.IPV4_IFADDR);
 
   /** All devices with their addresses. */
   read(): Link[] {
-    const parsed = this.#ask.dump(RTM_GETLINK, familyHeader(16)).map(parseLink);
+    const parsed = this.#ask.dump(RTM.GETLINK, familyHeader(16)).map(parseLink);
     const links = new Map(parsed.map((link) => [link.ifindex, link]));
     const IFA = { ADDRESS: 1, LOCAL: 2 } as const;
-    for (const { body } of this.#ask.dump(RTM_GETADDR, familyHeader(8, AF_INET))) {
+    for (const { body } of this.#ask.dump(RTM.GETADDR, familyHeader(8, AF_INET))) {
       const found = attributes(body, 8);
       const address = found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS);
       const ifindex = new DataView(body.buffer, body.byteOffset).getUint32(4, true);
@@ -85,7 +79,7 @@ export class Links implements Disposable {
   gateways(): Set<number> {
     const RTA_GATEWAY = 5;
     return new Set(
-      this.#ask.dump(RTM_GETROUTE, familyHeader(12, AF_INET)).flatMap(({ body }) => {
+      this.#ask.dump(RTM.GETROUTE, familyHeader(12, AF_INET)).flatMap(({ body }) => {
         const gateway = body[1] === 0 ? attributes(body, 12).get(RTA_GATEWAY) : undefined;
         return gateway ? [ipv4(gateway)] : [];
       }),
@@ -95,7 +89,7 @@ export class Links implements Disposable {
   /** The device of the IPv4 default route with the lowest metric; undefined if there is none. */
   defaultRoute(): number | undefined {
     const RTA = { OIF: 4, PRIORITY: 6, TABLE: 15 } as const;
-    const routes = this.#ask.dump(RTM_GETROUTE, familyHeader(12, AF_INET)).flatMap(({ body }) => {
+    const routes = this.#ask.dump(RTM.GETROUTE, familyHeader(12, AF_INET)).flatMap(({ body }) => {
       const found = attributes(body, 12);
       const table = found.get(RTA.TABLE);
       const oif = found.get(RTA.OIF);
@@ -114,7 +108,7 @@ export class Links implements Disposable {
     const events = this.#listen.events();
     if (events === "lost") return true;
     return events.some(({ type, body }) => {
-      const isLink = type === RTM_NEWLINK || type === RTM_DELLINK;
+      const isLink = type === RTM.NEWLINK || type === RTM.DELLINK;
       const name = isLink ? text(attributes(body, 16).get(IFLA_IFNAME)) : "";
       // struct ifinfomsg and struct ifaddrmsg have the ifindex at the same offset.
       return concerns(name, new DataView(body.buffer, body.byteOffset).getUint32(4, true));

@@ -7,11 +7,8 @@ const SOCK_CLOEXEC = 0o2000000;
 export const NETLINK_ROUTE = 0;
 export const NETLINK_GENERIC = 16;
 const MSG_DONTWAIT = 0x40;
-const NLM_F_REQUEST = 0x1;
-const NLM_F_DUMP = 0x300;
-const NLM_F_DUMP_INTR = 0x10;
-const NLMSG_ERROR = 2;
-const NLMSG_DONE = 3;
+const NLM_F = { REQUEST: 0x1, DUMP: 0x300, DUMP_INTR: 0x10 } as const;
+const NLMSG = { ERROR: 2, DONE: 3 } as const;
 /** The longest answer that one recv() may give. */
 const BUFFER_BYTES = 1 << 18;
 
@@ -80,9 +77,9 @@ export class NetlinkSocket implements Disposable {
       const size = view.getUint32(at, true);
       if (size < 16) break;
       const type = view.getUint16(at + 4, true);
-      if (view.getUint16(at + 6, true) & NLM_F_DUMP_INTR) result.interrupted = true;
-      if (type === NLMSG_DONE) result.done = true;
-      else if (type === NLMSG_ERROR) throw new Error(`Cannot ask netlink: ${errnoName(-view.getInt32(at + 16, true))}`);
+      if (view.getUint16(at + 6, true) & NLM_F.DUMP_INTR) result.interrupted = true;
+      if (type === NLMSG.DONE) result.done = true;
+      else if (type === NLMSG.ERROR) throw new Error(`Cannot ask netlink: ${errnoName(-view.getInt32(at + 16, true))}`);
       else result.messages.push({ type, body: this.#buffer.slice(at + 16, at + size) });
       at += (size + 3) & ~3;
     }
@@ -104,7 +101,7 @@ export class NetlinkSocket implements Disposable {
   dump(type: number, body: Uint8Array): NetlinkMessage[] {
     const ATTEMPTS = 5; // if the table changes during the dump, it is read again
     for (let attempt = 1; ; attempt++) {
-      this.#ask(type, body, NLM_F_REQUEST | NLM_F_DUMP);
+      this.#ask(type, body, NLM_F.REQUEST | NLM_F.DUMP);
       const all: NetlinkMessage[] = [];
       let interrupted = false;
       for (let done = false; !done; ) {
@@ -120,7 +117,7 @@ export class NetlinkSocket implements Disposable {
 
   /** Sends a request that has one answer. @throws Error if the kernel rejects it */
   get(type: number, body: Uint8Array): NetlinkMessage {
-    this.#ask(type, body, NLM_F_REQUEST);
+    this.#ask(type, body, NLM_F.REQUEST);
     for (;;) {
       const received = this.#receive(0);
       if (received !== "lost" && received?.messages[0]) return received.messages[0];
