@@ -23,19 +23,26 @@ import {
 } from "./services.ts";
 import type { ClusterSettings } from "./settings.ts";
 
+/** What all Services depend on, beside the objects. */
+interface Given {
+  settings: ClusterSettings;
+  /** The API serves L2Advertisements: then nothing is announced that none of them covers. */
+  hasAdvertisements: boolean;
+  /** The default gateways of this node. */
+  gateways: ReadonlySet<Address>;
+}
+
 /**
  * The objects of a cluster, and the demand that follows from them. Changes are collected, and {@link update} works them
  * in. What follows from one Service is kept, so that a change of one endpoint among ten thousand Services costs one of them.
  */
 export class Cluster {
   readonly self: string;
-  #settings: ClusterSettings;
+  #given: Given;
   readonly #objects = Object.fromEntries(KINDS.map((kind) => [kind, new Map()])) as {
     [K in Kind]: Map<Key, Objects[K]>;
   };
   readonly #slicesOf = new Map<Key, EndpointSlice[]>();
-  #hasAdvertisements = false;
-  #gateways: ReadonlySet<Address> = new Set();
   readonly #unreadable = new Map<string, Problem>();
 
   /** Something that all Services depend on has changed since the last update. */
@@ -53,7 +60,7 @@ export class Cluster {
   #demand: Demand | undefined;
 
   constructor(settings: ClusterSettings, self: string) {
-    this.#settings = settings;
+    this.#given = { settings, hasAdvertisements: false, gateways: new Set() };
     this.self = self;
     this.#common = this.#deriveCommon();
   }
@@ -114,31 +121,13 @@ export class Cluster {
     return [...this.#objects[kind].keys(), ...unreadable.map(({ ref }) => keyOf(ref))];
   }
 
-  /** The API serves L2Advertisements: then nothing is announced that none of them covers. */
-  get hasAdvertisements(): boolean {
-    return this.#hasAdvertisements;
+  get given(): Given {
+    return this.#given;
   }
 
-  set hasAdvertisements(isServed: boolean) {
-    if (this.#hasAdvertisements !== isServed) this.#isCommonChanged = true;
-    this.#hasAdvertisements = isServed;
-  }
-
-  get settings(): ClusterSettings {
-    return this.#settings;
-  }
-
-  set settings(settings: ClusterSettings) {
-    this.#settings = settings;
-    this.#isCommonChanged = true;
-  }
-
-  get gateways(): ReadonlySet<Address> {
-    return this.#gateways;
-  }
-
-  set gateways(addresses: ReadonlySet<Address>) {
-    this.#gateways = addresses;
+  /** Takes what has changed of it. */
+  give(changed: Partial<Given>): void {
+    this.#given = { ...this.#given, ...changed };
     this.#isCommonChanged = true;
   }
 
@@ -185,10 +174,11 @@ export class Cluster {
 
   #deriveCommon(): Common {
     const { Node, IPAddressPool, L2Advertisement } = this.#objects;
-    const nodes = nodesOf(Node.values(), this.#settings.nodeSelector);
-    const advertisements = this.#hasAdvertisements ? L2Advertisement.values() : undefined;
-    const pools = new Pools(this.#settings, this.self, nodes, IPAddressPool.values(), advertisements);
-    return { settings: this.#settings, nodes, pools, gateways: this.#gateways };
+    const { settings, hasAdvertisements, gateways } = this.#given;
+    const nodes = nodesOf(Node.values(), settings.nodeSelector);
+    const advertisements = hasAdvertisements ? L2Advertisement.values() : undefined;
+    const pools = new Pools(settings, this.self, nodes, IPAddressPool.values(), advertisements);
+    return { settings, nodes, pools, gateways };
   }
 
   #endpoints(service: Key): readonly string[] {
@@ -205,7 +195,7 @@ export class Cluster {
       addresses.add(one.address);
     }
     const service = this.#objects.Service.get(key);
-    const isMeant = service !== undefined && isOurs(service, this.#settings);
+    const isMeant = service !== undefined && isOurs(service, this.#given.settings);
     const now = isMeant ? evaluate(service, this.#endpoints(key), this.#common) : undefined;
     for (const one of now?.addresses ?? []) {
       this.#sharing.set(one.address, [...(this.#sharing.get(one.address) ?? []), one]);

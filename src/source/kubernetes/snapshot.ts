@@ -11,7 +11,8 @@ const fileOf = (runDir: string) => join(runDir, "cluster.json");
 /** Saves the objects of a cluster, for a start while the API is away. @throws Error of the system */
 export function saveSnapshot(runDir: string, cluster: Cluster): void {
   const objects = Object.fromEntries(KINDS.map((kind) => [kind, [...cluster.all(kind).values()]]));
-  const text = JSON.stringify({ form: FORM, hasAdvertisements: cluster.hasAdvertisements, objects });
+  const { hasAdvertisements } = cluster.given;
+  const text = JSON.stringify({ form: FORM, hasAdvertisements, objects });
   const file = fileOf(runDir);
   writeFileSync(`${file}.new`, text, { mode: 0o600 });
   renameSync(`${file}.new`, file);
@@ -35,6 +36,6 @@ export function loadSnapshot(runDir: string, cluster: Cluster): boolean {
   if (form !== FORM) return false;
   if (!KINDS.every((kind) => Array.isArray(objects?.[kind]))) throw new Error("it lacks some kind of object");
   for (const kind of KINDS) for (const object of objects[kind]) cluster.set(kind, object.key, object);
-  cluster.hasAdvertisements = hasAdvertisements;
+  cluster.give({ hasAdvertisements });
   return true;
 }

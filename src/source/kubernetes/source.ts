@@ -134,7 +134,7 @@ export class KubernetesSource implements Source {
     if (its.kubeconfig !== this.#kubeconfig) {
       this.#options.log("warn", "source.kubeconfig changed in the file: it takes effect when isat is started again");
     }
-    this.#cluster.settings = its;
+    this.#cluster.give({ settings: its });
     this.#changed();
   }
 
@@ -173,7 +173,7 @@ export class KubernetesSource implements Source {
         const { IPAddressPool, L2Advertisement } = RESOURCES;
         const isListed = this.#listed.has(IPAddressPool) && this.#listed.has(L2Advertisement);
         // Until both are listed, what was announced before goes on.
-        if (this.#metallb && isListed) cluster.hasAdvertisements = true;
+        if (this.#metallb && isListed) cluster.give({ hasAdvertisements: true });
       },
     });
   }
@@ -208,7 +208,7 @@ export class KubernetesSource implements Source {
     this.#unknownVersion = undefined;
     this.#metallb?.abort();
     this.#metallb = undefined;
-    this.#cluster.hasAdvertisements = false;
+    this.#cluster.give({ hasAdvertisements: false });
     for (const kind of ["IPAddressPool", "L2Advertisement"] as const) {
       this.#listed.delete(RESOURCES[kind]);
       this.#lost.delete(RESOURCES[kind]);
@@ -260,10 +260,10 @@ export class KubernetesSource implements Source {
 
   /** An address that was a gateway once stays one: its route may be away for a moment. */
   #addGateways(): void {
-    const before = this.#cluster.gateways;
+    const before = this.#cluster.given.gateways;
     const all = new Set([...before, ...this.#options.gateways()]);
     if (all.size === before.size) return;
-    this.#cluster.gateways = all;
+    this.#cluster.give({ gateways: all });
     this.#changed();
   }
 

@@ -3,7 +3,7 @@ import type { Cluster } from "./cluster.ts";
 
 /** Faults of a cluster that the person who runs isat should know: a line each, the same for as long as it is true. */
 export function warningsOf(cluster: Cluster): string[] {
-  const { self, settings, skipped } = cluster;
+  const { self, given, skipped } = cluster;
   const lines: string[] = [];
   if (!cluster.all("Node").has(self)) {
     const names = list([...cluster.all("Node").keys()].sort());
@@ -13,7 +13,7 @@ export function warningsOf(cluster: Cluster): string[] {
   } else if (!cluster.isRunning(self)) {
     lines.push(`This node owns nothing as source.nodeSelector does not select its Node "${self}"`);
   }
-  if (!cluster.hasAdvertisements && !settings.addresses) {
+  if (!given.hasAdvertisements && !given.settings.addresses) {
     lines.push(
       "No VIP is announced as the API serves no L2Advertisements (metallb.io/v1beta1) and nothing else says what may be announced. Set source.addresses",
     );

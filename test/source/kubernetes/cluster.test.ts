@@ -161,21 +161,20 @@ test("a cluster that grew by changes has the same demand as one that is read ane
         sent.set(`${kind} ${key}`, [kind, object]);
         cluster.put(kind, object);
       }
-      if (random(40) === 0) cluster.hasAdvertisements = random(2) > 0;
-      if (random(20) === 0) cluster.gateways = new Set([parseAddress(`10.9.0.${random(3)}`)]);
+      if (random(40) === 0) cluster.give({ hasAdvertisements: random(2) > 0 });
+      if (random(20) === 0) cluster.give({ gateways: new Set([parseAddress(`10.9.0.${random(3)}`)]) });
       if (random(3) > 0) continue; // several changes at once
       cluster.update();
       if (random(2) > 0) continue;
       const fresh = new Cluster(settings, "n1");
       for (const [kind, object] of sent.values()) fresh.put(kind, object);
-      fresh.hasAdvertisements = cluster.hasAdvertisements;
-      fresh.gateways = cluster.gateways;
+      fresh.give(cluster.given);
       const demand = sorted(cluster.update());
       assert.equal(demand, sorted(fresh.update()), `seed ${seed}, step ${step}`);
       assert.equal(byText(cluster.problems), byText(fresh.problems));
       assert.equal(cluster.skipped, fresh.skipped);
       assert.equal(byText(warningsOf(cluster)), byText(warningsOf(fresh)));
-      const kept = { ...objectsOf(cluster), gateways: cluster.gateways };
+      const kept = { ...objectsOf(cluster), gateways: cluster.given.gateways };
       assert.equal(demand, sorted(demandOf(kept, settings, "n1")), "also from objects that are cut down");
       for (const { first } of demand.vips) {
         assert.equal(cluster.update().checks(first, "n2"), fresh.update().checks(first, "n2"));
@@ -193,7 +192,7 @@ function objectsOf(cluster: Cluster) {
     EndpointSlice: of("EndpointSlice"),
     Node: of("Node"),
     IPAddressPool: of("IPAddressPool"),
-    L2Advertisement: cluster.hasAdvertisements ? of("L2Advertisement") : undefined,
+    L2Advertisement: cluster.given.hasAdvertisements ? of("L2Advertisement") : undefined,
   };
 }
 

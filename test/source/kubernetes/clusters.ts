@@ -34,8 +34,7 @@ export function clusterOf(
 ): Cluster {
   const isServed = objects.some(([kind]) => kind === "IPAddressPool");
   const cluster = new Cluster({ ...(isServed ? SETTINGS : PLAIN), ...settings }, self);
-  cluster.hasAdvertisements = isServed;
-  cluster.gateways = new Set(gateways.map(parseAddress));
+  cluster.give({ hasAdvertisements: isServed, gateways: new Set(gateways.map(parseAddress)) });
   for (const [kind, object] of objects) cluster.put(kind, object);
   cluster.update();
   return cluster;
@@ -73,7 +72,6 @@ export function demandOf(objects: ClusterObjects, settings: ClusterSettings, sel
   for (const kind of Object.keys(readers) as Kind[]) {
     for (const object of objects[kind] ?? []) cluster.set(kind, object.key, object);
   }
-  cluster.hasAdvertisements = objects.L2Advertisement !== undefined;
-  cluster.gateways = objects.gateways;
+  cluster.give({ hasAdvertisements: objects.L2Advertisement !== undefined, gateways: objects.gateways });
   return cluster.update();
 }
