@@ -1,12 +1,11 @@
 import * as v from "valibot";
+import { MAX_VIPS } from "../core/abi.ts";
 import { formatAddress, type Range } from "../core/address.ts";
 import type { FileRange } from "../source/settings.ts";
 import { KEYS, Schema, type Values } from "./schema.ts";
 import { list, show } from "./values.ts";
 import { format, nearest, type Path, type Sheet } from "./yaml.ts";
 
-/** As many as the kernel map holds: ISAT_MAX_VIPS. */
-const MAX_ADDRESSES = 65_536;
 /** The kernel counts a node as live for 3 s after a tick; a fence must lie outside of that, with room for a late tick. */
 const MIN_FENCE = 4_000;
 /**
@@ -175,8 +174,7 @@ export function checkVips(sheet: Sheet, { source }: Values, nodes: string[] | un
   }
 
   const count = vips.reduce((sum, vip) => sum + vip.last - vip.first + 1, 0);
-  if (count > MAX_ADDRESSES)
-    sheet.report(VIPS, `found ${count} addresses in total, accepted: at most ${MAX_ADDRESSES}`);
+  if (count > MAX_VIPS) sheet.report(VIPS, `found ${count} addresses in total, accepted: at most ${MAX_VIPS}`);
   return vips;
 }
 

@@ -20,7 +20,7 @@ export interface InterfaceFacts {
 }
 
 /** Everything that `isat doctor` examines, before it judges. */
-export interface MachineFacts {
+export interface MachineFacts extends Pick<Config, "hook" | "garp" | "membership"> {
   /** The kernel's release, as `6.18.1`. */
   release: string;
   hasTcx: boolean;
@@ -32,9 +32,6 @@ export interface MachineFacts {
   libbpf: string;
   ffi: string;
   runtime: string;
-  hook: Config["hook"];
-  garp: Config["garp"];
-  membership: Config["membership"];
   /** The error about the wire keys; undefined if they can be used, or if none are configured. */
   keys: string | undefined;
   /** Names of the peers that have answered a probe in the last seconds; undefined if isat does not run here. */
