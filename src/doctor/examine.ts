@@ -15,7 +15,7 @@ import { libbpf } from "../kernel/libbpf.ts";
 import { readPinnedMaps } from "../kernel/object.ts";
 import { requireBpffs } from "../kernel/pins.ts";
 import { driverOf, stripsVlanTags } from "../link/ethtool.ts";
-import { type Filter, readFilters, readXdpFeatures } from "../link/hooked.ts";
+import { type Filter, hasNativeXdp, readFilters } from "../link/hooked.ts";
 import { Links } from "../link/links.ts";
 import { makePlan, type Plan, type PlannedLink, resolveInterfaces } from "../plan.ts";
 import { fileDemand } from "../source/file.ts";
@@ -78,7 +78,7 @@ function examineInterface(planned: PlannedLink, ownIds: ReadonlySet<number>, pla
   return {
     name: link.name,
     driver: driverOf(link.name),
-    xdp: readXdpFeatures(link.ifindex),
+    hasNativeXdp: hasNativeXdp(link.ifindex),
     stripsVlanTags: stripsVlanTags(link.name),
     bondMode: bond && (/Bonding Mode: (.*)/.exec(bond)?.[1] ?? "unknown"),
     otherPrograms: otherPrograms(link.ifindex, ownIds),

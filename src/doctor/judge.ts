@@ -6,8 +6,8 @@ import { formatDuration } from "../report/status.ts";
 export interface InterfaceFacts {
   name: string;
   driver: string | undefined;
-  /** The XDP features of the driver; undefined if the kernel does not report them (before Linux 6.3). */
-  xdp: { isNative: boolean } | undefined;
+  /** The driver has XDP; undefined if the kernel does not report it (before Linux 6.3). */
+  hasNativeXdp: boolean | undefined;
   stripsVlanTags: boolean;
   /** The bonding mode, as `active-backup 1`; undefined if the interface is not a bond. */
   bondMode: string | undefined;
@@ -92,11 +92,11 @@ function judgeMachine(facts: MachineFacts): Finding[] {
 const subject = ({ name }: InterfaceFacts) => `interface ${name}`;
 
 function judgeXdp(each: InterfaceFacts, { hook }: MachineFacts): Finding[] {
-  const { driver, xdp, stripsVlanTags } = each;
+  const { driver, hasNativeXdp, stripsVlanTags } = each;
   const what = subject(each);
-  const native = xdp === undefined ? "unknown to this kernel" : xdp.isNative ? "in the driver" : "generic only";
+  const native = hasNativeXdp ? "in the driver" : hasNativeXdp === false ? "generic only" : "unknown to this kernel";
   const found = `driver ${driver ?? "unknown"}, XDP ${native}`;
-  const isGeneric = hook === "xdp" && xdp && !xdp.isNative;
+  const isGeneric = hook === "xdp" && hasNativeXdp === false;
   const findings = [
     isGeneric ? warning(what, found, "generic XDP is no faster than tcx: set hook: tcx") : ok(what, found),
   ];

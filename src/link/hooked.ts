@@ -31,8 +31,8 @@ export function readFilters(ifindex: number): Filter[] {
   });
 }
 
-/** The XDP features that a device's driver declares; undefined on kernels before 6.3, which have no such list. */
-export function readXdpFeatures(ifindex: number): { isNative: boolean } | undefined {
+/** True if a device's driver declares XDP; undefined on kernels before 6.3, which do not tell. */
+export function hasNativeXdp(ifindex: number): boolean | undefined {
   const GENL_ID_CTRL = 16;
   const CTRL = { CMD_GETFAMILY: 3, ATTR_FAMILY_ID: 1, ATTR_FAMILY_NAME: 2 } as const;
   const NETDEV = { CMD_DEV_GET: 1, A_DEV_IFINDEX: 1, A_DEV_XDP_FEATURES: 3 } as const;
@@ -48,7 +48,7 @@ export function readXdpFeatures(ifindex: number): { isNative: boolean } | undefi
     const device = attribute(NETDEV.A_DEV_IFINDEX, new Uint8Array(Uint32Array.of(ifindex).buffer));
     const its = attributes(socket.get(id, command(NETDEV.CMD_DEV_GET, device)).body, 4).get(NETDEV.A_DEV_XDP_FEATURES)!;
     const features = new DataView(its.buffer, its.byteOffset).getBigUint64(0, true);
-    return { isNative: (features & XDP_BASIC) !== 0n };
+    return (features & XDP_BASIC) !== 0n;
   } catch {
     return undefined;
   }

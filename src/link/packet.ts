@@ -25,6 +25,14 @@ const MSG_DONTWAIT = 0x40;
 const SLL_PKTTYPE = 10;
 const PACKET_OTHERHOST = 3;
 
+/** @throws Error without CAP_NET_RAW */
+function openSocket(etherType: number): number {
+  const NETWORK_ORDER = ((etherType & 255) << 8) | (etherType >> 8);
+  const fd = libc.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, NETWORK_ORDER);
+  if (fd < 0) throw new Error(`Cannot open a packet socket: ${errnoName(ffi.errno())}. It needs CAP_NET_RAW`);
+  return fd;
+}
+
 /** A frame, and the interface on which it has arrived. */
 export interface Received {
   ifindex: number;
@@ -44,9 +52,7 @@ export class ListeningSocket implements Disposable {
 
   /** @throws Error without CAP_NET_RAW */
   constructor(etherType: number) {
-    const NETWORK_ORDER = ((etherType & 255) << 8) | (etherType >> 8);
-    this.#fd = libc.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, NETWORK_ORDER);
-    if (this.#fd < 0) throw new Error(`Cannot open a packet socket: ${errnoName(ffi.errno())}. It needs CAP_NET_RAW`);
+    this.#fd = openSocket(etherType);
     this.#waker = libc.eventfd(0, SOCK_CLOEXEC);
   }
 
@@ -91,12 +97,7 @@ export class PacketSocket implements Disposable {
 
   /** @throws Error without CAP_NET_RAW */
   constructor() {
-    this.#fd = libc.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-    if (this.#fd < 0) {
-      throw new Error(
-        `Cannot open a packet socket: ${errnoName(ffi.errno())}. Sending gratuitous ARP needs CAP_NET_RAW`,
-      );
-    }
+    this.#fd = openSocket(0);
     this.#toView.setUint16(0, AF_PACKET, true);
   }
 

@@ -5,7 +5,7 @@ import { type Finding, formatFindings, type InterfaceFacts, judge, type MachineF
 const nic: InterfaceFacts = {
   name: "eth0",
   driver: "mlx5_core",
-  xdp: { isNative: true },
+  hasNativeXdp: true,
   stripsVlanTags: false,
   bondMode: undefined,
   otherPrograms: [],
@@ -82,8 +82,8 @@ const nicRows: [
   on: Partial<MachineFacts>,
   ...rest: [Finding["level"], RegExp, RegExp?],
 ][] = [
-  ["generic XDP, when asked for", { xdp: { isNative: false } }, { hook: "xdp" }, "warning", /generic/, /tcx/],
-  ["generic XDP does not matter to tcx", { xdp: { isNative: false } }, {}, "ok", /generic/],
+  ["generic XDP, when asked for", { hasNativeXdp: false }, { hook: "xdp" }, "warning", /generic/, /tcx/],
+  ["generic XDP does not matter to tcx", { hasNativeXdp: false }, {}, "ok", /generic/],
   ["stripped tags and XDP", { stripsVlanTags: true }, { hook: "xdp" }, "warning", /strips VLAN tags/, /turns that off/],
   ["balance-alb rewrites ARP", { bondMode: "adaptive load balancing 6" }, {}, "error", /rewrites/, /active-backup/],
   [
