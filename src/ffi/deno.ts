@@ -40,7 +40,6 @@ const TYPES: Record<CType, string> = {
 const fromC = (type: CType) => (type === "string" ? "pointer" : TYPES[type]);
 
 const encoder = new TextEncoder();
-const toC = (text: string) => encoder.encode(`${text}\0`);
 const readString = (pointer: Pointer) => (pointer === null ? null : Deno.UnsafePointerView.getCString(pointer));
 
 /** Deno cannot open the running program itself, which is opened for the symbols of libc. */
@@ -74,7 +73,7 @@ export const denoPort: Port = {
       return [
         name,
         (...args: unknown[]) => {
-          for (const i of strings) args[i] = toC(args[i] as string);
+          for (const i of strings) args[i] = encoder.encode(`${args[i]}\0`);
           const value = call(...args);
           return result === "string" ? readString(value as Pointer) : value;
         },

@@ -49,11 +49,6 @@ const TYPES: Record<CType, string> = {
 const encoder = new TextEncoder();
 const readString = ref.types.CString;
 
-/** The bytes behind an address that C gets. The caller must keep them until the call has ended. */
-function bytesOf(type: CType, arg: unknown): Uint8Array | null {
-  return type === "string" ? encoder.encode(`${arg}\0`) : (arg as Uint8Array | null);
-}
-
 const library = (name: string | null) => new ffiNapi.DynamicLibrary(name, ffiNapi.RTLD_NOW);
 
 /** This thread's `errno`, as memory: to read it by a call would change it, because ffi-napi makes system calls meanwhile. */
@@ -89,7 +84,7 @@ function bind(pointer: Buffer, { parameters, result }: Signature): (...args: unk
       else if (type === "i64") values.writeBigInt64LE(BigInt(args[i] as number | bigint), 8 * i);
       else if (type === "u64" || type === "pointer") values.writeBigUInt64LE(BigInt(args[i] as number | bigint), 8 * i);
       else {
-        const bytes = bytesOf(type, args[i]);
+        const bytes = type === "string" ? encoder.encode(`${args[i]}\0`) : (args[i] as Uint8Array | null);
         lent.push(bytes);
         values.writeBigUInt64LE(bytes === null ? 0n : BigInt(ref.address(bytes)), 8 * i);
       }

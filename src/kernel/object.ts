@@ -41,12 +41,6 @@ export function mapSizes(fd: Fd): { keySize: number; valueSize: number } {
   return { keySize: info[2]!, valueSize: info[3]! };
 }
 
-/** True if the map has the sizes that this isat expects. With others, a read would write past the end of our buffers. */
-function hasLayout(name: MapName, fd: Fd): boolean {
-  const { keySize, valueSize } = mapSizes(fd);
-  return keySize === maps[name].key.size && valueSize === maps[name].value.size;
-}
-
 /**
  * Opens the maps pinned under `folder`, calls `read`, and closes them. It needs no lock.
  * @returns undefined if a map is missing or has another layout
@@ -58,7 +52,8 @@ export function readPinnedMaps<T>(folder: string, read: (maps: Maps) => T): T | 
       const fd = getPinned(`${folder}/${name}`);
       if (!fd) return undefined;
       opened.push([name, fd]);
-      if (!hasLayout(name, fd)) return undefined;
+      const { keySize, valueSize } = mapSizes(fd); // with other sizes, a read would write past the end of our buffers
+      if (keySize !== maps[name].key.size || valueSize !== maps[name].value.size) return undefined;
     }
     return read(Object.fromEntries(opened.map(([name, fd]) => [name, openMap(name, fd)])) as unknown as Maps);
   } finally {

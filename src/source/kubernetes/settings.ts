@@ -36,9 +36,7 @@ const selector = accepting(
       matchExpressions: key(
         v.optional(v.pipe(v.array(requirement), v.readonly()), []),
         "conditions on its labels, which must all hold",
-        {
-          accepts: EXPRESSIONS,
-        },
+        { accepts: EXPRESSIONS },
       ),
     }),
   ),
@@ -53,18 +51,12 @@ export const kubernetesSource = keys({
   loadBalancerClass: key(
     v.optional(v.pipe(v.string(), v.regex(/^\S+$/))),
     "the class of the Services that isat announces",
-    {
-      accepts: "a class, such as isat.example/l2",
-      default: "Services without a class",
-    },
+    { accepts: "a class, such as isat.example/l2", default: "Services without a class" },
   ),
   addresses: key(
     v.optional(v.pipe(v.array(key(vips, "some of them")), v.minLength(1), v.readonly())),
     "the addresses that may be announced; needed where L2Advertisements are not served",
-    {
-      accepts: "a list of one or more addresses, such as [10.9.0.0/20]",
-      default: "those of the IPAddressPools",
-    },
+    { accepts: "a list of one or more addresses, such as [10.9.0.0/20]", default: "those of the IPAddressPools" },
   ),
   interfaces: key(v.optional(interfaces), "where to announce VIPs for which no L2Advertisement names interfaces", {
     default: "those of the configuration",
