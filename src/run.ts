@@ -84,7 +84,8 @@ export async function run({ config: path, cleanOnExit, standBy, ready }: RunOpti
 class Daemon implements Disposable {
   readonly log: Log;
   readonly #closed = new AbortController();
-  #config: Config;
+  /** As it was accepted last. */
+  config: Config;
   /** Why the configuration file is refused as it is now. */
   #refusal: string | undefined;
   #source: Source | undefined;
@@ -98,7 +99,7 @@ class Daemon implements Disposable {
   /** @throws ConfigError */
   constructor(path: string, log: Log) {
     this.log = log;
-    this.#config = watchConfig(path, {
+    this.config = watchConfig(path, {
       signal: this.#closed.signal,
       onTrouble: (message) => log.warn(message),
       onChange: (result) => this.#change(result),
@@ -107,11 +108,6 @@ class Daemon implements Disposable {
 
   [Symbol.dispose](): void {
     this.#closed.abort();
-  }
-
-  /** The configuration that was accepted last. */
-  get config(): Config {
-    return this.#config;
   }
 
   /** @throws Error while isat starts */
@@ -140,12 +136,12 @@ class Daemon implements Disposable {
   }
 
   async openSource(): Promise<Source> {
-    const { source } = this.#config;
-    const opened = await openSource(this.#config, {
+    const { source } = this.config;
+    const opened = await openSource(this.config, {
       emit: (event) => this.#take(event),
       log: (level, message) => this.log[level](message),
     });
-    if (this.#config.source !== source) opened.configure(this.#config.source); // it has changed meanwhile
+    if (this.config.source !== source) opened.configure(this.config.source); // it has changed meanwhile
     this.#source = opened;
     return opened;
   }
@@ -168,10 +164,10 @@ class Daemon implements Disposable {
   #change(result: Config | ConfigError): void {
     try {
       if (result instanceof ConfigError) throw result;
-      requireRestart("source.kind", result.source.kind, this.#config.source.kind);
+      requireRestart("source.kind", result.source.kind, this.config.source.kind);
       if (this.#speaker) this.#speaker.reload(result, this.#source!.demandFor(result.source));
-      const { node, runDir, metrics } = this.#config; // they are in use already
-      this.#config = { ...result, node, runDir, metrics };
+      const { node, runDir, metrics } = this.config; // they are in use already
+      this.config = { ...result, node, runDir, metrics };
       this.#source?.configure(result.source);
       this.#refusal = undefined;
       if (this.#speaker) this.log.info("configuration applied");

@@ -61,14 +61,11 @@ export function removeSocket(runDir: string): void {
 }
 
 /** The running speaker's status; undefined if no speaker runs on `runDir`. @param vip the one VIP to report on */
-export function askStatus(runDir: string, vip: string | undefined): Promise<Status | undefined> {
-  return ask(runDir, "GET", vip ? `/?vip=${encodeURIComponent(vip)}` : "/");
-}
+export const askStatus = (runDir: string, vip: string | undefined) =>
+  ask(runDir, "GET", vip ? `/?vip=${encodeURIComponent(vip)}` : "/");
 
 /** Makes the running speaker release all of its VIPs, or take its share again; undefined if no speaker runs. */
-export function tellDrain(runDir: string, isDrained: boolean): Promise<Status | undefined> {
-  return ask(runDir, "POST", isDrained ? "/drain" : "/undrain");
-}
+export const tellDrain = (runDir: string, isDrained: boolean) => ask(runDir, "POST", isDrained ? "/drain" : "/undrain");
 
 function ask(runDir: string, method: "GET" | "POST", path: string): Promise<Status | undefined> {
   return new Promise((resolve, reject) => {

@@ -9,11 +9,9 @@ const RETRY = 20;
 
 /** The pid that holds the flock on an inode; undefined if it is in another PID namespace: /proc/locks hides it. */
 function lockHolder(inode: number): number | undefined {
-  for (const line of readFileSync("/proc/locks", "utf8").split("\n")) {
-    const match = /FLOCK\s+\S+\s+WRITE\s+(\d+)\s+\S+:(\d+)\s/.exec(line);
-    if (match && Number(match[2]) === inode && match[1] !== "0") return Number(match[1]);
-  }
-  return undefined;
+  const locks = readFileSync("/proc/locks", "utf8").matchAll(/FLOCK\s+\S+\s+WRITE\s+(\d+)\s+\S+:(\d+)\s/g);
+  const [, pid] = [...locks].find(([, pid, locked]) => Number(locked) === inode && pid !== "0") ?? [];
+  return pid === undefined ? undefined : Number(pid);
 }
 
 /** An exclusive lock on a folder. The kernel releases it when the process ends, however it ends. */

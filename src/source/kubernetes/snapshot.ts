@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Cluster } from "./cluster.ts";
 import { KINDS } from "./resources.ts";
@@ -25,14 +25,8 @@ export function removeSnapshot(runDir: string): void {
 
 /** Fills a cluster with the snapshot. @returns false if there is none @throws Error if it cannot be read */
 export function loadSnapshot(runDir: string, cluster: Cluster): boolean {
-  let text: string;
-  try {
-    text = readFileSync(fileOf(runDir), "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
-    throw error;
-  }
-  const { form, hasAdvertisements, objects } = JSON.parse(text);
+  if (!existsSync(fileOf(runDir))) return false;
+  const { form, hasAdvertisements, objects } = JSON.parse(readFileSync(fileOf(runDir), "utf8"));
   if (form !== FORM) return false;
   if (!KINDS.every((kind) => Array.isArray(objects?.[kind]))) throw new Error("it lacks some kind of object");
   for (const kind of KINDS) for (const object of objects[kind]) cluster.set(kind, object.key, object);
