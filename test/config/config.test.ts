@@ -362,7 +362,7 @@ const wrongVips: [name: string, vips: string, line: number, ...says: string[]][]
   ["no address", "- nodes: [n1]", 5, "source.vips[0].address: missing", "10.9.0.10-10.9.0.19"],
   ["half an address", "- address: 10.9", 5, "source.vips[0].address: found 10.9", "10.9.0.10-10.9.0.19"],
   ["no address at all", "- address: vip", 5, 'Cannot read "vip" as addresses', "10.9.0.10-10.9.0.19"],
-  ["a block with host bits", "- address: 10.9.1.5/24", 5, "inside of the block 10.9.1.0/24"],
+  ["a block with host bits", "- address: 10.9.1.5/24", 5, "inside the block 10.9.1.0/24"],
   [
     "a multicast address",
     "- address: 10.9.0.1\n- address: 224.0.0.18",
