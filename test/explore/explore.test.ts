@@ -130,7 +130,7 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
     rule: "a node is past hold without a tick for so long",
     edits: [[STATE, "if (age >= hold_ns) return nodeState.PAST_HOLD;", ""]],
-    search: { menu: ["kills"] },
+    search: { menu: ["kills"], silence: 20 },
   },
   {
     rule: "the kernel stops past its fence",
@@ -145,7 +145,7 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
     rule: "the kernel of a live node defends",
     edits: [[MODEL, "(isDefending && hash >= vip.hash)", "false"]],
-    search: { start: "cold", window: 100 },
+    search: { menu: ["links"], silence: 500 },
   },
   {
     rule: "only the kernel of a live node defends",
