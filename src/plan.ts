@@ -1,6 +1,6 @@
 import type { Config } from "./config/config.ts";
 import { MAX_INTERFACES, MAX_VIPS } from "./core/abi.ts";
-import { type Address, formatAddress } from "./core/address.ts";
+import { type Address, formatAddress, neverVips, type Range, without } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
 import type { Demand, VipRange } from "./core/demand.ts";
 import { matches } from "./core/glob.ts";
@@ -71,11 +71,22 @@ export function requireRestart(key: string, value: string, before: string): void
 /** Links on which nothing is announced though the configuration means them, by ifindex: why. */
 export type Barred = ReadonlyMap<number, string>;
 
-/** Works out what is to be managed where. It changes nothing, and throws nothing. */
-export function makePlan(config: ResolvedConfig, demand: Demand, links: readonly Link[], barred: Barred): Plan {
+/**
+ * Works out what is to be managed where. It changes nothing, and throws nothing.
+ * @param gateways the default gateways of this node
+ */
+export function makePlan(
+  config: ResolvedConfig,
+  demand: Demand,
+  links: readonly Link[],
+  barred: Barred,
+  gateways: ReadonlySet<Address> = new Set(),
+): Plan {
   const { chosen, problems } = choose(config, links, barred);
-  const planned = chosen.map((link) => ({ link, ranges: rangesOf(demand, link) }));
-  const own = planned.flatMap(ownAddresses);
+  const meant = chosen.map((link) => ({ link, ranges: rangesOf(demand, link) }));
+  const never = ({ link }: PlannedLink) => neverVips(gateways, link.addresses);
+  const own = [...meant.flatMap((each) => refusals(each, never(each), config)), ...meant.flatMap(ownAddresses)];
+  const planned = meant.map((each) => ({ ...each, ranges: without(each.ranges, never(each).keys()) }));
   const size = planned.reduce((sum, { ranges }) => sum + countAddresses(ranges), 0);
   if (size > MAX_VIPS) problems.push(tooMany(size));
   // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
@@ -156,6 +167,17 @@ function ownAddresses({ link, ranges }: PlannedLink): string[] {
       ({ address }) =>
         `Cannot announce ${formatAddress(address)} as it is this node's own address on ${link.name}. Take it out of the VIPs, or off the interface (ip addr del)`,
     );
+}
+
+/** VIPs that are never answered for, with the lines of the file that name them. */
+function refusals({ ranges }: PlannedLink, never: ReadonlyMap<Address, string>, { source }: ResolvedConfig): string[] {
+  const has = (address: Address) => (range: Range) => range.first <= address && address <= range.last;
+  return [...never].flatMap(([address, reason]) => {
+    if (!ranges.some(has(address))) return [];
+    const line = source.kind === "file" ? source.vips.find(has(address))?.line : undefined;
+    const where = line === undefined ? "" : ` (line ${line})`;
+    return [`Cannot announce ${formatAddress(address)}${where} as ${reason}. Take it out of the VIPs`];
+  });
 }
 
 /** A VIP outside every subnet of its interface: nobody on that wire asks for it, unless a route says so. */

@@ -156,6 +156,8 @@ export function checkVips(sheet: Sheet, { source }: Values, nodes: string[] | un
     const vip = { ...address, nodes: allowed, interfaces, hashAs: undefined, line: sheet.lineOf(path) };
     vips.push(vip);
     paths.set(vip, path);
+    const own = source.nodes.find(({ address }) => address && vip.first <= address && address <= vip.last);
+    if (own) sheet.report(path, `found ${formatAddress(own.address!)}, which is node ${own.name}'s own address`);
   }
 
   const written = (vip: Range) =>

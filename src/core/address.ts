@@ -75,6 +75,44 @@ export function reservedBlock(range: Range): string | undefined {
   return BLOCKS.find((block) => range.first <= block.last && block.first <= range.last)?.reason;
 }
 
+/**
+ * The addresses that mean something else to every host around this node, and so are never VIPs, with the reasons: the
+ * default gateways, and the first and the last address of each subnet.
+ */
+export function neverVips(
+  gateways: Iterable<Address>,
+  subnets: Iterable<{ address: Address; prefix: number }>,
+): Map<Address, string> {
+  const reasons = new Map<Address, string>();
+  for (const { address, prefix } of subnets) {
+    if (prefix > 30) continue; // RFC 3021: all addresses of such a subnet are hosts
+    const size = 2 ** (32 - prefix);
+    const network = address - (address % size);
+    const name = `${formatAddress(network)}/${prefix}`;
+    reasons.set(network, `it is the network's own address in ${name}`);
+    reasons.set(network + size - 1, `it is the broadcast address of ${name}`);
+  }
+  for (const gateway of gateways) reasons.set(gateway, "it is a default gateway's address");
+  return reasons;
+}
+
+/** The ranges without some addresses; the same list if none of them is in it. */
+export function without<T extends Range>(ranges: readonly T[], addresses: Iterable<Address>): readonly T[] {
+  let left = ranges;
+  for (const address of addresses) {
+    if (!left.some(({ first, last }) => first <= address && address <= last)) continue;
+    left = left.flatMap((range) => {
+      if (address < range.first || range.last < address) return [range];
+      const parts = [
+        { ...range, last: address - 1 },
+        { ...range, first: address + 1 },
+      ];
+      return parts.filter(({ first, last }) => first <= last);
+    });
+  }
+  return left;
+}
+
 /** undefined if the text is not an IPv4 address. */
 function tryParse(text: string): Address | undefined {
   if (!/^((0|[1-9]\d{0,2})(\.|$)){4}$/.test(text) || text.endsWith(".")) return undefined;

@@ -95,7 +95,7 @@ export function examineMachine(path: string): Finding[] {
   let plan: Plan | undefined;
   const refused = errorOf(() => {
     const demand = config.source.kind === "file" ? fileDemand(config.source) : NOTHING;
-    const drafted = makePlan(resolveInterfaces(config, links), demand, links.read(), new Map());
+    const drafted = makePlan(resolveInterfaces(config, links), demand, links.read(), new Map(), links.gateways());
     if (drafted.problems.length > 0) throw new Error(drafted.problems.join("\n"));
     plan = drafted;
   });

@@ -1,7 +1,17 @@
 import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, u32 } from "./netlink.ts";
 
-const RTM = { NEWLINK: 16, DELLINK: 17, GETLINK: 18, GETADDR: 22, GETROUTE: 26 } as const;
-const RTMGRP = { LINK: 0x1, IPV4_IFADDR: 0x10 } as const;
+const RTM = {
+  NEWLINK: 16,
+  DELLINK: 17,
+  GETLINK: 18,
+  GETADDR: 22,
+  NEWROUTE: 24,
+  DELROUTE: 25,
+  GETROUTE: 26,
+  GETNEXTHOP: 106,
+} as const;
+/** RTNLGRP_NEXTHOP is 32: its bit is the last one. */
+const RTMGRP = { LINK: 0x1, IPV4_IFADDR: 0x10, IPV4_ROUTE: 0x40, NEXTHOP: 0x80000000 } as const;
 
 const AF_INET = 2;
 const IFF = { UP: 0x1, LOWER_UP: 0x10000 } as const;
@@ -56,10 +66,82 @@ function parseLink({ body }: NetlinkMessage): Link {
   };
 }
 
+/** An IPv4 default route, or one of its two halves (0.0.0.0/1 and 128.0.0.0/1). */
+interface Route {
+  prefix: number;
+  table: number;
+  metric: number;
+  /** The id of the nexthop object that the route uses; 0: none. */
+  nexthop: number;
+  hops: Hop[];
+}
+
+interface Hop {
+  ifindex: number | undefined;
+  /** undefined: none, or an IPv6 address. */
+  gateway: number | undefined;
+}
+
+const isRoute = ({ type }: NetlinkMessage) => type === RTM.NEWROUTE || type === RTM.DELROUTE;
+
+/** struct rtmsg: the length of the destination's prefix is its second byte. */
+const isDefaultRoute = ({ body }: NetlinkMessage) => body[1]! <= 1;
+
+function parseRoute({ body }: NetlinkMessage): Route {
+  const RTA = { PRIORITY: 6, MULTIPATH: 9, TABLE: 15, NH_ID: 30 } as const;
+  const found = attributes(body, 12);
+  const number = (type: number) => u32(found.get(type) ?? new Uint8Array(4));
+  const hops = found.has(RTA.MULTIPATH) ? parseHops(found.get(RTA.MULTIPATH)!) : [hopOf(found)];
+  return {
+    prefix: body[1]!,
+    table: number(RTA.TABLE) || body[4]!,
+    metric: number(RTA.PRIORITY),
+    nexthop: number(RTA.NH_ID),
+    hops: hops.filter(({ ifindex }) => ifindex !== undefined),
+  };
+}
+
+function hopOf(found: Map<number, Uint8Array>, OIF = 4, GATEWAY = 5): Hop {
+  const [oif, gateway] = [found.get(OIF), found.get(GATEWAY)];
+  return { ifindex: oif && u32(oif), gateway: gateway?.length === 4 ? ipv4(gateway) : undefined };
+}
+
+/** Reads RTA_MULTIPATH: each struct rtnexthop (length, flags, hops, ifindex) has attributes of its own. */
+function parseHops(bytes: Uint8Array): Hop[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const hops: Hop[] = [];
+  for (let at = 0; at + 8 <= bytes.length; ) {
+    const length = view.getUint16(at, true);
+    if (length < 8) break;
+    const { gateway } = hopOf(attributes(bytes.subarray(at, at + length), 8));
+    hops.push({ ifindex: view.getInt32(at + 4, true), gateway });
+    at += (length + 3) & ~3;
+  }
+  return hops;
+}
+
+/** The hops of each nexthop object by its id; a group has those of its members. */
+function nexthops(messages: readonly NetlinkMessage[]): Map<number, Hop[]> {
+  const NHA = { ID: 1, GROUP: 2, OIF: 5, GATEWAY: 6 } as const;
+  const objects = messages.map(({ body }) => attributes(body, 8));
+  const idOf = (found: Map<number, Uint8Array>) => u32(found.get(NHA.ID)!);
+  const single = new Map(objects.map((found) => [idOf(found), hopOf(found, NHA.OIF, NHA.GATEWAY)]));
+  return new Map(
+    objects.map((found) => {
+      const group = found.get(NHA.GROUP); // struct nexthop_grp: 8 bytes that begin with the id
+      if (!group) return [idOf(found), [single.get(idOf(found))!]];
+      const ids = Array.from({ length: group.length / 8 }, (_, at) => u32(group.subarray(8 * at)));
+      return [idOf(found), ids.flatMap((id) => single.get(id) ?? [])];
+    }),
+  );
+}
+
 /** Reads the network devices of one network namespace, and hears of their changes. */
 export class Links implements Disposable {
   readonly #ask = new NetlinkSocket(NETLINK_ROUTE);
   readonly #listen = new NetlinkSocket(NETLINK_ROUTE, RTMGRP.LINK | RTMGRP.IPV4_IFADDR);
+  /** Apart, so that a routing daemon's many changes do not overflow the queue of the links' ones. */
+  readonly #routes = new NetlinkSocket(NETLINK_ROUTE, RTMGRP.IPV4_ROUTE | RTMGRP.NEXTHOP);
 
   /** All devices with their addresses. */
   read(): Link[] {
@@ -75,29 +157,36 @@ export class Links implements Disposable {
     return [...links.values()];
   }
 
-  /** The gateways of all IPv4 default routes. */
+  /** The gateways of all IPv4 default routes, in every routing table. */
   gateways(): Set<number> {
-    const RTA_GATEWAY = 5;
-    return new Set(
-      this.#ask.dump(RTM.GETROUTE, familyHeader(12, AF_INET)).flatMap(({ body }) => {
-        const gateway = body[1] === 0 ? attributes(body, 12).get(RTA_GATEWAY) : undefined;
-        return gateway ? [ipv4(gateway)] : [];
-      }),
-    );
+    const hops = this.#defaultRoutes().flatMap(({ hops }) => hops);
+    return new Set(hops.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway])));
   }
 
-  /** The device of the IPv4 default route with the lowest metric; undefined if there is none. */
+  /**
+   * The first device of the IPv4 default route with the lowest metric; undefined if there is none. Halves count only
+   * where there is no whole one: a VPN puts them in front of the route by which it is reached.
+   */
   defaultRoute(): number | undefined {
-    const RTA = { OIF: 4, PRIORITY: 6, TABLE: 15 } as const;
-    const routes = this.#ask.dump(RTM.GETROUTE, familyHeader(12, AF_INET)).flatMap(({ body }) => {
-      const found = attributes(body, 12);
-      const table = found.get(RTA.TABLE);
-      const oif = found.get(RTA.OIF);
-      const isDefault = body[1] === 0 && oif !== undefined && (table ? u32(table) : body[4]) === RT_TABLE_MAIN;
-      const priority = found.get(RTA.PRIORITY);
-      return isDefault ? [{ ifindex: u32(oif), metric: priority ? u32(priority) : 0 }] : [];
-    });
-    return routes.sort((a, b) => a.metric - b.metric)[0]?.ifindex;
+    const routes = this.#defaultRoutes().filter(({ table }) => table === RT_TABLE_MAIN);
+    const [first] = routes.sort((a, b) => a.prefix - b.prefix || a.metric - b.metric);
+    return first?.hops[0]?.ifindex;
+  }
+
+  /** The IPv4 default routes with their next hops. */
+  #defaultRoutes(): Route[] {
+    const routes = this.#ask.dump(RTM.GETROUTE, familyHeader(12, AF_INET)).filter(isDefaultRoute).map(parseRoute);
+    // The kernel lists the hops of a nexthop object itself, unless net.ipv4.nexthop_compat_mode is 0.
+    if (!routes.some(({ nexthop, hops }) => nexthop && hops.length === 0)) return routes;
+    const objects = nexthops(this.#ask.dump(RTM.GETNEXTHOP, familyHeader(8)));
+    return routes.map((route) => (route.nexthop ? { ...route, hops: objects.get(route.nexthop) ?? [] } : route));
+  }
+
+  /** True if a default route has changed since the last call. */
+  routesChanged(): boolean {
+    const events = this.#routes.events();
+    // An event of a nexthop object names no route.
+    return events === "lost" || events.some((event) => !isRoute(event) || isDefaultRoute(event));
   }
 
   /**
@@ -118,6 +207,7 @@ export class Links implements Disposable {
   [Symbol.dispose](): void {
     this.#ask[Symbol.dispose]();
     this.#listen[Symbol.dispose]();
+    this.#routes[Symbol.dispose]();
   }
 }
 

@@ -112,6 +112,19 @@ test("a VIP that becomes the node's own address is logged, and the others are an
   }
 });
 
+test("a VIP that becomes a default gateway's address is left to the gateway, and the others are answered", async () => {
+  const speaker = await rig.serve({ vips: ["{ address: 10.9.0.1-10.9.0.2, nodes: [n1] }"] });
+  await rig.answersWith(NODE_MAC, "10.9.0.2");
+  ip("route add default via 10.9.0.2 dev eth0");
+  try {
+    await speaker.says(/Cannot announce 10.9.0.2 \(line \d+\) as it is a default gateway's address/);
+    assert.equal(await rig.answers("10.9.0.2"), []);
+    await rig.answersWith();
+  } finally {
+    ip("route del default");
+  }
+});
+
 test("an interface renamed out of the configuration is detached, and attached again when it has its name back", async () => {
   const speaker = await rig.serve();
   const ifindex = rig.ifindex("eth0");
