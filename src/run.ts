@@ -227,7 +227,7 @@ async function untilFailure(speaker: Speaker, log: Log): Promise<never> {
 
 function makeRunDir(runDir: string): void {
   try {
-    mkdirSync(runDir, { recursive: true, mode: 0o755 });
+    mkdirSync(runDir, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw new Error(`Cannot make runDir: ${(error as Error).message}. Set runDir: to a folder that can be made`);
   }

@@ -1,4 +1,5 @@
-import { existsSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
+import { replaceFile } from "../files.ts";
 
 /** This file in runDir means that the node must own nothing. It outlives the speaker, so a restart does not undo it. */
 const drainedPath = (runDir: string) => `${runDir}/drained`;
@@ -9,11 +10,9 @@ export const isDrained = (runDir: string): boolean => existsSync(drainedPath(run
 export function writeDrained(runDir: string, drained: boolean): void {
   const path = drainedPath(runDir);
   try {
-    if (drained) writeFileSync(path, "isat undrain removes this\n");
+    if (drained) replaceFile(path, "isat undrain removes this\n");
     else rmSync(path, { force: true });
   } catch (error) {
-    // A full disk leaves an empty file, which would drain the next speaker although we report a failure.
-    if (drained && existsSync(path) && statSync(path).size === 0) rmSync(path, { force: true });
     throw new Error(`Cannot ${drained ? "write" : "remove"} ${path}: ${(error as Error).message}`);
   }
 }

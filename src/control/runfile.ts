@@ -1,4 +1,5 @@
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
+import { replaceFile } from "../files.ts";
 
 /** A running or stopped speaker, as written into its runDir: `status` and `clean` find it by the runDir alone. */
 export interface RunFile {
@@ -14,10 +15,8 @@ const runFilePath = (runDir: string) => `${runDir}/speaker.json`;
 export function writeRunFile(file: RunFile): void {
   const path = runFilePath(file.runDir);
   try {
-    writeFileSync(`${path}.new`, `${JSON.stringify(file, null, 2)}\n`);
-    renameSync(`${path}.new`, path);
+    replaceFile(path, `${JSON.stringify(file, null, 2)}\n`);
   } catch (error) {
-    rmSync(`${path}.new`, { force: true });
     throw new Error(`Cannot write ${path}: ${(error as Error).message}. Make room, or set runDir: to another folder`);
   }
 }
@@ -25,13 +24,13 @@ export function writeRunFile(file: RunFile): void {
 /** The last speaker on `runDir`; undefined if none ever ran there. */
 export function readRunFile(runDir: string): RunFile | undefined {
   const path = runFilePath(runDir);
-  if (!existsSync(path)) return undefined;
   try {
     return JSON.parse(readFileSync(path, "utf8"));
   } catch (error) {
-    throw new Error(
-      `Cannot read ${path}: ${(error as Error).message}. Name the speaker by its configuration: --config FILE`,
-    );
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return undefined;
+    if (code === "EACCES") throw new Error(`Cannot read ${path}: ${message}. Run as root`);
+    throw new Error(`Cannot read ${path}: ${message}. Name the speaker by its configuration: --config FILE`);
   }
 }
 

@@ -106,7 +106,7 @@ export class Kernel implements Disposable {
     requireBpffs(pinDir);
     makeFolder(pinDir);
     this.#pinDir = pinDir;
-    this.#lock = new FolderLock(pinDir);
+    this.#lock = new FolderLock(pinDir, "itself");
     const folder = layoutFolder(pinDir);
     this.isFresh = !existsSync(folder);
     try {
@@ -250,7 +250,7 @@ function refuseForeignPins(pinDir: string, folder: string, hooks: Hooks): void {
 /** Makes the kernel tell peers that this node is drained, while no speaker runs. @returns true if anything is pinned */
 export function markDrained(pinDir: string): boolean {
   if (!existsSync(layoutFolder(pinDir))) return false;
-  using _lock = new FolderLock(pinDir);
+  using _lock = new FolderLock(pinDir, "itself");
   const marked = readPinnedMaps(layoutFolder(pinDir), ({ interfaces }) => {
     for (const [ifindex, entry] of [...interfaces.entries()]) {
       interfaces.set(ifindex, { ...entry, state: nodeState.DRAINED });
@@ -271,7 +271,7 @@ export function clean(pinDir: string, ifindexes: readonly number[], restore: (en
   requireCapabilities();
   if (!existsSync(pinDir)) return false;
   requireBpffs(pinDir);
-  using _lock = new FolderLock(pinDir);
+  using _lock = new FolderLock(pinDir, "itself");
   const ownIds = pinnedProgramIds(pinDir);
   const folders = [layoutFolder(pinDir), ...otherLayouts(pinDir)].filter((folder) => existsSync(folder));
   const hooks = new Hooks(linksFolder(pinDir));

@@ -20,6 +20,7 @@ export function requireBpffs(pinDir: string): void {
   );
 }
 
+/** Makes a folder of pins. One that others can open could be locked by them. */
 export function makeFolder(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
 }

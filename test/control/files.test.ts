@@ -1,0 +1,140 @@
+import { spawn, spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { isDrained, writeDrained } from "../../src/control/drain.ts";
+import { readRunFile, writeRunFile } from "../../src/control/runfile.ts";
+import { replaceFile, requireOwnFolder } from "../../src/files.ts";
+import { FolderLock } from "../../src/kernel/lock.ts";
+
+const test = suite("files beside other users");
+const NOBODY = 65_534;
+const top = mkdtempSync(join(tmpdir(), "isat-t-files-"));
+chmodSync(top, 0o755);
+let count = 0;
+
+/** Makes a folder below one of its own. */
+function folder(mode = 0o700, owner = 0, parent = { mode: 0o755, owner: 0 }): string {
+  const above = join(top, `${++count}`);
+  const path = join(above, "isat");
+  mkdirSync(path, { recursive: true });
+  for (const [each, its, who] of [
+    [path, mode, owner],
+    [above, parent.mode, parent.owner],
+  ] as const) {
+    chmodSync(each, its);
+    chownSync(each, who, who);
+  }
+  return path;
+}
+
+test.after(() => rmSync(top, { recursive: true, force: true }));
+
+const ROWS: [shows: string, path: () => string, refusal: RegExp | undefined][] = [
+  ["root's own folder is used", () => folder(), undefined],
+  ["one that others can read is used", () => folder(0o755), undefined],
+  ["one that others can write is refused", () => folder(0o777), /as others can write \S+\/isat:/],
+  ["one that others can write is refused, sticky or not", () => folder(0o1777), /as others can write \S+\/isat:/],
+  ["one of its group's is refused", () => folder(0o770), /as others can write/],
+  ["another user's is refused", () => folder(0o700, NOBODY), /as \S+\/isat belongs to user 65534:/],
+  [
+    "one in another user's folder is refused",
+    () => folder(0o700, 0, { mode: 0o755, owner: NOBODY }),
+    /belongs to user/,
+  ],
+  ["one in a folder that others can write is refused", () => folder(0o700, 0, { mode: 0o777, owner: 0 }), /can write/],
+  ["one in a sticky folder is used, as a bpffs is", () => folder(0o700, 0, { mode: 0o1777, owner: 0 }), undefined],
+  [
+    "a link to another user's folder is refused",
+    () => {
+      const link = join(top, `${++count}`);
+      symlinkSync(folder(0o700, NOBODY), link);
+      return link;
+    },
+    /belongs to user/,
+  ],
+  [
+    "a link to a sticky folder is refused",
+    () => {
+      const link = join(top, `${++count}`);
+      symlinkSync(folder(0o1777), link);
+      return link;
+    },
+    /can write/,
+  ],
+];
+for (const [shows, path, refusal] of ROWS) {
+  test(shows, () => {
+    const made = path();
+    if (!refusal) return requireOwnFolder(made);
+    assert.throws(() => requireOwnFolder(made), refusal);
+    assert.throws(() => new FolderLock(made), refusal);
+  });
+}
+
+test("a user who locks the folder keeps nobody out, and cannot open the lock file", async () => {
+  const path = folder(0o755);
+  const user = { uid: NOBODY, gid: NOBODY } as const;
+  const holder = spawn("flock", ["-n", path, "sh", "-c", "echo locked; exec sleep 60"], user);
+  try {
+    const [first] = await holder.stdout.take(1).toArray();
+    assert.is(String(first), "locked\n");
+    using _lock = new FolderLock(path);
+    assert.is(statSync(join(path, "lock")).mode & 0o777, 0o600);
+    const { status, stderr } = spawnSync("flock", ["-n", join(path, "lock"), "true"], { ...user, encoding: "utf8" });
+    assert.not.equal(status, 0);
+    assert.match(stderr, /Permission denied/);
+    assert.throws(() => new FolderLock(path), /another isat/);
+  } finally {
+    holder.kill("SIGKILL");
+  }
+});
+
+test("a file is never written through a link", () => {
+  const path = folder();
+  const victim = join(top, "victim");
+  writeFileSync(victim, "as it was");
+  for (const name of ["file", "file.new"]) symlinkSync(victim, join(path, name));
+  replaceFile(join(path, "file"), "new");
+  assert.is(readFileSync(victim, "utf8"), "as it was");
+  assert.is(readFileSync(join(path, "file"), "utf8"), "new");
+  assert.ok(lstatSync(join(path, "file")).isFile());
+  assert.is(statSync(join(path, "file")).mode & 0o777, 0o600);
+});
+
+test("the lock is never taken through a link", () => {
+  const path = folder();
+  symlinkSync(join(top, "made"), join(path, "lock"));
+  assert.throws(() => new FolderLock(path), /ELOOP/);
+  assert.not(existsSync(join(top, "made")));
+});
+
+test("the run file and the mark of a drained node are root's alone", () => {
+  const path = folder();
+  const file = { node: "n1", pid: 1, pinDir: "/p", runDir: path, membership: "wire" } as const;
+  assert.is(readRunFile(path), undefined);
+  writeRunFile(file);
+  assert.equal(readRunFile(path), file);
+  assert.not(isDrained(path));
+  writeDrained(path, true);
+  assert.ok(isDrained(path));
+  for (const name of ["speaker.json", "drained"]) assert.is(statSync(join(path, name)).mode & 0o777, 0o600);
+  writeDrained(path, false);
+  assert.not(isDrained(path));
+});
+
+test.run();
