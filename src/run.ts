@@ -1,4 +1,4 @@
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { type Config, ConfigError } from "./config/config.ts";
 import { watchConfig } from "./config/watch.ts";
 import { isDrained } from "./control/drain.ts";
@@ -35,9 +35,10 @@ export interface RunOptions {
 /** `isat run`: serves until a signal. @throws Error in one or more lines if it cannot start */
 export async function run({ config: path, cleanOnExit, standBy, ready }: RunOptions): Promise<void> {
   const log = await makeLog();
-  const signalled = nextSignal(); // from here on, so that a signal during the start does not skip the end
+  const reread = new EventTarget();
+  const signalled = nextSignal(log, reread); // from here on, so that a signal during the start does not skip the end
   await using stack = new AsyncDisposableStack();
-  const daemon = stack.use(new Daemon(path, log));
+  const daemon = stack.use(new Daemon(path, log, reread));
   const { runDir } = daemon.config;
   requireCapabilities();
   makeRunDir(runDir);
@@ -97,10 +98,11 @@ class Daemon implements Disposable {
   isStandingBy = false;
 
   /** @throws ConfigError */
-  constructor(path: string, log: Log) {
+  constructor(path: string, log: Log, reread: EventTarget) {
     this.log = log;
     this.config = watchConfig(path, {
       signal: this.#closed.signal,
+      reread,
       onTrouble: (message) => log.warn(message),
       onChange: (result) => this.#change(result),
     });
@@ -233,14 +235,28 @@ function makeRunDir(runDir: string): void {
   }
 }
 
-function nextSignal(): Promise<string> {
-  return new Promise((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve(signal));
+/** Without a handler these end the process without a word. */
+const ENDING = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGALRM", "SIGVTALRM", "SIGXCPU", "SIGIO", "SIGPWR"] as const;
+
+/** Resolves with the first signal that ends isat. @param reread gets an event `read` for SIGHUP */
+function nextSignal(log: Log, reread: EventTarget): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  for (const signal of ENDING) process.once(signal, () => resolve(signal));
+  process.on("SIGHUP", () => {
+    if (process.stderr.isTTY) return resolve("SIGHUP, as its terminal is gone");
+    log.info("SIGHUP: the configuration and its keys are read again");
+    reread.dispatchEvent(new Event("read"));
   });
+  // Node would open its inspector for SIGUSR1, which runs the code of anybody who connects. The command line has
+  // --disable-sigusr1 for the time before this.
+  for (const signal of ["SIGUSR1", "SIGUSR2"] as const)
+    process.on(signal, () => log.warn(`${signal} means nothing to isat`));
+  return promise;
 }
 
 /** Detaches and removes everything. @returns true if there was something */
 export function cleanUp(pinDir: string, runDir: string): boolean {
+  using _lock = existsSync(runDir) ? new FolderLock(runDir) : undefined;
   using links = new Links();
   const ifindexes = links.read().map(({ ifindex }) => ifindex);
   const found = clean(pinDir, ifindexes, ({ name, vlan_strip_off }) => {

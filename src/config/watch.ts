@@ -7,6 +7,8 @@ export interface WatchOptions {
   signal: AbortSignal;
   /** Called when the file's content differs from the last one given: with its configuration, or why it is refused. */
   onChange(result: Config | ConfigError): void;
+  /** An event `read` makes the file be read at once, and given even if its content is the same. */
+  reread?: EventTarget;
   /** Called when the system refuses to watch, as for want of inotify watches: changes then take up to `poll`. */
   onTrouble?(message: string): void;
   /**
@@ -42,10 +44,10 @@ export function watchConfig(path: string, options: WatchOptions): Config {
     clearTimeout(pending);
     pending = setTimeout(deliver, filled.settle);
   };
-  const deliver = (): void => {
+  const deliver = (isAsked = false): void => {
     status = statusOf(path);
     const now = read(path);
-    if (now.content === given.content) return;
+    if (!isAsked && now.content === given.content) return;
     given = now;
     options.onChange(now.result);
   };
@@ -65,6 +67,7 @@ export function watchConfig(path: string, options: WatchOptions): Config {
     throw given.result;
   }
   options.signal.addEventListener("abort", close, { once: true });
+  options.reread?.addEventListener("read", () => deliver(true), { signal: options.signal });
   return given.result;
 }
 

@@ -216,6 +216,19 @@ for (const { name, before, change, told } of rows) {
   });
 }
 
+test("a file that is asked for is given though it has not changed; a change is given once", async () => {
+  using watched = new Watched();
+  writeFileSync(watched.path, text("1s"));
+  const reread = new EventTarget();
+  watched.start({ reread });
+  reread.dispatchEvent(new Event("read"));
+  assert.equal(watched.told, [1000]);
+  writeFileSync(watched.path, text("2s"));
+  reread.dispatchEvent(new Event("read"));
+  await sleep(50);
+  assert.equal(watched.told, [1000, 2000]);
+});
+
 test("a change right after the start is told", async () => {
   using watched = new Watched();
   writeFileSync(watched.path, text("1s"));

@@ -116,6 +116,16 @@ test("a file is never written through a link", () => {
   assert.is(statSync(join(path, "file")).mode & 0o777, 0o600);
 });
 
+test("a lock that is released leaves no file, and can be taken again", () => {
+  const path = folder();
+  for (let round = 0; round < 2; round++) {
+    const lock = new FolderLock(path);
+    assert.ok(existsSync(join(path, "lock")));
+    lock[Symbol.dispose]();
+    assert.not(existsSync(join(path, "lock")));
+  }
+});
+
 test("the lock is never taken through a link", () => {
   const path = folder();
   symlinkSync(join(top, "made"), join(path, "lock"));

@@ -56,7 +56,7 @@ test("isat clean is refused while a speaker runs, and changes nothing", async ()
   const pins = rig.pins();
   const { status, stderr }: Outcome = await rig.clean();
   assert.is(status, 1);
-  assert.match(stderr, new RegExp(`^isat: Cannot use ${rig.pinDir} as another isat \\(pid ${first.pid}\\)`));
+  assert.match(stderr, new RegExp(`^isat: Cannot use ${rig.runDir} as another isat \\(pid ${first.pid}\\)`));
   await unaffected(first, pins);
 });
 

@@ -101,9 +101,11 @@ for (const [shows, lines, gateways, device, compat = 1] of ROWS) {
       assert.is(links.routesChanged(), gateways.length > 0 || device !== undefined);
       assert.is(links.routesChanged(), false);
     } finally {
-      for (const table of ["main", "100"]) namespaces.ip(NODE, [`route flush table ${table} via 10.0.0.0/8`]);
-      namespaces.ip(NODE, ["route flush root 0.0.0.0/1 table main", "nexthop flush"]);
-      namespaces.ip(NODE, ["route replace 10.9.0.0/16 dev eth0", "route replace 10.8.0.0/16 dev eth1"]);
+      // With the link go its routes and nexthop objects.
+      namespaces.ip(
+        NODE,
+        ["eth0", "eth1"].flatMap((name) => [`link set ${name} down`, `link set ${name} up`]),
+      );
     }
   });
 }

@@ -307,7 +307,7 @@ async function runningOrPinned(): Promise<{ state: string; tickAgeMs: number }> 
   return { tickAgeMs, state: tickAgeMs > Number(fence_ns) / 1e6 ? "fenced" : "answering" };
 }
 
-for (const signal of ["SIGTERM", "SIGINT"] as const) {
+for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT", "SIGALRM", "SIGXCPU"] as const) {
   test(`${signal}: the last line says what goes on answering, for how long, and how to remove it; and so it is`, async () => {
     const speaker = await rig.serve({ vips: owned("10.9.0.1", "10.9.0.2"), more: "fence: 10m" });
     assert.is(await speaker.end(signal), 0);
@@ -335,6 +335,22 @@ for (const hook of ["tcx", "tc"] as const) {
     assert.equal(await rig.answers(), []);
   });
 }
+
+test("SIGHUP reads the configuration again, SIGUSR1 opens no inspector, and neither ends the speaker", async () => {
+  const speaker = await rig.serve();
+  let from = speaker.log.length;
+  speaker.child.kill("SIGHUP");
+  await speaker.says(/^SIGHUP: the configuration and its keys are read again$/, { from });
+  await speaker.says(/^configuration applied$/, { from });
+  from = speaker.log.length;
+  for (const signal of ["SIGUSR1", "SIGUSR2"] as const) {
+    speaker.child.kill(signal);
+    await speaker.says(new RegExp(`^${signal} means nothing to isat$`), { from });
+  }
+  assert.not.match(speaker.stderr, /Debugger listening/);
+  assert.is(await rig.must("node", "ss", "-Hltn"), "");
+  await rig.answersWith();
+});
 
 test("status tells of the running speaker, for a person and as JSON", async () => {
   const speaker = await rig.serve({ vips: [...owned("10.9.0.1"), ...others("10.9.0.2")] });
