@@ -1,8 +1,11 @@
 import {
+  accessSync,
   closeSync,
   constants,
+  existsSync,
   fsyncSync,
   lstatSync,
+  mkdirSync,
   openSync,
   realpathSync,
   renameSync,
@@ -15,6 +18,43 @@ import process from "node:process";
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
 const STICKY = 0o1000;
 const OTHERS_WRITE = 0o022;
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  EMFILE: "this process has too many files open. Raise its limit (LimitNOFILE=, ulimit -n)",
+  ENFILE: "the machine has too many files open. Raise the sysctl fs.file-max",
+  ENOSPC: "its file system is full. Make room",
+  EDQUOT: "the quota of its file system is used up. Make room",
+  EROFS: "its file system is read-only. Mount it writable",
+  EPERM: "isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW",
+};
+
+/** The name of a system error with its cause and what to do: "EMFILE: this process has ...". */
+export const explain = (code: string): string => (REMEDIES[code] ? `${code}: ${REMEDIES[code]}` : code);
+
+/** The error, or what caused it, says that nothing can be written there now, through no fault of the configuration. */
+export function isUnwritable(error: unknown): boolean {
+  const { code, cause } = error as NodeJS.ErrnoException;
+  return ["ENOSPC", "EDQUOT", "EROFS"].includes(code ?? "") || (cause !== undefined && isUnwritable(cause));
+}
+
+/**
+ * Makes a folder that only root can open, and those above it.
+ * @throws Error with the cause. (For a read-only file system, Node's recursive mkdir says ENOENT.)
+ */
+export function makeOwnFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    try {
+      accessSync(upTo(path).find((each) => existsSync(each))!, constants.W_OK);
+    } catch (deeper) {
+      const { code = "" } = deeper as NodeJS.ErrnoException;
+      if (code === "EROFS") throw new Error(`Cannot make ${path}: ${explain(code)}`, { cause: deeper });
+    }
+    const { code = "", message } = error as NodeJS.ErrnoException;
+    throw new Error(`Cannot make ${path}: ${REMEDIES[code] ? explain(code) : message}`, { cause: error });
+  }
+}
 
 /**
  * Refuses a folder that another user could fill, lock or exchange: everything on the way to it has to be root's or this

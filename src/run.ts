@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { type Config, ConfigError } from "./config/config.ts";
 import { watchConfig } from "./config/watch.ts";
 import { isDrained } from "./control/drain.ts";
@@ -6,6 +6,7 @@ import { serveReady } from "./control/ready.ts";
 import { removeRunFile, writeRunFile } from "./control/runfile.ts";
 import { removeSocket, serveControl } from "./control/socket.ts";
 import type { Demand } from "./core/demand.ts";
+import { isUnwritable, makeOwnFolder } from "./files.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
@@ -41,7 +42,7 @@ export async function run({ config: path, cleanOnExit, standBy, ready }: RunOpti
   const daemon = stack.use(new Daemon(path, log, reread));
   const { runDir } = daemon.config;
   requireCapabilities();
-  makeRunDir(runDir);
+  await unlessUnwritable(log, () => makeRunDir(runDir));
   if (ready) stack.use(await serveReady(ready, () => daemon.whyNotReady));
   let reading: Promise<Demand> | undefined;
   const read = () => (reading ??= daemon.openSource().then((source) => stack.use(source).start()));
@@ -49,9 +50,12 @@ export async function run({ config: path, cleanOnExit, standBy, ready }: RunOpti
     const signal = await standBeside(runDir, read, daemon, signalled);
     if (signal) return log.info(`stopped by ${signal} while it stood by`);
   }
-  stack.use(new FolderLock(runDir));
   // These may fail, so they come before anything is attached.
-  stack.use(await serveControl(runDir, daemon));
+  await unlessUnwritable(log, async () => {
+    makeRunDir(runDir);
+    stack.use(new FolderLock(runDir));
+    stack.use(await serveControl(runDir, daemon));
+  });
   if (daemon.config.metrics) stack.use(await serveDaemonMetrics(daemon, daemon.config.metrics));
 
   // Until the first demand is known, the kernel goes on answering for what it answered before.
@@ -227,11 +231,22 @@ async function untilFailure(speaker: Speaker, log: Log): Promise<never> {
   return new Promise<never>(() => {});
 }
 
+/** Does what needs runDir. One that is full or read-only keeps no VIP from being served. */
+async function unlessUnwritable(log: Log, body: () => void | Promise<void>): Promise<void> {
+  try {
+    await body();
+  } catch (error) {
+    if (!isUnwritable(error)) throw error;
+    log.error(`${(error as Error).message}. VIPs are served all the same, without status, drain and saved state`);
+  }
+}
+
 function makeRunDir(runDir: string): void {
   try {
-    mkdirSync(runDir, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new Error(`Cannot make runDir: ${(error as Error).message}. Set runDir: to a folder that can be made`);
+    makeOwnFolder(runDir);
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new Error(`Cannot make runDir: ${message}. Set runDir: to a folder that can be made`, { cause });
   }
 }
 

@@ -37,8 +37,9 @@ export async function serveControl(runDir: string, daemon: Served): Promise<Asyn
   });
   const mask = process.umask(0o077);
   await new Promise<void>((resolve, reject) => {
-    server.once("error", ({ message }) => {
-      reject(new Error(`Cannot serve status at ${path}: ${message}. Set runDir: to another, or a shorter, path`));
+    server.once("error", (cause) => {
+      const advice = "Set runDir: to another, or a shorter, path";
+      reject(new Error(`Cannot serve status at ${path}: ${cause.message}. ${advice}`, { cause }));
     });
     server.listen(path, resolve);
   }).finally(() => process.umask(mask));

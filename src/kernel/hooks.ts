@@ -1,7 +1,8 @@
 import { existsSync, readdirSync } from "node:fs";
 import { errno } from "../ffi/libc.ts";
+import { makeOwnFolder } from "../files.ts";
 import { check, Fd, getPinned, infoOf, KernelError, libbpf } from "./libbpf.ts";
-import { makeFolder, unpin } from "./pins.ts";
+import { unpin } from "./pins.ts";
 
 /** The kinds of hook that a program can be attached to. `tcx` needs Linux >= 6.6; `tc` is clsact. */
 export type HookKind = "tcx" | "tc" | "xdp";
@@ -144,7 +145,7 @@ export class Hooks {
       check(`Cannot swap the program at ${path}`, libbpf.bpf_link_update(own.number, program.number, null));
       return "adopted";
     }
-    makeFolder(this.#folder);
+    makeOwnFolder(this.#folder);
     unpin(path);
     for (const folder of from) {
       using link = new Hooks(folder).#attachedLink(point, ifindex);

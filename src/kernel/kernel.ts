@@ -8,6 +8,7 @@ import {
   vip,
   vipState,
 } from "../core/abi.ts";
+import { makeOwnFolder } from "../files.ts";
 import { requireCapabilities } from "./capabilities.ts";
 import { type HookKind, Hooks, hasTcx, type Point, programIds, programInfo } from "./hooks.ts";
 import { check, type Fd, getPinned, libbpf } from "./libbpf.ts";
@@ -22,7 +23,7 @@ import {
   type ProgramName,
   readPinnedMaps,
 } from "./object.ts";
-import { makeFolder, removeIfEmpty, requireBpffs, unpin } from "./pins.ts";
+import { removeIfEmpty, requireBpffs, unpin } from "./pins.ts";
 
 /** Inode of this process's network namespace. An ifindex means a device only within one namespace. */
 export function networkNamespace(): number {
@@ -104,7 +105,7 @@ export class Kernel implements Disposable {
   constructor(pinDir: string) {
     requireCapabilities();
     requireBpffs(pinDir);
-    makeFolder(pinDir);
+    makeOwnFolder(pinDir);
     this.#pinDir = pinDir;
     this.#lock = new FolderLock(pinDir, "itself");
     const folder = layoutFolder(pinDir);
@@ -113,7 +114,7 @@ export class Kernel implements Disposable {
       this.#hooks = new Hooks(linksFolder(pinDir));
       refuseForeignPins(pinDir, folder, this.#hooks);
       this.#ownIds = pinnedProgramIds(pinDir);
-      makeFolder(`${folder}/programs`);
+      makeOwnFolder(`${folder}/programs`);
       this.#object = loadObject(findObject(), folder);
       this.maps = this.#object.maps;
       this.#pinPrograms();

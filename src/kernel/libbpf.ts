@@ -1,6 +1,7 @@
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName, libc } from "../ffi/libc.ts";
 import { fn } from "../ffi/port.ts";
+import { explain } from "../files.ts";
 
 /** The functions of libbpf 1.x that isat calls. Structs are passed as buffers; their layouts stand where they are built. */
 export const libbpf = ffi.open("libbpf.so.1", {
@@ -73,8 +74,7 @@ export class KernelError extends Error {
   readonly errno: number;
 
   constructor(what: string, number: number, advice?: string) {
-    const hint = number === errno.EPERM ? ". isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW" : "";
-    super(`${what}: ${advice ?? `${errnoName(number)}${hint}`}`);
+    super(`${what}: ${advice ?? explain(errnoName(number))}`);
     this.errno = number;
   }
 }

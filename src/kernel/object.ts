@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { maps } from "../core/abi.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName } from "../ffi/libc.ts";
+import { explain } from "../files.ts";
 import { hasCapability } from "./capabilities.ts";
 import { check, collectMessages, Fd, getPinned, infoOf, KernelError, libbpf } from "./libbpf.ts";
 import { KernelMap } from "./map.ts";
@@ -106,7 +107,7 @@ export function explainLoadError(number: number, output: string): string {
   if (reuse) return `the map pinned at ${reuse[1]} has another layout than this isat's. Remove it: isat clean`;
   if (number === errno.EPERM) {
     // libbpf blames RLIMIT_MEMLOCK, which does not limit BPF memory since Linux 5.11.
-    return "EPERM. isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW";
+    return explain("EPERM");
   }
   const begin = lines.findIndex((line) => line.includes("BEGIN PROG LOAD LOG"));
   const end = lines.findIndex((line) => line.includes("END PROG LOAD LOG"));

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmdirSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, rmdirSync, rmSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 
 const BPF_FS_MAGIC = 0xcafe4a11;
@@ -18,11 +18,6 @@ export function requireBpffs(pinDir: string): void {
     `Cannot pin under ${pinDir} as no bpffs is mounted there. Run: ${mount}` +
       " (in a Pod: mount the host's /sys/fs/bpf)",
   );
-}
-
-/** Makes a folder of pins. One that others can open could be locked by them. */
-export function makeFolder(path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o700 });
 }
 
 /** Removes a pin or a folder of pins, if it exists. Unpinning a link that no process holds open detaches it. */

@@ -1,5 +1,6 @@
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName, libc } from "../ffi/libc.ts";
+import { explain } from "../files.ts";
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
@@ -55,7 +56,7 @@ export class NetlinkSocket implements Disposable {
   /** @param groups a mask of RTMGRP_* to listen to; 0 for requests only */
   constructor(protocol: number, groups = 0) {
     this.#fd = libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
-    if (this.#fd < 0) throw new Error(`Cannot open a netlink socket: ${errnoName(ffi.errno())}`);
+    if (this.#fd < 0) throw new Error(`Cannot open a netlink socket: ${explain(errnoName(ffi.errno()))}`);
     const address = new Uint32Array([AF_NETLINK, 0, groups]);
     if (libc.bind(this.#fd, new Uint8Array(address.buffer), 12) < 0) {
       throw new Error(`Cannot bind a netlink socket: ${errnoName(ffi.errno())}`);

@@ -1,5 +1,6 @@
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName, libc } from "../ffi/libc.ts";
+import { explain } from "../files.ts";
 
 const AF_PACKET = 17;
 const SOCK_RAW = 3;
@@ -29,7 +30,7 @@ const PACKET_OTHERHOST = 3;
 function openSocket(etherType: number): number {
   const NETWORK_ORDER = ((etherType & 255) << 8) | (etherType >> 8);
   const fd = libc.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, NETWORK_ORDER);
-  if (fd < 0) throw new Error(`Cannot open a packet socket: ${errnoName(ffi.errno())}. It needs CAP_NET_RAW`);
+  if (fd < 0) throw new Error(`Cannot open a packet socket: ${explain(errnoName(ffi.errno()))}`);
   return fd;
 }
 

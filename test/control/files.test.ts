@@ -18,7 +18,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { isDrained, writeDrained } from "../../src/control/drain.ts";
 import { readRunFile, writeRunFile } from "../../src/control/runfile.ts";
-import { replaceFile, requireOwnFolder } from "../../src/files.ts";
+import { isUnwritable, makeOwnFolder, replaceFile, requireOwnFolder } from "../../src/files.ts";
 import { FolderLock } from "../../src/kernel/lock.ts";
 
 const test = suite("files beside other users");
@@ -124,6 +124,58 @@ test("a lock that is released leaves no file, and can be taken again", () => {
     lock[Symbol.dispose]();
     assert.not(existsSync(join(path, "lock")));
   }
+});
+
+/** Mounts a tmpfs, and hands it to the body. */
+function onTmpfs(options: string, body: (mount: string) => void): void {
+  const mount = folder();
+  const run = (command: string, ...args: string[]) => assert.is(spawnSync(command, args).status, 0, command);
+  run("mount", "-t", "tmpfs", "-o", options, "tmpfs", mount);
+  try {
+    body(mount);
+  } finally {
+    run("umount", mount);
+  }
+}
+
+const FULL: [shows: string, options: string, says: RegExp][] = [
+  ["a read-only file system is named, which Node calls ENOENT", "ro", /^Cannot make \S+\/a\/b: EROFS: .*Mount it writ/],
+  ["a full file system is named", "nr_inodes=1", /^Cannot make \S+\/a\/b: ENOSPC: its file system is full. Make room$/],
+];
+for (const [shows, options, says] of FULL) {
+  test(`${shows}, and is no reason not to serve`, () => {
+    onTmpfs(options, (mount) => {
+      try {
+        makeOwnFolder(`${mount}/a/b`);
+        assert.unreachable();
+      } catch (error) {
+        assert.match((error as Error).message, says);
+        assert.ok(isUnwritable(error));
+      }
+    });
+  });
+}
+
+test("a folder that cannot be made for another reason is a reason not to serve", () => {
+  writeFileSync(join(top, "file"), "");
+  try {
+    makeOwnFolder(join(top, "file/a"));
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, /ENOTDIR/);
+    assert.not(isUnwritable(error));
+  }
+});
+
+test("too many open files are named as what they are", () => {
+  const script = `import { PacketSocket } from "./src/link/packet.ts";
+    import { openSync } from "node:fs";
+    try { new PacketSocket()[Symbol.dispose](); for (;;) openSync("/", "r"); } catch {}
+    try { new PacketSocket(); } catch (error) { console.log(error.message); }`;
+  const [node, ts] = ["node_modules/.bin/node --no-warnings", "--import ./scripts/ts.mjs --input-type=module"];
+  const command = `ulimit -n 60; exec ${node} ${ts} -e '${script}'`;
+  const { stdout, stderr } = spawnSync("sh", ["-c", command], { encoding: "utf8" });
+  assert.match(stdout, /^Cannot open a packet socket: EMFILE: .*LimitNOFILE/, stderr);
 });
 
 test("the lock is never taken through a link", () => {

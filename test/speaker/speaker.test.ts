@@ -1,10 +1,10 @@
 // limit: 240 s
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { becomes, until } from "../../lab/kernel/process.ts";
+import { becomes, must, until } from "../../lab/kernel/process.ts";
 import { isAnnouncement, measured, NODE_IP, NODE_MAC, pinnedId, Rig, VIP } from "../../lab/kernel/rig.ts";
 import { LAYOUT } from "../../src/core/abi.ts";
 import { formatMac } from "../../src/core/arp.ts";
@@ -350,6 +350,20 @@ test("SIGHUP reads the configuration again, SIGUSR1 opens no inspector, and neit
   assert.not.match(speaker.stderr, /Debugger listening/);
   assert.is(await rig.must("node", "ss", "-Hltn"), "");
   await rig.answersWith();
+});
+
+test("a runDir that is full keeps no VIP from being served", async () => {
+  const mount = join(rig.folder, "full");
+  mkdirSync(mount);
+  await must("mount", "-t", "tmpfs", "-o", "nr_inodes=1", "tmpfs", mount);
+  try {
+    const speaker = await rig.serve({ runDir: join(mount, "run") });
+    assert.ok(speaker.log.some(({ level, msg }) => level === "error" && /ENOSPC: .*served all the same/.test(msg)));
+    await rig.answersWith();
+    assert.is(await speaker.end(), 0);
+  } finally {
+    await must("umount", "--lazy", mount);
+  }
 });
 
 test("status tells of the running speaker, for a person and as JSON", async () => {
