@@ -27,8 +27,8 @@ function locate({ config, runDir }: Where): RunFile {
   if (config !== undefined) {
     // A speaker is found without its node's name: outside of a pod there is no NODE_NAME, which a cluster's file needs.
     const NODE_NAME = process.env.NODE_NAME || hostname();
-    const { node, pinDir, runDir, membership } = readConfig(config, { ...process.env, NODE_NAME });
-    return { node, pid: 0, pinDir, runDir, membership: membership.kind };
+    const { node, pinDir, runDir, stateDir, membership } = readConfig(config, { ...process.env, NODE_NAME });
+    return { node, pid: 0, pinDir, runDir, stateDir, membership: membership.kind };
   }
   const found = readRunFile(runDir);
   if (!found) {
@@ -42,7 +42,7 @@ function locate({ config, runDir }: Where): RunFile {
 async function status(vip: string | undefined, options: Where & { json?: boolean }): Promise<void> {
   const only = vip === undefined ? undefined : parseAddress(vip);
   const where = locate(options);
-  const found = (await askStatus(where.runDir, vip)) ?? pinnedStatus(where, isDrained(where.runDir), only);
+  const found = (await askStatus(where.runDir, vip)) ?? pinnedStatus(where, isDrained(where), only);
   if (!found)
     throw new Error(
       `no speaker runs on ${where.runDir}, and nothing is pinned under ${where.pinDir}: nothing is answered`,
@@ -55,11 +55,12 @@ async function status(vip: string | undefined, options: Where & { json?: boolean
 const DRAIN = 10_000;
 
 async function drain(options: Where): Promise<void> {
-  const { runDir, pinDir, membership } = locate(options);
+  const where = locate(options);
+  const { runDir, pinDir, membership } = where;
   let told = await tellDrain(runDir, true);
   if (!told) {
     if (membership === "static") throw new Error(UNDRAINABLE);
-    writeDrained(runDir, true);
+    writeDrained(where, true);
     const hasPins = markDrained(pinDir);
     console.log(
       hasPins
@@ -81,9 +82,9 @@ async function drain(options: Where): Promise<void> {
 }
 
 async function undrain(options: Where): Promise<void> {
-  const { runDir } = locate(options);
-  const told = await tellDrain(runDir, false);
-  if (!told) writeDrained(runDir, false);
+  const where = locate(options);
+  const told = await tellDrain(where.runDir, false);
+  if (!told) writeDrained(where, false);
   console.log(told ? "this node takes its share again" : "the next speaker on this node takes its share");
 }
 

@@ -55,7 +55,7 @@ export function adoptConfig(next: Config, current: ResolvedConfig, warn: (messag
   requireRestart("node", next.node, current.node);
   requireRestart("membership.kind", next.membership.kind, current.membership.kind);
   const adopted: ResolvedConfig = { ...next, interfaces: next.interfaces ?? current.interfaces };
-  for (const key of ["hook", "pinDir", "runDir", "metrics"] as const) {
+  for (const key of ["hook", "pinDir", "runDir", "stateDir", "metrics"] as const) {
     if (JSON.stringify(next[key]) === JSON.stringify(current[key])) continue;
     warn(`${key} changed in the file: it takes effect when isat is started again`);
     Object.assign(adopted, { [key]: current[key] });

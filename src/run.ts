@@ -62,7 +62,7 @@ export async function run({ config: path, cleanOnExit, standBy, ready }: RunOpti
   const first = await Promise.race([read(), signalled]);
   if (typeof first === "string") return log.info(`stopped by ${first} before the cluster could be read`);
   const { config } = daemon;
-  const speaker = stack.use(new Speaker(config, daemon.latestDemand ?? first, log, isDrained(runDir)));
+  const speaker = stack.use(new Speaker(config, daemon.latestDemand ?? first, log, isDrained(config)));
   daemon.serve(speaker);
   introduce(config, log);
 
@@ -172,8 +172,8 @@ class Daemon implements Disposable {
       if (result instanceof ConfigError) throw result;
       requireRestart("source.kind", result.source.kind, this.config.source.kind);
       if (this.#speaker) this.#speaker.reload(result, this.#source!.demandFor(result.source));
-      const { node, runDir, metrics } = this.config; // they are in use already
-      this.config = { ...result, node, runDir, metrics };
+      const { node, runDir, stateDir, metrics } = this.config; // they are in use already
+      this.config = { ...result, node, runDir, stateDir, metrics };
       this.#source?.configure(result.source);
       this.#refusal = undefined;
       if (this.#speaker) this.log.info("configuration applied");
@@ -215,9 +215,9 @@ async function serveDaemonMetrics(daemon: Daemon, listen: NonNullable<Config["me
 }
 
 /** Writes the run file, by which other commands find this speaker. */
-function introduce({ node, pinDir, runDir, membership }: Config, log: Log): void {
+function introduce({ node, pinDir, runDir, stateDir, membership }: Config, log: Log): void {
   try {
-    writeRunFile({ node, pid: process.pid, pinDir, runDir, membership: membership.kind });
+    writeRunFile({ node, pid: process.pid, pinDir, runDir, stateDir, membership: membership.kind });
   } catch (error) {
     log.warn(`${(error as Error).message}. Until then this speaker is found by --config only`); // it can serve all the same
   }

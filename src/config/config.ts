@@ -4,15 +4,16 @@ import process from "node:process";
 import type { KubernetesSettings } from "../source/kubernetes/settings.ts";
 import type { FileSettings } from "../source/settings.ts";
 import { checkKeys, checkNode, checkNodes, checkTimes, checkVips } from "./checks.ts";
-import { EXAMPLE, KEY_FILE, type Values } from "./schema.ts";
+import { defaultStateDir, EXAMPLE, KEY_FILE, type Values } from "./schema.ts";
 import { ConfigError, Sheet } from "./yaml.ts";
 
 export { ConfigError } from "./yaml.ts";
 
 /** A configuration with every default filled in; the schema says what each key means. Times are in milliseconds. */
-export interface Config extends Omit<Values, "node" | "membership" | "source"> {
+export interface Config extends Omit<Values, "node" | "stateDir" | "membership" | "source"> {
   /** This node's name; one of `source.nodes`, or a Node of the cluster. */
   node: string;
+  stateDir: string;
   membership: Membership;
   source: FileSettings | KubernetesSettings;
 }
@@ -67,6 +68,7 @@ export function parseConfig(
   return {
     ...values,
     node,
+    stateDir: values.stateDir ?? defaultStateDir(values.runDir),
     membership: membershipOf(values.membership, nodes?.length === 1),
     source: source.kind === "file" ? { ...source, vips } : source,
   };

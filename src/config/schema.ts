@@ -17,6 +17,7 @@ import {
 
 export const EXAMPLE = "source: { kind: file, nodes: [n1, n2], vips: [{ address: 10.9.0.1 }] }";
 export const RUN_DIR = "/run/isat";
+const STATE_DIR = "/var/lib/isat";
 /** The file of the key that nodes sign with, unless membership.keys names others. */
 export const KEY_FILE = "/etc/isat/wire.key";
 
@@ -88,6 +89,9 @@ export const Schema = mapping(
       "where maps, programs and links are pinned, on a BPF file system",
     ),
     runDir: key(v.optional(absolutePath, RUN_DIR), "the folder of the speaker's socket and its files"),
+    stateDir: key(v.optional(absolutePath), "the folder of what is to outlive a power cut", {
+      default: `${STATE_DIR}; with a runDir of its own, that`,
+    }),
     hold: key(v.optional(duration, "30s"), "how long a node without a running speaker keeps its VIPs"),
     fence: key(
       v.optional(duration, "5m"),
@@ -108,6 +112,9 @@ export const Schema = mapping(
     }),
   }),
 );
+
+/** Speakers that have a runDir each must not share a mark that drains one of them. */
+export const defaultStateDir = (runDir: string): string => (runDir === RUN_DIR ? STATE_DIR : runDir);
 
 /** A file's values, with the defaults that do not depend on other keys. Times are in milliseconds. */
 export type Values = v.InferOutput<typeof Schema>;

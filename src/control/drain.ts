@@ -1,18 +1,34 @@
 import { existsSync, rmSync } from "node:fs";
-import { replaceFile } from "../files.ts";
+import { makeOwnFolder, replaceFile, syncFolder } from "../files.ts";
 
-/** This file in runDir means that the node must own nothing. It outlives the speaker, so a restart does not undo it. */
-const drainedPath = (runDir: string) => `${runDir}/drained`;
+/** Where a speaker keeps its files. */
+export interface Folders {
+  runDir: string;
+  /** undefined: in the run file of an isat that had none. */
+  stateDir?: string | undefined;
+}
 
-export const isDrained = (runDir: string): boolean => existsSync(drainedPath(runDir));
+/**
+ * This file means that the node must own nothing. It outlives the speaker and the machine's next start, so neither undoes
+ * it. Earlier versions kept it in runDir, where it still counts.
+ */
+const drainedPaths = ({ runDir, stateDir = runDir }: Folders) => [`${stateDir}/drained`, `${runDir}/drained`] as const;
+
+export const isDrained = (folders: Folders): boolean => drainedPaths(folders).some((path) => existsSync(path));
 
 /** Takes effect when the next speaker starts. A running speaker must be told as well. */
-export function writeDrained(runDir: string, drained: boolean): void {
-  const path = drainedPath(runDir);
+export function writeDrained(folders: Folders, drained: boolean): void {
+  const { stateDir = folders.runDir } = folders;
+  const paths = drainedPaths(folders);
   try {
-    if (drained) replaceFile(path, "isat undrain removes this\n");
-    else rmSync(path, { force: true });
+    if (drained) {
+      makeOwnFolder(stateDir);
+      replaceFile(paths[0], "isat undrain removes this\n");
+    } else {
+      for (const path of paths) rmSync(path, { force: true });
+      if (existsSync(stateDir)) syncFolder(stateDir);
+    }
   } catch (error) {
-    throw new Error(`Cannot ${drained ? "write" : "remove"} ${path}: ${(error as Error).message}`);
+    throw new Error(`Cannot ${drained ? "write" : "remove"} ${paths[0]}: ${(error as Error).message}`);
   }
 }

@@ -7,6 +7,8 @@ export interface RunFile {
   pid: number;
   pinDir: string;
   runDir: string;
+  /** undefined: written by an isat that had none. */
+  stateDir?: string;
   membership: "wire" | "static";
 }
 

@@ -27,7 +27,7 @@ export async function serveControl(runDir: string, daemon: Served): Promise<Asyn
   removeSocket(runDir); // left by a speaker that was killed: we hold the lock on runDir, so no other one runs
   const server = createServer((incoming, response) => {
     try {
-      if (incoming.method === "POST") drain(runDir, daemon.speaker, incoming.url === "/drain");
+      if (incoming.method === "POST") drain(daemon.speaker, incoming.url === "/drain");
       const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
       const status = runningStatus(daemon.speaker.snapshot(), daemon.reports, vip ? parseAddress(vip) : undefined);
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(status));
@@ -51,9 +51,9 @@ export async function serveControl(runDir: string, daemon: Served): Promise<Asyn
   };
 }
 
-function drain(runDir: string, speaker: Speaker, isDrained: boolean): void {
+function drain(speaker: Speaker, isDrained: boolean): void {
   if (isDrained) speaker.requireDrainable();
-  writeDrained(runDir, isDrained); // first, so that the caller's request survives a restart
+  writeDrained(speaker.config, isDrained); // first, so that the caller's request survives a restart
   speaker.drain(isDrained);
 }
 

@@ -607,6 +607,7 @@ const CONFIG: ResolvedConfig = {
   hook: "auto",
   pinDir: "/p",
   runDir: "/r",
+  stateDir: "/s",
   hold: 1,
   fence: 2,
   garp: { refresh: 1, rate: 1 },

@@ -33,6 +33,7 @@ interfaces: [eth0, "ens*"]
 hook: xdp
 pinDir: /sys/fs/bpf/other
 runDir: /run/other
+stateDir: /var/lib/other
 hold: 10s
 fence: 1h
 garp: { profile: guarded, rate: 50 }
@@ -57,6 +58,7 @@ test("every key is taken as written", () => {
     hook: "xdp",
     pinDir: "/sys/fs/bpf/other",
     runDir: "/run/other",
+    stateDir: "/var/lib/other",
     hold: 10_000,
     fence: 3_600_000,
     garp: { refresh: 95_000, rate: 50 },
@@ -70,9 +72,9 @@ test("every key is taken as written", () => {
         { name: "n3", address: undefined },
       ],
       vips: [
-        { ...parseRange("10.9.0.1"), ...all, line: 16 },
-        { ...parseRange("10.9.0.10-10.9.0.19"), ...all, line: 17 },
-        { ...parseRange("10.9.1.0/24"), ...all, nodes: ["n1", "n2"], interfaces: ["eth0"], line: 18 },
+        { ...parseRange("10.9.0.1"), ...all, line: 17 },
+        { ...parseRange("10.9.0.10-10.9.0.19"), ...all, line: 18 },
+        { ...parseRange("10.9.1.0/24"), ...all, nodes: ["n1", "n2"], interfaces: ["eth0"], line: 19 },
       ],
     },
   });
@@ -88,6 +90,7 @@ test("every key but source has a default", () => {
     hook: "auto",
     pinDir: "/sys/fs/bpf/isat",
     runDir: "/run/isat",
+    stateDir: "/var/lib/isat",
     hold: 30_000,
     fence: 300_000,
     garp: { refresh: 95_000, rate: 1000 },
@@ -96,6 +99,14 @@ test("every key but source has a default", () => {
     source: { kind: "file", nodes: ["n1", "n2", "n3"].map((name) => ({ name, address: undefined })), vips: [] },
   });
 });
+
+const stateDirs: [name: string, written: string, stateDir: string][] = [
+  ["a runDir of its own means a stateDir of its own, so that speakers do not share marks", "runDir: /r", "/r"],
+  ["a stateDir that is named is used", "runDir: /r\nstateDir: /s", "/s"],
+];
+for (const [name, written, stateDir] of stateDirs) {
+  test(name, () => assert.is(parse(`${written}\n${SOURCE}`).stateDir, stateDir));
+}
 
 /** A value at the path of a key, as in `source.vips[].address`; one below source once for each kind. */
 function texts(path: string, value: string): string[] {

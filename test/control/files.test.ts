@@ -187,16 +187,35 @@ test("the lock is never taken through a link", () => {
 
 test("the run file and the mark of a drained node are root's alone", () => {
   const path = folder();
-  const file = { node: "n1", pid: 1, pinDir: "/p", runDir: path, membership: "wire" } as const;
+  const stateDir = join(path, "state");
+  const folders = { runDir: path, stateDir };
+  const file = { node: "n1", pid: 1, pinDir: "/p", ...folders, membership: "wire" } as const;
   assert.is(readRunFile(path), undefined);
   writeRunFile(file);
   assert.equal(readRunFile(path), file);
-  assert.not(isDrained(path));
-  writeDrained(path, true);
-  assert.ok(isDrained(path));
-  for (const name of ["speaker.json", "drained"]) assert.is(statSync(join(path, name)).mode & 0o777, 0o600);
-  writeDrained(path, false);
-  assert.not(isDrained(path));
+  assert.not(isDrained(folders));
+  writeDrained(folders, true);
+  assert.ok(isDrained(folders));
+  for (const name of ["speaker.json", "state/drained"]) assert.is(statSync(join(path, name)).mode & 0o777, 0o600);
+  writeDrained(folders, false);
+  assert.not(isDrained(folders));
+});
+
+test("a node stays drained when its runDir is gone, as it is after a power cut", () => {
+  const folders = { runDir: folder(), stateDir: join(folder(), "state") };
+  writeDrained(folders, true);
+  rmSync(folders.runDir, { recursive: true });
+  assert.ok(isDrained(folders));
+  writeDrained(folders, false);
+  assert.not(isDrained(folders));
+});
+
+test("a mark that an earlier version left in runDir counts, and undrain removes it", () => {
+  const folders = { runDir: folder(), stateDir: join(folder(), "state") };
+  writeFileSync(join(folders.runDir, "drained"), "");
+  assert.ok(isDrained(folders));
+  writeDrained(folders, false);
+  assert.not(isDrained(folders));
 });
 
 test.run();
