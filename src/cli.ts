@@ -90,7 +90,7 @@ async function undrain(options: Where): Promise<void> {
 
 function clean(options: Where): void {
   const where = locate(options);
-  const found = cleanUp(where.pinDir, where.runDir);
+  const found = cleanUp(where);
   console.log(
     found
       ? `detached, and removed everything under ${where.pinDir}`

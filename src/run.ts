@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { type Config, ConfigError } from "./config/config.ts";
 import { watchConfig } from "./config/watch.ts";
-import { isDrained } from "./control/drain.ts";
+import { type Folders, isDrained } from "./control/drain.ts";
 import { serveReady } from "./control/ready.ts";
 import { removeRunFile, writeRunFile } from "./control/runfile.ts";
 import { removeSocket, serveControl } from "./control/socket.ts";
@@ -69,13 +69,13 @@ export async function run({ config: path, cleanOnExit, standBy, ready }: RunOpti
   const signal = await Promise.race([signalled, untilFailure(speaker, log)]).catch(async (error) => {
     // The kernel would go on answering under a name that belongs to another node.
     await stack.disposeAsync();
-    cleanUp(config.pinDir, runDir);
+    cleanUp(config);
     throw error;
   });
   const { owned } = speaker.counts;
   await stack.disposeAsync();
   if (cleanOnExit) {
-    cleanUp(config.pinDir, runDir);
+    cleanUp(config);
     return log.info(`stopped by ${signal}: detached, and everything removed`);
   }
   const vips = owned === 1 ? "1 VIP" : `${owned} VIPs`;
@@ -270,7 +270,7 @@ function nextSignal(log: Log, reread: EventTarget): Promise<string> {
 }
 
 /** Detaches and removes everything. @returns true if there was something */
-export function cleanUp(pinDir: string, runDir: string): boolean {
+export function cleanUp({ pinDir, runDir, stateDir = runDir }: Folders & { pinDir: string }): boolean {
   using _lock = existsSync(runDir) ? new FolderLock(runDir) : undefined;
   using links = new Links();
   const ifindexes = links.read().map(({ ifindex }) => ifindex);
@@ -279,6 +279,6 @@ export function cleanUp(pinDir: string, runDir: string): boolean {
   });
   removeRunFile(runDir);
   removeSocket(runDir);
-  removeSnapshot(runDir);
+  for (const folder of [runDir, stateDir]) removeSnapshot(folder);
   return found;
 }

@@ -1,6 +1,7 @@
 import type { Address } from "../../core/address.ts";
 import type { Demand } from "../../core/demand.ts";
 import { Notices } from "../../core/notices.ts";
+import { replaceFile, replaceFileLater } from "../../files.ts";
 import type { Source, SourceReport, SourceSettings, Surroundings } from "../source.ts";
 import { Cluster } from "./cluster.ts";
 import { Connection } from "./connection.ts";
@@ -15,8 +16,8 @@ import { follow, type Handler, type Resource, TIMING, type Timing } from "./watc
 export interface KubernetesOptions extends Surroundings {
   /** The name of this node's Node. */
   node: string;
-  /** The folder of the snapshot, for a start while the API is away. */
-  runDir: string;
+  /** The folders of the snapshot, for a start while the API is away: the first is written, all are read, in order. */
+  folders: readonly [string, ...string[]];
   /** Reads the default gateways of this node. @throws Error if that fails */
   gateways(): ReadonlySet<Address>;
   timing?: Partial<SourceTiming>;
@@ -103,7 +104,7 @@ export class KubernetesSource implements Source {
   async start(): Promise<Demand> {
     this.#addGateways();
     this.#try("What was saved of the cluster is not used", () => {
-      this.#hasSnapshot = loadSnapshot(this.#options.runDir, this.#cluster);
+      this.#hasSnapshot = loadSnapshot(this.#options.folders, this.#cluster);
     });
     const { patience, stale, gateways } = this.#timing;
     this.#timers.push(
@@ -120,7 +121,7 @@ export class KubernetesSource implements Source {
     this.#stop.abort();
     for (const timer of this.#timers) clearInterval(timer);
     clearTimeout(this.#delivery);
-    if (this.#saving) this.#save();
+    if (this.#saving) this.#save(replaceFile); // at once, as the process ends
     this.#connection.close();
   }
 
@@ -311,11 +312,15 @@ export class KubernetesSource implements Source {
     this.#options.emit({ kind: "demand", demand });
   }
 
-  #save(): void {
+  #save(replace: (path: string, text: string) => void | Promise<void> = replaceFileLater): void {
     clearTimeout(this.#saving);
     this.#saving = undefined;
-    const save = () => saveSnapshot(this.#options.runDir, this.#cluster);
-    this.#try("Cannot save the state of the cluster for a start without the API", save);
+    const what = "Cannot save the state of the cluster for a start without the API";
+    const fail = (error: Error) =>
+      this.#try(what, () => {
+        throw error;
+      });
+    this.#try(what, () => void saveSnapshot(this.#options.folders[0], this.#cluster, replace)?.catch(fail));
   }
 
   #try(what: string, body: () => void): void {

@@ -117,7 +117,7 @@ class Seen {
     this.settings = { ...SETTINGS, ...settings };
     this.source = new KubernetesSource(this.settings, {
       node,
-      runDir,
+      folders: [runDir],
       timing: { retry: [5, 50], deliver: 0, gateways: 20, ...timing },
       gateways: () => this.gateways,
       emit: (event) => this.#take(event),
@@ -644,7 +644,7 @@ test("gateways that cannot be read are logged once; at a start they are an error
   await seen.says("warn: Cannot look up the default gateways: no route socket");
   await sleep(100);
   assert.is(seen.lines.length, 1, seen.lines.join("\n"));
-  const options = { node: "n1", runDir: rig.folder, emit() {}, log() {} };
+  const options = { node: "n1", folders: [rig.folder] as const, emit() {}, log() {} };
   const gateways = () => {
     throw new Error("no route socket");
   };

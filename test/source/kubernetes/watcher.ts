@@ -24,7 +24,7 @@ const source = new KubernetesSource(
   },
   {
     node: "n1",
-    runDir,
+    folders: [runDir],
     gateways: () => new Set(),
     emit: (event) => {
       if (event.kind === "demand") show(event.demand);
