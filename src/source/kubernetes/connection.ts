@@ -5,6 +5,7 @@ import { dirname, resolve } from "node:path";
 import process from "node:process";
 import { KubeConfig } from "@kubernetes/client-node/dist/config.js"; // the package as a whole loads the clients of all APIs
 import { parse } from "yaml";
+import { Credentials } from "./credentials.ts";
 
 /** A refusal by the API, with the status of its answer. */
 export class ApiError extends Error {
@@ -36,6 +37,7 @@ const MAX_ERROR = 100_000;
  */
 export class Connection {
   readonly #path: string | undefined;
+  readonly #credentials = new Credentials();
   #config: KubeConfig | undefined;
   #agent: { agent: Agent | PlainAgent; made: string } | undefined;
 
@@ -84,8 +86,9 @@ export class Connection {
         ...(text && { "content-type": "application/json", "content-length": Buffer.byteLength(text) }),
       },
     };
-    await config.applyToHTTPSOptions(options);
-    const headers = options.headers as Record<string, string>;
+    const credentials = await this.#credentials.of(config);
+    const headers = { ...options.headers, ...credentials.headers } as Record<string, string>;
+    Object.assign(options, { ...credentials, ...options, headers });
     if (headers.Authorization) headers.Authorization = headers.Authorization.trim(); // a token's file may end in a newline
     const isPlain = url.protocol === "http:";
     if (!proxyUrl) options.agent = this.#agentOf(options, isPlain) as Agent;
@@ -125,6 +128,7 @@ export class Connection {
   }
 
   close(): void {
+    this.#credentials.close();
     this.#agent?.agent.destroy();
   }
 }
