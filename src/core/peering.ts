@@ -1,4 +1,4 @@
-import { wireType } from "./abi.ts";
+import { nodeState, wireType } from "./abi.ts";
 import type { Address } from "./address.ts";
 import { BROADCAST, formatMac } from "./arp.ts";
 import { Claims, type Nonces, type Send } from "./claims.ts";
@@ -49,6 +49,8 @@ export class Peering {
   /** When echoes that came in are looked at; undefined: none waits. */
   private newsAt: Ns | undefined;
   private readAt: Ns = 0n;
+  /** What was reported of each peer last. */
+  private readonly reported = new Map<bigint, "alive" | "lagging" | "dead">();
   /** Rounds in which peers are still to be told that our MAC is another. */
   private macRounds = 0;
 
@@ -96,8 +98,26 @@ export class Peering {
     const others = peers.filter(({ node }) => node !== self);
     const isChanged = this.census.observe(others, now);
     const hasJoined = this.joining.observe(this.census, this.plan.isSourceStale, now);
+    this.reportPeers(step);
     this.forgetDead(step);
     return isChanged || hasJoined;
+  }
+
+  /** Reports each peer's death, return and lagging once. */
+  private reportPeers(step: Step): void {
+    for (const [node, { isAlive, heard }] of this.census.members) {
+      const before = this.reported.get(node);
+      const now = !isAlive ? "dead" : heard.state === nodeState.LAGGING ? "lagging" : "alive";
+      this.reported.set(node, now);
+      // A peer that has not answered yet is none that died.
+      if (now === before || (!before && now === "dead")) continue;
+      const peer = `peer ${heard.name} on ${this.plan.name}`;
+      const again = before === "dead" ? " again" : "";
+      if (now === "dead") step.notice("info", `${peer} is dead: it no longer answers, and other nodes take its VIPs`);
+      else if (!before || before === "dead") step.notice("info", `${peer} answers${again}`);
+      if (now === "lagging") step.notice("info", `${peer} lags: its source is stale, and other nodes take its VIPs`);
+      else if (before === "lagging" && now === "alive") step.notice("info", `${peer} no longer lags`);
+    }
   }
 
   private forgetDead(step: Step): void {
@@ -106,6 +126,7 @@ export class Peering {
       step.forgetPeer(node);
       this.census.forget(node);
       this.probes.delete(node);
+      this.reported.delete(node);
     }
   }
 

@@ -350,6 +350,10 @@ export class Segment {
       lastHelloNonce: this.peering?.hellos.before ?? 0n,
     };
     if (Object.entries(self).every(([name, value]) => value === this.self[name as keyof Self])) return;
+    const [lagged, lags] = [this.self.state, self.state].map((state) => state === nodeState.LAGGING);
+    const why = "its source is stale and a peer's is not, so that peers take its VIPs";
+    if (lags !== lagged)
+      step.notice("info", `this node ${lags ? "lags" : "no longer lags"} on ${plan.name}${lags ? `: ${why}` : ""}`);
     this.self = self;
     step.self = self;
   }
