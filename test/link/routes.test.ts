@@ -101,11 +101,8 @@ for (const [shows, lines, gateways, device, compat = 1] of ROWS) {
       assert.is(links.routesChanged(), gateways.length > 0 || device !== undefined);
       assert.is(links.routesChanged(), false);
     } finally {
-      // With the link go its routes and nexthop objects.
-      namespaces.ip(
-        NODE,
-        ["eth0", "eth1"].flatMap((name) => [`link set ${name} down`, `link set ${name} up`]),
-      );
+      // With the last of its links goes a route, and with its link a nexthop object.
+      for (const state of ["down", "up"]) namespaces.ip(NODE, [`link set eth0 ${state}`, `link set eth1 ${state}`]);
     }
   });
 }
