@@ -30,6 +30,8 @@ const ANSWER = 15_000;
  */
 const KEEP_ALIVE = 3_000;
 const MAX_ERROR = 100_000;
+/** The longest pause that the API, or a proxy before it, may ask for, ms: isat's view of the cluster gets old meanwhile. */
+const MAX_PAUSE = 30_000;
 
 /**
  * Sends requests to one API server. client-node reads the configuration, authenticates and renews credentials. It does not
@@ -183,5 +185,6 @@ async function refusalOf(response: IncomingMessage, status: number): Promise<Api
     // it is not a Status of the API but some proxy's page
   }
   const seconds = Number(response.headers["retry-after"] ?? 0);
-  return new ApiError(status, message || `HTTP ${status}`, Number.isFinite(seconds) ? seconds * 1000 : 0);
+  const pause = Number.isFinite(seconds) ? Math.min(seconds * 1000, MAX_PAUSE) : 0;
+  return new ApiError(status, message || `HTTP ${status}`, pause);
 }
