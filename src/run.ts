@@ -262,8 +262,8 @@ function nextSignal(log: Log, reread: EventTarget): Promise<string> {
     log.info("SIGHUP: the configuration and its keys are read again");
     reread.dispatchEvent(new Event("read"));
   });
-  // Node would open its inspector for SIGUSR1, which runs the code of anybody who connects. The command line has
-  // --disable-sigusr1 for the time before this.
+  // Node would open its inspector for SIGUSR1, which runs the code of anybody who connects. --disable-sigusr1 blocks it;
+  // this is for a command line without that.
   for (const signal of ["SIGUSR1", "SIGUSR2"] as const)
     process.on(signal, () => log.warn(`${signal} means nothing to isat`));
   return promise;

@@ -1,5 +1,5 @@
 /** Which nodes may own the addresses of a Service: MetalLB's ShouldAnnounce (speaker/layer2_controller.go). Pure. */
-import { type Address, formatAddress } from "../../core/address.ts";
+import { type Address, formatAddress, reservedBlock } from "../../core/address.ts";
 import type { Check } from "../../core/demand.ts";
 import { elect } from "../../core/ownership.ts";
 import { type Nodes, nodeChecks } from "./nodes.ts";
@@ -27,9 +27,9 @@ export interface ServiceAddress {
 
 /**
  * Addresses that are not announced, counted by the reason: `hostname` has no address, `proxied` has the `ipMode` Proxy,
- * `node` and `gateway` answer by themselves, `outside` is in no pool or outside of source.addresses.
+ * `node` and `gateway` answer by themselves, no host can have a `reserved` one, `outside` is in no pool or outside of source.addresses.
  */
-export const NO_SKIPPED = { ipv6: 0, proxied: 0, hostname: 0, node: 0, gateway: 0, outside: 0 };
+export const NO_SKIPPED = { ipv6: 0, proxied: 0, hostname: 0, node: 0, gateway: 0, reserved: 0, outside: 0 };
 export type Skipped = Readonly<typeof NO_SKIPPED>;
 
 /** Something wrong with an object, which its owner should know. */
@@ -65,6 +65,7 @@ export function evaluate(service: Service, endpoints: readonly string[], common:
     else if (address === undefined) skipped.ipv6 += 1;
     else if (common.nodes.ownerOf.has(address)) skipped.node += 1;
     else if (common.gateways.has(address)) skipped.gateway += 1;
+    else if (reservedBlock({ first: address, last: address })) skipped.reserved += 1;
     else {
       const advertising = common.pools.advertising(address, service.labels);
       if (!advertising) skipped.outside += 1;
@@ -134,6 +135,8 @@ export function notAnnounced(address: Address, its: readonly Service[], common: 
   const owner = common.nodes.ownerOf.get(address);
   if (owner !== undefined) return `it is Node ${owner}'s own address`;
   if (common.gateways.has(address)) return "it is a default gateway's address";
+  const block = reservedBlock({ first: address, last: address });
+  if (block) return block;
   const ours = its.filter((service) => isOurs(service, common.settings));
   if (ours.length === 0) return `${its[0]!.key} is of another class, or not selected`;
   const isProxied = ({ ingress }: Service) => ingress.every((entry) => entry.isProxied || entry.address !== address);

@@ -23,6 +23,9 @@ export function warningsOf(cluster: Cluster): string[] {
   if (skipped.gateway > 0) {
     lines.push("VIPs that are a default gateway's address are not announced: the gateway answers");
   }
+  if (skipped.reserved > 0) {
+    lines.push("VIPs that no host can have, such as loopback and multicast, are not announced. The metrics count them");
+  }
   for (const { key, unknown } of cluster.all("L2Advertisement").values()) {
     if (unknown.length === 0) continue;
     lines.push(

@@ -34,7 +34,7 @@ test("a pause that a server asks for is bounded", async () => {
       ["3600", 30_000],
       ["soon", 0],
     ] as const) {
-      const refused = connection.send("GET", `/${asked}`, { signal: AbortSignal.timeout(10_000) });
+      const refused = connection.send("GET", `/${asked}`, AbortSignal.timeout(10_000));
       const error = await refused.then(
         () => undefined,
         (error) => error as ApiError,

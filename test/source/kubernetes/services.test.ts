@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parseAddress } from "../../../src/core/address.ts";
+import { parseAddress, parseRange } from "../../../src/core/address.ts";
 import { clusterOf, EXCLUDE, on, owners, P1, READY, type Rule, web } from "./clusters.ts";
 import { advertisement, NODES, node, service, slice } from "./objects.ts";
 
@@ -159,6 +159,14 @@ const rules: Rule[] = [
     { "10.9.0.2": "n2" },
     { gateways: ["10.9.0.1"] },
   ],
+  ...["127.0.0.1", "0.0.0.0", "224.0.0.1", "240.0.0.1", "255.255.255.255"].map(
+    (address): Rule => [
+      `${address}, which no host can have, is never ours`,
+      [...NODES, service("web", ["10.9.0.1", address]), slice("web", READY)],
+      { "10.9.0.1": "n2" },
+      { settings: { addresses: [parseRange("0.0.0.0/0")] } },
+    ],
+  ),
   ["IPv6 is never ours", [...NODES, web("fd00::1"), slice("web", READY)], {}],
   [
     "an IPv4 address mapped into IPv6 is IPv4, as in Go",
@@ -242,15 +250,15 @@ test("addresses that are not announced are counted by the reason", () => {
   const cluster = clusterOf(
     [
       ...NODES,
-      service("a", ["fd00::1", "fd00::2", "10.9.0.1", "10.0.0.1", "10.7.0.1"]),
+      service("a", ["fd00::1", "fd00::2", "10.9.0.1", "10.0.0.1", "10.7.0.1", "127.0.0.1", "255.255.255.255"]),
       service("b", [{ ip: "10.9.0.2", ipMode: "Proxy" }, { hostname: "lb.example" }, "10.9.0.9"]),
     ],
     { gateways: ["10.9.0.9"] },
   );
-  assert.equal(cluster.skipped, { ipv6: 2, proxied: 1, hostname: 1, node: 1, gateway: 1, outside: 1 });
+  assert.equal(cluster.skipped, { ipv6: 2, proxied: 1, hostname: 1, node: 1, gateway: 1, reserved: 2, outside: 1 });
   cluster.remove("Service", "default/a");
   cluster.update();
-  assert.equal(cluster.skipped, { ipv6: 0, proxied: 1, hostname: 1, node: 0, gateway: 1, outside: 0 });
+  assert.equal(cluster.skipped, { ipv6: 0, proxied: 1, hostname: 1, node: 0, gateway: 1, reserved: 0, outside: 0 });
 });
 
 test("the checks give the reason for each node", () => {
