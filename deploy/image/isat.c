@@ -105,9 +105,9 @@ void start(long *stack)
 {
 	long count = stack[0];
 	char **given = (char **)(stack + 1);
-	static const char *arguments[ARGUMENTS] = { "isat", "--no-warnings", "--single-threaded",
+	static const char *arguments[ARGUMENTS] = { "isat", "--no-warnings", "--disable-sigusr1", "--single-threaded",
 						    "--max-semi-space-size=1", "--expose-gc", BUNDLE };
-	long at = 6;
+	long at = 7;
 
 	if (count == 2 && same(given[1], "ready"))
 		ready();
