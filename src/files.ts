@@ -21,16 +21,16 @@ const STICKY = 0o1000;
 const OTHERS_WRITE = 0o022;
 
 const REMEDIES: Readonly<Record<string, string>> = {
-  EMFILE: "this process has too many files open. Raise its limit (LimitNOFILE=, ulimit -n)",
-  ENFILE: "the machine has too many files open. Raise the sysctl fs.file-max",
-  ENOSPC: "its file system is full. Make room",
-  EDQUOT: "the quota of its file system is used up. Make room",
-  EROFS: "its file system is read-only. Mount it writable",
+  EMFILE: "This process has too many files open. Raise its limit (LimitNOFILE=, ulimit -n)",
+  ENFILE: "The machine has too many files open. Raise the sysctl fs.file-max",
+  ENOSPC: "Its file system is full. Make room",
+  EDQUOT: "The quota of its file system is used up. Make room",
+  EROFS: "Its file system is read-only. Mount it writable",
   EPERM: "isat needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW",
 };
 
-/** The name of a system error with its cause and what to do: "EMFILE: this process has ...". */
-export const explain = (code: string): string => (REMEDIES[code] ? `${code}: ${REMEDIES[code]}` : code);
+/** The name of a system error with its cause and what to do: "EMFILE. This process has ...". */
+export const explain = (code: string): string => (REMEDIES[code] ? `${code}. ${REMEDIES[code]}` : code);
 
 /** The error, or what caused it, says that nothing can be written there now, through no fault of the configuration. */
 export function isUnwritable(error: unknown): boolean {

@@ -139,8 +139,16 @@ function onTmpfs(options: string, body: (mount: string) => void): void {
 }
 
 const FULL: [shows: string, options: string, says: RegExp][] = [
-  ["a read-only file system is named, which Node calls ENOENT", "ro", /^Cannot make \S+\/a\/b: EROFS: .*Mount it writ/],
-  ["a full file system is named", "nr_inodes=1", /^Cannot make \S+\/a\/b: ENOSPC: its file system is full. Make room$/],
+  [
+    "a read-only file system is named, which Node calls ENOENT",
+    "ro",
+    /^Cannot make \S+\/a\/b: EROFS\. .*Mount it writ/,
+  ],
+  [
+    "a full file system is named",
+    "nr_inodes=1",
+    /^Cannot make \S+\/a\/b: ENOSPC\. Its file system is full. Make room$/,
+  ],
 ];
 for (const [shows, options, says] of FULL) {
   test(`${shows}, and is no reason not to serve`, () => {
@@ -175,7 +183,7 @@ test("too many open files are named as what they are", () => {
   const [node, ts] = ["node_modules/.bin/node --no-warnings", "--import ./scripts/ts.mjs --input-type=module"];
   const command = `ulimit -n 60; exec ${node} ${ts} -e '${script}'`;
   const { stdout, stderr } = spawnSync("sh", ["-c", command], { encoding: "utf8" });
-  assert.match(stdout, /^Cannot open a packet socket: EMFILE: .*LimitNOFILE/, stderr);
+  assert.match(stdout, /^Cannot open a packet socket: EMFILE\. .*LimitNOFILE/, stderr);
 });
 
 test("the lock is never taken through a link", () => {
