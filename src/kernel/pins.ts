@@ -13,7 +13,9 @@ export function requireBpffs(pinDir: string): void {
   if ((statfsSync(folder).type & 0xffffffff) >>> 0 === BPF_FS_MAGIC) return;
   // Never suggest to mount on that existing folder: it may be / or /tmp, and a mount would hide everything in it.
   const isUsual = pinDir.startsWith("/sys/fs/bpf/");
-  const mount = isUsual ? "mount -t bpf bpf /sys/fs/bpf" : `mkdir -p ${pinDir} && mount -t bpf bpf ${pinDir}`;
+  const mount = isUsual
+    ? "mount -t bpf bpf /sys/fs/bpf"
+    : `mkdir -p ${pinDir} && mount -t bpf -o mode=0700 bpf ${pinDir}`;
   throw new Error(
     `Cannot pin under ${pinDir} as no bpffs is mounted there. Run: ${mount}` +
       " (in a Pod: mount the host's /sys/fs/bpf)",

@@ -106,13 +106,15 @@ const rows: Row[] = [
     name: "a pinDir that is on no bpffs",
     file: { pinDir: join(rig.folder, "plain") },
     says: [
-      /Cannot pin under (\S+)\/plain as no bpffs is mounted there\. Run: mkdir -p \1\/plain && mount -t bpf bpf \1\/plain /,
+      /Cannot pin under (\S+)\/plain as no bpffs is mounted there\. Run: mkdir -p \1\/plain && mount -t bpf -o mode=0700 bpf \1\/plain /,
     ],
   },
   {
     name: "a pinDir of which nothing exists",
     file: { pinDir: "/nonexistent/isat" },
-    says: [/no bpffs is mounted there\. Run: mkdir -p \/nonexistent\/isat && mount -t bpf bpf \/nonexistent\/isat /],
+    says: [
+      /no bpffs is mounted there\. Run: mkdir -p \/nonexistent\/isat && mount -t bpf -o mode=0700 bpf \/nonexistent\/isat /,
+    ],
   },
   {
     name: "a runDir that is a file",
@@ -165,7 +167,10 @@ const rows: Row[] = [
   {
     name: "a block around the node's own address",
     file: vips("{ address: 10.9.255.0/24 }"),
-    says: [/Cannot announce 10\.9\.255\.1 as it is this node's own address on eth0\. Take it out/],
+    says: [
+      /Cannot announce 10\.9\.255\.255 \(line \d+\) as it is the broadcast address of 10\.9\.0\.0\/16\. Take it out/,
+      /Cannot announce 10\.9\.255\.1 as it is this node's own address on eth0\. Take it out/,
+    ],
     atReload: true,
   },
   {
@@ -381,7 +386,7 @@ atStart("a pinDir that is on no bpffs: the command that the error tells is the r
   rig.configure({ pinDir });
   const { stderr } = await rig.isat(["run", "--config", rig.config]);
   const [, remedy] = /Run: (.*) \(in a Pod/.exec(stderr)!;
-  assert.is(remedy, `mkdir -p ${pinDir} && mount -t bpf bpf ${pinDir}`); // nothing else is let run
+  assert.is(remedy, `mkdir -p ${pinDir} && mount -t bpf -o mode=0700 bpf ${pinDir}`); // nothing else is let run
   await rig.must("node", "sh", "-c", remedy!);
   await rig.serve({ pinDir });
   await rig.answersWith();
