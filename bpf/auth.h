@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Is a frame of the peer protocol authentic and new? By its key, its tag and its times. docs/wire.md has the reasons.
+ * Is a frame of the peer protocol authentic and new? By its key, its tag and its times. docs/peer-protocol.md has the reasons.
  */
 #ifndef ISAT_AUTH_H
 #define ISAT_AUTH_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The peers as their frames tell: who is heard, in which state, and which frames go on to user space. Claims themselves
- * are decided in claims.h. docs/wire.md has the rules with their reasons.
+ * are decided in claims.h. docs/peer-protocol.md has the rules with their reasons.
  */
 #ifndef ISAT_PEERS_H
 #define ISAT_PEERS_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The wire format of the peer protocol: the frames between isat's nodes, byte for byte. docs/wire.md explains them.
+ * The wire format of the peer protocol: the frames between isat's nodes, byte for byte. docs/peer-protocol.md explains them.
  * Integers are little-endian, and everything is naturally aligned.
  */
 #ifndef ISAT_WIRE_H

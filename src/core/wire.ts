@@ -13,7 +13,7 @@ import {
 } from "./abi.ts";
 import { type SipKey, sipHash } from "./siphash.ts";
 
-/** The wire format of the peer protocol: docs/wire.md. The kernel's side of it is bpf/wire.h. */
+/** The wire format of the peer protocol: docs/peer-protocol.md. The kernel's side of it is bpf/wire.h. */
 
 export {
   ETH_P_ISAT,

@@ -1,5 +1,5 @@
 /**
- * The programs in TypeScript, written from docs/verdicts.md and docs/wire.md and not from the C. The compiled programs are
+ * The programs in TypeScript, written from docs/verdicts.md and docs/peer-protocol.md and not from the C. The compiled programs are
  * compared with it on random frames. The node's state by the age of its tick is that of src/core/state.ts.
  */
 import {
@@ -148,7 +148,7 @@ export function egress(frame: Uint8Array, world: World, now: bigint): Expected {
 }
 
 const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
-/* The numbers of docs/wire.md, written down once more: a model that took them from the C could not find them wrong there. */
+/* The numbers of docs/peer-protocol.md, written down once more: a model that took them from the C could not find them wrong there. */
 const VERSION = 1;
 const SOURCE_STALE = 1;
 const KNOWN = 2;
