@@ -236,7 +236,7 @@ const printing = () =>
 
 test("the same uid with the same three is refused a program that prints, which shows that CAP_PERFMON is missing", () => {
   const said = loadAsNobody("printing", THREE, printing());
-  assert.match(said, /^Cannot load .*: the verifier refuses isat_(ingress|xdp): .*bpf_trace_printk.*Grant CAP_PERFMON/);
+  assert.match(said, /^Cannot load .*: the verifier rejects isat_(ingress|xdp): .*bpf_trace_printk.*Grant CAP_PERFMON/);
   assert.not.match(said, /\n/);
 });
 

@@ -123,12 +123,14 @@ check("the manifest's configuration is valid, and its DaemonSet has everything t
   assert.ok(spec.hostNetwork);
   assert.equal(container.securityContext.capabilities.add, ["BPF", "NET_ADMIN", "NET_RAW", "PERFMON"]);
   const mounts = container.volumeMounts.map(({ mountPath }: { mountPath: string }) => mountPath);
-  for (const needed of [config.pinDir, config.runDir, "/etc/isat", "/etc/isat-keys/wire.key"])
+  for (const needed of [config.pinDir, config.runDir, config.stateDir, "/etc/isat/wire.key"])
     assert.ok(
       mounts.some((path: string) => needed.startsWith(path)),
       needed,
     );
-  assert.is(spec.volumes.find(({ secret }: { secret?: object }) => secret).secret.defaultMode, 0o400);
+  const { sources, defaultMode } = spec.volumes.find(({ name }: { name: string }) => name === "config").projected;
+  assert.equal(sources, [{ configMap: { name: "isat" } }, { secret: { name: "isat-wire" } }]);
+  assert.is(defaultMode, 0o400);
   return Promise.resolve();
 });
 
@@ -145,7 +147,7 @@ check("the commands of `There` work unchanged on a real API server, and each VIP
   for (const command of commandsOf("There")) await run(command);
   const secret = JSON.parse(await run("kubectl -n isat-system get secret isat-wire -o json"));
   const key = speakers.keyFile(Buffer.from(secret.data["wire.key"], "base64").toString());
-  for (const speaker of speakers.all) speaker.write(configText.replace("/etc/isat-keys/wire.key", key));
+  for (const speaker of speakers.all) speaker.write(configText.replace("/etc/isat/wire.key", key));
   await speakers.startAll();
   await scene.becomes(() => owners(rows), metallbs(rows));
   assert.ok(new Set(Object.values(owners(rows))).size === 3, "all three have some");
@@ -186,7 +188,8 @@ check("the commands of `Back` work, and a cleaned node answers for nothing and d
   const [patch, ...rest] = commandsOf("Back");
   await run(patch!);
   const daemonSet = JSON.parse(await run("kubectl -n isat-system get daemonset isat -o json"));
-  assert.equal(daemonSet.spec.template.spec.containers[0].args, ["run", "--clean-on-exit"]);
+  const { args } = daemonSet.spec.template.spec.containers[0];
+  assert.equal([args[0], args.at(-1)], ["run", "--clean-on-exit"]);
   for (const speaker of scene.speakers.all) {
     await speaker.signal("SIGTERM");
     assert.match(speaker.isat("clean"), /^detached, and removed everything/);
