@@ -86,6 +86,8 @@ export class KubernetesSource implements Source {
   #demand: Demand | undefined;
   /** As it was emitted last; undefined before the first demand. */
   #isStale: boolean | undefined;
+  /** Since when the API can be read again, ms. */
+  #freshAt: number | undefined;
   #delivery: NodeJS.Timeout | undefined;
   #delivered = Number.NEGATIVE_INFINITY;
   #saving: NodeJS.Timeout | undefined;
@@ -253,8 +255,16 @@ export class KubernetesSource implements Source {
     if (this.#troubles.size === 0) log("info", "The API is read again");
   }
 
+  /**
+   * A source that is read again is fresh only a moment later. What it missed meanwhile has to come in first: a node that
+   * went by its old demand would take back VIPs that have moved on.
+   */
   #checkStale(): void {
+    const now = performance.now();
+    if (!this.isFresh) this.#freshAt = undefined;
+    else this.#freshAt ??= now;
     if (this.#isStale === undefined || this.#isStale === !this.isFresh) return;
+    if (this.#freshAt !== undefined && now - this.#freshAt < this.#timing.stale / 4) return;
     this.#isStale = !this.#isStale;
     this.#options.emit({ kind: "stale", isStale: this.#isStale });
   }
@@ -306,10 +316,11 @@ export class KubernetesSource implements Source {
       this.#demand = demand;
       return;
     }
+    if (demand !== this.#demand) {
+      this.#demand = demand;
+      this.#options.emit({ kind: "demand", demand });
+    }
     this.#checkStale();
-    if (demand === this.#demand) return;
-    this.#demand = demand;
-    this.#options.emit({ kind: "demand", demand });
   }
 
   #save(replace: (path: string, text: string) => void | Promise<void> = replaceFileLater): void {
