@@ -100,6 +100,37 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
     search: { faults: 2, window: 50, menu: ["processes", "links"] },
   },
   {
+    rule: "know all peers again after a pause before anything is concluded",
+    edits: [
+      [
+        "src/core/liveness.ts",
+        "return this.askedAt === undefined && now - this.observedAt <= this.longPause;",
+        "return true;",
+      ],
+    ],
+    search: { faults: 2, window: 50, menu: ["processes", "links"] },
+  },
+  {
+    rule: "neither begin nor end a claim while the census is incomplete",
+    edits: [
+      [CLAIMS, "if (!census.isComplete(step.now)) return;", ""],
+      [CLAIMS, "!(batch.isReassertion || census.isComplete(step.now))", "false"],
+    ],
+    search: { faults: 2, window: 50, menu: ["processes", "links"] },
+  },
+  {
+    rule: "say live only once joined",
+    edits: [
+      [SEGMENT, "return !this.plan?.probes || this.isJoined || this.isAdopted ? LIVE : JOINING;", "return LIVE;"],
+    ],
+    search: { start: "restart", window: 300, menu: ["power"], silence: 300 },
+  },
+  {
+    rule: "claim nothing until peers had two intervals to join",
+    edits: [["src/core/joining.ts", "now - this.joinedAt >= 2n * census.interval", "true"]],
+    search: { start: "cold", window: 400, menu: ["power"], silence: 1_000 },
+  },
+  {
     rule: "count no grant of a peer that has died",
     edits: [
       [CLAIMS, "for (const node of batch.asked.keys()) if (!census.alive.has(node)) batch.asked.delete(node);", ""],
