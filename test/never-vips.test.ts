@@ -1,11 +1,11 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { parseConfig } from "../../src/config/config.ts";
-import { formatAddress, parseAddress } from "../../src/core/address.ts";
-import type { Link } from "../../src/link/links.ts";
-import { makePlan } from "../../src/plan.ts";
-import { fileDemand } from "../../src/source/file.ts";
-import type { FileSettings } from "../../src/source/settings.ts";
+import { parseConfig } from "../src/config/config.ts";
+import { formatAddress, parseAddress } from "../src/core/address.ts";
+import type { Link } from "../src/link/links.ts";
+import { makePlan } from "../src/plan.ts";
+import { fileDemand } from "../src/source/file.ts";
+import type { FileSettings } from "../src/source/settings.ts";
 
 const test = suite("addresses that are never VIPs");
 
