@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { LAYOUT, type Verdicts } from "../../src/core/abi.ts";
-import { addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
+import { addressBytes, addressOfBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
 import { ARP_REPLY, ARP_REQUEST, type Arp, decodeArp, formatMac } from "../../src/core/arp.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { fn } from "../../src/ffi/port.ts";
@@ -353,7 +353,7 @@ export function isAnnouncement(arp: Arp, vip = VIP): boolean {
   return arp.op === ARP_REQUEST && spa(arp) === vip && formatAddressOf(arp.tpa) === vip;
 }
 
-const formatAddressOf = (bytes: Uint8Array) => formatAddress(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0));
+const formatAddressOf = (bytes: Uint8Array) => formatAddress(addressOfBytes(bytes));
 const spa = (arp: Arp) => formatAddressOf(arp.spa);
 
 /** The id of a pinned link or program, as bpftool reports it. */

@@ -6,7 +6,7 @@
  * Usage: watcher.ts INTERVAL VIP...
  */
 import process from "node:process";
-import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { addressBytes, addressOfBytes, parseAddress } from "../../src/core/address.ts";
 import { ARP_REPLY, decodeArp, formatMac } from "../../src/core/arp.ts";
 import { PacketPort } from "../packet-port.ts";
 import { CLIENT } from "../topology.ts";
@@ -65,7 +65,7 @@ function hear(): void {
     const spa = arp.spa.join(".");
     const sha = formatMac(arp.sha);
     if (arp.op === ARP_REPLY) {
-      const tpa = new DataView(arp.tpa.buffer, arp.tpa.byteOffset).getUint32(0);
+      const tpa = addressOfBytes(arp.tpa);
       const place = places.get(spa);
       const sender = tpa - SENDERS.first;
       if (place === undefined || sender < 0 || sender >= SENDERS.count) continue;

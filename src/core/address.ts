@@ -31,6 +31,9 @@ export function addressBytes(address: Address): Uint8Array {
   return Uint8Array.of(address >>> 24, address >>> 16, address >>> 8, address);
 }
 
+/** The address in the first 4 of the bytes, as they stand in a frame. */
+export const addressOfBytes = (bytes: Uint8Array): Address => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+
 /** Parses one of the {@link RANGE_FORMS}. A block means all of its addresses. @throws Error for other text */
 export function parseRange(text: string): Range {
   const fail = (reason: string): never => {

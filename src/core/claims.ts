@@ -1,5 +1,5 @@
 import { claimVerdict, vipState, type WireClaim, wireType } from "./abi.ts";
-import { type Address, addressBytes } from "./address.ts";
+import { type Address, addressBytes, addressOfBytes } from "./address.ts";
 import { isLeaving } from "./difference.ts";
 import type { Census } from "./liveness.ts";
 import { type Frame, type Heard, isOwned, type Outgoing, type Step, summary, UNOWNED } from "./step.ts";
@@ -161,7 +161,7 @@ export class Claims {
     for (const batch of this.batches) {
       if (batch.asked.get(node)?.nonce !== nonce) continue;
       batch.asked.set(node, undefined);
-      for (const claim of claims) if (isMine(claim)) batch.refused.set(addressOf(claim), name);
+      for (const claim of claims) if (isMine(claim)) batch.refused.set(addressOfBytes(claim.ip), name);
       const released = claims.filter(({ verdict }) => verdict === claimVerdict.RELEASED);
       if (released.length > 0) batch.released.set(node, released);
       look(batch, step);
@@ -178,8 +178,8 @@ export class Claims {
   }
 
   /**
-   * Ends the batches that everybody has answered, and begins with what waits. To be called with a fresh census, as peers that appeared since must
-   * be asked too, and with what the kernel has released meanwhile.
+   * Ends the batches that everybody has answered, and begins with what waits. To be called with a fresh census, as peers
+   * that appeared since must be asked too, and with what the kernel has released meanwhile.
    * @returns VIPs that were owned and have to be given up
    */
   finish(census: Census, released: readonly Address[], step: Step, send: Send): Address[] {
@@ -363,5 +363,3 @@ function patience({ tries }: Question): Ns {
 function* parts(addresses: readonly Address[]): Generator<readonly Address[]> {
   for (let at = 0; at < addresses.length; at += MAX_CLAIMS) yield addresses.slice(at, at + MAX_CLAIMS);
 }
-
-const addressOf = ({ ip }: WireClaim): Address => new DataView(ip.buffer, ip.byteOffset).getUint32(0);

@@ -1,5 +1,5 @@
 import { answers, MAX_VIPS, type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
-import { type Address, addressBytes } from "../core/address.ts";
+import { type Address, addressBytes, addressOfBytes } from "../core/address.ts";
 import { type Entry, UNOWNED } from "../core/step.ts";
 import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
@@ -22,7 +22,7 @@ export type Entries = ReadonlyMap<number, ReadonlyMap<Address, Entry>>;
 
 const key = (ifindex: number, address: Address): VipKey => ({ ip: addressBytes(address), ifindex });
 
-export const addressOf = ({ ip }: Pick<VipKey, "ip">): Address => new DataView(ip.buffer, ip.byteOffset).getUint32(0);
+export const addressOf = ({ ip }: Pick<VipKey, "ip">): Address => addressOfBytes(ip);
 
 /** Calls `each` for every entry of a batch. */
 function forEach(

@@ -1,3 +1,4 @@
+import { addressOfBytes } from "../core/address.ts";
 import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, u32 } from "./netlink.ts";
 
 const RTM = {
@@ -35,7 +36,6 @@ export interface Link {
   transmitted: { packets: bigint; dropped: bigint };
 }
 
-const ipv4 = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, false);
 const u64 = (bytes: Uint8Array, at: number) => new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, true);
 
 /** A request's family header, of which the kernel reads the first byte only. */
@@ -103,7 +103,7 @@ function parseRoute({ body }: NetlinkMessage): Route {
 
 function hopOf(found: Map<number, Uint8Array>, OIF = 4, GATEWAY = 5): Hop {
   const [oif, gateway] = [found.get(OIF), found.get(GATEWAY)];
-  return { ifindex: oif && u32(oif), gateway: gateway?.length === 4 ? ipv4(gateway) : undefined };
+  return { ifindex: oif && u32(oif), gateway: gateway?.length === 4 ? addressOfBytes(gateway) : undefined };
 }
 
 /** Reads RTA_MULTIPATH: each struct rtnexthop (length, flags, hops, ifindex) has attributes of its own. */
@@ -152,7 +152,8 @@ export class Links implements Disposable {
       const found = attributes(body, 8);
       const address = found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS);
       const ifindex = new DataView(body.buffer, body.byteOffset).getUint32(4, true);
-      if (address?.length === 4) links.get(ifindex)?.addresses.push({ address: ipv4(address), prefix: body[1]! });
+      if (address?.length === 4)
+        links.get(ifindex)?.addresses.push({ address: addressOfBytes(address), prefix: body[1]! });
     }
     return [...links.values()];
   }

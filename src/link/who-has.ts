@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Address, addressBytes } from "../core/address.ts";
+import { type Address, addressBytes, addressOfBytes } from "../core/address.ts";
 import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, ETH_P_ARP, encodeArp, NO_MAC } from "../core/arp.ts";
 import type { Link } from "./links.ts";
 import { ListeningSocket, type PacketSocket } from "./packet.ts";
@@ -14,7 +14,7 @@ export async function whoHas(socket: PacketSocket, link: Link, targets: readonly
   void listening.listen(({ ifindex, frame }) => {
     const arp = ifindex === link.ifindex ? decodeArp(frame) : undefined;
     if (arp?.op !== ARP_REPLY) return;
-    const address = new DataView(arp.spa.buffer, arp.spa.byteOffset).getUint32(0);
+    const address = addressOfBytes(arp.spa);
     if (targets.includes(address)) answered.add(address);
   });
   const own = addressBytes(link.addresses[0]?.address ?? 0);

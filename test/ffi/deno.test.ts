@@ -12,7 +12,7 @@ import { PacketPort } from "../../lab/packet-port.ts";
 import { type Command, noDeno, onDeno } from "../../lab/runtimes.ts";
 import { skip } from "../../lab/skip.ts";
 import { CLIENT, type LabNode, NODES, ownerOf, PREFIX_LENGTH, VIP_RANGES, VIPS } from "../../lab/topology.ts";
-import { addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
+import { addressBytes, addressOfBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
 import {
   ARP_REPLY,
   ARP_REQUEST,
@@ -95,7 +95,7 @@ ${VIP_RANGES.map((range) => `    - address: ${range}`).join("\n")}
     for (let frame = this.#client.receive(); frame; frame = this.#client.receive()) {
       const arp = decodeArp(frame);
       if (arp?.op !== ARP_REPLY) continue;
-      if (formatAddress(new DataView(arp.spa.buffer, arp.spa.byteOffset).getUint32(0)) !== vip) continue;
+      if (formatAddress(addressOfBytes(arp.spa)) !== vip) continue;
       assert.is(formatMac(arp.source), formatMac(arp.sha));
       macs.push(formatMac(arp.sha));
     }
