@@ -22,6 +22,8 @@ export interface Plan {
   config: ResolvedConfig;
   demand: Demand;
   links: readonly PlannedLink[];
+  /** Entries in the kernel's map: VIPs x announcing interfaces. */
+  size: number;
   /** Why a configuration is to be refused as a whole; under one that is served already, these are warnings. */
   problems: readonly string[];
   /** What is allowed, and probably not meant. */
@@ -83,16 +85,18 @@ export function makePlan(
   gateways: ReadonlySet<Address> = new Set(),
 ): Plan {
   const { chosen, problems } = choose(config, links, barred);
-  const meant = chosen.map((link) => ({ link, ranges: rangesOf(demand, link) }));
-  const never = ({ link }: PlannedLink) => neverVips(gateways, link.addresses);
-  const own = [...meant.flatMap((each) => refusals(each, never(each), config)), ...meant.flatMap(ownAddresses)];
-  const planned = meant.map((each) => ({ ...each, ranges: without(each.ranges, never(each).keys()) }));
+  const meant = chosen.map((link) => {
+    const never = neverVips(gateways, link.addresses);
+    return { link, ranges: rangesOf(demand, link), never };
+  });
+  const own = [...meant.flatMap((each) => refusals(each, each.never, config)), ...meant.flatMap(ownAddresses)];
+  const planned = meant.map(({ link, ranges, never }) => ({ link, ranges: without(ranges, never.keys()) }));
   const size = planned.reduce((sum, { ranges }) => sum + countAddresses(ranges), 0);
   if (size > MAX_VIPS) problems.push(tooMany(size));
   // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
   const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
   const warnings = [...problems, ...own, ...planned.flatMap(outside)];
-  return { config, demand, links: planned, problems: refused, warnings: [...new Set(warnings)] };
+  return { config, demand, links: planned, size, problems: refused, warnings: [...new Set(warnings)] };
 }
 
 /** @throws Error in one or more lines where the plan's configuration is to be refused */
@@ -123,8 +127,7 @@ export function segmentPlan(
 }
 
 /** Whether a plan has more entries than the kernel's map holds. */
-export const isTooLarge = ({ links }: Plan): boolean =>
-  links.reduce((sum, { ranges }) => sum + countAddresses(ranges), 0) > MAX_VIPS;
+export const isTooLarge = ({ size }: Plan): boolean => size > MAX_VIPS;
 
 const countAddresses = (ranges: readonly VipRange[]) =>
   ranges.reduce((sum, { first, last }) => sum + last - first + 1, 0);
