@@ -130,19 +130,19 @@ export class Interfaces {
     return this.#kernel.isAttached(ifindex, point);
   }
 
-  /** Attaches what another program has detached. @param told of each @throws Error where it cannot */
-  reattach({ ifindex, name }: Link, told: (error: Error) => void): "attached" | "reattached" {
+  /** Attaches what another program has detached. @returns whether all were attached @throws Error if it cannot */
+  reattach({ ifindex, name }: Link, fail: (message: string) => void): boolean {
     const missing = this.points.filter((point) => !this.isAttached(ifindex, point));
     for (const point of missing) {
       const { kind, direction } = point;
       this.#kernel.attach(ifindex, point);
-      told(new Error(`isat was no longer attached to ${name} at ${kind} ${direction}: it is again`));
+      fail(`isat was no longer attached to ${name} at ${kind} ${direction}: it is again`);
     }
-    return missing.length > 0 ? "reattached" : "attached";
+    return missing.length === 0;
   }
 
-  /** Detaches from all others. @returns the ones that it left */
-  keep(ifindexes: readonly number[]): number[] {
+  /** Detaches from all others. */
+  keep(ifindexes: readonly number[]): void {
     const { interfaces, verdicts } = this.#kernel.maps;
     const others = [...interfaces.entries()].filter(([ifindex]) => !ifindexes.includes(ifindex));
     for (const [ifindex, { name, vlan_strip_off }] of others) {
@@ -153,7 +153,6 @@ export class Interfaces {
       verdicts.deleteMany([ifindex]);
       this.#log.warn({ interface: name }, `interface ${name} is gone, or no longer meant: nothing is answered on it`);
     }
-    return others.map(([ifindex]) => ifindex);
   }
 
   /** A start that failed: what it attached goes, what an earlier speaker left stays. */

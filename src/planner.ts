@@ -4,9 +4,8 @@ import type { Demand } from "./core/demand.ts";
 import { Doubles } from "./core/doubles.ts";
 import { matches } from "./core/glob.ts";
 import { type Ns, SECOND } from "./core/time.ts";
-import { type Link, Links } from "./link/links.ts";
+import { describeLink, type Link, Links } from "./link/links.ts";
 import { type Barred, makePlan, type Plan, type ResolvedConfig, resolveInterfaces } from "./plan.ts";
-import { describeLink } from "./wiring.ts";
 
 /** Routes that change are read again at most so often: a routing daemon may change them without end. */
 const ROUTES: Ns = SECOND;

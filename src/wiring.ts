@@ -14,7 +14,7 @@ import { bootTime } from "./ffi/libc.ts";
 import { Interfaces } from "./interfaces.ts";
 import { Kernel } from "./kernel/kernel.ts";
 import { VipTable } from "./kernel/vips.ts";
-import type { Link, Links } from "./link/links.ts";
+import { describeLink, type Link, type Links } from "./link/links.ts";
 import { PacketSocket } from "./link/packet.ts";
 import { PeerFrames } from "./link/peers.ts";
 import { whoHas } from "./link/who-has.ts";
@@ -338,7 +338,7 @@ export class Wiring implements Disposable {
     }
     return [...this.#attached].flatMap(([ifindex, { link }]) => {
       try {
-        return this.#interfaces.reattach(link, ({ message }) => fail(message)) === "attached" ? [ifindex] : [];
+        return this.#interfaces.reattach(link, fail) ? [ifindex] : [];
       } catch (error) {
         fail((error as Error).message);
         return [];
@@ -371,10 +371,4 @@ function hasher(node: string, { vips }: Demand): (address: Address) => bigint {
   const textOf = (address: Address) =>
     vips.find(({ first, last }) => first <= address && address <= last)?.hashAs ?? formatAddress(address);
   return (address) => hashNumber(hash(node, textOf(address)));
-}
-
-/** The properties of a link that matter here, for people. */
-export function describeLink(link: Link): string {
-  const addresses = link.addresses.map(({ address, prefix }) => `${formatAddress(address)}/${prefix}`).join(" ");
-  return `${link.name} (ifindex ${link.ifindex}, ${formatMac(link.mac)}, ${addresses || "no address"}, ${link.isUp ? "up" : "down"})`;
 }

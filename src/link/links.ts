@@ -1,4 +1,5 @@
-import { addressOfBytes } from "../core/address.ts";
+import { addressOfBytes, formatAddress } from "../core/address.ts";
+import { formatMac } from "../core/arp.ts";
 import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, u32 } from "./netlink.ts";
 
 const RTM = {
@@ -227,4 +228,10 @@ export function cannotAnnounceOn(link: Link, links: readonly Link[]): string | u
   if (!relation) return undefined;
   const master = links.find(({ ifindex }) => ifindex === link.portOf!.ifindex)?.name ?? "its master";
   return `${link.name} is ${relation} ${master}: announce on ${master}, which receives its frames`;
+}
+
+/** The properties of a link that matter here, for people. */
+export function describeLink(link: Link): string {
+  const addresses = link.addresses.map(({ address, prefix }) => `${formatAddress(address)}/${prefix}`).join(" ");
+  return `${link.name} (ifindex ${link.ifindex}, ${formatMac(link.mac)}, ${addresses || "no address"}, ${link.isUp ? "up" : "down"})`;
 }
