@@ -37,7 +37,7 @@ static __always_inline void turn_round(void *answer, const struct frame *request
 	__builtin_memcpy(out->arp.tha, request->arp.sha, 6);
 	__builtin_memcpy(out->arp.tpa, request->arp.spa, 4);
 #ifdef ISAT_BENCH
-	/* As many copies, but a request again: BPF_PROG_TEST_RUN repeats on the bytes that the last run left. */
+	/* The bench build makes as many copies, but a request again: BPF_PROG_TEST_RUN repeats on the last run's bytes. */
 	__builtin_memcpy(out->eth.h_dest, interface->mac, 6);
 	__builtin_memcpy(out->eth.h_source, request->arp.sha, 6);
 	out->arp.op = bpf_htons(ARPOP_REQUEST);

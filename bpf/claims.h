@@ -9,7 +9,7 @@
 #include "result.h"
 #include "state.h"
 
-/* How much this node keeps from a claim. */
+/* A node keeps more or less of its VIPs from a claim, by its state. */
 enum keeps {
 	KEEPS_NONE,
 	KEEPS_BETTER, /* what it owns or claims itself by a better hash */

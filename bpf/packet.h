@@ -12,7 +12,7 @@
 #include <bpf/bpf_helpers.h>
 #include "wire.h"
 
-/* As in linux/if_arp.h, which includes headers of glibc that do not compile for BPF. */
+/* These are linux/if_arp.h's, which includes headers of glibc that do not compile for BPF. */
 #define ARPHRD_ETHER 1
 #define ARPOP_REQUEST 1
 #define ARPOP_REPLY 2

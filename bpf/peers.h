@@ -77,7 +77,7 @@ static __always_inline struct result take_echo(const struct wire *frame, const s
 		return drop(VERDICT_WIRE_TAKEN);
 
 	/*
-	 * Of the echoes to one nonce the latest counts: a recorded probe that is played to the peer again makes it echo
+	 * The latest echo to a nonce counts, because a recorded probe that is played to the peer again makes it echo
 	 * again. The nonces are our clock, so a peer whose own clock went back, after a reboot, is heard with the next
 	 * one.
 	 */

@@ -16,7 +16,7 @@ import { Machine, noCgroups } from "./machine.ts";
 import { PLANE, Plane } from "./plane.ts";
 
 const SWITCH = "switch";
-/** How long something may take that takes seconds, ms. */
+/** The limit for whatever normally takes seconds, ms. */
 export const PATIENCE = 120_000;
 
 /** Why there are no kubelets here; undefined where there are. */
@@ -154,7 +154,7 @@ export class Kubelets implements AsyncDisposable {
     );
   }
 
-  /** What the DaemonSet of isat says of its pods. */
+  /** The pods of isat's DaemonSet, as its status counts them. */
   async daemonSet(): Promise<{ numberReady: number; updatedNumberScheduled: number; desiredNumberScheduled: number }> {
     const reference = {
       apiVersion: "apps/v1",
@@ -236,7 +236,7 @@ export class Kubelets implements AsyncDisposable {
   }
 }
 
-/** Who answered for a VIP, in turn, by the nodes' names. */
+/** The names of the nodes that answered for a VIP, in turn. */
 export const answerersOf = (seen: Report["vips"][number]): string[] =>
   seen.answerers.map(({ mac }) => nodeByMac(mac)?.name ?? mac);
 
