@@ -58,6 +58,8 @@ export class KubernetesSource implements Source {
   readonly #kubeconfig: string | undefined;
   readonly #timing: SourceTiming;
   readonly #stop = new AbortController();
+  /** Aborted when the source becomes stale. */
+  #reach = new AbortController();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #connection: Connection;
   readonly #cluster: Cluster;
@@ -242,7 +244,8 @@ export class KubernetesSource implements Source {
         if (message) this.#serveSnapshot();
       },
     };
-    void follow(resource, handler, { connection: this.#connection, signal, timing: this.#timing });
+    const reach = () => this.#reach.signal;
+    void follow(resource, handler, { connection: this.#connection, signal, reach, timing: this.#timing });
   }
 
   /** Logs a trouble once for all resources that have it. */
@@ -266,7 +269,17 @@ export class KubernetesSource implements Source {
     if (this.#isStale === undefined || this.#isStale === !this.isFresh) return;
     if (this.#freshAt !== undefined && now - this.#freshAt < this.#timing.stale / 4) return;
     this.#isStale = !this.#isStale;
+    if (this.#isStale) this.#beginAnew();
     this.#options.emit({ kind: "stale", isStale: this.#isStale });
+  }
+
+  /**
+   * Makes every watch begin anew. One of them has lost the API; the connections of the others may still be open, but TCP
+   * repeats what was lost on them only after up to the time that the API was away, and the source would be fresh by then.
+   */
+  #beginAnew(): void {
+    this.#reach.abort();
+    this.#reach = new AbortController();
   }
 
   /** An address that was a gateway once stays one: its route may be away for a moment. */

@@ -47,6 +47,8 @@ export const TIMING: Timing = { stall: 90_000, stallListing: 30_000, retry: [100
 export interface FollowOptions {
   connection: Connection;
   signal: AbortSignal;
+  /** Aborted when the API is out of reach: an answer that is being read then begins anew where it was. */
+  reach: () => AbortSignal;
   timing: Timing;
 }
 
@@ -70,6 +72,7 @@ const NOT_WATCH_LIST = [GONE, 401, 403, 404, 429, 503];
 /** An answer broke off, or it was silent for too long. */
 class BreakError extends Error {}
 class StallError extends BreakError {}
+class ReachError extends BreakError {}
 
 /** An answer cannot be parsed: something may have been missed. */
 class ContentError extends BreakError {}
@@ -162,7 +165,7 @@ class Follower {
       const now = performance.now();
       const isDead = (error as NodeJS.ErrnoException).code === "ETIMEDOUT";
       this.#handler.onConnection(isDead ? Math.max(this.#lastHeard, now - UNANSWERED) : now);
-      if (error instanceof StallError && !wasListing) return;
+      if (error instanceof ReachError || (error instanceof StallError && !wasListing)) return;
       if (isOfVersion(error as Error)) this.#version = undefined;
       if (!wasListing || !this.#hasWatchList || !isOfWatchList(error as Error)) throw error;
       this.#hasWatchList = false;
@@ -268,6 +271,9 @@ class Follower {
       timer = setTimeout(() => response.destroy(new StallError(`nothing was heard for ${limit / 1000} s`)), limit);
     };
     wait();
+    const reach = this.#options.reach();
+    const leave = () => response.destroy(new ReachError("the API is out of reach"));
+    reach.addEventListener("abort", leave);
     try {
       for await (const chunk of response) {
         this.#lastHeard = performance.now();
@@ -282,6 +288,7 @@ class Follower {
       throw Object.assign(new Error(`The connection to the API is lost: ${why}`), { code });
     } finally {
       clearTimeout(timer);
+      reach.removeEventListener("abort", leave);
       response.destroy(); // an abandoned watch must not be read to its end
     }
   }

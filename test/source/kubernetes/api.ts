@@ -43,7 +43,8 @@ export class Api {
   #version = 1;
   #oldest = 0;
   #watches = new Set<Sink>();
-  #sockets = new Set<Socket>();
+  /** The connections, and the resource that was asked for last on each. */
+  #sockets = new Map<Socket, string>();
   #server: Server | undefined;
   #port = 0;
 
@@ -62,7 +63,7 @@ export class Api {
     const tls = { ...identity, requestCert: true, rejectUnauthorized: true };
     const server = identity ? createSecureServer(tls, answer) : createServer(answer);
     server.on("connection", (socket: Socket) => {
-      this.#sockets.add(socket);
+      this.#sockets.set(socket, "");
       socket.on("close", () => this.#sockets.delete(socket));
     });
     await new Promise<void>((resolve) => server.listen(this.#port, "127.0.0.1", resolve));
@@ -77,10 +78,10 @@ export class Api {
     await closed;
   }
 
-  /** Ends every connection. */
-  cut(): void {
-    for (const socket of this.#sockets) socket.destroy();
-    this.#watches.clear();
+  /** Ends every connection, or those on which a resource was asked for last. */
+  cut(only?: string): void {
+    for (const [socket, plural] of this.#sockets) if (only === undefined || plural === only) socket.destroy();
+    for (const sink of this.#watches) if (only === undefined || sink.plural === only) this.#watches.delete(sink);
   }
 
   put(plural: string, object: object): void {
@@ -141,6 +142,7 @@ export class Api {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<unknown> {
     const url = new URL(request.url ?? "", this.url);
     const plural = url.pathname.split("/").at(-1)!;
+    this.#sockets.set(request.socket, plural);
     const query = Object.fromEntries(url.searchParams);
     const { labelSelector: _, fieldSelector: __, ...told } = query;
     this.requests.push(`${request.method} ${plural}?${new URLSearchParams(told)}`);

@@ -404,6 +404,22 @@ test("a server that is killed and comes back: one line each, and the last demand
   await until("fresh", () => seen.freshness.at(-1) === true);
 });
 
+test("one watch loses the API: all begin anew before the source is fresh, as none knows what it missed", async () => {
+  await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]));
+  const seen = rig.watch({}, { timing: { stale: 300 } });
+  await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
+  await until("four watches", () => rig.api.watches.length === 4);
+  rig.api.isFrozen = true;
+  rig.api.cut("services");
+  rig.put(slice("mail", READY)); // lost: the watch of EndpointSlices stays open, and the server believes that it was sent
+  await until("stale", () => seen.freshness.at(-1) === false);
+  rig.api.isFrozen = false;
+  rig.api.cut("services"); // the request that came while it was frozen
+  await until("fresh", () => seen.freshness.at(-1) === true);
+  assert.equal(seen.vips, [`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`]);
+  assert.is(seen.wasFresh, false, "what was missed comes in before the source is fresh");
+});
+
 test("a watch that is cut for less than the source may be away leaves it fresh", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
