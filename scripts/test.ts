@@ -41,6 +41,15 @@ interface Result {
   output: string;
 }
 
+/** Ends a process, or with a negative number a process group; one that has ended by itself is left alone. */
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
+}
+
 /** Runs a command to its end. @param echo receives the output as it comes */
 function execute(
   command: string,
@@ -60,13 +69,7 @@ function execute(
       output += `\nkilled after ${limitSeconds} s: the file's limit\n`;
       kill();
     }, limitSeconds * 1000);
-    const kill = () => {
-      try {
-        process.kill(-child.pid!, "SIGKILL");
-      } catch {
-        // it has ended by itself
-      }
-    };
+    const kill = () => endProcess(-child.pid!);
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk) => {
         output += chunk;
@@ -91,7 +94,7 @@ function takeRun(): string {
     if (tryLock(join(tmpdir(), `isat-test-${run}lock`)) === undefined) continue;
     sweep(run);
     process.on("exit", () => {
-      for (const { pid } of processesOf(run)) process.kill(pid, "SIGKILL"); // there are some where Ctrl-C ends the run
+      for (const { pid } of processesOf(run)) endProcess(pid); // there are some where Ctrl-C ends the run
       sweep(run);
     });
     return run;
@@ -120,7 +123,7 @@ async function clearUp(run: string): Promise<string[]> {
     await sleep(50);
     processes = processesOf(run);
   }
-  for (const { pid } of processes) process.kill(pid, "SIGKILL");
+  for (const { pid } of processes) endProcess(pid);
   const { namespaces, mounts, folders } = leftovers(run);
   sweep(run);
   const line = (what: string, found: readonly string[]) =>
