@@ -11,65 +11,23 @@
 #include "abi.h"
 #include "wire.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, ISAT_MAX_VIPS);
-	__type(key, struct vip_key);
-	__type(value, struct vip);
-} vips SEC(".maps") __weak;
+#define MAP(name, kind, entries, key_type, value_type, flags)                                                           \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_##kind);                                                                     \
+		__uint(map_flags, flags);                                                                              \
+		__uint(max_entries, entries);                                                                          \
+		__type(key, key_type);                                                                                 \
+		__type(value, value_type);                                                                             \
+	} name SEC(".maps") __weak
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, ISAT_MAX_VIPS);
-	__type(key, struct vip_key);
-	__type(value, struct answers);
-} answers SEC(".maps") __weak;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, ISAT_MAX_INTERFACES);
-	__type(key, __u32);
-	__type(value, struct interface);
-} interfaces SEC(".maps") __weak;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, ISAT_MAX_INTERFACES);
-	__type(key, __u32);
-	__type(value, struct verdicts);
-} verdicts SEC(".maps") __weak;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, ISAT_MAX_PEERS);
-	__type(key, struct peer_key);
-	__type(value, struct probe);
-} probes SEC(".maps") __weak;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, ISAT_MAX_PEERS);
-	__type(key, struct peer_key);
-	__type(value, struct peer);
-} peers SEC(".maps") __weak;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, ISAT_MAX_KEYS);
-	__type(key, __u32);
-	__type(value, struct wire_key);
-} keys SEC(".maps") __weak;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, ISAT_RECENT);
-	__type(key, __u32);
-	__type(value, struct recent);
-} recent SEC(".maps") __weak;
+MAP(vips, HASH, ISAT_MAX_VIPS, struct vip_key, struct vip, BPF_F_NO_PREALLOC);
+MAP(answers, HASH, ISAT_MAX_VIPS, struct vip_key, struct answers, BPF_F_NO_PREALLOC);
+MAP(interfaces, HASH, ISAT_MAX_INTERFACES, __u32, struct interface, 0);
+MAP(verdicts, HASH, ISAT_MAX_INTERFACES, __u32, struct verdicts, 0);
+MAP(probes, HASH, ISAT_MAX_PEERS, struct peer_key, struct probe, BPF_F_NO_PREALLOC);
+MAP(peers, HASH, ISAT_MAX_PEERS, struct peer_key, struct peer, BPF_F_NO_PREALLOC);
+MAP(keys, ARRAY, ISAT_MAX_KEYS, __u32, struct wire_key, 0);
+MAP(recent, ARRAY, ISAT_RECENT, __u32, struct recent, 0);
 
 /*
  * BTF has the types that maps and functions name. This function names the others that TypeScript needs. Nothing calls

@@ -80,9 +80,9 @@ const edits: [what: string, from: RegExp, to: string, says: RegExp][] = [
   ],
   ["another number of the layout", /ISAT_LAYOUT = 3/, "ISAT_LAYOUT = 4", /LAYOUT = 3;".*LAYOUT = 4;"/],
   ["another time", /FRESH_MS = 5000/, "FRESH_MS = 6000", /FRESH_MS = 5000;".*FRESH_MS = 6000;"/],
-  ["a map of another size", /ISAT_MAX_VIPS\);/, "1024);", /vips: .* 65536 .*vips: .* 1024/],
-  ["a map of another name", /(?<!struct )\banswers(?= SEC|, &key)/g, "replies", /answers: \{.*replies: \{/],
-  ["a map with the value of another", /__type\(value, struct answers\);/, "__type(value, struct vip);", /answers/],
+  ["a map of another size", /ISAT_MAX_VIPS, /, "1024, ", /vips: .* 65536 .*vips: .* 1024/],
+  ["a map of another name", /(?<!struct )\banswers(?=, HASH|, &key)/g, "replies", /answers: \{.*replies: \{/],
+  ["a map with the value of another", /vip_key, struct answers/, "vip_key, struct vip", /answers/],
   ["a counter more", /\tX\(GONE, gone\) .*\n/, "$&\tX(LOST, lost) \\\n", /says " {2}lost: u64,"/],
 ];
 for (const [what, from, to, says] of edits) {
