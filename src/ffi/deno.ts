@@ -1,4 +1,4 @@
-import { type CType, load, type Port, withPollTable } from "./port.ts";
+import { type CType, load, type Port } from "./port.ts";
 
 type Pointer = object | null;
 
@@ -24,20 +24,12 @@ interface DenoFfi {
 
 const { Deno } = globalThis as unknown as { Deno: DenoFfi };
 
-/** `usize` is a pointer that is passed as a bigint. */
-const TYPES: Record<CType, string> = {
-  void: "void",
-  i32: "i32",
-  u32: "u32",
-  i64: "i64",
-  u64: "u64",
-  pointer: "usize",
-  buffer: "buffer",
-  string: "buffer",
-};
+/** The types that have another name. `usize` is a pointer that is passed as a bigint. */
+const TYPES: Partial<Record<CType, string>> = { pointer: "usize", string: "buffer" };
+const toC = (type: CType) => TYPES[type] ?? type;
 
 /** The type of a value that comes from C: Deno does not support `buffer` as a result. */
-const fromC = (type: CType) => (type === "string" ? "pointer" : TYPES[type]);
+const fromC = (type: CType) => (type === "string" ? "pointer" : toC(type));
 
 const encoder = new TextEncoder();
 const readString = (pointer: Pointer) => (pointer === null ? null : Deno.UnsafePointerView.getCString(pointer));
@@ -48,9 +40,8 @@ const LIBC = "libc.so.6";
 /** Keeps the callbacks from being collected: C may call them at any time. */
 const callbacks: object[] = [];
 
-const { __errno_location } = Deno.dlopen(LIBC, { __errno_location: { parameters: [], result: "pointer" } }).symbols;
-
-const { poll } = Deno.dlopen(LIBC, {
+const { __errno_location, poll } = Deno.dlopen(LIBC, {
+  __errno_location: { parameters: [], result: "pointer" },
   poll: { parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
 }).symbols;
 
@@ -62,7 +53,7 @@ export const denoPort: Port = {
     const table = Object.fromEntries(
       Object.entries(symbols).map(([name, { parameters, result }]) => [
         name,
-        { parameters: parameters.map((type) => TYPES[type]), result: fromC(result) },
+        { parameters: parameters.map(toC), result: fromC(result) },
       ]),
     );
     const loaded = load(library ?? LIBC, (path) => Deno.dlopen(path, table).symbols);
@@ -83,7 +74,7 @@ export const denoPort: Port = {
   },
 
   callback({ parameters, result }, handler) {
-    const definition = { parameters: parameters.map(fromC), result: TYPES[result] };
+    const definition = { parameters: parameters.map(fromC), result: toC(result) };
     const callback = new Deno.UnsafeCallback(definition, (...args) =>
       handler(...args.map((arg, i) => (parameters[i] === "string" ? readString(arg as Pointer) : arg) as bigint)),
     );
@@ -96,8 +87,7 @@ export const denoPort: Port = {
     return BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer)));
   },
 
-  readable: (descriptors, milliseconds) =>
-    withPollTable(descriptors, (table) => poll!(table, BigInt(descriptors.length), milliseconds) as Promise<number>),
+  poll: (table, count, milliseconds) => poll!(table, BigInt(count), milliseconds) as Promise<number>,
 
   // Deno does not change errno between two calls: of 16 million failing calls beside busy threads, all read it right.
   errno: () => new Deno.UnsafePointerView(__errno_location!() as Pointer).getInt32(),

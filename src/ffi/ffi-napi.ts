@@ -1,5 +1,5 @@
 import { createRequire } from "node:module";
-import { type CType, load, type Port, type Signature, withPollTable } from "./port.ts";
+import { type CType, load, type Port, type Signature } from "./port.ts";
 
 /** The parts of ffi-napi and ref-napi that are used here. They are optional packages, so their own types may be missing. */
 interface FfiNapi {
@@ -59,6 +59,13 @@ const errnoNow = ref.reinterpret(
 );
 let errno = 0;
 
+/** The address of each value of 8 bytes. */
+function placesOf(values: Buffer): Buffer {
+  const places = Buffer.alloc(values.length);
+  for (let at = 0; at < values.length; at += 8) places.writeBigUInt64LE(BigInt(ref.address(values) + at), at);
+  return places;
+}
+
 /**
  * Binds one C function. ffi-napi's own wrapper allocates buffers for each call and leaks about 300 bytes of them; here
  * each function has one set of buffers. libffi reads the arguments before C runs, so a callback may call the function.
@@ -69,12 +76,8 @@ function bind(pointer: Buffer, { parameters, result }: Signature): (...args: unk
     parameters.map((type) => TYPES[type]),
   );
   const values = Buffer.alloc(8 * parameters.length);
-  const places = Buffer.alloc(8 * parameters.length);
+  const places = placesOf(values);
   const out = Buffer.alloc(8);
-  const start = parameters.length === 0 ? 0 : ref.address(values);
-  parameters.forEach((_, i) => {
-    places.writeBigUInt64LE(BigInt(start + 8 * i), 8 * i);
-  });
   return (...args) => {
     const lent: (Uint8Array | null)[] = [];
     for (let i = 0; i < parameters.length; i++) {
@@ -109,9 +112,6 @@ const POLL = {
   pointer: library(null).get("poll"),
 };
 
-/** Keeps the arguments of running polls from being collected. */
-const polling = new Set<object>();
-
 /** ffi-napi, by the fork that builds on Node 20 and later. */
 export const ffiNapiPort: Port = {
   name: "ffi-napi",
@@ -133,22 +133,15 @@ export const ffiNapiPort: Port = {
 
   address: (buffer) => BigInt(ref.address(buffer)),
 
-  readable(descriptors, milliseconds) {
-    return withPollTable(descriptors, (table) => {
-      const values = Buffer.alloc(24);
-      values.writeBigUInt64LE(BigInt(ref.address(table)), 0);
-      values.writeBigUInt64LE(BigInt(descriptors.length), 8);
-      values.writeInt32LE(milliseconds, 16);
-      const places = Buffer.alloc(24);
-      for (let i = 0; i < 3; i++) places.writeBigUInt64LE(BigInt(ref.address(values) + 8 * i), 8 * i);
-      const lent = { values, places, out: Buffer.alloc(8) };
-      polling.add(lent);
-      return new Promise<void>((resolve) => {
-        bindings.ffi_call_async(POLL.cif, POLL.pointer, lent.out, lent.places, () => {
-          polling.delete(lent);
-          resolve();
-        });
-      });
+  poll(table, count, milliseconds) {
+    const values = Buffer.alloc(24);
+    values.writeBigUInt64LE(BigInt(ref.address(table)), 0);
+    values.writeBigUInt64LE(BigInt(count), 8);
+    values.writeInt32LE(milliseconds, 16);
+    const lent = { values, places: placesOf(values), out: Buffer.alloc(8) };
+    return new Promise((resolve) => {
+      // The callback keeps what it names from being collected.
+      bindings.ffi_call_async(POLL.cif, POLL.pointer, lent.out, lent.places, () => resolve(lent));
     });
   },
 

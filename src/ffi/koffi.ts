@@ -1,4 +1,4 @@
-import { type CType, load, type Port, withPollTable } from "./port.ts";
+import { type CType, load, type Port } from "./port.ts";
 
 // An import statement would load koffi in the bundle even if another adapter is chosen.
 const { default: koffi } = await import("koffi");
@@ -40,11 +40,8 @@ export const koffiPort: Port = {
 
   address: (buffer) => koffi.address(buffer),
 
-  readable: (descriptors, milliseconds) =>
-    withPollTable(
-      descriptors,
-      (table) => new Promise<void>((resolve) => poll.async(table, descriptors.length, milliseconds, () => resolve())),
-    ),
+  poll: (table, count, milliseconds) =>
+    new Promise<void>((resolve) => poll.async(table, count, milliseconds, () => resolve())),
 
   errno: () => koffi.errno(),
 };

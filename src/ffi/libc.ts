@@ -38,3 +38,19 @@ export function bootTime(): Ns {
   libc.clock_gettime(CLOCK_BOOTTIME, timespecBytes);
   return timespec[0]! * SECOND + timespec[1]!;
 }
+
+/** Keeps tables from being collected while another thread uses them. */
+const lent = new Set<Uint8Array>();
+
+/** Resolves when one of the descriptors is readable, or after `milliseconds`. Meanwhile the process does other things. */
+export async function readable(descriptors: readonly number[], milliseconds: number): Promise<void> {
+  const POLLIN = 1;
+  const table = new Uint8Array(8 * descriptors.length); // of struct pollfd
+  const view = new DataView(table.buffer);
+  descriptors.forEach((descriptor, i) => {
+    view.setInt32(8 * i, descriptor, true);
+    view.setInt16(8 * i + 4, POLLIN, true);
+  });
+  lent.add(table);
+  await ffi.poll(table, descriptors.length, milliseconds).finally(() => lent.delete(table));
+}

@@ -52,8 +52,8 @@ export interface Port {
   callback(signature: Signature, handler: (...args: (number | bigint | string | null)[]) => number): bigint;
   /** The address of the buffer's first byte. Keep a reference to the buffer for as long as C may use the address. */
   address(buffer: Uint8Array): bigint;
-  /** Runs poll(2) on another thread. Resolves when one of the descriptors is readable, or after `milliseconds`. */
-  readable(descriptors: readonly number[], milliseconds: number): Promise<void>;
+  /** Runs poll(2) on another thread. The caller keeps the table from being collected meanwhile. */
+  poll(table: Uint8Array, count: number, milliseconds: number): Promise<unknown>;
   /** `errno` of the last call. Read it directly after that call. */
   errno(): number;
 }
@@ -64,32 +64,6 @@ export function load<T, Name extends string | null>(name: Name, open: (name: Nam
     return open(name);
   } catch (error) {
     throw new Error(`Cannot load ${name}: ${(error as Error).message}`);
-  }
-}
-
-/** Keeps memory from being collected while C uses it on another thread. */
-const lent = new Set<Uint8Array>();
-
-/**
- * Makes poll(2)'s table, with a struct pollfd for each descriptor that waits for POLLIN, and keeps it during `call`.
- * @param call runs poll(2) on another thread
- */
-export async function withPollTable(
-  descriptors: readonly number[],
-  call: (table: Uint8Array) => Promise<unknown>,
-): Promise<void> {
-  const POLLIN = 1;
-  const table = new Uint8Array(8 * descriptors.length);
-  const view = new DataView(table.buffer);
-  descriptors.forEach((descriptor, i) => {
-    view.setInt32(8 * i, descriptor, true);
-    view.setInt16(8 * i + 4, POLLIN, true);
-  });
-  lent.add(table);
-  try {
-    await call(table);
-  } finally {
-    lent.delete(table);
   }
 }
 

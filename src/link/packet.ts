@@ -1,5 +1,5 @@
 import { ffi } from "../ffi/ffi.ts";
-import { errno, errnoName, libc } from "../ffi/libc.ts";
+import { errno, errnoName, libc, readable } from "../ffi/libc.ts";
 import { explain } from "../files.ts";
 
 const AF_PACKET = 17;
@@ -60,7 +60,7 @@ export class ListeningSocket implements Disposable {
   /** Calls `handle` for each frame, in order, until the socket is closed. */
   async listen(handle: (received: Received) => void): Promise<void> {
     while (this.#isOpen) {
-      await ffi.readable([this.#fd, this.#waker], 60_000);
+      await readable([this.#fd, this.#waker], 60_000);
       for (let received = this.#next(); received && this.#isOpen; received = this.#next()) handle(received);
     }
     for (const fd of [this.#fd, this.#waker]) libc.close(fd);

@@ -11,7 +11,7 @@ import * as assert from "uvu/assert";
 import { maps, type Vip, type VipKey, vip, vipState } from "../../src/core/abi.ts";
 import { addressBytes } from "../../src/core/address.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
-import { errno, libc } from "../../src/ffi/libc.ts";
+import { errno, libc, readable } from "../../src/ffi/libc.ts";
 import { fn } from "../../src/ffi/port.ts";
 import { Hooks, type Point, programIds, programInfo } from "../../src/kernel/hooks.ts";
 import { collectMessages, libbpf } from "../../src/kernel/libbpf.ts";
@@ -173,7 +173,7 @@ const bodies: Record<Check, () => void | Promise<void>> = {
     const one = new Uint8Array(BigUint64Array.of(1n).buffer);
     const [idle, busy] = [libc.eventfd(0, 0), libc.eventfd(0, 0)];
     let isOver = false;
-    const waited = ffi.readable([idle, busy], 10_000).then(() => {
+    const waited = readable([idle, busy], 10_000).then(() => {
       isOver = true;
     });
     for (let i = 0; i < 200; i++) {
@@ -185,7 +185,7 @@ const bodies: Record<Check, () => void | Promise<void>> = {
     await Promise.race([waited, sleep(5000)]);
     assert.ok(isOver, "not woken within 5 s");
     const began = performance.now();
-    await ffi.readable([idle], 50);
+    await readable([idle], 50);
     assert.ok(performance.now() - began >= 45, "it came before its time");
     for (const fd of [idle, busy]) libc.close(fd);
   },
