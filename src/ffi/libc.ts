@@ -23,6 +23,11 @@ export const libc = ffi.open(null, {
 /** Error numbers by name. */
 export const { errno } = constants;
 
+export const AF_INET = 2;
+export const SOCK_RAW = 3;
+export const SOCK_CLOEXEC = 0o2000000;
+export const MSG_DONTWAIT = 0x40;
+
 /** `EPERM`, or `errno 4242` for a number without a name. */
 export function errnoName(number: number): string {
   return Object.entries(errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`;

@@ -1,5 +1,6 @@
 import { addressOfBytes, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
+import { AF_INET } from "../ffi/libc.ts";
 import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, u32 } from "./netlink.ts";
 
 const RTM = {
@@ -15,7 +16,6 @@ const RTM = {
 /** RTNLGRP_NEXTHOP is 32: its bit is the last one. */
 const RTMGRP = { LINK: 0x1, IPV4_IFADDR: 0x10, IPV4_ROUTE: 0x40, NEXTHOP: 0x80000000 } as const;
 
-const AF_INET = 2;
 const IFF = { UP: 0x1, LOWER_UP: 0x10000 } as const;
 const ARPHRD_ETHER = 1;
 const IFLA_IFNAME = 3;

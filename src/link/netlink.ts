@@ -1,13 +1,10 @@
 import { ffi } from "../ffi/ffi.ts";
-import { errno, errnoName, libc } from "../ffi/libc.ts";
+import { errno, errnoName, libc, MSG_DONTWAIT, SOCK_CLOEXEC, SOCK_RAW } from "../ffi/libc.ts";
 import { explain } from "../files.ts";
 
 const AF_NETLINK = 16;
-const SOCK_RAW = 3;
-const SOCK_CLOEXEC = 0o2000000;
 export const NETLINK_ROUTE = 0;
 export const NETLINK_GENERIC = 16;
-const MSG_DONTWAIT = 0x40;
 const NLM_F = { REQUEST: 0x1, DUMP: 0x300, DUMP_INTR: 0x10 } as const;
 const NLMSG = { ERROR: 2, DONE: 3 } as const;
 /** The longest answer that one recv() may give. */

@@ -1,10 +1,8 @@
 import { ffi } from "../ffi/ffi.ts";
-import { errno, errnoName, libc, readable } from "../ffi/libc.ts";
+import { errno, errnoName, libc, MSG_DONTWAIT, readable, SOCK_CLOEXEC, SOCK_RAW } from "../ffi/libc.ts";
 import { explain } from "../files.ts";
 
 const AF_PACKET = 17;
-const SOCK_RAW = 3;
-const SOCK_CLOEXEC = 0o2000000;
 
 /**
  * The outcome of sending a frame. None of these is an error: links go down and disappear, and a full queue or the
@@ -19,8 +17,6 @@ const EXPECTED_FAILURES: Record<number, Sent> = {
   [errno.ENOBUFS]: "dropped",
   [errno.EAGAIN]: "dropped",
 };
-
-const MSG_DONTWAIT = 0x40;
 
 /** struct sockaddr_ll, packet(7). PACKET_OTHERHOST: the frame is for another host, or a VLAN that has no device. */
 const SLL_PKTTYPE = 10;
