@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { createServer } from "node:net";
 
@@ -12,9 +13,9 @@ export async function serveReady(path: string, whyNot: () => string | undefined)
     socket.on("error", () => {}); // it has hung up
     socket.end(whyNot() ?? "ready");
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", ({ message }) => reject(new Error(`Cannot serve readiness at ${path}: ${message}`)));
-    server.listen(path, resolve);
+  await once(server.listen(path), "listening").catch(({ message }: Error) => {
+    throw new Error(`Cannot serve readiness at ${path}: ${message}`);
   });
+  server.on("error", () => {}); // as for want of descriptors, with which a caller could be accepted
   return { [Symbol.dispose]: () => void server.close() };
 }

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { text } from "node:stream/consumers";
@@ -36,13 +37,13 @@ export async function serveControl(runDir: string, daemon: Served): Promise<Asyn
     }
   });
   const mask = process.umask(0o077);
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) => {
+  await once(server.listen(path), "listening")
+    .catch((cause: Error) => {
       const advice = "Set runDir: to another, or a shorter, path";
-      reject(new Error(`Cannot serve status at ${path}: ${cause.message}. ${advice}`, { cause }));
-    });
-    server.listen(path, resolve);
-  }).finally(() => process.umask(mask));
+      throw new Error(`Cannot serve status at ${path}: ${cause.message}. ${advice}`, { cause });
+    })
+    .finally(() => process.umask(mask));
+  server.on("error", () => {}); // as for want of descriptors, with which a caller could be accepted
   return {
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();

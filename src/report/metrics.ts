@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { Gauge, Registry } from "prom-client";
 import type { InterfaceStatus, Status } from "./status.ts";
@@ -85,14 +86,10 @@ export async function serveMetrics(
       response.writeHead(500).end(`${(error as Error).message}\n`);
     }
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error) => {
-      reject(
-        new Error(`Cannot serve metrics at ${host}:${port}: ${error.message}. Set metrics.listen to a free address`),
-      );
-    });
-    server.listen(port, host, resolve);
+  await once(server.listen(port, host), "listening").catch(({ message }: Error) => {
+    throw new Error(`Cannot serve metrics at ${host}:${port}: ${message}. Set metrics.listen to a free address`);
   });
+  server.on("error", () => {}); // as for want of descriptors, with which a caller could be accepted
   server.unref();
   return server;
 }
