@@ -15,7 +15,7 @@ import { Interfaces } from "./interfaces.ts";
 import { Kernel } from "./kernel/kernel.ts";
 import { VipTable } from "./kernel/vips.ts";
 import { describeLink, type Link, type Links } from "./link/links.ts";
-import { PacketSocket } from "./link/packet.ts";
+import { PacketSocket, type Sent } from "./link/packet.ts";
 import { PeerFrames } from "./link/peers.ts";
 import { whoHas } from "./link/who-has.ts";
 import type { Log } from "./log.ts";
@@ -267,17 +267,28 @@ export class Wiring implements Disposable {
     for (const probe of effects.probes) this.#writeProbe(ifindex, probe);
     this.#forget(ifindex, effects.forget);
     const at = bootTime();
-    const frames = effects.send.filter((frame) => this.#send(ifindex, frame, attached));
-    try {
-      for (const address of effects.announce) this.#announce(ifindex, address, attached);
-    } catch (error) {
-      notices.push({ level: "error", message: (error as Error).message }); // the segment has to know of the frames above
-    }
+    const left = (send: () => Sent) => this.#try(send, notices);
+    const frames = effects.send.filter((frame) => left(() => this.#send(ifindex, frame, attached)) === "sent");
+    // Those that meet a link that is down or gone are not repeated: the link's return announces all anew.
+    const refused = effects.announce.filter(
+      (address) => left(() => this.#announce(ifindex, address, attached)) === "dropped",
+    );
     if (effects.ask.length > 0) this.#askByArp(ifindex, effects.ask, attached);
     return [
       ...(frames.length > 0 ? [{ kind: "sent", at, frames } as const] : []),
+      ...(refused.length > 0 ? [{ kind: "refused", addresses: refused } as const] : []),
       ...(effects.look ? [{ kind: "reading", reading: this.#read(ifindex, effects.look) } as const] : []),
     ];
+  }
+
+  /** A frame that cannot leave must not keep the next one, and what the segment has to know of the others, from it. */
+  #try(send: () => Sent, notices: Notice[]): Sent {
+    try {
+      return send();
+    } catch (error) {
+      notices.push({ level: "error", message: (error as Error).message });
+      return "dropped";
+    }
   }
 
   #writeProbe(ifindex: number, { peer, nonce, lastNonce }: ProbeEntry): void {
@@ -297,15 +308,15 @@ export class Wiring implements Disposable {
     peers.deleteMany(keys);
   }
 
-  #send(ifindex: number, frame: Outgoing, { link, segment }: Attached): boolean {
+  #send(ifindex: number, frame: Outgoing, { link, segment }: Attached): Sent {
     const self = { state: segment.state(bootTime()), sourceStale: segment.said.sourceStale };
     return this.#frames!.send(ifindex, link.mac, frame, self);
   }
 
-  /** An announcement that meets a link that is down or gone is not repeated: the link's return announces all anew. */
-  #announce(ifindex: number, address: Address, attached: Attached): void {
-    const frame = announcement(attached.link.mac, addressBytes(address));
-    if (this.#socket.send(ifindex, frame) === "sent") attached.announcements += 1;
+  #announce(ifindex: number, address: Address, attached: Attached): Sent {
+    const sent = this.#socket.send(ifindex, announcement(attached.link.mac, addressBytes(address)));
+    if (sent === "sent") attached.announcements += 1;
+    return sent;
   }
 
   #askByArp(ifindex: number, targets: readonly Address[], { link }: Attached): void {

@@ -1,5 +1,6 @@
 import { nodeState, vipState } from "./abi.ts";
 import { type Address, formatAddress } from "./address.ts";
+import { Announcer } from "./announcer.ts";
 import type { Nonces } from "./claims.ts";
 import type { VipRange } from "./demand.ts";
 import { countEntries, difference, isInTransit, isLeaving, LEAVE } from "./difference.ts";
@@ -19,13 +20,10 @@ import {
   summary,
   UNOWNED,
 } from "./step.ts";
-import { later, MS, type Ns, SECOND, toMs, toNs } from "./time.ts";
-import { type Pace, Timetable } from "./timetable.ts";
+import { type Ns, SECOND } from "./time.ts";
+import type { Pace } from "./timetable.ts";
 import { nodeId } from "./wire.ts";
 
-/** The least time between two announcements' wakes; where only refreshes wait, each wake costs more than the frames. */
-const ANNOUNCE_REST: Ns = 10n * MS;
-const ANNOUNCE_GATHER: Ns = 500n * MS;
 /** VIPs that turn out to be lost this soon after a pause of the process were lost in the pause. */
 const AWAKE: Ns = SECOND;
 
@@ -56,6 +54,8 @@ export type SegmentEvent =
   | { kind: "frame"; frame: Frame }
   /** Of {@link Effects.send}, the frames that really left, and when. */
   | { kind: "sent"; at: Ns; frames: readonly Outgoing[] }
+  /** Of {@link Effects.announce}, those that did not leave though the link is up. */
+  | { kind: "refused"; addresses: readonly Address[] }
   /** The answer to {@link Effects.ask}. */
   | { kind: "answered"; addresses: ReadonlySet<Address> }
   /** A verification that began then found the kernel as it should be. */
@@ -85,7 +85,7 @@ export class Segment {
   private names: ReadonlyMap<bigint, string> = new Map();
   private hashTexts: ReadonlyMap<Address, string> = new Map();
   private peering: Peering | undefined;
-  private timetable: Timetable | undefined;
+  private announcer: Announcer | undefined;
   /** An earlier speaker served here: its last word and tick stand until this speaker has joined. */
   private isAdopted: boolean;
   private self: Self;
@@ -132,6 +132,9 @@ export class Segment {
         break;
       case "sent":
         peering?.sent(event.frames, event.at);
+        break;
+      case "refused":
+        this.announcer?.refused(event.addresses, this.plan!.name, step);
         break;
       case "answered":
         if (peering?.answered(event.addresses, now)) this.isDirty = true;
@@ -202,14 +205,10 @@ export class Segment {
     if (before?.nodes !== plan.nodes) this.names = new Map(plan.nodes.map(({ name }) => [nodeId(name), name]));
     if (before?.ranges !== plan.ranges) this.hashTexts = hashTexts(plan.ranges);
     this.takeLink(plan, step);
-    const now = toMs(step.now);
-    this.timetable ??= new Timetable(plan.pace, now, this.options.random);
-    if (before && (before.pace.rate !== plan.pace.rate || before.pace.refresh !== plan.pace.refresh))
-      this.timetable.setPace(plan.pace, now);
+    this.announcer ??= new Announcer(plan.pace, step.now, this.options.random);
+    this.announcer.configure(plan.pace, step.now);
     if (before && before.mac === plan.mac && (before.isUp || !plan.isUp)) return;
-    for (const [address, entry] of this.entries) {
-      if (isOwned(entry)) this.timetable[isAnnounced ? "keep" : "gain"](address, now);
-    }
+    this.announcer.begin(this.entries, isAnnounced, step.now);
   }
 
   /** Looks for peers while the interface is up; anew, where it came up again. */
@@ -260,7 +259,7 @@ export class Segment {
       this.elect(plan, state, countsAge, step);
     }
     this.reportChanges(step);
-    this.announce(this.timetable!, step);
+    this.announcer!.run(step);
     if (this.peering) step.wake(this.peering.wakeAt(step.now));
     step.wake(this.leftAt);
   }
@@ -318,8 +317,7 @@ export class Segment {
   private reportChanges(step: Step): void {
     const { gained, lost } = step;
     if (this.unsettled !== "all") for (const address of step.write.keys()) this.unsettled.add(address);
-    for (const address of lost) this.timetable!.lose(address);
-    for (const address of gained) this.timetable!.gain(address, toMs(step.now));
+    this.announcer!.follow(step);
     if (gained.size + lost.size === 0) return;
     const counts = countEntries(this.entries);
     const report = (addresses: ReadonlySet<Address>, what: string, field: string) => {
@@ -356,17 +354,6 @@ export class Segment {
       step.notice("info", `this node ${lags ? "lags" : "no longer lags"} on ${plan.name}${lags ? `: ${why}` : ""}`);
     this.self = self;
     step.self = self;
-  }
-
-  private announce(timetable: Timetable, step: Step): void {
-    const now = toMs(step.now);
-    for (let address = timetable.next(now); address !== undefined; address = timetable.next(now)) {
-      step.announce.push(address);
-    }
-    const due = timetable.wake(now);
-    if (due === undefined) return;
-    const rest = timetable.canWait(now) ? ANNOUNCE_GATHER : ANNOUNCE_REST;
-    step.wake(later(toNs(due), step.now + rest));
   }
 
   private hashOf(address: Address): bigint {

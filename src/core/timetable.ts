@@ -10,6 +10,18 @@ export const BURST = [0, 1_100, 3_100] as const;
 /** A Linux host ignores a second announcement that comes sooner than this, ms. */
 const LOCKTIME = 1_000;
 
+/**
+ * A VIP begins no second burst for `first` ms, then for twice as long, up to `most`: so that two machines that dispute it
+ * fill no wire. RFC 5227, section 2.4, has a defence each 10 s at most. After `quiet` it begins anew.
+ */
+const PAUSES = { first: LOCKTIME, most: 10_000, quiet: 20_000 };
+
+/** An announcement that was refused is due again after `first` ms, then after twice as long, up to `most`. */
+const RETRIES = { first: 100, most: 1_000 };
+
+/** So many announcements of bursts go before a refresh that is due: bursts without end must not starve refreshes. */
+const SHARE = 3;
+
 export interface Pace {
   /** ms between two refreshes of a VIP: below a third of a switch's FDB ageing (300 s), above active-ack's 60 s. */
   refresh: number;
@@ -26,14 +38,20 @@ interface Turn {
   gained: number;
   /** When the last one went, ms; -Infinity: none has. */
   sent: number;
+  /** How often in a row it was refused, where this turn is to make up for that; and before it was given out last. */
+  refusals: number;
+  refused: number;
+  refusedAt: number;
 }
+
+const NEW = { step: 0, sent: Number.NEGATIVE_INFINITY, refusals: 0, refused: 0, refusedAt: 0 };
 
 /** A bucket that floating-point sums leave a hair below one token holds one. */
 const TOKEN = 1 - 1e-9;
 
 /**
  * When which VIP is announced on one interface: a burst when it is gained, then refreshes, all under one token bucket,
- * bursts before refreshes. It reads no clock and rolls no dice: `now` (ms) and `random` (0 to 1) come in as arguments.
+ * bursts before refreshes, as far as those have their share. It reads no clock and rolls no dice: `now` (ms) and `random` (0 to 1) come in as arguments.
  */
 export class Timetable {
   private pace: Pace;
@@ -41,6 +59,10 @@ export class Timetable {
   private readonly turns = new Map<Address, Turn>();
   private readonly bursts = new TinyQueue<Turn>([], byDue);
   private refreshes = new TinyQueue<Turn>([], byDue);
+  /** When the last burst of a VIP began, and how long until the next one may, ms: of VIPs that had one a short while ago. */
+  private readonly begun = new Map<Address, { at: number; pause: number }>();
+  /** Announcements of bursts that went since the last refresh. */
+  private inARow = 0;
   private tokens = 0;
   private filled: number;
 
@@ -74,11 +96,13 @@ export class Timetable {
     this.refreshes = new TinyQueue(waiting, byDue);
   }
 
-  /** The VIP is announced from now on; one that is already is announced anew. */
+  /** The VIP is announced from now on; one that is already is announced anew. Its burst waits where one began just now. */
   gain(address: Address, now: number): void {
-    const turn = { address, due: now, step: 0, gained: now, sent: Number.NEGATIVE_INFINITY };
-    this.turns.set(address, turn);
-    this.bursts.push(turn);
+    const waiting = this.turns.get(address);
+    if (waiting?.step === 0 && waiting.refusals === 0) return;
+    const last = this.begun.get(address);
+    const gained = last ? Math.max(now, last.at + last.pause) : now;
+    this.put({ ...NEW, address, due: gained, gained });
   }
 
   /**
@@ -86,10 +110,25 @@ export class Timetable {
    * interval from now.
    */
   keep(address: Address, now: number): void {
-    const due = now + this.pace.refresh * this.random();
-    const turn = { address, due, step: BURST.length, gained: now, sent: Number.NEGATIVE_INFINITY };
-    this.turns.set(address, turn);
-    this.refreshes.push(turn);
+    this.put({ ...NEW, address, due: now + this.pace.refresh * this.random(), step: BURST.length, gained: now });
+  }
+
+  /**
+   * The announcement that {@link next} gave out did not leave: it is due again soon.
+   * @returns for how long the VIP's announcements have been refused, ms
+   */
+  refuse(address: Address, now: number): number {
+    const turn = this.turns.get(address);
+    if (!turn || turn.sent < turn.gained) return 0; // it was lost, or gained anew, meanwhile
+    const refusedAt = turn.refused > 0 ? turn.refusedAt : now;
+    const due = now + Math.min(RETRIES.first * 2 ** turn.refused, RETRIES.most);
+    this.put({ ...turn, due, step: turn.step - 1, refusals: turn.refused + 1, refusedAt });
+    return now - refusedAt;
+  }
+
+  private put(turn: Turn): void {
+    this.turns.set(turn.address, turn);
+    (turn.step < BURST.length ? this.bursts : this.refreshes).push(turn);
   }
 
   lose(address: Address): void {
@@ -100,15 +139,14 @@ export class Timetable {
   next(now: number): Address | undefined {
     this.refill(now);
     if (this.tokens < TOKEN) return undefined;
-    for (const queue of [this.bursts, this.refreshes]) {
-      const turn = this.due(queue, now);
-      if (!turn) continue;
-      queue.pop();
-      this.tokens -= 1;
-      this.schedule(turn, now);
-      return turn.address;
-    }
-    return undefined;
+    const [burst, refresh] = [this.due(this.bursts, now), this.due(this.refreshes, now)];
+    const turn = refresh && this.inARow >= SHARE ? refresh : (burst ?? refresh);
+    if (!turn) return undefined;
+    (turn === burst ? this.bursts : this.refreshes).pop();
+    this.inARow = turn === burst ? this.inARow + 1 : 0;
+    this.tokens -= 1;
+    this.schedule(turn, now);
+    return turn.address;
   }
 
   /** When {@link next} may have one, ms; undefined where the timetable is empty. */
@@ -143,6 +181,9 @@ export class Timetable {
   private schedule(turn: Turn, now: number): void {
     const { refresh } = this.pace;
     turn.sent = now;
+    if (turn.step === 0 && turn.refusals === 0) this.begin(turn.address, now);
+    turn.refused = turn.refusals;
+    turn.refusals = 0;
     turn.step = Math.min(turn.step + 1, BURST.length + 1);
     const offset = BURST[turn.step];
     if (offset !== undefined) {
@@ -156,6 +197,17 @@ export class Timetable {
     const factor = isFirst ? 2 / 3 + this.random() / 3 : 0.95 + this.random() / 10;
     turn.due = now + refresh * factor;
     this.refreshes.push(turn);
+  }
+
+  /** A burst of the VIP begins. */
+  private begin(address: Address, now: number): void {
+    for (const [other, { at }] of this.begun) {
+      if (now - at < PAUSES.quiet) break;
+      this.begun.delete(other);
+    }
+    const last = this.begun.get(address);
+    this.begun.delete(address); // the oldest one stands first
+    this.begun.set(address, { at: now, pause: last ? Math.min(2 * last.pause, PAUSES.most) : PAUSES.first });
   }
 
   private refill(now: number): void {

@@ -5,8 +5,8 @@ import { explain } from "../files.ts";
 const AF_PACKET = 17;
 
 /**
- * The outcome of sending a frame. None of these is an error: links go down and disappear, and a full queue or the
- * egress filter (for a VIP that is not owned) drops frames.
+ * The outcome of sending a frame. None of these is an error: links go down and disappear, and a full queue, a bond that
+ * is up before its ports, or an egress filter (ours for a VIP that is not owned, or another one) drops frames.
  */
 export type Sent = "sent" | "link is down" | "link is gone" | "dropped";
 
@@ -16,6 +16,8 @@ const EXPECTED_FAILURES: Record<number, Sent> = {
   [errno.ENODEV]: "link is gone",
   [errno.ENOBUFS]: "dropped",
   [errno.EAGAIN]: "dropped",
+  [errno.EPERM]: "dropped",
+  [errno.ENOMEM]: "dropped",
 };
 
 /** struct sockaddr_ll, packet(7). PACKET_OTHERHOST: the frame is for another host, or a VLAN that has no device. */

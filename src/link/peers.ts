@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Frame, Outgoing } from "../core/step.ts";
 import { decodeWire, ETH_P_ISAT, encodeWire, nodeId, SOURCE_STALE, type WireKey } from "../core/wire.ts";
-import { ListeningSocket, type PacketSocket, type Received } from "./packet.ts";
+import { ListeningSocket, type PacketSocket, type Received, type Sent } from "./packet.ts";
 
 export interface PeerFramesOptions {
   /** This node's name. */
@@ -33,13 +33,13 @@ export class PeerFrames implements Disposable {
     void this.#listening.listen((received) => this.#receive(received));
   }
 
-  /** Sends a frame out of an interface. @returns whether it left */
+  /** Sends a frame out of an interface. */
   send(
     ifindex: number,
     mac: Uint8Array,
     { type, destination, to, stamp, nonce, claims }: Outgoing,
     self: { state: number; sourceStale: boolean },
-  ): boolean {
+  ): Sent {
     const header = {
       destination,
       source: mac,
@@ -54,7 +54,7 @@ export class PeerFrames implements Disposable {
       name: this.#options.node,
     };
     const frame = encodeWire({ ...header, ...(claims && { claims }) }, this.keys[0]!);
-    return this.#socket.send(ifindex, frame) === "sent";
+    return this.#socket.send(ifindex, frame);
   }
 
   /** Our programs have checked these frames already, but for those that came before they were attached, or around them. */

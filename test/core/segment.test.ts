@@ -195,6 +195,35 @@ test("a change of MAC is announced for each VIP that is owned, and each peer is 
   );
 });
 
+test("an announcement that is refused is repeated until it leaves, and said after 3 s", () => {
+  const stage = Stage.among(["b"]);
+  stage.run(10_000);
+  stage.steps.length = 0;
+  let isRefusing = true;
+  const refuse = (steps: readonly Effects[]) => {
+    for (const { announce } of steps)
+      if (isRefusing && announce.length > 0) refuse(stage.handle({ kind: "refused", addresses: announce }));
+  };
+  const tries = () => stage.steps.flatMap(({ announce }) => announce).length;
+  refuse(stage.replan({ mac: "02:00:00:00:00:99" }));
+  for (let i = 0; i < 200; i++) {
+    const from = stage.steps.length;
+    stage.run(10);
+    refuse(stage.steps.slice(from));
+  }
+  assert.is(tries(), 5, "after 0, 0.1, 0.3, 0.7 and 1.5 s");
+  assert.equal(stage.notices(), []);
+  for (let i = 0; i < 200; i++) {
+    const from = stage.steps.length;
+    stage.run(10);
+    refuse(stage.steps.slice(from));
+  }
+  assert.match(stage.notices().join(), /^announcements are refused on eth0, .* They are repeated until they leave$/);
+  isRefusing = false;
+  stage.run(10_000);
+  assert.is(tries(), 10, "the three of the burst");
+});
+
 const pinned = { state: LIVE, tick: START - SECOND };
 
 test("after a restart, an earlier speaker's tick stands until this speaker has joined its peers", () => {

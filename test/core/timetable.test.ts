@@ -145,11 +145,129 @@ test("an empty timetable has nothing to send and no time to wake", () => {
 test("a VIP gained anew is announced anew from that time, and its old burst is forgotten", () => {
   const timetable = make(OPEN);
   timetable.gain(1, START);
-  const before = play(timetable, START + 500);
-  timetable.gain(1, START + 500);
-  const times = timesOf([...before, ...play(timetable, START + 60_000, START + 500)]).get(1)!;
-  assert.equal(times.map(Math.round), [0, 500, 1_600, 3_600]);
+  const before = play(timetable, START + 1_500);
+  timetable.gain(1, START + 1_500);
+  const times = timesOf([...before, ...play(timetable, START + 60_000, START + 1_500)]).get(1)!;
+  assert.equal(times.map(Math.round), [0, 1_100, 1_500, 2_600, 4_600]);
   assert.is(timetable.size, 1);
+});
+
+// ---- gained again and again
+
+test("a VIP gained anew within a second of its last burst is announced after that second", () => {
+  const timetable = make(OPEN);
+  timetable.gain(1, START);
+  const before = play(timetable, START + 500);
+  for (let i = 0; i < 5; i++) timetable.gain(1, START + 500);
+  const times = timesOf([...before, ...play(timetable, START + 60_000, START + 500)]).get(1)!;
+  assert.equal(times.map(Math.round), [0, 1_000, 2_100, 4_100]);
+});
+
+test("a VIP that is disputed without end begins a burst after 1, 2, 4 and 8 s, and then each 10 s", () => {
+  const timetable = make(OPEN);
+  const sent: Sent[] = [];
+  for (let now = START; now < START + 60_000; now += 20) {
+    timetable.lose(1);
+    timetable.gain(1, now);
+    sent.push(...sendAll(timetable, now));
+  }
+  const times = timesOf(sent).get(1)!;
+  assert.equal(times.map(Math.round), [0, 1_000, 3_000, 7_000, 15_000, 25_000, 35_000, 45_000, 55_000]);
+});
+
+test("after 20 s without a burst, one may follow the other after a second again", () => {
+  const timetable = make(OPEN);
+  const starts = [0, 1_000, 3_000, 23_000, 24_000];
+  for (const at of starts) {
+    timetable.lose(1);
+    timetable.gain(1, START + at);
+    assert.is(timetable.next(START + at), 1, `at ${at}`);
+  }
+});
+
+test("what one VIP's disputes cost is no other VIP's affair", () => {
+  const timetable = make(OPEN);
+  for (let i = 0; i < 10; i++) timetable.gain(1, START + 100 * i);
+  timetable.gain(2, START + 1_000);
+  assert.ok(sendAll(timetable, START + 1_000).some(({ address }) => address === 2));
+});
+
+// ---- refused
+
+/** Plays with a wire that refuses every announcement from one time to another, ms after the start. */
+function playRefused(timetable: Timetable, from: number, to: number, end: number) {
+  const left: number[] = [];
+  const tried: number[] = [];
+  for (let now = START; now <= START + end; now += 5) {
+    for (let address = timetable.next(now); address !== undefined; address = timetable.next(now)) {
+      const at = Math.round(now - START);
+      if (at < from || at >= to) left.push(at);
+      else {
+        tried.push(at);
+        timetable.refuse(address, now);
+      }
+    }
+  }
+  return { left, tried };
+}
+
+test("an announcement that is refused is tried again after 100 ms, then after twice as long, up to 1 s", () => {
+  const timetable = make(OPEN);
+  timetable.gain(1, START);
+  const { tried, left } = playRefused(timetable, 0, 5_000, 60_000);
+  assert.equal(tried, [0, 100, 300, 700, 1_500, 2_500, 3_500, 4_500]);
+  assert.equal(left, [5_500, 6_600, 8_600]);
+});
+
+test("an announcement that is refused for a moment costs the burst no more than that", () => {
+  const timetable = make(OPEN);
+  timetable.gain(1, START);
+  assert.equal(playRefused(timetable, 0, 50, 10_000).left, [100, 1_200, 3_200]);
+});
+
+test("one announcement of a burst that is refused is made up for, and the others are as they were", () => {
+  const timetable = make(OPEN);
+  timetable.gain(1, START);
+  assert.equal(playRefused(timetable, 1_000, 1_150, 10_000).left, [0, 1_200, 3_200]);
+});
+
+test("a refresh that is refused is due again at once, and not an interval later", () => {
+  const timetable = make(OPEN);
+  timetable.keep(1, START);
+  const { tried, left } = playRefused(timetable, 0, 95_000, 200_000);
+  assert.ok(tried.length > 5);
+  assert.ok(left[0]! >= 95_000 && left[0]! < 96_000, `${left[0]}`);
+  assert.ok(left[1]! - left[0]! >= REFRESH.least - 5, "and the next one comes after an interval");
+});
+
+test("a refusal tells for how long the VIP has been refused, and begins anew after one that left", () => {
+  const timetable = make(OPEN);
+  timetable.gain(1, START);
+  assert.is(timetable.next(START), 1);
+  assert.is(timetable.refuse(1, START), 0);
+  assert.is(timetable.next(START + 100), 1);
+  assert.is(timetable.refuse(1, START + 100), 100);
+  assert.is(timetable.next(START + 300), 1); // leaves
+  assert.is(timetable.next(START + 1_400), 1);
+  assert.is(timetable.refuse(1, START + 1_400), 0);
+});
+
+test("a refusal of a VIP that was lost, or gained anew, meanwhile changes nothing", () => {
+  const timetable = make(OPEN);
+  gainMany(timetable, 2);
+  sendAll(timetable, START);
+  timetable.lose(1);
+  timetable.refuse(1, START);
+  timetable.lose(2);
+  timetable.gain(2, START);
+  timetable.refuse(2, START);
+  assert.is(timetable.size, 1);
+  assert.equal(
+    timesOf(play(timetable, START + 10_000))
+      .get(2)!
+      .map(Math.round),
+    [1_000, 2_100, 4_100],
+  );
 });
 
 // ---- losing
@@ -334,18 +452,43 @@ test("a clock that stands still earns nothing, and one that goes back does no ha
 
 // ---- who goes first
 
-test("VIPs newly gained go before refreshes that are overdue", () => {
+test("VIPs newly gained go before refreshes that are overdue, which have each fourth announcement", () => {
   const timetable = make(GUARDED);
   for (let address = 1; address <= 500; address++) timetable.keep(address, START);
   const later = START + OPEN.refresh; // all 500 are overdue
   gainMany(timetable, 20, later, 1_001);
   const sent = play(timetable, later + 3_500, later).map(({ address }) => address);
   assert.ok(sent.length >= 17, `${sent.length}`);
-  assert.ok(
-    sent.every((address) => address > 1_000),
-    sent.join(),
-  );
+  sent.forEach((address, i) => {
+    assert.is(address > 1_000, i % 4 !== 3, sent.join());
+  });
 });
+
+const flaps: [what: string, vips: number, each: number][] = [
+  ["one VIP that flaps five times a second", 1, 200],
+  ["a hundred VIPs that flap each second", 100, 1_000],
+];
+for (const [what, vips, each] of flaps) {
+  test(`guarded: ${what} starves no refresh`, () => {
+    const timetable = make(GUARDED);
+    for (let address = 1; address <= 100; address++) timetable.keep(address, START);
+    const sent: Sent[] = [];
+    const minutes = 10;
+    for (let now = START; now < START + minutes * 60_000; now += 100) {
+      if (Math.round(now - START) % each === 0) {
+        for (let address = 1_001; address <= 1_000 + vips; address++) {
+          timetable.lose(address);
+          timetable.gain(address, now);
+        }
+      }
+      sent.push(...sendAll(timetable, now));
+    }
+    const refreshes = sent.filter(({ address }) => address <= 100).length;
+    const due = (100 * minutes * 60_000) / REFRESH.most;
+    assert.ok(refreshes >= due * 0.95, `${refreshes} of ${due.toFixed(0)} refreshes`);
+    assert.ok(most(sent) <= 6, `${most(sent)} in one second`);
+  });
+}
 
 test("refreshes go on where a burst waits for its next step", () => {
   const timetable = make(GUARDED);

@@ -92,7 +92,7 @@ const LEFT = new Set([
     "lastOwner",
     "queue",
     "order",
-    "timetable",
+    "announcer",
     "name",
     "node_name",
     "hashTexts",

@@ -1,0 +1,62 @@
+import type { Address } from "./address.ts";
+import { type Entry, isOwned, type Step } from "./step.ts";
+import { later, MS, type Ns, toMs, toNs } from "./time.ts";
+import { type Pace, Timetable } from "./timetable.ts";
+
+/** The least time between two announcements' wakes; where only refreshes wait, each wake costs more than the frames. */
+const REST: Ns = 10n * MS;
+const GATHER: Ns = 500n * MS;
+/** Announcements that have been refused for so long are worth a line in the log, ms. */
+const REFUSED = 3_000;
+
+/** What one segment announces: its timetable, told of what becomes of each VIP. */
+export class Announcer {
+  private readonly timetable: Timetable;
+  private pace: Pace;
+
+  constructor(pace: Pace, now: Ns, random: () => number) {
+    this.pace = pace;
+    this.timetable = new Timetable(pace, toMs(now), random);
+  }
+
+  configure(pace: Pace, now: Ns): void {
+    const before = this.pace;
+    this.pace = pace;
+    if (before.rate !== pace.rate || before.refresh !== pace.refresh) this.timetable.setPace(pace, toMs(now));
+  }
+
+  /** Announces all that is owned. @param isKnown others know it already: only refreshes are needed */
+  begin(entries: ReadonlyMap<Address, Entry>, isKnown: boolean, now: Ns): void {
+    for (const [address, entry] of entries) {
+      if (isOwned(entry)) this.timetable[isKnown ? "keep" : "gain"](address, toMs(now));
+    }
+  }
+
+  /** Takes in which VIPs the step gained and lost. */
+  follow({ gained, lost, now }: Step): void {
+    for (const address of lost) this.timetable.lose(address);
+    for (const address of gained) this.timetable.gain(address, toMs(now));
+  }
+
+  /** Makes up for announcements that something refused, until one leaves. @param name the interface's */
+  refused(addresses: readonly Address[], name: string, step: Step): void {
+    const longest = Math.max(...addresses.map((address) => this.timetable.refuse(address, toMs(step.now))));
+    if (longest < REFUSED) return;
+    step.notice(
+      "error",
+      `announcements are refused on ${name}, so that hosts and switches may go on sending elsewhere: an egress filter drops them, a queue is full, or no port of a bond is up. They are repeated until they leave`,
+    );
+  }
+
+  /** Announces what is due. */
+  run(step: Step): void {
+    const now = toMs(step.now);
+    const { timetable } = this;
+    for (let address = timetable.next(now); address !== undefined; address = timetable.next(now)) {
+      step.announce.push(address);
+    }
+    const due = timetable.wake(now);
+    if (due === undefined) return;
+    step.wake(later(toNs(due), step.now + (timetable.canWait(now) ? GATHER : REST)));
+  }
+}
