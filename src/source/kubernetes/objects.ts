@@ -4,7 +4,20 @@
  */
 import { isIPv4, isIPv6 } from "node:net";
 import { type Address, formatAddress, parseAddress, parseRange, type Range } from "../../core/address.ts";
-import { fault, type LabelSelector, type Labels, OPERATORS } from "./selector.ts";
+import {
+  flag,
+  isJson,
+  items,
+  type Json,
+  labelsOf,
+  NONE,
+  optional,
+  part,
+  refuse,
+  selectorsOf,
+  texts,
+} from "./fields.ts";
+import type { LabelSelector, Labels } from "./selector.ts";
 
 /** The identity of an object in the API. */
 export interface ObjectRef {
@@ -44,12 +57,14 @@ export interface Service {
   hostnames: number;
 }
 
-/** An EndpointSlice of a Service. */
+/** An EndpointSlice of a Service, of IPv4. Nodes are listed once each; "" stands for endpoints that name no node. */
 export interface EndpointSlice {
   key: Key;
   service: Key;
-  /** The nodes of the endpoints that can serve, each once; "" stands for endpoints that name no node. */
-  serving: readonly string[];
+  /** The nodes of the endpoints that are ready. */
+  ready: readonly string[];
+  /** The nodes of those that are not ready any more and still serve: they terminate. */
+  leaving: readonly string[];
 }
 
 export interface ClusterNode {
@@ -94,75 +109,8 @@ export interface Objects {
 }
 export type Kind = keyof Objects;
 
-/** An object as the API sends it: any JSON. */
-type Json = Readonly<Record<string, unknown>>;
-
-const isJson = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value);
-
-function refuse(path: string, value: unknown, wanted: string): never {
-  const found = value === undefined ? "nothing" : JSON.stringify(value);
-  throw new Error(`${path} is ${found.length > 60 ? `${found.slice(0, 57)}...` : found}, not ${wanted}`);
-}
-
-/** Takes a value as an object; an absent one is {}. The path is for the error. */
-function part(value: unknown, path: string): Json {
-  if (value === undefined || value === null) return NONE;
-  return isJson(value) ? value : refuse(path, value, "an object");
-}
-
-function items(value: unknown, path: string): readonly unknown[] {
-  if (value === undefined || value === null) return [];
-  return Array.isArray(value) ? value : refuse(path, value, "a list");
-}
-
-function optional(value: unknown, path: string): string | undefined {
-  if (value === undefined || value === null) return undefined;
-  return typeof value === "string" ? value : refuse(path, value, "a text");
-}
-
-function texts(value: unknown, path: string): string[] {
-  return items(value, path).map((item, index) => optional(item, `${path}[${index}]`) ?? refuse(path, value, "texts"));
-}
-
-function flag(value: unknown, path: string): boolean | undefined {
-  if (value === undefined || value === null) return undefined;
-  return typeof value === "boolean" ? value : refuse(path, value, "true or false");
-}
-
 /** Copies a list to save memory: an array that grew by push() has room for 16 more items. */
 export const trim = <T>(items: readonly T[]): readonly T[] => items.slice();
-
-/** One object for all labels that are empty: a big cluster has ten thousand objects without labels. */
-const NONE: Readonly<Record<string, never>> = Object.freeze({});
-
-function labelsOf(value: unknown, path: string): Labels {
-  const labels = part(value, path);
-  for (const key in labels) if (typeof labels[key] !== "string") refuse(`${path}["${key}"]`, labels[key], "a text");
-  return Object.keys(labels).length > 0 ? (labels as Labels) : NONE;
-}
-
-function selectorOf(value: unknown, path: string): LabelSelector {
-  const { matchLabels, matchExpressions } = part(value, path);
-  return {
-    matchLabels: labelsOf(matchLabels, `${path}.matchLabels`),
-    matchExpressions: items(matchExpressions, `${path}.matchExpressions`).map((item, index) => {
-      const at = `${path}.matchExpressions[${index}]`;
-      const { key, operator, values } = part(item, at);
-      const requirement = {
-        key: optional(key, `${at}.key`) ?? refuse(`${at}.key`, key, "a label's name"),
-        operator:
-          OPERATORS.find((name) => name === operator) ?? refuse(`${at}.operator`, operator, OPERATORS.join(", ")),
-        values: texts(values, `${at}.values`),
-      };
-      const reason = fault(requirement);
-      if (reason) throw new Error(`${at}: ${reason}`);
-      return requirement;
-    }),
-  };
-}
-
-const selectorsOf = (value: unknown, path: string) =>
-  items(value, path).map((item, index) => selectorOf(item, `${path}[${index}]`));
 
 /** The identity of an object, as far as it can be read: an object that is not well formed must be reported too. */
 export function refOf(kind: Kind, object: unknown): ObjectRef {
@@ -238,30 +186,32 @@ function serviceOf(object: unknown): Service | undefined {
   };
 }
 
-/** An absent `ready` counts as true (discovery/v1 EndpointConditions), an absent `serving` as false. */
-function canServe(conditions: Json, path: string): boolean {
-  return flag(conditions.ready, `${path}.ready`) !== false || flag(conditions.serving, `${path}.serving`) === true;
-}
-
 function endpointSliceOf(object: unknown): EndpointSlice | undefined {
   const { key, labels } = metadataOf("EndpointSlice", object);
   const service = labels["kubernetes.io/service-name"];
   if (!service) return undefined; // it was made by somebody for another purpose
-  const serving = new Set<string>();
-  for (const [index, endpoint] of items((object as Json).endpoints, "endpoints").entries()) {
+  const { addressType, endpoints } = object as Json;
+  if (addressType !== "IPv4") return undefined; // kube-proxy forwards what comes to an IPv4 VIP to IPv4 endpoints only
+  const [ready, leaving] = [new Set<string>(), new Set<string>()];
+  for (const [index, endpoint] of items(endpoints, "endpoints").entries()) {
     const path = `endpoints[${index}]`;
     const { conditions, nodeName } = part(endpoint, path);
-    if (canServe(part(conditions, `${path}.conditions`), `${path}.conditions`)) {
-      serving.add(optional(nodeName, `${path}.nodeName`) ?? "");
-    }
+    const its = part(conditions, `${path}.conditions`);
+    // An absent `ready` counts as true (discovery/v1 EndpointConditions), an absent `serving` as false.
+    const isReady = flag(its.ready, `${path}.conditions.ready`) !== false;
+    const isServing = flag(its.serving, `${path}.conditions.serving`) === true;
+    const node = optional(nodeName, `${path}.nodeName`) ?? "";
+    if (isReady) ready.add(node);
+    else if (isServing) leaving.add(node);
   }
-  return { key, service: `${namespaceOf(key)}/${service}`, serving: shared([...serving].sort()) };
+  return { key, service: `${namespaceOf(key)}/${service}`, ready: sorted(ready), leaving: sorted(leaving) };
 }
 
 const lists = new Map<string, readonly string[]>();
 
 /** Shares equal lists to save memory: three nodes make eight different lists, for ten thousand EndpointSlices. */
-function shared(names: readonly string[]): readonly string[] {
+function sorted(set: ReadonlySet<string>): readonly string[] {
+  const names = [...set].sort();
   const id = JSON.stringify(names);
   const known = lists.get(id);
   if (known) return known;

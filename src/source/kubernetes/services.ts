@@ -52,9 +52,16 @@ export function isOurs({ labels, loadBalancerClass }: Service, settings: Cluster
   return !settings.serviceSelector || selects(settings.serviceSelector, labels);
 }
 
-/** The nodes on which an endpoint can serve; "" stands for endpoints that name no node. */
-export const nodesWithEndpoint = (slices: readonly EndpointSlice[]): readonly string[] =>
-  slices.length === 1 ? slices[0]!.serving : slices.flatMap(({ serving }) => serving);
+/**
+ * The nodes on which an endpoint can serve; "" stands for endpoints that name no node. Those that terminate count where no
+ * endpoint of the Service is ready anywhere, as for kube-proxy (KEP-1669).
+ */
+export function nodesWithEndpoint(slices: readonly EndpointSlice[]): readonly string[] {
+  const ready = allOf(slices.map((slice) => slice.ready));
+  return ready.length > 0 ? ready : allOf(slices.map(({ leaving }) => leaving));
+}
+
+const allOf = (lists: readonly (readonly string[])[]) => (lists.length === 1 ? lists[0]! : lists.flat());
 
 /** @param endpoints the nodes with an endpoint that can serve */
 export function evaluate(service: Service, endpoints: readonly string[], common: Common): Evaluation {

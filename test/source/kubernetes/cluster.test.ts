@@ -211,7 +211,7 @@ function metallb(objects: readonly Sent[], ip: string): string {
   );
   const serving = read("EndpointSlice")
     .filter(({ service }) => service === found.key)
-    .flatMap(({ serving }) => serving);
+    .flatMap(({ ready }) => ready);
   if (serving.length === 0 || pools.length === 0) return "nobody";
   const usable = read("Node").filter(
     ({ key, labels, isNetworkUnavailable }) =>

@@ -42,12 +42,13 @@ export function slice(
   endpoints: [node: string | undefined, conditions?: object][],
   name = `${service}-1`,
   namespace = "default",
+  addressType = "IPv4",
 ): Sent {
   return [
     "EndpointSlice",
     {
       metadata: metadata(name, { namespace, labels: { "kubernetes.io/service-name": service } }),
-      addressType: "IPv4",
+      addressType,
       endpoints: endpoints.map(([nodeName, conditions = { ready: true, serving: true, terminating: false }]) => ({
         addresses: ["10.1.0.1"],
         nodeName,

@@ -45,6 +45,33 @@ const rules: Rule[] = [
     { "10.9.0.1": "n2" },
   ],
   [
+    "of endpoints that terminate and others that are ready, only the ready ones count, on whatever node and in whatever slice",
+    [
+      ...NODES,
+      web("10.9.0.1", { policy: "Local" }),
+      slice("web", [["n2", { ready: false, serving: true, terminating: true }]], "web-1"),
+      slice("web", [["n3"]], "web-2"),
+    ],
+    { "10.9.0.1": "n3" },
+  ],
+  ...["IPv6", "FQDN"].map(
+    (type): Rule => [
+      `an EndpointSlice of ${type} serves no IPv4 VIP`,
+      [...NODES, web("10.9.0.1"), slice("web", READY, "web-1", "default", type)],
+      { "10.9.0.1": "nobody" },
+    ],
+  ),
+  [
+    "with the Local policy, an endpoint of another family is no endpoint of the node",
+    [
+      ...NODES,
+      web("10.9.0.1", { policy: "Local" }),
+      slice("web", [["n2"]], "web-1", "default", "IPv6"),
+      slice("web", [["n3"]], "web-2"),
+    ],
+    { "10.9.0.1": "n3" },
+  ],
+  [
     "an endpoint that is not ready and does not tell whether it serves does not count",
     [...NODES, web("10.9.0.1"), slice("web", [["n1", { ready: false }]])],
     { "10.9.0.1": "nobody" },
