@@ -46,9 +46,13 @@ export interface Evaluation {
   skipped: Skipped;
 }
 
-/** The Service is of the class and the labels that this isat announces. */
+/** The word for Services without a class, in source.loadBalancerClass. */
+const NO_CLASS = "none";
+
+/** The Service is of a class and the labels that this isat announces. */
 export function isOurs({ labels, loadBalancerClass }: Service, settings: ClusterSettings): boolean {
-  if (loadBalancerClass !== settings.loadBalancerClass) return false;
+  const classes = [settings.loadBalancerClass ?? NO_CLASS].flat();
+  if (!classes.includes(loadBalancerClass ?? NO_CLASS)) return false;
   return !settings.serviceSelector || selects(settings.serviceSelector, labels);
 }
 

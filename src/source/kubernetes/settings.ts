@@ -42,6 +42,8 @@ const selector = accepting(
   ),
 );
 
+const className = v.pipe(v.string(), v.regex(/^\S+$/));
+
 /** The keys of `source` where nodes and VIPs come from a cluster. */
 export const kubernetesSource = keys({
   kind: key(v.literal("kubernetes"), "kubernetes: they come from a cluster"),
@@ -49,9 +51,9 @@ export const kubernetesSource = keys({
     default: "KUBECONFIG, else the pod's service account",
   }),
   loadBalancerClass: key(
-    v.optional(v.pipe(v.string(), v.regex(/^\S+$/))),
-    "the class of the Services that isat announces",
-    { accepts: "a class, such as isat.example/l2", default: "Services without a class" },
+    v.optional(v.union([className, v.pipe(v.array(className), v.minLength(1), v.readonly())])),
+    "the classes of the Services that isat announces; none stands for Services without a class",
+    { accepts: "a class, such as isat.example/l2, or a list, such as [none, isat.example/l2]", default: "none" },
   ),
   addresses: key(
     v.optional(v.pipe(v.array(key(vips, "some of them")), v.minLength(1), v.readonly())),

@@ -160,6 +160,25 @@ const rules: Rule[] = [
     { settings: { loadBalancerClass: "isat.example/l2" } },
   ],
   [
+    "of a list of classes, each is ours, and those without a class are if the list has none",
+    [
+      ...NODES,
+      service("a", ["10.9.0.1"]),
+      service("b", ["10.9.0.2"], { loadBalancerClass: "isat.example/l2" }),
+      service("c", ["10.9.0.3"], { loadBalancerClass: "isat.example/other" }),
+      service("d", ["10.9.0.4"], { loadBalancerClass: "example.org/cloud" }),
+      ...["a", "b", "c", "d"].map((name) => slice(name, READY)),
+    ],
+    { "10.9.0.1": "n2", "10.9.0.2": "n1", "10.9.0.3": "n3" },
+    { settings: { loadBalancerClass: ["none", "isat.example/l2", "isat.example/other"] } },
+  ],
+  [
+    "of a list of classes without none, Services without a class are not ours",
+    [...NODES, web("10.9.0.1"), slice("web", READY)],
+    {},
+    { settings: { loadBalancerClass: ["isat.example/l2"] } },
+  ],
+  [
     "a Service that serviceSelector leaves out is not ours",
     [...NODES, web("10.9.0.1", { labels: { tier: "back" } }), slice("web", READY)],
     {},
