@@ -60,6 +60,7 @@ function valuesSchema(): string {
       }),
       imagePullSecrets: list,
       config: configSchema(),
+      metallb: flag,
       wireKey: exactly({ existingSecret: text }),
       resources: mapping,
       tolerations: list,
@@ -108,8 +109,8 @@ function chart(): string {
 }
 
 /** What kubectl applies: the rendering with the default values, and those given. */
-function manifest(about: string, ...set: string[]): string {
-  const args = ["template", "isat", CHART, ...set.flatMap((each) => ["--set", each])];
+function manifest(about: string, ...options: string[]): string {
+  const args = ["template", "isat", CHART, ...options];
   const rendered = execFileSync(binary("helm"), args, { encoding: "utf8" });
   return `${about.replace(/^/gm, "# ").replace(/ +$/gm, "")}\n${rendered.replace(/^# Source: .*\n/gm, "").replace(/^---\n/, "")}`;
 }
@@ -118,6 +119,7 @@ const ABOUT = `isat on every node of a cluster, as docs/install.md tells. Writte
 After it is applied, make the key that the nodes sign with, once:
 
   kubectl -n isat-system create secret generic isat-wire --from-literal=wire.key="$(head -c 32 /dev/urandom | base64)"`;
+const ABOUT_METALLB = `Lets isat read MetalLB's resources, in the namespace metallb-system alone. Written by scripts/chart from deploy/chart.`;
 const ABOUT_CLEAN = `Takes isat off every node, before isat.yaml is deleted: docs/install.md. Written by scripts/chart from deploy/chart.`;
 
 /** The files, in the order in which one is made from another. @returns each with the text that it should have */
@@ -126,7 +128,8 @@ export const FILES: readonly (readonly [path: string, text: () => string])[] = [
   ["chart/values.schema.json", valuesSchema],
   ["chart/values.yaml", values],
   ["isat.yaml", () => manifest(ABOUT)],
-  ["clean.yaml", () => manifest(ABOUT_CLEAN, "clean=true")],
+  ["clean.yaml", () => manifest(ABOUT_CLEAN, "--set", "clean=true")],
+  ["metallb.yaml", () => manifest(ABOUT_METALLB, "--set", "metallb=true", "--show-only", "templates/metallb.yaml")],
 ];
 
 if (import.meta.main) for (const [path, make] of FILES) writeFileSync(new URL(path, import.meta.url), make());

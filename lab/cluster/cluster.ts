@@ -7,17 +7,17 @@ import { GATEWAY, PREFIX_LENGTH } from "../topology.ts";
 import type { Api, KubeObject } from "./api.ts";
 import { ADDRESS, NAMESPACE as API, ControlPlane, USERS, type User } from "./control-plane.ts";
 import { curl, mustInside } from "./inside.ts";
-import { DEFINITIONS, METALLB } from "./metallb.ts";
+import { DEFINITIONS, METALLB, METALLB_RULES } from "./metallb.ts";
 import { type ClusterNode, clusterNode, Host } from "./node.ts";
 import {
-  clusterRole,
-  clusterRoleBinding,
   type EndpointOptions,
   endpointSlice,
   type Ingress,
   node as nodeObject,
   nodeStatus,
   type Rule,
+  role,
+  roleBinding,
   type ServiceOptions,
   service,
   status,
@@ -286,10 +286,15 @@ export class Cluster implements AsyncDisposable {
     return this.#plane.requests();
   }
 
-  /** Allows the speakers what these rules say, and nothing else. */
+  /** Allows the speakers what these rules say in the whole cluster, to read MetalLB's namespace, and nothing else. */
   async grant(rules: readonly Rule[]): Promise<void> {
-    await this.api.apply(clusterRole("isat-speaker", rules));
-    await this.api.apply(clusterRoleBinding("isat-speaker", USERS.speaker.user));
+    for (const [at, its] of [
+      [undefined, rules],
+      [METALLB, METALLB_RULES],
+    ] as const) {
+      await this.api.apply(role("isat-speaker", its, at));
+      await this.api.apply(roleBinding("isat-speaker", USERS.speaker.user, at));
+    }
   }
 
   /** A kubeconfig for use in a node's namespace, or here while this process lives. */

@@ -1,7 +1,13 @@
 import type { KubeObject } from "./api.ts";
+import type { Rule } from "./objects.ts";
 
 /** The namespace of MetalLB's objects. */
 export const METALLB = "metallb-system";
+
+/** The rights in that namespace that a speaker needs beside MetalLB: those that deploy/metallb.yaml grants. */
+export const METALLB_RULES: readonly Rule[] = [
+  { apiGroups: ["metallb.io"], resources: ["ipaddresspools", "l2advertisements"], verbs: ["list", "watch"] },
+];
 
 const strings = { type: "array", items: { type: "string" } };
 

@@ -105,16 +105,21 @@ export interface Rule {
   verbs: string[];
 }
 
-export function clusterRole(name: string, rules: readonly Rule[]): KubeObject {
-  return { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRole", metadata: { name }, rules };
+const RBAC = "rbac.authorization.k8s.io";
+
+/** @param namespace undefined: in the whole cluster */
+export function role(name: string, rules: readonly Rule[], namespace?: string): KubeObject {
+  const kind = namespace ? "Role" : "ClusterRole";
+  return { apiVersion: `${RBAC}/v1`, kind, metadata: { name, ...(namespace && { namespace }) }, rules };
 }
 
-export function clusterRoleBinding(name: string, user: string): KubeObject {
+export function roleBinding(name: string, user: string, namespace?: string): KubeObject {
+  const { kind } = role(name, [], namespace);
   return {
-    apiVersion: "rbac.authorization.k8s.io/v1",
-    kind: "ClusterRoleBinding",
-    metadata: { name },
-    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name },
-    subjects: [{ kind: "User", apiGroup: "rbac.authorization.k8s.io", name: user }],
+    apiVersion: `${RBAC}/v1`,
+    kind: `${kind}Binding`,
+    metadata: { name, ...(namespace && { namespace }) },
+    roleRef: { apiGroup: RBAC, kind, name },
+    subjects: [{ kind: "User", apiGroup: RBAC, name: user }],
   };
 }

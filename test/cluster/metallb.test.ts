@@ -12,7 +12,7 @@ import * as assert from "uvu/assert";
 import { parseAllDocuments } from "yaml";
 import type { KubeObject } from "../../lab/cluster/api.ts";
 import { binary, noCluster } from "../../lab/cluster/binaries.ts";
-import { advertisement, METALLB, pool } from "../../lab/cluster/metallb.ts";
+import { advertisement, METALLB, METALLB_RULES, pool } from "../../lab/cluster/metallb.ts";
 import { NODES, Scene } from "../../lab/cluster/scene.ts";
 import { RULES } from "../../lab/cluster/speakers.ts";
 import { execute } from "../../lab/kernel/process.ts";
@@ -33,8 +33,10 @@ test.before(async () => {
 
 test.after(() => stack.disposeAsync());
 
-const manifest = parseAllDocuments(readFileSync(join(TOP, "deploy/isat.yaml"), "utf8")).map(
-  (document) => document.toJS() as KubeObject,
+const manifest = ["isat", "metallb"].flatMap((name) =>
+  parseAllDocuments(readFileSync(join(TOP, `deploy/${name}.yaml`), "utf8")).map(
+    (document) => document.toJS() as KubeObject,
+  ),
 );
 const ofKind = (kind: string) => manifest.find((object) => object.kind === kind)!;
 const configText: string = ofKind("ConfigMap").data["isat.yaml"];
@@ -107,11 +109,13 @@ const metallbs = (rows: readonly Row[], without?: string) =>
 
 let rows: Row[];
 
-check("the manifest grants the rights that all other tests use, and no more", () => {
-  const rules = ofKind("ClusterRole").rules as (typeof RULES)[number][];
+check("the manifests grant the rights that all other tests use, and no more", () => {
+  const rulesOf = (kind: string) => ofKind(kind).rules as typeof RULES;
   const flat = (list: typeof RULES) =>
     list.flatMap(({ apiGroups, resources, verbs }) => resources.map((name) => `${apiGroups}/${name}: ${verbs}`)).sort();
-  assert.equal(flat(rules), flat(RULES));
+  assert.equal(flat(rulesOf("ClusterRole")), flat(RULES));
+  assert.equal(flat(rulesOf("Role")), flat(METALLB_RULES));
+  assert.is(ofKind("Role").metadata.namespace, METALLB);
   return Promise.resolve();
 });
 

@@ -279,6 +279,7 @@ async function expectedMaps(): Promise<Record<string, string[]>> {
   } as unknown as ClusterObjects;
   const settings = {
     loadBalancerClass: undefined,
+    poolNamespace: "metallb-system",
     addresses: [parseRange("10.9.0.0/18")],
     interfaces: ["eth0"],
     nodeSelector: undefined,

@@ -438,7 +438,8 @@ test("every key of a kubernetes source is taken as written", () => {
     `source:
   kind: kubernetes
   kubeconfig: /etc/isat/kubeconfig
-  loadBalancerClass: isat.example/l2
+  loadBalancerClass: [none, isat.example/l2]
+  poolNamespace: lan
   addresses: [10.9.0.0/20, 10.9.16.1]
   interfaces: [eth0]
   nodeSelector: { matchLabels: { isat: enabled } }
@@ -454,7 +455,8 @@ test("every key of a kubernetes source is taken as written", () => {
   assert.equal(source, {
     kind: "kubernetes",
     kubeconfig: "/etc/isat/kubeconfig",
-    loadBalancerClass: "isat.example/l2",
+    loadBalancerClass: ["none", "isat.example/l2"],
+    poolNamespace: "lan",
     addresses: [parseRange("10.9.0.0/20"), parseRange("10.9.16.1")],
     interfaces: ["eth0"],
     nodeSelector: { matchLabels: { isat: "enabled" }, matchExpressions: [] },
@@ -474,6 +476,7 @@ test("a kubernetes source needs no key but its kind", () => {
     kind: "kubernetes",
     kubeconfig: undefined,
     loadBalancerClass: undefined,
+    poolNamespace: "metallb-system",
     addresses: undefined,
     interfaces: undefined,
     nodeSelector: undefined,

@@ -52,7 +52,8 @@ const MATRIX: Record<string, object> = {
       membership: { kind: "wire", keys: ["/etc/isat/next.key", "/etc/isat/wire.key"], interval: "50ms", dead: 4 },
       metrics: { listen: "0.0.0.0:9121" },
       source: {
-        loadBalancerClass: "isat.example/l2",
+        loadBalancerClass: ["none", "isat.example/l2"],
+        poolNamespace: "lan",
         addresses: ["10.9.0.0/20", "10.9.32.1-10.9.32.9"],
         interfaces: ["eth0"],
         nodeSelector: { matchLabels: { isat: "enabled" } },
@@ -65,6 +66,7 @@ const MATRIX: Record<string, object> = {
     image: { repository: "registry.example/isat", digest: `sha256:${"0a".repeat(32)}`, pullPolicy: "Always" },
     imagePullSecrets: [{ name: "registry" }],
   },
+  "MetalLB's resources": { metallb: true },
   "an existing Secret": { wireKey: { existingSecret: "mine" } },
   "no PERFMON, AppArmor nor SELinux": {
     capabilities: ["BPF", "NET_ADMIN", "NET_RAW"],

@@ -168,6 +168,10 @@ export class Cluster {
     return this.#unreadable.size;
   }
 
+  get overlaps(): Pools["overlaps"] {
+    return this.#common.pools.overlaps;
+  }
+
   isRunning(node: string): boolean {
     return this.#common.nodes.running.has(node);
   }

@@ -134,6 +134,8 @@ export const sortedByKey = <T extends { key: Key }>(objects: Iterable<T>): T[] =
   [...objects].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
 
 export const namespaceOf = (key: Key): string => key.slice(0, Math.max(0, key.indexOf("/")));
+/** The name without the namespace. */
+export const baseOf = (key: Key): string => key.slice(key.indexOf("/") + 1);
 
 function metadataOf(kind: Kind, object: unknown) {
   const ref = refOf(kind, object);

@@ -2,6 +2,7 @@
 import type { Address, Range } from "../../core/address.ts";
 import { type Nodes, nodeChecks } from "./nodes.ts";
 import {
+  baseOf,
   type ClusterNode,
   type IPAddressPool,
   type Key,
@@ -52,8 +53,10 @@ export class Pools {
     this.#settings = settings;
     this.#self = self;
     this.#nodes = nodes;
-    this.#pools = sortedByKey(pools);
-    this.#selections = advertisements && selectionsOf(sortedByKey(advertisements), this.#pools, nodes);
+    const isMetallb = ({ key }: { key: Key }) => namespaceOf(key) === settings.poolNamespace;
+    this.#pools = sortedByKey(pools).filter(isMetallb);
+    this.#selections =
+      advertisements && selectionsOf(sortedByKey(advertisements).filter(isMetallb), this.#pools, nodes);
   }
 
   get hasAdvertisements(): boolean {
@@ -66,10 +69,29 @@ export class Pools {
     const { addresses } = this.#settings;
     if (addresses && !addresses.some(isIn)) return undefined;
     if (!this.#selections) return addresses && this.#advertisingBy(undefined, undefined);
-    const pool = this.#pools.find(({ ranges }) => ranges.some(isIn));
-    if (!pool) return undefined;
     const ofService = ({ advertisement }: Selection) => anySelects(advertisement.serviceSelectors, labels);
-    return this.#advertisingBy(pool.key, this.#selections.get(pool.key)!.filter(ofService));
+    const holding = this.#pools
+      .filter(({ ranges }) => ranges.some(isIn))
+      .map(({ key }) => ({ key, selections: this.#selections!.get(key)!.filter(ofService) }));
+    const pool = holding.find(({ selections }) => selections.length > 0) ?? holding[0];
+    return pool && this.#advertisingBy(pool.key, pool.selections);
+  }
+
+  /** Pools that have addresses in common; MetalLB refuses them. @returns each pair, with the first such address */
+  get overlaps(): [one: Key, other: Key, address: Address][] {
+    const ranges = this.#pools.flatMap(({ key, ranges }) => ranges.map((range) => ({ key, ...range })));
+    ranges.sort((a, b) => a.first - b.first);
+    const pairs = new Map<string, [Key, Key, Address]>();
+    let widest: (typeof ranges)[number] | undefined;
+    for (const range of ranges) {
+      if (widest && range.first <= widest.last && range.key !== widest.key) {
+        const [one, other] = [widest.key, range.key].sort() as [Key, Key];
+        const pair = `${one} ${other}`;
+        if (!pairs.has(pair)) pairs.set(pair, [one, other, range.first]);
+      }
+      if (!widest || range.last > widest.last) widest = range;
+    }
+    return [...pairs.values()];
   }
 
   /** @param selections of the pool and the Service; undefined where no L2Advertisements are served */
@@ -118,10 +140,8 @@ function selectionsOf(
 }
 
 /** The L2Advertisement is for this pool: by name, by labels, or as one for all pools (setL2AdvertisementsToPools). */
-function advertises({ key, ipAddressPools, ipAddressPoolSelectors }: L2Advertisement, pool: IPAddressPool): boolean {
-  const namespace = namespaceOf(pool.key);
-  if (namespace !== namespaceOf(key)) return false; // MetalLB reads one namespace, its own
+function advertises({ ipAddressPools, ipAddressPoolSelectors }: L2Advertisement, pool: IPAddressPool): boolean {
   if (ipAddressPools.length === 0 && ipAddressPoolSelectors.length === 0) return true;
-  if (ipAddressPools.includes(pool.key.slice(namespace.length + 1))) return true;
+  if (ipAddressPools.includes(baseOf(pool.key))) return true;
   return ipAddressPoolSelectors.some((selector) => selects(selector, pool.labels));
 }

@@ -5,7 +5,10 @@ import type { Resource } from "./watch.ts";
 export const VERSION = "v1beta1";
 const METALLB = { group: "metallb.io", version: VERSION };
 
-/** The list of each kind in the API. */
+/** The kinds of MetalLB's resources. */
+export const METALLB_KINDS = ["IPAddressPool", "L2Advertisement"] as const satisfies readonly Kind[];
+
+/** The list of each kind in the API, of all namespaces. */
 export const RESOURCES: Record<Kind, Resource> = {
   Service: { group: "", version: "v1", plural: "services" },
   EndpointSlice: {
@@ -20,6 +23,13 @@ export const RESOURCES: Record<Kind, Resource> = {
   L2Advertisement: { ...METALLB, plural: "l2advertisements" },
 };
 export const KINDS = Object.keys(RESOURCES) as Kind[];
+
+/** The list of each kind that counts. @param pools the namespace of MetalLB's resources: any tenant may write others */
+export const resourcesOf = (pools: string): Record<Kind, Resource> => ({
+  ...RESOURCES,
+  IPAddressPool: { ...RESOURCES.IPAddressPool, namespace: pools },
+  L2Advertisement: { ...RESOURCES.L2Advertisement, namespace: pools },
+});
 
 /** `v1`, or `metallb.io/v1beta1`. */
 export const apiVersionOf = ({ group, version }: Resource): string => (group ? `${group}/${version}` : version);

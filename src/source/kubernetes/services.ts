@@ -3,7 +3,7 @@ import { type Address, formatAddress, reservedBlock } from "../../core/address.t
 import type { Check } from "../../core/demand.ts";
 import { elect } from "../../core/ownership.ts";
 import { type Nodes, nodeChecks } from "./nodes.ts";
-import { type EndpointSlice, namespaceOf, type ObjectRef, type Service, trim } from "./objects.ts";
+import { baseOf, type EndpointSlice, namespaceOf, type ObjectRef, type Service, trim } from "./objects.ts";
 import type { Advertising, Pools } from "./pools.ts";
 import { selects } from "./selector.ts";
 import type { ClusterSettings } from "./settings.ts";
@@ -171,10 +171,9 @@ export function sharingProblems(
     one !== deciding && one.candidates.length > 0 && !one.candidates.includes(owner);
   return sharing.filter(isHurt).map((one) => {
     const { key, uid } = one.service;
-    const namespace = namespaceOf(key);
     const ip = formatAddress(one.address);
     return {
-      ref: { kind: "Service", namespace, name: key.slice(namespace.length + 1), uid },
+      ref: { kind: "Service", namespace: namespaceOf(key), name: baseOf(key), uid },
       reason: "SharedAddress",
       message: `${ip} is shared with ${deciding.service.key}, which decides: node ${owner} owns it. There ${key} is not served: ${refusalOf(one, owner)}`,
     };

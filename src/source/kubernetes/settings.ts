@@ -55,6 +55,11 @@ export const kubernetesSource = keys({
     "the classes of the Services that isat announces; none stands for Services without a class",
     { accepts: "a class, such as isat.example/l2, or a list, such as [none, isat.example/l2]", default: "none" },
   ),
+  poolNamespace: key(
+    v.optional(v.pipe(v.string(), v.regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/)), "metallb-system"),
+    "the namespace whose IPAddressPools and L2Advertisements count; all others are never read",
+    { accepts: "a namespace's name, such as metallb-system" },
+  ),
   addresses: key(
     v.optional(v.pipe(v.array(key(vips, "some of them")), v.minLength(1), v.readonly())),
     "the addresses that may be announced; needed where L2Advertisements are not served",

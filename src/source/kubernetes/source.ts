@@ -7,7 +7,7 @@ import { Cluster } from "./cluster.ts";
 import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
 import type { Key, Kind } from "./objects.ts";
-import { DEFINITION, RESOURCES, servedVersions, VERSION } from "./resources.ts";
+import { DEFINITION, METALLB_KINDS, resourcesOf, servedVersions, VERSION } from "./resources.ts";
 import type { KubernetesSettings } from "./settings.ts";
 import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
 import { warningsOf } from "./warnings.ts";
@@ -55,7 +55,9 @@ const SOURCE_TIMING: SourceTiming = {
  */
 export class KubernetesSource implements Source {
   readonly #options: KubernetesOptions;
-  readonly #kubeconfig: string | undefined;
+  /** The settings that take effect with the next start only. */
+  readonly #fixed: Pick<KubernetesSettings, "kubeconfig" | "poolNamespace">;
+  readonly #resources: Record<Kind, Resource>;
   readonly #timing: SourceTiming;
   readonly #stop = new AbortController();
   /** Aborted when the source becomes stale. */
@@ -97,7 +99,8 @@ export class KubernetesSource implements Source {
   constructor(settings: KubernetesSettings, options: KubernetesOptions) {
     const { node, log } = options;
     this.#options = options;
-    this.#kubeconfig = settings.kubeconfig;
+    this.#fixed = { kubeconfig: settings.kubeconfig, poolNamespace: settings.poolNamespace };
+    this.#resources = resourcesOf(settings.poolNamespace);
     this.#timing = { ...SOURCE_TIMING, ...options.timing };
     this.#connection = new Connection(settings.kubeconfig);
     this.#cluster = new Cluster(settings, node);
@@ -136,10 +139,11 @@ export class KubernetesSource implements Source {
 
   configure(settings: SourceSettings): void {
     const its = settings as KubernetesSettings;
-    if (its.kubeconfig !== this.#kubeconfig) {
-      this.#options.log("warn", "source.kubeconfig changed in the file: it takes effect when isat is started again");
+    for (const key of ["kubeconfig", "poolNamespace"] as const) {
+      if (its[key] === this.#fixed[key]) continue;
+      this.#options.log("warn", `source.${key} changed in the file: it takes effect when isat is started again`);
     }
-    this.#cluster.give({ settings: its });
+    this.#cluster.give({ settings: { ...its, ...this.#fixed } });
     this.#changed();
   }
 
@@ -164,19 +168,18 @@ export class KubernetesSource implements Source {
   }
 
   #required(): Resource[] {
-    const { Service, EndpointSlice, Node, IPAddressPool, L2Advertisement } = RESOURCES;
+    const { Service, EndpointSlice, Node, IPAddressPool, L2Advertisement } = this.#resources;
     return [Service, EndpointSlice, Node, DEFINITION, ...(this.#metallb ? [IPAddressPool, L2Advertisement] : [])];
   }
 
   #follow(kind: Kind, signal: AbortSignal): void {
     const cluster = this.#cluster;
-    this.#watch(RESOURCES[kind], signal, {
+    this.#watch(this.#resources[kind], signal, {
       put: (object) => cluster.put(kind, object) && this.#changed(),
       remove: (key) => cluster.remove(kind, key) && this.#changed(),
       onListed: (keys) => {
         for (const key of cluster.keys(kind)) if (!keys.has(key)) cluster.remove(kind, key);
-        const { IPAddressPool, L2Advertisement } = RESOURCES;
-        const isListed = this.#listed.has(IPAddressPool) && this.#listed.has(L2Advertisement);
+        const isListed = METALLB_KINDS.every((its) => this.#listed.has(this.#resources[its]));
         // Until both are listed, what was announced before goes on.
         if (this.#metallb && isListed) cluster.give({ hasAdvertisements: true });
       },
@@ -204,8 +207,7 @@ export class KubernetesSource implements Source {
       this.#unknownVersion = undefined;
       this.#metallb = new AbortController();
       const either = AbortSignal.any([this.#stop.signal, this.#metallb.signal]);
-      this.#follow("IPAddressPool", either);
-      this.#follow("L2Advertisement", either);
+      for (const kind of METALLB_KINDS) this.#follow(kind, either);
     }
   }
 
@@ -214,10 +216,10 @@ export class KubernetesSource implements Source {
     this.#metallb?.abort();
     this.#metallb = undefined;
     this.#cluster.give({ hasAdvertisements: false });
-    for (const kind of ["IPAddressPool", "L2Advertisement"] as const) {
-      this.#listed.delete(RESOURCES[kind]);
-      this.#lost.delete(RESOURCES[kind]);
-      this.#setTrouble(RESOURCES[kind], undefined);
+    for (const kind of METALLB_KINDS) {
+      this.#listed.delete(this.#resources[kind]);
+      this.#lost.delete(this.#resources[kind]);
+      this.#setTrouble(this.#resources[kind], undefined);
       for (const key of this.#cluster.keys(kind)) this.#cluster.remove(kind, key);
     }
     this.#changed();

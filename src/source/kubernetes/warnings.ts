@@ -1,4 +1,5 @@
 import { list } from "../../config/values.ts";
+import { formatAddress } from "../../core/address.ts";
 import type { Cluster } from "./cluster.ts";
 
 /** Faults of a cluster that the person who runs isat should know: a line each, the same for as long as it is true. */
@@ -25,6 +26,11 @@ export function warningsOf(cluster: Cluster): string[] {
   }
   if (skipped.reserved > 0) {
     lines.push("VIPs that no host can have, such as loopback and multicast, are not announced. The metrics count them");
+  }
+  for (const [one, other, address] of cluster.overlaps) {
+    lines.push(
+      `IPAddressPools ${one} and ${other} overlap, at ${formatAddress(address)}: of two, the one that an L2Advertisement covers counts, else the first by name. MetalLB refuses such pools`,
+    );
   }
   for (const { key, unknown } of cluster.all("L2Advertisement").values()) {
     if (unknown.length === 0) continue;

@@ -10,6 +10,8 @@ export interface Resource {
   group: string;
   version: string;
   plural: string;
+  /** undefined: all namespaces, or it has none. */
+  namespace?: string;
   /** `labelSelector` or `fieldSelector`. */
   query?: Record<string, string>;
 }
@@ -89,8 +91,8 @@ interface WatchEvent {
   };
 }
 
-export const pathOf = ({ group, version, plural }: Resource): string =>
-  `${group ? `/apis/${group}` : "/api"}/${version}/${plural}`;
+export const pathOf = ({ group, version, plural, namespace }: Resource): string =>
+  `${group ? `/apis/${group}` : "/api"}/${version}/${namespace ? `namespaces/${namespace}/` : ""}${plural}`;
 
 /**
  * Lists a resource and watches it from then on, until the signal. It logs whatever goes wrong, and tries again.
@@ -333,13 +335,13 @@ async function* linesOf(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
 }
 
 /** Explains an error in one line. The line is the same for all resources if the connection is at fault. */
-function explain({ group, plural }: Resource, error: Error): string {
+function explain({ group, plural, namespace }: Resource, error: Error): string {
   if (!(error instanceof ApiError)) {
     return error instanceof BreakError ? `The watch of ${plural} begins anew: ${error.message}` : error.message;
   }
   if (error.status === 401) return `The API server rejects isat's credentials (401): ${error.message}`;
   if (error.status === 403) {
-    return `Cannot list and watch ${plural}: ${error.message}. Grant it in isat's ClusterRole: { apiGroups: ["${group}"], resources: ["${plural}"], verbs: ["list", "watch"] }`;
+    return `Cannot list and watch ${plural}: ${error.message}. Grant it in isat's ${namespace ? `Role in ${namespace}` : "ClusterRole"}: { apiGroups: ["${group}"], resources: ["${plural}"], verbs: ["list", "watch"] }`;
   }
   if (error.status === GONE)
     return `${plural} are listed anew, because the API no longer has the version that was known: ${error.message}`;

@@ -9,6 +9,7 @@ import { pool, type Sent, type ServiceOptions, service } from "./objects.ts";
 
 export const SETTINGS: ClusterSettings = {
   loadBalancerClass: undefined,
+  poolNamespace: "metallb-system",
   addresses: undefined,
   interfaces: undefined,
   nodeSelector: undefined,

@@ -95,6 +95,7 @@ const SETTINGS: KubernetesSettings = {
   kind: "kubernetes",
   kubeconfig: undefined,
   loadBalancerClass: undefined,
+  poolNamespace: "metallb-system",
   addresses: [parseRange("10.9.0.0/16")],
   interfaces: undefined,
   nodeSelector: undefined,

@@ -2,7 +2,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { warningsOf } from "../../../src/source/kubernetes/warnings.ts";
 import { clusterOf, type Options, on, P1, web } from "./clusters.ts";
-import { advertisement, NODES, type Sent } from "./objects.ts";
+import { advertisement, NODES, pool, type Sent } from "./objects.ts";
 
 const warnings: [what: string, objects: Sent[], options: Options, ...pieces: string[]][] = [
   ["a name that is no Node, naming those that are", NODES, { self: "n4" }, 'no Node "n4"', "n1, n2, n3", "NODE_NAME"],
@@ -14,6 +14,13 @@ const warnings: [what: string, objects: Sent[], options: Options, ...pieces: str
     '"n1"',
   ],
   ["neither advertisements nor addresses", NODES, { settings: { addresses: undefined } }, "Set source.addresses"],
+  [
+    "pools that overlap",
+    [...NODES, pool("a", ["10.8.0.0/16", "10.9.0.128/25"]), P1, pool("z", ["10.10.0.0/24"]), advertisement("all")],
+    {},
+    "IPAddressPools metallb-system/a and metallb-system/p1 overlap",
+    "10.9.0.128",
+  ],
   ["IPv6", [...NODES, web("fd00::1")], {}, "IPv6"],
   [
     "a field that some MetalLB knows",

@@ -16,6 +16,7 @@ const source = new KubernetesSource(
     kind: "kubernetes",
     kubeconfig,
     loadBalancerClass: undefined,
+    poolNamespace: "metallb-system",
     addresses: [parseRange("10.9.0.0/16")],
     interfaces: undefined,
     nodeSelector: undefined,
