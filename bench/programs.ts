@@ -1,9 +1,10 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseMac } from "../lab/mac.ts";
 import { answers, interfaceEntry, nodeState, verdicts, vip, vipState, wireType } from "../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
-import { announcement, parseMac } from "../src/core/arp.ts";
+import { announcement } from "../src/core/arp.ts";
 import { encodeWire, PUBLIC_KEY } from "../src/core/wire.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { bootTime, errno } from "../src/ffi/libc.ts";

@@ -1,5 +1,6 @@
 import { addressBytes, parseAddress } from "../src/core/address.ts";
-import { ARP_REQUEST, BROADCAST, encodeArp, NO_MAC, parseMac } from "../src/core/arp.ts";
+import { ARP_REQUEST, BROADCAST, encodeArp, NO_MAC } from "../src/core/arp.ts";
+import { parseMac } from "./mac.ts";
 
 /** Addresses are text, or bytes where many frames are made. */
 type Ip = string | Uint8Array;

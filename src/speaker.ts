@@ -96,10 +96,6 @@ export class Speaker implements Disposable {
     return this.#plan.config;
   }
 
-  get isDrained(): boolean {
-    return this.#isDrained;
-  }
-
   /** How many entries are owned here, and how many there are. */
   get counts(): { owned: number; managed: number } {
     return this.#wiring.counts;

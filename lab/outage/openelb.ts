@@ -1,4 +1,5 @@
-import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, encodeArp, NO_MAC, parseMac } from "../../src/core/arp.ts";
+import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, encodeArp, NO_MAC } from "../../src/core/arp.ts";
+import { parseMac } from "../mac.ts";
 import { PacketPort } from "../packet-port.ts";
 import { Poller } from "../poller.ts";
 

@@ -7,8 +7,8 @@ import {
   encodeArp,
   formatMac,
   NO_MAC,
-  parseMac,
 } from "../../src/core/arp.ts";
+import { parseMac } from "../mac.ts";
 import { type ArpRow, ArpTable, type Claim, type Question } from "./arp-table.ts";
 import { Fdb } from "./fdb.ts";
 import { answerEcho, decodeEcho, ECHO_REPLY, ECHO_REQUEST, encodeEcho } from "./icmp.ts";

@@ -51,10 +51,6 @@ export function difference(
   }
 }
 
-/** Whether this node answers for the VIP, by its own record. */
-export const isAnswered = (entry: Entry | undefined, now: Ns): boolean =>
-  entry?.state === OWNED || (entry?.state === LEAVING && now < entry.untilNs);
-
 export const isLeaving = (entry: Entry | undefined, now: Ns): boolean =>
   entry?.state === LEAVING && now < entry.untilNs;
 

@@ -1,6 +1,7 @@
 /**
  * Decides when a message that persists is logged: at once, and then at most once in `repeat` ms for as long as it persists.
- * A message is over when it is cleared, or when it has not been noted for `repeat` ms, as an error that happened once.
+ * A message is over when it is missing from all that are true, or when it has not been noted for `repeat` ms, as an error
+ * that happened once.
  */
 export class Notices {
   readonly #repeat: number;
@@ -8,7 +9,7 @@ export class Notices {
   readonly #messages = new Map<string, { logged: number; noted: number }>();
   #swept = Number.NEGATIVE_INFINITY;
 
-  /** @param repeat in ms; Infinity: a message is logged once, and persists until it is cleared */
+  /** @param repeat in ms; Infinity: a message is logged once, and persists until it is missing */
   constructor(repeat = 60_000) {
     this.#repeat = repeat;
   }
@@ -27,11 +28,6 @@ export class Notices {
     const all = new Set(texts);
     for (const text of this.#messages.keys()) if (!all.has(text)) this.#messages.delete(text);
     return [...all].filter((text) => this.note(text, now));
-  }
-
-  /** The message is over. @returns true if it persisted, so that its end can be logged */
-  clear(text: string): boolean {
-    return this.#messages.delete(text);
   }
 
   /** The messages that persist, for status. */

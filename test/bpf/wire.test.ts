@@ -7,6 +7,7 @@
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { parseMac } from "../../lab/mac.ts";
 import { inNamespace, Namespaces } from "../../lab/namespaces.ts";
 import { PacketPort } from "../../lab/packet-port.ts";
 import { skip } from "../../lab/skip.ts";
@@ -35,7 +36,6 @@ import {
   encodeArp,
   formatMac,
   NO_MAC,
-  parseMac,
 } from "../../src/core/arp.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { bootTime, errnoName, libc } from "../../src/ffi/libc.ts";

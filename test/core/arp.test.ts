@@ -1,5 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { parseMac } from "../../lab/mac.ts";
 import {
   ARP_REPLY,
   ARP_REQUEST,
@@ -10,7 +11,6 @@ import {
   encodeArp,
   formatMac,
   NO_MAC,
-  parseMac,
 } from "../../src/core/arp.ts";
 
 const bytes = (hex: string) => new Uint8Array(Buffer.from(hex.replace(/\s/g, ""), "hex"));

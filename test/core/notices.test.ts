@@ -17,11 +17,10 @@ test("each message is paced for itself", () => {
   assert.equal(notices.current(20), ["no route", "no carrier"]);
 });
 
-test("a message that came back is logged at once if it was cleared, and its end can be logged once", () => {
+test("a message that came back is logged at once if it was missing meanwhile", () => {
   const notices = new Notices(60_000);
   notices.note("no route", 0);
-  assert.ok(notices.clear("no route"));
-  assert.not(notices.clear("no route"));
+  notices.noteAll([], 1);
   assert.equal(notices.current(1), []);
   assert.ok(notices.note("no route", 2));
 });
@@ -32,15 +31,15 @@ test("a message that is not noted again is over by itself, and takes no memory",
   assert.equal(notices.current(59_999), ["happened once"]);
   assert.equal(notices.current(60_000), []);
   notices.note("another", 60_000);
-  assert.not(notices.clear("happened once"), "it is forgotten");
+  assert.equal(notices.current(59_999), ["another"], "the first is forgotten");
 });
 
-test("without repetition a message is logged once and persists until it is cleared", () => {
+test("without repetition a message is logged once and persists until it is missing", () => {
   const notices = new Notices(Number.POSITIVE_INFINITY);
   assert.ok(notices.note("no route", 0));
   assert.not(notices.note("no route", 1e12));
   assert.equal(notices.current(2e12), ["no route"]);
-  notices.clear("no route");
+  notices.noteAll([], 3e12);
   assert.ok(notices.note("no route", 3e12));
 });
 

@@ -7,22 +7,14 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { ISAT } from "../../lab/bundle.ts";
 import { until } from "../../lab/kernel/process.ts";
+import { parseMac } from "../../lab/mac.ts";
 import { Namespaces } from "../../lab/namespaces.ts";
 import { PacketPort } from "../../lab/packet-port.ts";
 import { type Command, noDeno, onDeno } from "../../lab/runtimes.ts";
 import { skip } from "../../lab/skip.ts";
 import { CLIENT, type LabNode, NODES, ownerOf, PREFIX_LENGTH, VIP_RANGES, VIPS } from "../../lab/topology.ts";
 import { addressBytes, addressOfBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
-import {
-  ARP_REPLY,
-  ARP_REQUEST,
-  BROADCAST,
-  decodeArp,
-  encodeArp,
-  formatMac,
-  NO_MAC,
-  parseMac,
-} from "../../src/core/arp.ts";
+import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, encodeArp, formatMac, NO_MAC } from "../../src/core/arp.ts";
 
 const test = suite("deno");
 const PATIENCE = 20_000;

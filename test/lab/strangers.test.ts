@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
+import { parseMac } from "../../lab/mac.ts";
 import { PacketPort } from "../../lab/packet-port.ts";
 import type { SpeakerSettings } from "../../lab/speaker.ts";
 import { CLIENT, type LabNode, NODES, ownerOf, VIPS } from "../../lab/topology.ts";
@@ -30,7 +31,7 @@ import {
 import { sumOf } from "../../lab/watch/watch.ts";
 import { askStatus, tellDrain } from "../../src/control/socket.ts";
 import { nodeState, type WireHeader, wireHeader, wireType } from "../../src/core/abi.ts";
-import { BROADCAST, formatMac, parseMac } from "../../src/core/arp.ts";
+import { BROADCAST, formatMac } from "../../src/core/arp.ts";
 import { decodeWire, encodeWire, nodeId, PUBLIC_KEY, wireKeyOf } from "../../src/core/wire.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { speak } from "../bpf/speech.ts";

@@ -1,18 +1,10 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { parseMac } from "../../lab/mac.ts";
 import { decodeEcho, ECHO_REPLY, ECHO_REQUEST, encodeEcho } from "../../lab/switch/icmp.ts";
 import { H3C, PLAIN, type Settings } from "../../lab/switch/settings.ts";
 import { type Out, Switch } from "../../lab/switch/switch.ts";
-import {
-  ARP_REPLY,
-  ARP_REQUEST,
-  announcement,
-  BROADCAST,
-  decodeArp,
-  encodeArp,
-  NO_MAC,
-  parseMac,
-} from "../../src/core/arp.ts";
+import { ARP_REPLY, ARP_REQUEST, announcement, BROADCAST, decodeArp, encodeArp, NO_MAC } from "../../src/core/arp.ts";
 
 const GATEWAY = "02:00:00:00:00:fe";
 const GATEWAY_IP = "10.9.255.254";

@@ -1,8 +1,9 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { parseMac } from "../../lab/mac.ts";
 import { Witness } from "../../lab/outage/witness.ts";
 import { GATEWAY, NODES } from "../../lab/topology.ts";
-import { ARP_REPLY, ARP_REQUEST, BROADCAST, encodeArp, NO_MAC, parseMac } from "../../src/core/arp.ts";
+import { ARP_REPLY, ARP_REQUEST, BROADCAST, encodeArp, NO_MAC } from "../../src/core/arp.ts";
 
 const VIP = "10.9.0.1";
 const [N1, N2] = [NODES[0]!, NODES[1]!];
