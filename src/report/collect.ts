@@ -1,5 +1,5 @@
 import process from "node:process";
-import { COUNTERS, type InterfaceEntry, NO_VERDICTS, type Verdicts, vipState } from "../core/abi.ts";
+import { COUNTERS, type InterfaceEntry, NO_VERDICTS, vipState } from "../core/abi.ts";
 import { type Address, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { ownerOf, ranking } from "../core/ownership.ts";
@@ -22,20 +22,24 @@ export const VERSION = typeof ISAT_VERSION === "undefined" ? "development" : ISA
 /** ms since a time; undefined where it never was. */
 const age = (ns: Ns): number | undefined => (ns === 0n ? undefined : toMs(bootTime() - ns));
 
-function interfaceStatus(ifindex: number, entry: InterfaceEntry, verdicts: Verdicts = NO_VERDICTS): InterfaceStatus {
-  const counts = COUNTERS.map((name) => [name, Number(verdicts[name])]);
-  return {
-    name: entry.name,
-    ifindex,
-    mac: entry.mac_text,
-    address: entry.address.join("."),
-    isUp: undefined,
-    hooks: [],
-    state: stateInWords(entry, verdicts.heard_ns),
-    tickAgeMs: age(entry.tick_ns),
-    announcements: undefined,
-    verdicts: Object.fromEntries(counts) as InterfaceStatus["verdicts"],
-  };
+/** @param seen what is known of an interface beside the maps */
+function interfaceStatuses(
+  { interfaces, verdicts }: Maps,
+  seen: (ifindex: number) => Pick<InterfaceStatus, "isUp" | "hooks" | "announcements">,
+): InterfaceStatus[] {
+  return [...interfaces.entries()].map(([ifindex, entry]) => {
+    const its = verdicts.get(ifindex) ?? NO_VERDICTS;
+    return {
+      name: entry.name,
+      ifindex,
+      mac: entry.mac_text,
+      address: entry.address.join("."),
+      state: stateInWords(entry, its.heard_ns),
+      tickAgeMs: age(entry.tick_ns),
+      ...seen(ifindex),
+      verdicts: Object.fromEntries(COUNTERS.map((name) => [name, Number(its[name])])) as InterfaceStatus["verdicts"],
+    };
+  });
 }
 
 /** The state that the kernel's programs see. */
@@ -45,9 +49,6 @@ function stateInWords(entry: InterfaceEntry, heard: bigint): InterfaceStatus["st
   if (isGone(entry, heard, now)) return "gone";
   return isFenced(entry, now) ? "fenced" : stateName(stateOf(entry, now));
 }
-
-const interfaceStatuses = ({ interfaces, verdicts }: Maps): InterfaceStatus[] =>
-  [...interfaces.entries()].map(([ifindex, entry]) => interfaceStatus(ifindex, entry, verdicts.get(ifindex)));
 
 const VIP_STATES = ["not owned", "owned", "claiming", "leaving"] as const;
 
@@ -94,16 +95,12 @@ export interface Reports {
 /** A running speaker's status, without the VIPs. */
 export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Status, "vips" | "rankings"> {
   const { config, maps, segments } = snapshot;
-  const interfaces = interfaceStatuses(maps).map((each) => {
-    const segment = segments.find(({ link }) => link.ifindex === each.ifindex);
-    return {
-      ...each,
-      isUp: segment?.link.isUp,
-      hooks: (segment?.hooks ?? []).map(
-        ({ kind, direction, isAttached }) => `${kind} ${direction}: ${isAttached ? "attached" : "NOT ATTACHED"}`,
-      ),
-      announcements: segment?.announcements,
-    };
+  const interfaces = interfaceStatuses(maps, (ifindex) => {
+    const segment = segments.find(({ link }) => link.ifindex === ifindex);
+    const hooks = segment?.hooks.map(
+      ({ kind, direction, isAttached }) => `${kind} ${direction}: ${isAttached ? "attached" : "NOT ATTACHED"}`,
+    );
+    return { isUp: segment?.link.isUp, hooks: hooks ?? [], announcements: segment?.announcements };
   });
   return {
     node: config.node,
@@ -126,18 +123,10 @@ export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Statu
 
 function memberStatuses({ config, demand, segments }: Snapshot): MemberStatus[] {
   if (config.membership.kind === "static") {
-    const known = { interface: undefined, isAlive: true, state: "listed", mac: undefined, echoedMs: undefined };
-    return demand.nodes.map(({ name }) => ({ ...known, node: name }));
+    return demand.nodes.map(({ name: node }) => ({ node, isAlive: true, state: "listed" }));
   }
   return segments.flatMap(({ link, state, members }) => [
-    {
-      node: config.node,
-      interface: link.name,
-      isAlive: true,
-      state: stateName(state),
-      mac: formatMac(link.mac),
-      echoedMs: undefined,
-    },
+    { node: config.node, interface: link.name, isAlive: true, state: stateName(state), mac: formatMac(link.mac) },
     ...members.map(({ heard, isAlive }) => ({
       node: heard.name,
       interface: link.name,
@@ -183,21 +172,15 @@ export function pinnedStatus(
 ): Status | undefined {
   return readPinnedMaps(layoutFolder(pinDir), (maps) => ({
     node,
-    pid: undefined,
     version: VERSION,
-    ffi: undefined,
     pinDir,
     runDir,
     members: [],
     isDrained,
     warnings: [],
     isSourceStale: false,
-    source: undefined,
     contested: 0,
-    interfaces: interfaceStatuses(maps).map((each) => ({ ...each, hooks: pinnedHooks(pinDir, each.ifindex) })),
+    interfaces: interfaceStatuses(maps, (ifindex) => ({ hooks: pinnedHooks(pinDir, ifindex) })),
     vips: vipStatuses(maps, readEntries(maps), only, (_ifindex, _address, isOwned) => (isOwned ? node : undefined)),
-    configError: undefined,
-    lastError: undefined,
-    rankings: undefined,
   }));
 }

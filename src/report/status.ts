@@ -8,13 +8,14 @@ export interface InterfaceStatus {
   ifindex: number;
   mac: string;
   address: string;
-  isUp: boolean | undefined;
-  /** `tcx ingress: attached`, ...; empty where no speaker runs to tell. */
+  /** Absent where no speaker runs, as are the announcements. */
+  isUp?: boolean | undefined;
+  /** `tcx ingress: attached`, ... */
   hooks: string[];
   state: StateName | "fenced" | "gone" | "never ticked";
   tickAgeMs: number | undefined;
-  /** Gratuitous ARP frames that left; undefined where no speaker runs. */
-  announcements: number | undefined;
+  /** Gratuitous ARP frames that left. */
+  announcements?: number | undefined;
   verdicts: Record<Counter, number>;
 }
 
@@ -33,22 +34,22 @@ export interface VipStatus {
 /** A node as seen from here. */
 export interface MemberStatus {
   node: string;
-  /** undefined: with static membership, where all are alive everywhere. */
-  interface: string | undefined;
+  /** Absent with static membership, where all are alive everywhere. */
+  interface?: string;
   isAlive: boolean;
   state: string;
-  mac: string | undefined;
+  mac?: string;
   /** ms since it last answered a probe. */
-  echoedMs: number | undefined;
+  echoedMs?: number | undefined;
 }
 
 /** What `isat status --json` prints. */
 export interface Status {
   node: string;
-  /** undefined: no speaker runs, and this is what stands in the kernel. */
-  pid: number | undefined;
+  /** Absent where no speaker runs, and this is what stands in the kernel. */
+  pid?: number;
   version: string;
-  ffi: string | undefined;
+  ffi?: string;
   pinDir: string;
   runDir: string;
   members: MemberStatus[];
@@ -56,8 +57,8 @@ export interface Status {
   isDrained: boolean;
   /** The source of the VIPs has been out of reach: what it said last is served. */
   isSourceStale: boolean;
-  /** undefined where the source is a file, or no speaker runs. */
-  source: SourceReport["counts"];
+  /** Absent where the source is a file, or no speaker runs. */
+  source?: SourceReport["counts"];
   /** What a person should know, and may mend. */
   warnings: string[];
   /** VIPs that a peer has refused for more than a second. */
@@ -65,10 +66,10 @@ export interface Status {
   interfaces: InterfaceStatus[];
   vips: VipStatus[];
   /** Why the file on disk is not what is served. */
-  configError: string | undefined;
-  lastError: { at: string; message: string } | undefined;
+  configError?: string | undefined;
+  lastError?: { at: string; message: string } | undefined;
   /** For one VIP: each node's place in its election, the lowest hash first. */
-  rankings: Ranking[] | undefined;
+  rankings?: Ranking[] | undefined;
 }
 
 /** 850 ms, 12.0 s, 5 min: for a person. */
