@@ -53,9 +53,9 @@ export class Connection {
    * @throws ApiError if the API refuses; Error in one line if it cannot be reached
    */
   async send(method: string, path: string, signal: AbortSignal, body?: object): Promise<IncomingMessage> {
+    const config = (this.#config ??= readKubeConfig(this.#path));
     try {
-      this.#config ??= readKubeConfig(this.#path);
-      const response = await this.#exchange(this.#config, method, path, signal, body);
+      const response = await this.#exchange(config, method, path, signal, body);
       const { statusCode = 0 } = response;
       if (statusCode < 400) return response;
       throw await refusalOf(response, statusCode);
@@ -63,17 +63,14 @@ export class Connection {
       if (signal.aborted) throw error;
       // The credentials or the file may have been replaced, so the next attempt reads them again.
       if (!(error instanceof ApiError) || error.status === 401) this.#config = undefined;
-      if (error instanceof ApiError || error instanceof ConfigurationError) throw error;
+      if (error instanceof ApiError) throw error;
       const { code, message } = error as NodeJS.ErrnoException;
-      throw new Error(`Cannot reach the API at ${this.#lastServer}: ${message || code}`);
+      throw new Error(`Cannot reach the API at ${config.getCurrentCluster()?.server}: ${message || code}`);
     }
   }
 
-  #lastServer = "";
-
   async #exchange(config: KubeConfig, method: string, path: string, signal: AbortSignal, body: object | undefined) {
     const { server = "", proxyUrl } = config.getCurrentCluster() ?? {};
-    this.#lastServer = server;
     const url = new URL(server);
     const text = body && JSON.stringify(body);
     const options: RequestOptions = {
@@ -121,8 +118,8 @@ export class Connection {
     const made = JSON.stringify([isPlain, String(ca), String(cert), String(key), rejectUnauthorized, servername]);
     if (this.#agent?.made !== made) {
       // The agent before is not destroyed, because watches may still run on it.
-      const tls = Object.entries({ ca, cert, key, rejectUnauthorized, servername }).filter(([, value]) => value);
-      const security = { ...Object.fromEntries(tls), ...(rejectUnauthorized === false && { rejectUnauthorized }) };
+      const all = Object.entries({ ca, cert, key, rejectUnauthorized, servername });
+      const security = Object.fromEntries(all.filter(([, value]) => value || value === false));
       const agent = isPlain ? new PlainAgent({ keepAlive: true }) : new Agent({ keepAlive: true, ...security });
       this.#agent = { agent, made };
     }
@@ -135,15 +132,12 @@ export class Connection {
   }
 }
 
-/** The configuration cannot be read, so nothing was sent. */
-class ConfigurationError extends Error {}
-
 function readKubeConfig(path: string | undefined): KubeConfig {
   const config = new KubeConfig();
   const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
   const file = path ?? KUBECONFIG;
   if (!file && !KUBERNETES_SERVICE_HOST) {
-    throw new ConfigurationError(
+    throw new Error(
       "Cannot tell where the API is: isat does not run in a pod (KUBERNETES_SERVICE_HOST is not set), and there is no kubeconfig. Set source.kubeconfig, or KUBECONFIG in the environment",
     );
   }
@@ -156,7 +150,7 @@ function readKubeConfig(path: string | undefined): KubeConfig {
     takeTokenFiles(config, file);
     if (!URL.canParse(config.getCurrentCluster()?.server ?? "")) throw new Error("its context names no server");
   } catch (error) {
-    throw new ConfigurationError(`Cannot use the kubeconfig ${file}: ${(error as Error).message}`);
+    throw new Error(`Cannot use the kubeconfig ${file}: ${(error as Error).message}`);
   }
   return config;
 }
