@@ -162,9 +162,8 @@ class Daemon implements Disposable {
   }
 
   #take(event: SourceEvent): void {
-    if (!this.#speaker) this.#waiting.set(event.kind, event);
-    else if (event.kind === "demand") this.#speaker.serve(event.demand);
-    else this.#speaker.setSourceStale(event.isStale);
+    if (this.#speaker) this.#speaker.take(event);
+    else this.#waiting.set(event.kind, event);
   }
 
   #change(result: Config | ConfigError): void {

@@ -10,6 +10,7 @@ import { adoptConfig, isTooLarge, type Plan, requireFit, segmentPlan } from "./p
 import { Planner } from "./planner.ts";
 import type { Snapshot } from "./report/snapshot.ts";
 import { Reporter } from "./reporter.ts";
+import type { SourceEvent } from "./source/source.ts";
 import { Wiring, type WiringEvent } from "./wiring.ts";
 
 /** How often the kernel's state is verified, and the tick, this control plane's heartbeat, is stamped. */
@@ -25,8 +26,7 @@ export const UNDRAINABLE =
 /** Everything that wakes the speaker. */
 type Event =
   | { kind: "config"; config: Config; demand: Demand; refuse: (error: Error) => void }
-  | { kind: "demand"; demand: Demand }
-  | { kind: "source"; isStale: boolean }
+  | SourceEvent
   | { kind: "drain"; isDrained: boolean }
   /** A segment's time has come, or it is time to look at links and to tick. */
   | { kind: "wake" }
@@ -88,10 +88,6 @@ export class Speaker implements Disposable {
     return this.#ready.promise;
   }
 
-  get demand(): Demand {
-    return this.#plan.demand;
-  }
-
   get config(): Config {
     return this.#plan.config;
   }
@@ -105,7 +101,7 @@ export class Speaker implements Disposable {
   snapshot(): Snapshot {
     return {
       config: this.config,
-      demand: this.demand,
+      demand: this.#plan.demand,
       warnings: this.#warnings,
       lastError: this.#reporter.lastError,
       isDrained: this.#isDrained,
@@ -122,13 +118,8 @@ export class Speaker implements Disposable {
   }
 
   /** The source has something new to say. */
-  serve(demand: Demand): void {
-    this.#post({ kind: "demand", demand });
-  }
-
-  /** The source has been out of reach, or is no more. */
-  setSourceStale(isStale: boolean): void {
-    if (this.#isSourceStale !== isStale) this.#post({ kind: "source", isStale });
+  take(event: SourceEvent): void {
+    this.#post(event);
   }
 
   /** @throws Error where peers would not learn of it */
@@ -169,7 +160,8 @@ export class Speaker implements Disposable {
       case "demand":
         this.#replan(event.demand);
         break;
-      case "source":
+      case "stale":
+        if (this.#isSourceStale === event.isStale) break;
         this.#isSourceStale = event.isStale;
         this.#replan();
         break;
