@@ -115,6 +115,7 @@ export function segmentPlan(
   return {
     name: link.name,
     mac: formatMac(link.mac),
+    mtu: link.mtu,
     isUp: link.isUp,
     node: config.node,
     nodes: demand.nodes,

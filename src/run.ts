@@ -37,6 +37,9 @@ export interface RunOptions {
 export async function run({ config: path, cleanOnExit, standBy, ready }: RunOptions): Promise<void> {
   const log = await makeLog();
   const reread = new EventTarget();
+  // The kernel answers for `hold` only: to go on is better than a crash loop over a timer or a callback.
+  for (const event of ["uncaughtException", "unhandledRejection"] as const)
+    process.on(event, (error: unknown) => log.error(`isat did not expect this error, and goes on: ${stackOf(error)}`));
   const signalled = nextSignal(log, reread); // from here on, so that a signal during the start does not skip the end
   await using stack = new AsyncDisposableStack();
   const daemon = stack.use(new Daemon(path, log, reread));
@@ -248,6 +251,8 @@ function makeRunDir(runDir: string): void {
     throw new Error(`Cannot make runDir: ${message}. Set runDir: to a folder that can be made`, { cause });
   }
 }
+
+const stackOf = (error: unknown): string => (error instanceof Error && error.stack) || String(error);
 
 /** Without a handler these end the process without a word. */
 const ENDING = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGALRM", "SIGVTALRM", "SIGXCPU", "SIGIO", "SIGPWR"] as const;

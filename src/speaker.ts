@@ -23,6 +23,9 @@ const SLACK: Ns = 20n * MS;
 export const UNDRAINABLE =
   "Cannot drain with static membership, as no peer would learn of it. Set membership: { kind: wire }";
 
+/** lenient: what fails on one interface keeps none of the others waiting, and is tried again. */
+type Mode = "strict" | "lenient";
+
 /** Everything that wakes the speaker. */
 type Event =
   | { kind: "config"; config: Config; demand: Demand; refuse: (error: Error) => void }
@@ -140,16 +143,20 @@ export class Speaker implements Disposable {
 
   #run(): void {
     this.#isBusy = true;
-    for (let event = this.#queue.shift(); event; event = this.#queue.shift()) {
-      try {
-        this.#handle(event);
-      } catch (error) {
-        this.#reporter.fail((error as Error).message); // the next round tries again
-      }
-    }
+    for (let event = this.#queue.shift(); event; event = this.#queue.shift()) this.#try(() => this.#handle(event));
     this.#isBusy = false;
-    if (this.#wiring.isReady) this.#ready.resolve();
+    this.#try(() => this.#wiring.isReady && this.#ready.resolve());
     this.#sleep();
+  }
+
+  /** Does one thing of several that must not keep each other from being done: what fails is said, and comes again. */
+  #try(body: () => unknown, mode: Mode = "lenient"): void {
+    try {
+      body();
+    } catch (error) {
+      if (mode === "strict") throw error;
+      this.#reporter.fail((error as Error).message);
+    }
   }
 
   #handle(event: Event): void {
@@ -209,9 +216,8 @@ export class Speaker implements Disposable {
 
   /**
    * Puts a plan into effect. Hooks attach first: a plan of which one cannot be attached has moved nothing.
-   * @param mode lenient: an interface to which nothing can be attached keeps none of the others waiting; the ticks try on
    */
-  #commit(plan: Plan, mode: "strict" | "lenient"): void {
+  #commit(plan: Plan, mode: Mode): void {
     if (isTooLarge(plan)) throw new Error(plan.problems.join("\n"));
     const fail = mode === "strict" ? undefined : (error: Error) => this.#reporter.fail(error.message);
     const announced = this.#wiring.attach(plan, fail);
@@ -223,7 +229,8 @@ export class Speaker implements Disposable {
     for (const planned of plan.links) {
       const { ifindex } = planned.link;
       const its = segmentPlan(plan, planned, status);
-      this.#step(ifindex, { kind: "plan", plan: its, isAnnounced: announced.has(ifindex) });
+      const step = () => this.#step(ifindex, { kind: "plan", plan: its, isAnnounced: announced.has(ifindex) });
+      this.#try(step, mode);
     }
     this.#reporter.warn(this.#warnings);
   }
@@ -236,10 +243,10 @@ export class Speaker implements Disposable {
   }
 
   #wake(now: Ns): void {
-    if (now >= this.#watchedAt + WATCH - SLACK) this.#watch(now);
-    if (now >= this.#tickedAt + TICK - SLACK) this.#tick(now);
+    if (now >= this.#watchedAt + WATCH - SLACK) this.#try(() => this.#watch(now));
+    if (now >= this.#tickedAt + TICK - SLACK) this.#try(() => this.#tick(now));
     for (const [ifindex, { wakeAt }] of this.#wiring.attached) {
-      if (wakeAt !== undefined && wakeAt <= bootTime()) this.#step(ifindex, { kind: "wake" });
+      if (wakeAt !== undefined && wakeAt <= bootTime()) this.#try(() => this.#step(ifindex, { kind: "wake" }));
     }
     this.#reporter.warn(this.#warnings);
   }
@@ -257,7 +264,7 @@ export class Speaker implements Disposable {
   #tick(now: Ns): void {
     this.#tickedAt = now;
     for (const ifindex of this.#wiring.verify((message) => this.#reporter.fail(message))) {
-      this.#step(ifindex, { kind: "verified", at: now });
+      this.#try(() => this.#step(ifindex, { kind: "verified", at: now }));
     }
   }
 

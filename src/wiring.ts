@@ -8,7 +8,7 @@ import { countEntries } from "./core/difference.ts";
 import { hash, hashNumber } from "./core/ownership.ts";
 import { Segment, type SegmentEvent } from "./core/segment.ts";
 import type { Effects, Frame, Heard, Notice, Outgoing, ProbeEntry, Reading } from "./core/step.ts";
-import { earlier, type Ns } from "./core/time.ts";
+import { earlier, MS, type Ns } from "./core/time.ts";
 import type { WireKey } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { Interfaces } from "./interfaces.ts";
@@ -21,6 +21,9 @@ import { whoHas } from "./link/who-has.ts";
 import type { Log } from "./log.ts";
 import type { Plan, PlannedLink } from "./plan.ts";
 import type { Snapshot } from "./report/snapshot.ts";
+
+/** A segment whose step failed is called again after this long. */
+const RETRY: Ns = 100n * MS;
 
 /** An interface that is served. */
 export interface Attached {
@@ -87,6 +90,7 @@ export class Wiring implements Disposable {
         new PeerFrames(this.#socket, {
           node: config.node,
           keys,
+          onError: (error) => log.error(error.message),
           onFrame: (ifindex, frame) => post({ kind: "frame", ifindex, frame }),
           onOwnFrame: (ifindex, frame) => post({ kind: "own frame", ifindex, frame }),
         }),
@@ -250,6 +254,7 @@ export class Wiring implements Disposable {
     let conflict: string | undefined;
     const attached = this.#attached.get(ifindex);
     const events = [event];
+    if (attached) attached.wakeAt = bootTime() + RETRY; // what is decided below replaces it, unless that fails
     for (let next = events.shift(); attached && next; next = events.shift()) {
       const effects = attached.segment.handle(next, bootTime());
       attached.wakeAt = effects.wakeAt;

@@ -14,6 +14,7 @@ const LINK: Link = {
   name: "eth0",
   mac: new Uint8Array(6),
   isEthernet: true,
+  mtu: 1500,
   isUp: true,
   portOf: undefined,
   addresses: [{ address: parseAddress("10.9.255.1"), prefix: 16 }],

@@ -29,6 +29,7 @@ function linkOf(ifindex: number, name: string, changes: Partial<Link> = {}): Lin
     name,
     mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
     isEthernet: true,
+    mtu: 1500,
     isUp: true,
     portOf: undefined,
     addresses: [{ address: parseAddress("10.9.255.1"), prefix: 16 }],
@@ -216,6 +217,13 @@ const refusals: [what: string, interfaces: string[], links: Link[], served: stri
     /^Cannot announce on tun0 as tun0 is not an Ethernet interface/,
   ],
   ["a port that a glob takes in is left out, and is no problem", ["eth*"], [ETH0, BOND0, PORT], ["eth0"], undefined],
+  [
+    "an MTU that no claim fits is a problem",
+    ["eth0"],
+    [{ ...ETH0, mtu: 100 }],
+    [],
+    /eth0 has an MTU of 100, which no claim/,
+  ],
   ["an interface that is down is served: it may come up", ["eth0"], [{ ...ETH0, isUp: false }], ["eth0"], undefined],
 ];
 for (const [what, interfaces, links, served, problem] of refusals) {
@@ -284,6 +292,7 @@ test("a segment's plan has the interface, the VIPs and the times of the configur
     ...status,
     name: "eth0",
     mac: "02:00:00:00:00:02",
+    mtu: 1500,
     isUp: true,
     node: "n1",
     nodes: plan.demand.nodes,

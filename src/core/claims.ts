@@ -4,7 +4,7 @@ import { isLeaving } from "./difference.ts";
 import type { Census } from "./liveness.ts";
 import { type Frame, type Heard, isOwned, type Outgoing, type Step, summary, UNOWNED } from "./step.ts";
 import { earlier, later, MS, type Ns } from "./time.ts";
-import { isMine, MAX_CLAIMS } from "./wire.ts";
+import { claimsWithin, isMine } from "./wire.ts";
 
 /** A claim that is not answered is sent again after this long, then after twice as long, up to the most. */
 const RETRY: Ns = 20n * MS;
@@ -34,7 +34,7 @@ interface Question {
   tries: number;
 }
 
-/** Up to {@link MAX_CLAIMS} VIPs that are claimed together. */
+/** VIPs that are claimed together, as many as a frame has room for. */
 interface Batch {
   addresses: readonly Address[];
   claimNs: Ns;
@@ -89,11 +89,28 @@ export class Claims {
   private ranAt: Ns = 0n;
   private readonly nonces: Nonces;
   private readonly hashOf: (address: Address) => bigint;
+  /** How many VIPs a frame claims at most. */
+  private most: number;
 
-  /** @param hashOf this node's rendezvous hash for a VIP, its first 64 bits */
-  constructor(nonces: Nonces, hashOf: (address: Address) => bigint) {
+  /**
+   * @param hashOf this node's rendezvous hash for a VIP, its first 64 bits
+   * @param mtu the interface's
+   */
+  constructor(nonces: Nonces, hashOf: (address: Address) => bigint, mtu: number) {
     this.nonces = nonces;
     this.hashOf = hashOf;
+    this.most = Math.max(1, claimsWithin(mtu));
+  }
+
+  /** The interface has this MTU now. Batches that no longer fit a frame are divided. */
+  fit(mtu: number): void {
+    this.most = Math.max(1, claimsWithin(mtu));
+    for (const batch of [...this.batches]) {
+      if (batch.addresses.length <= this.most) continue;
+      this.batches.delete(batch);
+      for (const addresses of this.parts(batch.addresses))
+        this.batches.add({ ...batch, addresses, asked: new Map(batch.asked) });
+    }
   }
 
   /** Whether nothing is being claimed, and all that waits to be was claimed before: a peer has it. */
@@ -147,7 +164,7 @@ export class Claims {
     const owned = [...step.entries].filter(([, entry]) => isOwned(entry) || isLeaving(entry, step.now));
     const addresses = owned.map(([address]) => address);
     for (const peer of peers) {
-      for (const part of parts(addresses)) this.ask(this.begin(part, true, step.now), peer, step, send);
+      for (const part of this.parts(addresses)) this.ask(this.begin(part, true, step.now), peer, step, send);
     }
   }
 
@@ -221,10 +238,10 @@ export class Claims {
     for (const { asked } of this.batches) open += asked.size;
     const ready: Address[] = [];
     for (const address of this.queue) {
-      if (ready.length >= (WINDOW - open) * MAX_CLAIMS) break;
+      if (ready.length >= (WINDOW - open) * this.most) break;
       if (!this.isPausing(address, step.now)) ready.push(address);
     }
-    for (const part of parts(ready)) {
+    for (const part of this.parts(ready)) {
       if (open >= WINDOW) return;
       const batch = this.begin(part, false, step.now);
       for (const address of part) {
@@ -236,6 +253,10 @@ export class Claims {
       this.askAll(batch, census, step, send);
       open += batch.asked.size;
     }
+  }
+
+  private *parts(addresses: readonly Address[]): Generator<readonly Address[]> {
+    for (let at = 0; at < addresses.length; at += this.most) yield addresses.slice(at, at + this.most);
   }
 
   private ask(batch: Batch, peer: Heard, step: Step, send: Send): void {
@@ -358,8 +379,4 @@ function isOpen({ asked }: Batch): boolean {
 function patience({ tries }: Question): Ns {
   const doubled = RETRY << BigInt(Math.min(tries - 1, 8));
   return doubled < RETRY_MOST ? doubled : RETRY_MOST;
-}
-
-function* parts(addresses: readonly Address[]): Generator<readonly Address[]> {
-  for (let at = 0; at < addresses.length; at += MAX_CLAIMS) yield addresses.slice(at, at + MAX_CLAIMS);
 }

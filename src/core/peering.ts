@@ -21,6 +21,8 @@ export interface PeeringPlan {
   /** The interface's name, for people. */
   name: string;
   mac: string;
+  /** The interface's: frames fit it. */
+  mtu: number;
   /** This node's name. */
   node: string;
   nodes: readonly NodeEntry[];
@@ -66,7 +68,7 @@ export class Peering {
     this.nonces = nonces;
     this.census = new Census(probes, now, random);
     this.joining = new Joining(now);
-    this.claims = new Claims(nonces, hashOf);
+    this.claims = new Claims(nonces, hashOf, plan.mtu);
     this.roundAt = now;
   }
 
@@ -74,6 +76,7 @@ export class Peering {
     if (plan.mac !== this.plan.mac) this.macRounds = probes.dead;
     this.plan = plan;
     this.census.options = probes;
+    this.claims.fit(plan.mtu);
   }
 
   /** When {@link wake} is to be called. */

@@ -68,6 +68,13 @@ export function decodeWire(
   return { ...header, claims };
 }
 
+/** Bytes of an Ethernet header, which an MTU does not count. */
+const ETHERNET = 14;
+
+/** How many claims a frame has at most on a link of this MTU; 0: not even one fits. */
+export const claimsWithin = (mtu: number): number =>
+  Math.max(0, Math.min(MAX_CLAIMS, Math.floor((mtu + ETHERNET - wireHeader.size - TAG) / wireClaim.size)));
+
 const digest = (text: string) => createHash("sha256").update(text).digest();
 
 /** A node's name in 64 bits: the first 8 bytes of its SHA-256. */

@@ -1,5 +1,6 @@
 import { addressOfBytes, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
+import { claimsWithin } from "../core/wire.ts";
 import { AF_INET } from "../ffi/libc.ts";
 import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, u32 } from "./netlink.ts";
 
@@ -28,6 +29,7 @@ export interface Link {
   /** 6 bytes on Ethernet. */
   mac: Uint8Array;
   isEthernet: boolean;
+  mtu: number;
   /** Administratively up, and with a carrier. */
   isUp: boolean;
   /** The master, and its kind (`bridge`, `bond`, ...); undefined if the device has no master. */
@@ -47,7 +49,7 @@ function familyHeader(length: number, family = 0): Uint8Array {
 }
 
 function parseLink({ body }: NetlinkMessage): Link {
-  const IFLA = { ADDRESS: 1, MASTER: 10, LINKINFO: 18, STATS64: 23 } as const;
+  const IFLA = { ADDRESS: 1, MTU: 4, MASTER: 10, LINKINFO: 18, STATS64: 23 } as const;
   const IFLA_INFO_SLAVE_KIND = 4;
   const view = new DataView(body.buffer, body.byteOffset);
   const found = attributes(body, 16);
@@ -60,6 +62,7 @@ function parseLink({ body }: NetlinkMessage): Link {
     name: text(found.get(IFLA_IFNAME)),
     mac: found.get(IFLA.ADDRESS) ?? new Uint8Array(6),
     isEthernet: view.getUint16(2, true) === ARPHRD_ETHER,
+    mtu: u32(found.get(IFLA.MTU) ?? new Uint8Array(4)),
     isUp: (flags & IFF.UP) !== 0 && (flags & IFF.LOWER_UP) !== 0,
     portOf: master && { kind: text(info.get(IFLA_INFO_SLAVE_KIND)), ifindex: u32(master) },
     addresses: [],
@@ -224,6 +227,7 @@ const PORT_OF: Readonly<Record<string, string>> = {
 /** The reason why isat cannot announce on the device, and what to do instead; undefined if it can. */
 export function cannotAnnounceOn(link: Link, links: readonly Link[]): string | undefined {
   if (!link.isEthernet) return `${link.name} is not an Ethernet interface, and ARP needs Ethernet`;
+  if (claimsWithin(link.mtu) === 0) return `${link.name} has an MTU of ${link.mtu}, which no claim of a VIP fits`;
   const relation = PORT_OF[link.portOf?.kind ?? ""];
   if (!relation) return undefined;
   const master = links.find(({ ifindex }) => ifindex === link.portOf!.ifindex)?.name ?? "its master";
@@ -233,5 +237,5 @@ export function cannotAnnounceOn(link: Link, links: readonly Link[]): string | u
 /** The properties of a link that matter here, for people. */
 export function describeLink(link: Link): string {
   const addresses = link.addresses.map(({ address, prefix }) => `${formatAddress(address)}/${prefix}`).join(" ");
-  return `${link.name} (ifindex ${link.ifindex}, ${formatMac(link.mac)}, ${addresses || "no address"}, ${link.isUp ? "up" : "down"})`;
+  return `${link.name} (ifindex ${link.ifindex}, ${formatMac(link.mac)}, ${addresses || "no address"}, MTU ${link.mtu}, ${link.isUp ? "up" : "down"})`;
 }

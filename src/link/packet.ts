@@ -20,6 +20,9 @@ const EXPECTED_FAILURES: Record<number, Sent> = {
   [errno.ENOMEM]: "dropped",
 };
 
+/** The most frames that are handled in one turn of the event loop. */
+const MOST = 64;
+
 /** struct sockaddr_ll, packet(7). PACKET_OTHERHOST: the frame is for another host, or a VLAN that has no device. */
 const SLL_PKTTYPE = 10;
 const PACKET_OTHERHOST = 3;
@@ -55,11 +58,23 @@ export class ListeningSocket implements Disposable {
     this.#waker = libc.eventfd(0, SOCK_CLOEXEC);
   }
 
-  /** Calls `handle` for each frame, in order, until the socket is closed. */
-  async listen(handle: (received: Received) => void): Promise<void> {
+  /**
+   * Calls `handle` for each frame, in order, until the socket is closed. After {@link MOST} frames the rest of the program
+   * has its turn: others decide how many come.
+   * @param fail called with what `handle` throws
+   */
+  async listen(handle: (received: Received) => void, fail: (error: Error) => void): Promise<void> {
     while (this.#isOpen) {
       await readable([this.#fd, this.#waker], 60_000);
-      for (let received = this.#next(); received && this.#isOpen; received = this.#next()) handle(received);
+      for (let count = 0; count < MOST && this.#isOpen; count++) {
+        const received = this.#next();
+        if (!received) break;
+        try {
+          handle(received);
+        } catch (error) {
+          fail(error as Error);
+        }
+      }
     }
     for (const fd of [this.#fd, this.#waker]) libc.close(fd);
   }

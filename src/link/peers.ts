@@ -10,6 +10,8 @@ export interface PeerFramesOptions {
   keys: readonly WireKey[];
   /** A frame for this speaker came in. */
   onFrame(ifindex: number, frame: Frame): void;
+  /** A frame could not be taken in. */
+  onError(error: Error): void;
   /** A frame that this speaker sent came in. */
   onOwnFrame(ifindex: number, frame: Frame): void;
 }
@@ -30,7 +32,7 @@ export class PeerFrames implements Disposable {
     this.#options = options;
     this.#id = nodeId(options.node);
     this.keys = options.keys;
-    void this.#listening.listen((received) => this.#receive(received));
+    void this.#listening.listen((received) => this.#receive(received), options.onError);
   }
 
   /** Sends a frame out of an interface. */

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Address, addressBytes, addressOfBytes } from "../core/address.ts";
 import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, ETH_P_ARP, encodeArp, NO_MAC } from "../core/arp.ts";
 import type { Link } from "./links.ts";
-import { ListeningSocket, type PacketSocket } from "./packet.ts";
+import { ListeningSocket, type PacketSocket, type Received } from "./packet.ts";
 
 /** How long to wait for replies, ms. */
 const REPLIES_WITHIN = 300;
@@ -11,12 +11,13 @@ const REPLIES_WITHIN = 300;
 export async function whoHas(socket: PacketSocket, link: Link, targets: readonly Address[]): Promise<Set<Address>> {
   const answered = new Set<Address>();
   using listening = new ListeningSocket(ETH_P_ARP);
-  void listening.listen(({ ifindex, frame }) => {
+  const take = ({ ifindex, frame }: Received) => {
     const arp = ifindex === link.ifindex ? decodeArp(frame) : undefined;
     if (arp?.op !== ARP_REPLY) return;
     const address = addressOfBytes(arp.spa);
     if (targets.includes(address)) answered.add(address);
-  });
+  };
+  void listening.listen(take, () => {});
   const own = addressBytes(link.addresses[0]?.address ?? 0);
   for (const target of targets) {
     const request = { destination: BROADCAST, source: link.mac, op: ARP_REQUEST, sha: link.mac, spa: own };

@@ -600,6 +600,7 @@ const LINK: Link = {
   name: "eth0",
   mac: new Uint8Array(6),
   isEthernet: true,
+  mtu: 1500,
   isUp: true,
   portOf: undefined,
   addresses: [{ address: parseAddress(NODE_IP), prefix: 16 }],

@@ -16,7 +16,7 @@ import { Claims, Nonces, type Send } from "../../src/core/claims.ts";
 import type { Census } from "../../src/core/liveness.ts";
 import { type Entry, type Heard, Step, UNOWNED } from "../../src/core/step.ts";
 import { type Ns, SECOND, toMs, toNs } from "../../src/core/time.ts";
-import { MAX_CLAIMS, nodeId } from "../../src/core/wire.ts";
+import { claimsWithin, MAX_CLAIMS, nodeId } from "../../src/core/wire.ts";
 import type { Message } from "../bpf/model.ts";
 import { Kernel } from "./machine.ts";
 import { heardOf } from "./stage.ts";
@@ -121,7 +121,7 @@ class Node {
     this.name = name;
     this.id = nodeId(name);
     this.hash = hash;
-    this.claims = new Claims(this.nonces, () => hash);
+    this.claims = new Claims(this.nonces, () => hash, 1500);
     this.keep("defends");
   }
 
@@ -385,6 +385,31 @@ test("of the VIPs that are claimed together, only those that are refused are not
     keys.map((_, i) => (i < 3 ? "a" : "b")),
   );
   assert.equal(b.events, ["gained 7"]);
+});
+
+test("claims fit the interface's MTU, also those that were under way when it became smaller", () => {
+  const { town, a, c } = three();
+  const keys = vips(200);
+  a.manage(keys);
+  c.manage(keys);
+  const most: number[] = [];
+  let isLost = true;
+  const { latency } = town;
+  town.latency = (...args) => {
+    const { header, claims } = args[2];
+    if (header.type === wireType.WIRE_CLAIM) most.push(claims.length);
+    return isLost ? 1e9 : latency(...args);
+  };
+  a.want(keys);
+  town.run(10);
+  assert.is(Math.max(...most), MAX_CLAIMS);
+  a.claims.fit(300);
+  isLost = false;
+  most.length = 0;
+  town.run(1_000);
+  const { answering } = town;
+  assert.is(keys.filter((key) => answering.get(key)?.join() === "a").length, keys.length);
+  assert.ok(most.length > 0 && Math.max(...most) === claimsWithin(300), most.join());
 });
 
 test("65,000 VIPs are claimed in frames of 64, a window at a time, and all are owned", () => {

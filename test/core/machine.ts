@@ -433,7 +433,8 @@ export class Speaker {
     const { simulation, index, name, isSourceStale, isDrained } = this.machine;
     const { hold, interval, dead } = simulation.settings;
     const plan: SegmentPlan = {
-      ...{ name: "eth0", mac: formatMac(macOf(index)), node: name, nodes: simulation.nodes, isUp: true },
+      ...{ name: "eth0", mac: formatMac(macOf(index)), mtu: 1500, isUp: true },
+      ...{ node: name, nodes: simulation.nodes },
       ...{ isSourceStale, isDrained, ranges: simulation.ranges, hold: BigInt(hold * MS) },
       probes: { interval: BigInt(interval * MS), dead },
       pace: { refresh: 120_000, rate: 1_000 },

@@ -60,6 +60,7 @@ export class Stage {
     this.plan = {
       name: "eth0",
       mac: "02:00:00:00:00:01",
+      mtu: 1500,
       isUp: true,
       node: "a",
       nodes: ["a", "b", "c"].map((name) => ({ name, address: undefined })),

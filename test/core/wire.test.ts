@@ -4,6 +4,7 @@ import { claimVerdict, nodeState, wireClaim, wireHeader, wireType } from "../../
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import { sipHash } from "../../src/core/siphash.ts";
 import {
+  claimsWithin,
   decodeWire,
   encodeWire,
   isMine,
@@ -41,6 +42,17 @@ const message: Message = {
   stamp: 0x0102030405060708n,
   name: "n1",
 };
+
+test("a frame with as many claims as an MTU has room for fits it, and one more claim would not", () => {
+  for (let mtu = 68; mtu <= 9_000; mtu++) {
+    const most = claimsWithin(mtu);
+    const size = (count: number) => encodeWire({ ...message, claims: claims(count) }, key).length - 14;
+    if (most > 0) assert.ok(size(most) <= mtu, `${mtu}`);
+    if (most < MAX_CLAIMS) assert.ok(size(most + 1) > mtu, `${mtu}`);
+    if (most === MAX_CLAIMS) break;
+  }
+  assert.is(claimsWithin(1_500), MAX_CLAIMS);
+});
 
 for (const count of [0, 1, 2, MAX_CLAIMS]) {
   test(`a frame with ${count} claims is read as it was written`, () => {

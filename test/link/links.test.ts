@@ -260,6 +260,7 @@ const link: Link = {
   name: "eth0",
   mac: new Uint8Array(6),
   isEthernet: true,
+  mtu: 1500,
   isUp: true,
   portOf: undefined,
   addresses: [],

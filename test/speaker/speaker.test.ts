@@ -351,6 +351,19 @@ test("SIGHUP reads the configuration again, SIGUSR1 opens no inspector, and neit
   await rig.answersWith();
 });
 
+test("an error that nobody expected, in a timer or a promise, is said and ends nothing", async () => {
+  const wrong =
+    'setTimeout(() => { Promise.reject(new Error("in a promise")); throw new Error("in a timer"); }, 1_500)';
+  const options = `NODE_OPTIONS=--import=data:text/javascript,${encodeURIComponent(wrong)}`;
+  const speaker = rig.launch("node", ["run", "--config", rig.config], ["env", options]);
+  await speaker.ready();
+  for (const where of ["timer", "promise"])
+    await speaker.says(new RegExp(`^isat did not expect this error, and goes on: Error: in a ${where}`));
+  const { interfaces } = await status();
+  await until("it ticks on", async () => (await status()).interfaces[0].tickAgeMs < 600 && interfaces.length === 1);
+  await rig.answersWith();
+});
+
 test("a runDir that is full keeps no VIP from being served", async () => {
   const mount = join(rig.folder, "full");
   mkdirSync(mount);
