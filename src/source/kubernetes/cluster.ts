@@ -2,7 +2,17 @@ import { isDeepStrictEqual } from "node:util";
 import { type Address, formatAddress } from "../../core/address.ts";
 import type { Check, Demand, VipRange } from "../../core/demand.ts";
 import { nodesOf } from "./nodes.ts";
-import { type EndpointSlice, type Key, type Kind, keyOf, type Objects, readers, refOf } from "./objects.ts";
+import {
+  type EndpointSlice,
+  formOf,
+  type Key,
+  type Kind,
+  keyOf,
+  type ObjectRef,
+  type Objects,
+  readers,
+  refOf,
+} from "./objects.ts";
 import { Pools } from "./pools.ts";
 import { KINDS } from "./resources.ts";
 import {
@@ -43,7 +53,8 @@ export class Cluster {
     [K in Kind]: Map<Key, Objects[K]>;
   };
   readonly #slicesOf = new Map<Key, EndpointSlice[]>();
-  readonly #unreadable = new Map<string, Problem>();
+  /** The objects with faults, each with its last good form. */
+  readonly #unreadable = new Map<string, Problem & { good: Objects[Kind] | undefined }>();
 
   /** Something that all Services depend on has changed since the last update. */
   #isCommonChanged = true;
@@ -65,21 +76,37 @@ export class Cluster {
     this.#common = this.#deriveCommon();
   }
 
-  /** Takes an object as the API sends it. One that cannot be read is as if absent. @returns false if nothing changes */
+  /**
+   * Takes an object as the API sends it. One that has become unreadable keeps its last good form.
+   * @returns false if nothing changes
+   */
   put(kind: Kind, object: unknown): boolean {
-    const ref = refOf(kind, object);
-    const key = keyOf(ref);
-    const id = `${kind} ${key}`;
+    const faults: string[] = [];
+    let read: Objects[Kind] | undefined;
     try {
-      const isChanged = this.set(kind, key, readers[kind](object));
-      return this.#unreadable.delete(id) || isChanged;
+      read = readers[kind](object, (fault) => faults.push(fault));
     } catch (error) {
-      this.set(kind, key, undefined);
-      const message = `${id} cannot be used: ${(error as Error).message}`;
-      const isNews = this.#unreadable.get(id)?.message !== message;
-      if (isNews) this.#unreadable.set(id, { ref, reason: "Unreadable", message });
-      return isNews;
+      faults.unshift((error as Error).message);
     }
+    const ref = refOf(kind, object);
+    if (faults[0] !== undefined) return this.#putFaulty(ref, read, faults[0]);
+    const isChanged = this.set(kind, keyOf(ref), read);
+    return this.#unreadable.delete(idOf(ref)) || isChanged;
+  }
+
+  #putFaulty(ref: ObjectRef, read: Objects[Kind] | undefined, fault: string): boolean {
+    const { kind, uid } = ref;
+    const key = keyOf(ref);
+    const known = this.#unreadable.get(idOf(ref));
+    let good = known ? known.good : this.#objects[kind].get(key);
+    if (good && "uid" in good && good.uid !== uid) good = undefined; // it was another object of the same name
+    const form = formOf(kind, read, good);
+    const isChanged = this.set(kind, key, form);
+    const counts = good ? "What it said before still counts" : form ? "The rest of it counts" : "It counts as absent";
+    const message = `${idOf(ref)} cannot be used: ${fault}. ${counts}`;
+    const isNews = known?.message !== message;
+    this.#unreadable.set(idOf(ref), { ref, reason: "Unreadable", message, good });
+    return isNews || isChanged;
   }
 
   /** The object is gone. @returns false if it was not there */
@@ -248,6 +275,8 @@ export class Cluster {
     return checksOf(one, this.#endpoints(one.service.key), node, this.#common);
   }
 }
+
+const idOf = (ref: ObjectRef) => `${ref.kind} ${keyOf(ref)}`;
 
 function rangeOf(deciding: ServiceAddress): VipRange {
   const { address, candidates, advertising } = deciding;

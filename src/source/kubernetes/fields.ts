@@ -28,8 +28,35 @@ export function optional(value: unknown, path: string): string | undefined {
   return typeof value === "string" ? value : refuse(path, value, "a text");
 }
 
-export function texts(value: unknown, path: string): string[] {
-  return items(value, path).map((item, index) => optional(item, `${path}[${index}]`) ?? refuse(path, value, "texts"));
+export function textOf(value: unknown, path: string): string {
+  return optional(value, path) ?? refuse(path, value, "a text");
+}
+
+/** Takes note of an entry that cannot be read. */
+export type Note = (fault: string) => void;
+
+/** @throws Error in the place of a note: every entry has to be good */
+export const strict: Note = (fault) => {
+  throw new Error(fault);
+};
+
+/**
+ * Reads the entries of a list, and notes those that are bad.
+ * @throws Error where all are, because many an empty list means everything
+ */
+export function entries<T>(value: unknown, path: string, read: (item: unknown, path: string) => T, note: Note): T[] {
+  const good: T[] = [];
+  const faults: Error[] = [];
+  for (const [index, item] of items(value, path).entries()) {
+    try {
+      good.push(read(item, `${path}[${index}]`));
+    } catch (error) {
+      faults.push(error as Error);
+    }
+  }
+  if (good.length === 0 && faults[0]) throw faults[0];
+  for (const { message } of faults) note(message);
+  return good;
 }
 
 export function flag(value: unknown, path: string): boolean | undefined {
@@ -46,7 +73,7 @@ export function labelsOf(value: unknown, path: string): Labels {
   return Object.keys(labels).length > 0 ? (labels as Labels) : NONE;
 }
 
-function selectorOf(value: unknown, path: string): LabelSelector {
+export function selectorOf(value: unknown, path: string): LabelSelector {
   const { matchLabels, matchExpressions } = part(value, path);
   return {
     matchLabels: labelsOf(matchLabels, `${path}.matchLabels`),
@@ -57,7 +84,7 @@ function selectorOf(value: unknown, path: string): LabelSelector {
         key: optional(key, `${at}.key`) ?? refuse(`${at}.key`, key, "a label's name"),
         operator:
           OPERATORS.find((name) => name === operator) ?? refuse(`${at}.operator`, operator, OPERATORS.join(", ")),
-        values: texts(values, `${at}.values`),
+        values: entries(values, `${at}.values`, textOf, strict),
       };
       const reason = fault(requirement);
       if (reason) throw new Error(`${at}: ${reason}`);
@@ -65,6 +92,3 @@ function selectorOf(value: unknown, path: string): LabelSelector {
     }),
   };
 }
-
-export const selectorsOf = (value: unknown, path: string) =>
-  items(value, path).map((item, index) => selectorOf(item, `${path}[${index}]`));

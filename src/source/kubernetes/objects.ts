@@ -1,21 +1,24 @@
 /**
  * The fields of the API's objects that ownership depends on. A reader takes an object as the API sends it and cuts it down.
- * It throws if the object is not well formed: that object then counts as absent, and all others are read. Pure.
+ * It throws if the object is not well formed, and notes entries that are not. Pure.
  */
 import { isIPv4, isIPv6 } from "node:net";
 import { type Address, formatAddress, parseAddress, parseRange, type Range } from "../../core/address.ts";
 import {
+  entries,
   flag,
   isJson,
   items,
   type Json,
   labelsOf,
   NONE,
+  type Note,
   optional,
   part,
   refuse,
-  selectorsOf,
-  texts,
+  selectorOf,
+  strict,
+  textOf,
 } from "./fields.ts";
 import type { LabelSelector, Labels } from "./selector.ts";
 
@@ -164,10 +167,10 @@ function serviceOf(object: unknown): Service | undefined {
   if (spec.type !== "LoadBalancer") return undefined;
   const status = part((object as Json).status, "status");
   const path = "status.loadBalancer.ingress";
-  const entries = items(part(status.loadBalancer, "status.loadBalancer").ingress, path);
-  if (entries.length === 0) return undefined;
+  const all = items(part(status.loadBalancer, "status.loadBalancer").ingress, path);
+  if (all.length === 0) return undefined;
   const ingress: Ingress[] = [];
-  for (const [index, entry] of entries.entries()) {
+  for (const [index, entry] of all.entries()) {
     const { ip, ipMode } = part(entry, `${path}[${index}]`);
     const text = optional(ip, `${path}[${index}].ip`);
     if (!text) continue;
@@ -184,7 +187,7 @@ function serviceOf(object: unknown): Service | undefined {
     loadBalancerClass: optional(spec.loadBalancerClass, "spec.loadBalancerClass"),
     isLocal: spec.externalTrafficPolicy === "Local",
     ingress: trim(ingress),
-    hostnames: entries.length - ingress.length,
+    hostnames: all.length - ingress.length,
   };
 }
 
@@ -260,25 +263,28 @@ function poolRange(text: string, path: string): Range | undefined {
   }
 }
 
-function poolOf(object: unknown): IPAddressPool {
+function poolOf(object: unknown, note: Note = strict): IPAddressPool {
   const { key, labels } = metadataOf("IPAddressPool", object);
-  const addresses = texts(part((object as Json).spec, "spec").addresses, "spec.addresses");
-  const ranges = addresses.map((text, index) => poolRange(text, `spec.addresses[${index}]`));
+  const { addresses } = part((object as Json).spec, "spec");
+  const read = (item: unknown, path: string) => poolRange(textOf(item, path), path);
+  const ranges = entries(addresses, "spec.addresses", read, note);
   return { key, labels, ranges: ranges.filter((range) => range !== undefined) };
 }
 
 const KNOWN_FIELDS = ["ipAddressPools", "ipAddressPoolSelectors", "serviceSelectors", "nodeSelectors", "interfaces"];
 
-function advertisementOf(object: unknown): L2Advertisement {
+function advertisementOf(object: unknown, note: Note = strict): L2Advertisement {
   const { key } = metadataOf("L2Advertisement", object);
   const spec = part((object as Json).spec, "spec");
+  const its = <T>(field: string, read: (item: unknown, path: string) => T) =>
+    entries(spec[field], `spec.${field}`, read, note);
   return {
     key,
-    ipAddressPools: texts(spec.ipAddressPools, "spec.ipAddressPools"),
-    ipAddressPoolSelectors: selectorsOf(spec.ipAddressPoolSelectors, "spec.ipAddressPoolSelectors"),
-    serviceSelectors: selectorsOf(spec.serviceSelectors, "spec.serviceSelectors"),
-    nodeSelectors: selectorsOf(spec.nodeSelectors, "spec.nodeSelectors"),
-    interfaces: texts(spec.interfaces, "spec.interfaces"),
+    ipAddressPools: its("ipAddressPools", textOf),
+    ipAddressPoolSelectors: its("ipAddressPoolSelectors", selectorOf),
+    serviceSelectors: its("serviceSelectors", selectorOf),
+    nodeSelectors: its("nodeSelectors", selectorOf),
+    interfaces: its("interfaces", textOf),
     unknown: Object.keys(spec).filter((field) => !KNOWN_FIELDS.includes(field)),
   };
 }
@@ -287,10 +293,20 @@ function advertisementOf(object: unknown): L2Advertisement {
  * The reader of each kind; it returns undefined for an object that ownership does not depend on.
  * @throws Error that names the field and its value, if the object is not well formed
  */
-export const readers: { [K in Kind]: (object: unknown) => Objects[K] | undefined } = {
+export const readers: { [K in Kind]: (object: unknown, note?: Note) => Objects[K] | undefined } = {
   Service: serviceOf,
   EndpointSlice: endpointSliceOf,
   Node: nodeOf,
   IPAddressPool: poolOf,
   L2Advertisement: advertisementOf,
 };
+
+/**
+ * The form of an object that counts while it has faults: its last good form. Of a pool, the entries that can be read count
+ * besides; an object that never was good has nothing else.
+ */
+export function formOf(kind: Kind, read: Objects[Kind] | undefined, good: Objects[Kind] | undefined) {
+  if (kind !== "IPAddressPool" || !read || !good) return good ?? read;
+  const [pool, before] = [read as IPAddressPool, good as IPAddressPool];
+  return { ...pool, ranges: [...before.ranges, ...pool.ranges] };
+}

@@ -58,6 +58,88 @@ for (const [what, sent, ...pieces] of poison) {
   });
 }
 
+const GOOD = [...NODES, P1, advertisement("all"), web("10.9.0.1"), slice("web", READY)];
+
+/** What becomes of a live object when somebody edits it, and what is said. */
+const edits: [what: string, sent: Sent, owners: Record<string, string>, ...says: string[]][] = [
+  [
+    "a pool with an address that has no prefix",
+    pool("p1", ["10.9.0.0"]),
+    { "10.9.0.1": "n2" },
+    "What it said before still counts",
+  ],
+  ["a pool that is no object", ["IPAddressPool", { ...(P1[1] as object), spec: 7 }], { "10.9.0.1": "n2" }, "spec is 7"],
+  [
+    "an operator that does not exist",
+    advertisement("all", { nodeSelectors: [{ matchExpressions: [{ key: "a", operator: "Gt" }] }] }),
+    { "10.9.0.1": "n2" },
+    'operator is "Gt"',
+  ],
+  [
+    "one of two selectors that is bad",
+    advertisement("all", { nodeSelectors: [on("n1"), { matchExpressions: [{ key: "a", operator: "Gt" }] }] }),
+    { "10.9.0.1": "n2" },
+    "What it said before still counts",
+  ],
+  ["an ingress that is no address", web("10.9.0.999"), { "10.9.0.1": "n2" }, "Service default/web cannot be used"],
+  [
+    "endpoints that are texts",
+    ["EndpointSlice", { ...(slice("web", [])[1] as object), endpoints: ["x"] }],
+    { "10.9.0.1": "n2" },
+    'endpoints[0] is "x"',
+  ],
+];
+for (const [what, sent, expected, ...says] of edits) {
+  test(`${what}, in place of a good one: its last good form counts, over a restart too`, () => {
+    const cluster = clusterOf(GOOD);
+    assert.ok(cluster.put(...sent), "it is news");
+    assert.equal(owners(cluster.update()), expected);
+    assert.is(cluster.unreadable, 1);
+    for (const piece of says) assert.ok(cluster.problems[0]?.message.includes(piece), cluster.problems[0]?.message);
+    const next = new Cluster(SETTINGS, "n1");
+    for (const kind of Object.keys(readers) as Kind[]) {
+      for (const [key, object] of cluster.all(kind)) next.set(kind, key, object);
+    }
+    next.give({ hasAdvertisements: true });
+    next.put(...sent);
+    assert.equal(owners(next.update()), expected, "after a restart");
+    const [kind, object] = GOOD.find(
+      ([kind, object]) => kind === sent[0] && keyOf(refOf(kind, object)) === keyOf(refOf(...sent)),
+    )!;
+    cluster.put(kind, object);
+    cluster.update();
+    assert.equal(cluster.problems, []);
+  });
+}
+
+test("the entries of a pool that can be read count, beside what it said before, until it is corrected", () => {
+  const b = [service("b", ["10.9.1.1"]), slice("b", READY)];
+  const both = { "10.9.0.1": "n2", "10.9.1.1": owners(clusterOf([...NODES, ...b]).update())["10.9.1.1"]! };
+  const cluster = clusterOf([...GOOD, ...b]);
+  cluster.put(...pool("p1", ["10.9.0.0", "10.9.1.0/24"]));
+  assert.equal(owners(cluster.update()), both);
+  cluster.put(...pool("p1", ["10.9.0.0", "10.9.7.0/24"]));
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n2" }, "of what is bad, nothing is kept");
+  cluster.put(...pool("p1", ["10.9.1.0/24"]));
+  assert.equal(owners(cluster.update()), { "10.9.1.1": both["10.9.1.1"] });
+});
+
+test("of a pool or an advertisement that never was good, the entries that can be read count", () => {
+  const selectors = { nodeSelectors: [{ matchExpressions: [{ key: "a", operator: "Gt" }] }, on("n1")] };
+  const rest = [web("10.9.0.1"), slice("web", READY)];
+  const fresh = clusterOf([...NODES, pool("p1", ["x", "10.9.0.0/24"]), advertisement("one", selectors), ...rest]);
+  assert.equal(owners(fresh.update()), { "10.9.0.1": "n1" });
+  assert.is(fresh.unreadable, 2);
+});
+
+test("a Service that was made anew under its name has no earlier form", () => {
+  const cluster = clusterOf(GOOD);
+  const [kind, object] = web("10.9.0.999") as [Kind, { metadata: object }];
+  cluster.put(kind, { ...object, metadata: { ...object.metadata, uid: "another" } });
+  assert.equal(owners(cluster.update()), {});
+  assert.ok(cluster.problems[0]?.message.includes("It counts as absent"), cluster.problems[0]?.message);
+});
+
 test("a range that did not change is the same object as before", () => {
   const cluster = clusterOf([
     ...NODES,
@@ -150,7 +232,8 @@ test("a cluster that grew by changes has the same demand as one that is read ane
     const random = randomOf(seed);
     const settings = { ...SETTINGS, addresses: seed % 2 ? PLAIN.addresses : undefined };
     const cluster = new Cluster(settings, "n1");
-    const sent = new Map<string, Sent>();
+    /** Each object as it was last good, and what was sent since. */
+    const sent = new Map<string, Sent[]>();
     for (let step = 0; step < 80; step++) {
       const [kind, object] = someObject(random);
       const key = keyOf(refOf(kind, object));
@@ -158,8 +241,11 @@ test("a cluster that grew by changes has the same demand as one that is read ane
         sent.delete(`${kind} ${key}`);
         cluster.remove(kind, key);
       } else {
-        sent.set(`${kind} ${key}`, [kind, object]);
         cluster.put(kind, object);
+        const isGood = !cluster.problems.some(
+          ({ ref, reason }) => reason === "Unreadable" && ref.kind === kind && keyOf(ref) === key,
+        );
+        sent.set(`${kind} ${key}`, [...(isGood ? [] : (sent.get(`${kind} ${key}`) ?? [])), [kind, object]]);
       }
       if (random(40) === 0) cluster.give({ hasAdvertisements: random(2) > 0 });
       if (random(20) === 0) cluster.give({ gateways: new Set([parseAddress(`10.9.0.${random(3)}`)]) });
@@ -167,7 +253,7 @@ test("a cluster that grew by changes has the same demand as one that is read ane
       cluster.update();
       if (random(2) > 0) continue;
       const fresh = new Cluster(settings, "n1");
-      for (const [kind, object] of sent.values()) fresh.put(kind, object);
+      for (const [kind, object] of [...sent.values()].flat()) fresh.put(kind, object);
       fresh.give(cluster.given);
       const demand = sorted(cluster.update());
       assert.equal(demand, sorted(fresh.update()), `seed ${seed}, step ${step}`);
