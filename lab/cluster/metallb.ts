@@ -77,6 +77,14 @@ export const DEFINITIONS: readonly KubeObject[] = [
           ipAddressPoolSelectors: selectors,
           serviceSelectors: selectors,
           nodeSelectors: selectors,
+          preferredNodeSelectors: {
+            type: "array",
+            items: {
+              type: "object",
+              required: ["weight", "preference"],
+              properties: { weight: { type: "integer" }, preference: selectors.items },
+            },
+          },
           interfaces: strings,
         },
       },

@@ -20,6 +20,8 @@ export interface VipRange {
    * its first ingress address, which may be IPv6.
    */
   hashAs: string | undefined;
+  /** The nodes that are preferred, by name, with their scores: the highest score goes before the lowest hash. */
+  scores?: Readonly<Record<string, number>> | undefined;
 }
 
 /** One check that a source made of a node for a VIP: a column of `isat status VIP`. */

@@ -11,12 +11,26 @@ export function hash(node: string, address: string): string {
   return digest("sha256", `${node}#${address}`, "hex");
 }
 
-/** The node with the lowest hash; undefined where there is none. The order of `nodes` plays no part. */
-export function elect(nodes: readonly string[], address: string): string | undefined {
+/** Scores are bounded by what two bytes hold. */
+const MOST = 0xffff;
+
+/**
+ * A node's rank for a VIP: its hash, or where some nodes are preferred, that behind the complement of its score in two
+ * bytes. So the lowest rank has the highest score, and kernels, which compare 64 bits, need not know of scores.
+ */
+export function rank(node: string, address: string, scores?: VipRange["scores"]): string {
+  const its = hash(node, address);
+  if (!scores) return its;
+  const score = Object.hasOwn(scores, node) ? Math.min(scores[node]!, MOST) : 0;
+  return `${(MOST - score).toString(16).padStart(4, "0")}${its}`;
+}
+
+/** The node with the lowest rank; undefined where there is none. The order of `nodes` plays no part. */
+export function elect(nodes: readonly string[], address: string, scores?: VipRange["scores"]): string | undefined {
   let winner: string | undefined;
   let lowest = "";
   for (const node of nodes) {
-    const its = hash(node, address);
+    const its = rank(node, address, scores);
     if (winner === undefined || its < lowest) {
       winner = node;
       lowest = its;
@@ -131,8 +145,8 @@ function differing(before: readonly VipRange[], now: readonly VipRange[]): [gone
   return [gone.filter(isUnlike), added.filter(isUnlike)];
 }
 
-const rangeText = ({ first, last, nodes, hashAs, interfaces }: VipRange) =>
-  `${first}-${last} ${nodes?.join() ?? "*"} ${hashAs ?? ""} ${interfaces?.join() ?? "*"}`;
+const rangeText = ({ first, last, nodes, hashAs, scores, interfaces }: VipRange) =>
+  `${first}-${last} ${nodes?.join() ?? "*"} ${hashAs ?? ""} ${JSON.stringify(scores)} ${interfaces?.join() ?? "*"}`;
 
 function wish(
   nodes: readonly string[] | undefined,
@@ -144,7 +158,7 @@ function wish(
   if (!nodes) return Wish.unknown;
   if (nodes.length === 0) return Wish.nobody;
   const winnerOf = (names: readonly string[]) =>
-    names.length === 1 ? names[0] : elect(names, hashText(range, address));
+    names.length === 1 ? names[0] : elect(names, hashText(range, address), range.scores);
   const winner = winnerOf(nodes);
   if (winner === self) return Wish.ours;
   if (!headless.includes(winner!)) return Wish.other;
@@ -159,7 +173,7 @@ export interface Ranking {
   checks: Check[];
   /** Why the node may not own the VIP; undefined where it may. */
   excluded: string | undefined;
-  /** The rendezvous hash, hex: among those who may own, the lowest does. */
+  /** The rendezvous hash, hex, behind the score if there are any: among those who may own, the lowest owns. */
   hash: string;
   isOwner: boolean;
 }
@@ -170,7 +184,7 @@ const rangeOf = (ranges: readonly VipRange[], address: Address) =>
 /** The node that the election names for the address; undefined where it names nobody. */
 export function ownerOf({ ranges, candidates }: Electorate, address: Address): string | undefined {
   const range = rangeOf(ranges, address);
-  return range && candidates && elect(eligible(candidates, range), hashText(range, address));
+  return range && candidates && elect(eligible(candidates, range), hashText(range, address), range.scores);
 }
 
 /** Why this node and not the others, the lowest hash first; undefined where the address is no VIP of the interface. */
@@ -189,10 +203,10 @@ export function ranking(electorate: Electorate, demand: Demand, address: Address
       isAlive,
       checks,
       excluded: isAlive ? (isAllowed ? undefined : (refused ?? "not among the VIP's nodes")) : "not alive",
-      hash: hash(node, hashText(range, address)),
+      hash: rank(node, hashText(range, address), range.scores),
       isOwner: node === owner,
     };
   });
-  const rank = ({ excluded, hash }: Ranking) => `${excluded ? 1 : 0}${hash}`;
-  return all.sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
+  const place = ({ excluded, hash }: Ranking) => `${excluded ? 1 : 0}${hash}`;
+  return all.sort((a, b) => (place(a) < place(b) ? -1 : 1));
 }

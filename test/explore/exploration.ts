@@ -95,7 +95,7 @@ const LEFT = new Set([
     "announcer",
     "name",
     "node_name",
-    "hashTexts",
+    "ranked",
   ],
   ...["names", "electorate", "message", "echoes", "timerAt", "heard_ns", "own_ns", "isDirty", "isReported"],
 ]);

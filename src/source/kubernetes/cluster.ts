@@ -282,5 +282,6 @@ function rangeOf(deciding: ServiceAddress): VipRange {
   const { address, candidates, advertising } = deciding;
   const text = hashText(deciding);
   const hashAs = text === formatAddress(address) ? undefined : text;
-  return { first: address, last: address, nodes: candidates, interfaces: advertising.interfaces, hashAs };
+  const { interfaces, scores } = advertising;
+  return { first: address, last: address, nodes: candidates, interfaces, hashAs, ...(scores && { scores }) };
 }

@@ -53,6 +53,8 @@ export interface Service {
   labels: Labels;
   /** `spec.loadBalancerClass`. */
   loadBalancerClass: string | undefined;
+  /** It may share its address with other Services: MetalLB's annotation `allow-shared-ip`. */
+  isSharing: boolean;
   /** `externalTrafficPolicy: Local`. */
   isLocal: boolean;
   ingress: readonly Ingress[];
@@ -88,6 +90,11 @@ export interface IPAddressPool {
   ranges: readonly Range[];
 }
 
+export interface Preference {
+  weight: number;
+  preference: LabelSelector;
+}
+
 /** metallb.io/v1beta1 */
 export interface L2Advertisement {
   key: Key;
@@ -96,6 +103,8 @@ export interface L2Advertisement {
   ipAddressPoolSelectors: readonly LabelSelector[];
   serviceSelectors: readonly LabelSelector[];
   nodeSelectors: readonly LabelSelector[];
+  /** Among the nodes that it selects, those that are preferred, and how much. */
+  preferredNodeSelectors: readonly Preference[];
   /** Empty: all interfaces. */
   interfaces: readonly string[];
   /** Fields that isat does not know; in some version of MetalLB they decide who owns. */
@@ -143,8 +152,8 @@ export const baseOf = (key: Key): string => key.slice(key.indexOf("/") + 1);
 function metadataOf(kind: Kind, object: unknown) {
   const ref = refOf(kind, object);
   if (ref.name === "") throw new Error("metadata.name is missing");
-  const { labels, creationTimestamp } = part((object as Json).metadata, "metadata");
-  return { key: keyOf(ref), uid: ref.uid, labels: labelsOf(labels, "metadata.labels"), creationTimestamp };
+  const { labels, annotations, creationTimestamp } = part((object as Json).metadata, "metadata");
+  return { key: keyOf(ref), uid: ref.uid, labels: labelsOf(labels, "metadata.labels"), annotations, creationTimestamp };
 }
 
 /**
@@ -161,8 +170,10 @@ export function canonicalIP(text: string): { text: string; address: Address | un
   return { text: formatAddress(address), address };
 }
 
+const SHARING = ["metallb.io/allow-shared-ip", "metallb.universe.tf/allow-shared-ip"];
+
 function serviceOf(object: unknown): Service | undefined {
-  const { key, uid, labels, creationTimestamp } = metadataOf("Service", object);
+  const { key, uid, labels, annotations, creationTimestamp } = metadataOf("Service", object);
   const spec = part((object as Json).spec, "spec");
   if (spec.type !== "LoadBalancer") return undefined;
   const status = part((object as Json).status, "status");
@@ -185,6 +196,7 @@ function serviceOf(object: unknown): Service | undefined {
     created,
     labels,
     loadBalancerClass: optional(spec.loadBalancerClass, "spec.loadBalancerClass"),
+    isSharing: SHARING.some((name) => Boolean(part(annotations, "metadata.annotations")[name])),
     isLocal: spec.externalTrafficPolicy === "Local",
     ingress: trim(ingress),
     hostnames: all.length - ingress.length,
@@ -271,7 +283,21 @@ function poolOf(object: unknown, note: Note = strict): IPAddressPool {
   return { key, labels, ranges: ranges.filter((range) => range !== undefined) };
 }
 
-const KNOWN_FIELDS = ["ipAddressPools", "ipAddressPoolSelectors", "serviceSelectors", "nodeSelectors", "interfaces"];
+const KNOWN_FIELDS = [
+  "ipAddressPools",
+  "ipAddressPoolSelectors",
+  "serviceSelectors",
+  "nodeSelectors",
+  "preferredNodeSelectors",
+  "interfaces",
+];
+
+function preferenceOf(value: unknown, path: string): Preference {
+  const { weight, preference } = part(value, path);
+  const isFit = Number.isInteger(weight) && (weight as number) >= 1 && (weight as number) <= 100;
+  if (!isFit) refuse(`${path}.weight`, weight, "a whole number from 1 to 100");
+  return { weight: weight as number, preference: selectorOf(preference, `${path}.preference`) };
+}
 
 function advertisementOf(object: unknown, note: Note = strict): L2Advertisement {
   const { key } = metadataOf("L2Advertisement", object);
@@ -284,6 +310,7 @@ function advertisementOf(object: unknown, note: Note = strict): L2Advertisement 
     ipAddressPoolSelectors: its("ipAddressPoolSelectors", selectorOf),
     serviceSelectors: its("serviceSelectors", selectorOf),
     nodeSelectors: its("nodeSelectors", selectorOf),
+    preferredNodeSelectors: its("preferredNodeSelectors", preferenceOf),
     interfaces: its("interfaces", textOf),
     unknown: Object.keys(spec).filter((field) => !KNOWN_FIELDS.includes(field)),
   };

@@ -21,6 +21,10 @@ export interface Advertising {
   selected: ReadonlySet<string>;
   /** The selected nodes that nothing about the Node itself excludes. */
   available: readonly string[];
+  /** Those that are preferred, with their scores. */
+  scores: Readonly<Record<string, number>> | undefined;
+  /** An L2Advertisement among them that is for some Services only. */
+  selective: Key | undefined;
   /** Interfaces of this node that announce it; undefined: all. */
   interfaces: readonly string[] | undefined;
 }
@@ -108,6 +112,8 @@ export class Pools {
       pool,
       selected,
       available: available.map(({ key }) => key),
+      scores: scoresOf(selections ?? [], running),
+      selective: selections?.find(({ advertisement }) => advertisement.serviceSelectors.length > 0)?.advertisement.key,
       interfaces: this.#interfaces(selections ?? []),
     };
     this.#advertisings.set(id, advertising);
@@ -121,6 +127,19 @@ export class Pools {
     const isNarrowed = named.length > 0 && named.every((interfaces) => interfaces.length > 0);
     return isNarrowed ? [...new Set(named.flat())].sort() : this.#settings.interfaces;
   }
+}
+
+/** The weights of all advertisements add up, of each for the nodes that it selects (MetalLB's design/preferred-node-l2.md). */
+function scoresOf(selections: readonly Selection[], running: Nodes["running"]): Advertising["scores"] {
+  const scores: Record<string, number> = {};
+  for (const { advertisement, nodes } of selections) {
+    for (const { weight, preference } of advertisement.preferredNodeSelectors) {
+      for (const node of nodes) {
+        if (selects(preference, running.get(node)!.labels)) scores[node] = (scores[node] ?? 0) + weight;
+      }
+    }
+  }
+  return Object.keys(scores).length > 0 ? scores : undefined;
 }
 
 function selectionsOf(

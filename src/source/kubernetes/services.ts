@@ -91,8 +91,12 @@ export function evaluate(service: Service, endpoints: readonly string[], common:
 
 const NOBODY: readonly string[] = [];
 
-function candidatesOf({ isLocal }: Service, { available }: Advertising, endpoints: readonly string[]) {
-  if (endpoints.length === 0) return NOBODY;
+function candidatesOf(
+  { isLocal, isSharing }: Service,
+  { available, selective }: Advertising,
+  endpoints: readonly string[],
+) {
+  if (endpoints.length === 0 || (isSharing && selective)) return NOBODY;
   return isLocal ? available.filter((node) => endpoints.includes(node)) : available;
 }
 
@@ -125,9 +129,13 @@ export function checksOf(
 ): Check[] {
   const node = nodes.running.get(name);
   if (!node) return [{ what: "selected", refusal: "it is no Node that runs isat" }];
-  const selected = advertising.selected.has(name)
-    ? undefined
-    : `no L2Advertisement selects it for pool ${advertising.pool} and ${service.key}`;
+  const { selective } = advertising;
+  const selected =
+    service.isSharing && selective
+      ? `${service.key} may share its address (allow-shared-ip), and L2Advertisement ${selective} has serviceSelectors: MetalLB announces no such Service`
+      : advertising.selected.has(name)
+        ? undefined
+        : `no L2Advertisement selects it for pool ${advertising.pool} and ${service.key}`;
   const endpoint =
     endpoints.length === 0
       ? `no endpoint of ${service.key} can serve`
@@ -164,7 +172,7 @@ export function sharingProblems(
   sharing: readonly ServiceAddress[],
   refusalOf: (one: ServiceAddress, node: string) => string | undefined,
 ): Problem[] {
-  const owner = elect(deciding.candidates, hashText(deciding)); // as if all nodes were alive: the API does not tell
+  const owner = elect(deciding.candidates, hashText(deciding), deciding.advertising.scores); // as if all nodes were alive: the API does not tell
   if (owner === undefined) return [];
   // A Service without candidates loses nothing by it.
   const isHurt = (one: ServiceAddress) =>

@@ -195,6 +195,7 @@ function someObject(random: (below: number) => number): Sent {
         ipAddressPoolSelectors: pick([], [{ matchLabels: { zone: "a" } }]),
         nodeSelectors: pick([], [on(nodeName)], [{ matchLabels: { zone: "a" } }, on(nodeName)]),
         serviceSelectors: pick([], [], [{ matchLabels: { tier: "front" } }]),
+        preferredNodeSelectors: pick([], [{ weight: 5, preference: { matchLabels: { zone: "a" } } }]),
         interfaces: pick<unknown>([], ["eth0"], ["eth1"], 7),
       });
     case 3:

@@ -46,7 +46,7 @@ export function owners({ vips, nodes }: Demand): Record<string, string> {
   const rows = vips.map((range) => {
     const address = formatAddress(range.first);
     const candidates = range.nodes ?? nodes.map(({ name }) => name);
-    return [address, elect(candidates, range.hashAs ?? address) ?? "nobody"] as const;
+    return [address, elect(candidates, range.hashAs ?? address, range.scores) ?? "nobody"] as const;
   });
   return Object.fromEntries(rows.toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }

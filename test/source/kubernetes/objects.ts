@@ -10,6 +10,7 @@ const metadata = (name: string, more: object = {}) => ({ name, uid: `uid-${name}
 export interface ServiceOptions {
   namespace?: string;
   labels?: Labels;
+  annotations?: Labels;
   /** @default "2026-01-01T00:00:00Z" */
   created?: string;
   loadBalancerClass?: string;
@@ -19,11 +20,11 @@ export interface ServiceOptions {
 
 /** A Service with these ingress entries; each is an IP, or an entry as the API sends it. */
 export function service(name: string, ingress: (string | object)[], options: ServiceOptions = {}): Sent {
-  const { namespace = "default", labels, created = "2026-01-01T00:00:00Z", loadBalancerClass } = options;
+  const { namespace = "default", labels, annotations, created = "2026-01-01T00:00:00Z", loadBalancerClass } = options;
   return [
     "Service",
     {
-      metadata: metadata(name, { namespace, labels, creationTimestamp: created }),
+      metadata: metadata(name, { namespace, labels, annotations, creationTimestamp: created }),
       spec: {
         type: options.type ?? "LoadBalancer",
         externalTrafficPolicy: options.policy ?? "Cluster",

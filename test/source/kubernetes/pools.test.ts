@@ -1,8 +1,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parseRange } from "../../../src/core/address.ts";
+import { parseAddress, parseRange } from "../../../src/core/address.ts";
 import { clusterOf, on, owners, P1, READY, type Rule, web } from "./clusters.ts";
-import { advertisement, NODES, pool, service, slice } from "./objects.ts";
+import { advertisement, NODES, node, pool, type ServiceOptions, service, slice } from "./objects.ts";
 
 // The hashes that decide are listed in services.test.ts.
 const rules: Rule[] = [
@@ -162,6 +162,137 @@ for (const [sentence, objects, expected, options] of rules) {
 }
 
 test("no rule reads as another", () => assert.is(new Set(rules.map(([sentence]) => sentence)).size, rules.length));
+
+/** A cluster as in MetalLB's own tests of preferredNodeSelectors: two nodes of role edge, two of zone primary. */
+const ROLES = [
+  node("n1", "10.0.0.1", { role: "edge", zone: "primary" }),
+  node("n2", "10.0.0.2", { role: "worker", zone: "primary" }),
+  node("n3", "10.0.0.3", { role: "edge", zone: "secondary" }),
+];
+const prefer = (weight: number, matchLabels: object = {}) => ({ weight, preference: { matchLabels } });
+const EDGE = { role: "edge" };
+const PRIMARY = { zone: "primary" };
+const front = { serviceSelectors: [{ matchLabels: { tier: "front" } }] };
+const shared = { "metallb.io/allow-shared-ip": "key" };
+
+/**
+ * MetalLB's main, 2026 (design/preferred-node-l2.md and pull requests 3014, 3032 and 3044). By hash, the order for 10.9.0.1 is
+ * n2, n1, n3.
+ */
+const parity: [what: string, specs: object[], owner: string, options?: ServiceOptions, endpoints?: string[]][] = [
+  ["no preference: by hash", [{ preferredNodeSelectors: [] }], "n2"],
+  ["the higher score wins, and among equals the hash", [{ preferredNodeSelectors: [prefer(100, EDGE)] }], "n1"],
+  ["a preference that no node meets", [{ preferredNodeSelectors: [prefer(50, { role: "gpu" })] }], "n2"],
+  ["an empty preference is for every node alike", [{ preferredNodeSelectors: [prefer(10)] }], "n2"],
+  [
+    "weights of one advertisement add up: 60, 60 and 50 against 110",
+    [{ preferredNodeSelectors: [prefer(60, PRIMARY), prefer(50, EDGE)] }],
+    "n1",
+  ],
+  [
+    "one heavy weight against the sum of two: 100 against 110",
+    [
+      {
+        preferredNodeSelectors: [prefer(100, { role: "worker" }), prefer(60, { zone: "secondary" }), prefer(50, EDGE)],
+      },
+    ],
+    "n3",
+  ],
+  [
+    "several advertisements add up",
+    [
+      { preferredNodeSelectors: [prefer(70, PRIMARY)] },
+      { preferredNodeSelectors: [prefer(30, EDGE)] },
+      { preferredNodeSelectors: [prefer(50, { zone: "secondary" })] },
+    ],
+    "n1",
+  ],
+  [
+    "an advertisement scores its own nodes only",
+    [{ nodeSelectors: [on("n2")] }, { nodeSelectors: [on("n3")], preferredNodeSelectors: [prefer(100, PRIMARY)] }],
+    "n2",
+  ],
+  [
+    "an empty preference lifts an advertisement's own nodes above the others",
+    [{}, { nodeSelectors: [on("n3")], preferredNodeSelectors: [prefer(1)] }],
+    "n3",
+  ],
+  [
+    "nodeSelectors go before preferences",
+    [{ nodeSelectors: [on("n2")], preferredNodeSelectors: [prefer(100, EDGE)] }],
+    "n2",
+  ],
+  [
+    "with the Local policy, among the nodes with an endpoint",
+    [{ preferredNodeSelectors: [prefer(9, EDGE)] }],
+    "n3",
+    { policy: "Local" },
+    ["n2", "n3"],
+  ],
+  [
+    "an advertisement for other Services scores nothing",
+    [{}, { ...front, preferredNodeSelectors: [prefer(100, EDGE)] }],
+    "n2",
+  ],
+  [
+    "an advertisement for this Service scores",
+    [{}, { ...front, preferredNodeSelectors: [prefer(100, EDGE)] }],
+    "n1",
+    { labels: { tier: "front" } },
+  ],
+  ["a Service that may share its address, without serviceSelectors", [{}], "n2", { annotations: shared }],
+  [
+    "a Service that may share its address, under an advertisement with serviceSelectors",
+    [front],
+    "nobody",
+    { annotations: shared, labels: { tier: "front" } },
+  ],
+  [
+    "the same, where another advertisement has none",
+    [front, {}],
+    "nobody",
+    { annotations: shared, labels: { tier: "front" } },
+  ],
+  [
+    "the same by MetalLB's earlier annotation",
+    [front],
+    "nobody",
+    { annotations: { "metallb.universe.tf/allow-shared-ip": "key" }, labels: { tier: "front" } },
+  ],
+  [
+    "a Service that may share its address, and advertisements with serviceSelectors for others",
+    [front, {}],
+    "n2",
+    { annotations: shared },
+  ],
+  [
+    "an annotation without a key shares nothing",
+    [front],
+    "n2",
+    { annotations: { "metallb.io/allow-shared-ip": "" }, labels: { tier: "front" } },
+  ],
+];
+for (const [what, specs, owner, options, endpoints = ["n1", "n2", "n3"]] of parity) {
+  test(`as in MetalLB: ${what}`, () => {
+    const ads = specs.map((spec, index) => advertisement(`ad${index}`, spec));
+    const at = endpoints.map((name): [string] => [name]);
+    const demand = clusterOf([...ROLES, P1, ...ads, web("10.9.0.1", options), slice("web", at)]).update();
+    assert.equal(owners(demand), { "10.9.0.1": owner });
+  });
+}
+
+test("the check names the advertisement because of which a shared address is announced by nobody", () => {
+  const options = { annotations: shared, labels: { tier: "front" } };
+  const { checks } = clusterOf([
+    ...NODES,
+    P1,
+    advertisement("front", front),
+    web("10.9.0.1", options),
+    slice("web", READY),
+  ]).update();
+  const [selected] = checks(parseAddress("10.9.0.1"), "n2");
+  assert.match(selected?.refusal ?? "", /L2Advertisement metallb-system\/front has serviceSelectors/);
+});
 
 const interfaces: [sentence: string, advertisements: object[], interfaces: string[] | undefined][] = [
   ["one without interfaces is for all", [{}], undefined],

@@ -24,10 +24,10 @@ const warnings: [what: string, objects: Sent[], options: Options, ...pieces: str
   ["IPv6", [...NODES, web("fd00::1")], {}, "IPv6"],
   [
     "a field that some MetalLB knows",
-    [...NODES, P1, advertisement("a", { preferredNodeSelectors: [] })],
+    [...NODES, P1, advertisement("a", { somethingNew: [] })],
     {},
     "L2Advertisement metallb-system/a",
-    "preferredNodeSelectors",
+    "somethingNew",
   ],
 ];
 for (const [what, objects, options, ...pieces] of warnings) {
