@@ -90,7 +90,10 @@ export function makePlan(
     return { link, ranges: rangesOf(demand, link), never };
   });
   const own = [...meant.flatMap((each) => refusals(each, each.never, config)), ...meant.flatMap(ownAddresses)];
-  const planned = meant.map(({ link, ranges, never }) => ({ link, ranges: without(ranges, never.keys()) }));
+  const planned = meant.map(({ link, ranges, never }) => {
+    const own = link.addresses.map(({ address }) => address);
+    return { link, ranges: without(ranges, [...never.keys(), ...own]) };
+  });
   const size = planned.reduce((sum, { ranges }) => sum + countAddresses(ranges), 0);
   if (size > MAX_VIPS) problems.push(tooMany(size));
   // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.

@@ -153,6 +153,12 @@ test("an address of this node is refused as a VIP of a file, and warned of in a 
   const ofCluster = make(["eth0"], vips, LINKS, inCluster);
   assert.equal(ofCluster.problems, []);
   assert.match(ofCluster.warnings[0]!, says);
+  assert.ok(
+    ofCluster.links[0]!.ranges.every(
+      ({ first, last }) => last < parseAddress("10.9.255.1") || first > parseAddress("10.9.255.1"),
+    ),
+    "its kernel answers for it, whatever a Service says",
+  );
 });
 
 test("an address of this node is no matter where the VIP is announced on another interface", () => {

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { type Address, formatAddress } from "../../core/address.ts";
 import type { Check, Demand, VipRange } from "../../core/demand.ts";
+import { History, type Past } from "./history.ts";
 import { nodesOf } from "./nodes.ts";
 import {
   type EndpointSlice,
@@ -14,8 +15,10 @@ import {
   refOf,
 } from "./objects.ts";
 import { Pools } from "./pools.ts";
+import { problemsOf, type Remark, remarksOn, remarksOnService } from "./remarks.ts";
 import { KINDS } from "./resources.ts";
 import {
+  byAge,
   type Common,
   checksOf,
   decidingOf,
@@ -64,9 +67,11 @@ export class Cluster {
   // All that follows is as of the last update.
   #common: Common;
   readonly #evaluations = new Map<Key, Evaluation>();
-  readonly #sharing = new Map<Address, ServiceAddress[]>();
+  readonly #history = new History();
   readonly #ranges = new Map<Address, VipRange>();
-  readonly #sharingProblems = new Map<Address, Problem[]>();
+  readonly #sharingProblems = new Map<Address, readonly Problem[]>();
+  readonly #remarksOnServices = new Map<Key, readonly Remark[]>();
+  readonly #remarks = new Map<Address, readonly Remark[]>();
   readonly #skipped = { ...NO_SKIPPED };
   #demand: Demand | undefined;
 
@@ -171,8 +176,11 @@ export class Cluster {
       for (const key of this.#objects.Service.keys()) this.#changed.add(key);
     }
     const addresses = new Set<Address>();
-    for (const key of this.#changed) this.#evaluate(key, addresses);
+    // Of Services that come to an address at once, the oldest counts as the first.
+    const changed = [...this.#changed].map((key) => ({ key, ...this.#objects.Service.get(key) }));
+    for (const { key } of changed.sort(byAge)) this.#evaluate(key, addresses);
     this.#changed.clear();
+    this.#history.settle();
     for (const address of addresses) this.#decide(address);
     this.#demand ??= {
       nodes: this.#common.nodes.entries,
@@ -182,9 +190,20 @@ export class Cluster {
     return this.#demand;
   }
 
+  /** What has to be known beside the objects, to decide as this cluster does. */
+  get past(): Past {
+    return this.#history.past;
+  }
+
+  /** Takes what an earlier speaker knew, before the first update. */
+  recall(past: Past): void {
+    this.#history.recall(past);
+  }
+
   /** The problems of objects, as of the last update. */
   get problems(): Problem[] {
-    return [...this.#unreadable.values(), ...[...this.#sharingProblems.values()].flat()];
+    const remarks = [...this.#remarksOnServices.values(), ...this.#remarks.values()].flat();
+    return [...this.#unreadable.values(), ...[...this.#sharingProblems.values()].flat(), ...problemsOf(remarks)];
   }
 
   get skipped(): Skipped {
@@ -204,9 +223,13 @@ export class Cluster {
   }
 
   #deriveCommon(): Common {
-    const { Node, IPAddressPool, L2Advertisement } = this.#objects;
+    const { Service, Node, IPAddressPool, L2Advertisement } = this.#objects;
     const { settings, hasAdvertisements, gateways } = this.#given;
-    const nodes = nodesOf(Node.values(), settings.nodeSelector);
+    const nodes = nodesOf(
+      [...Node.values()],
+      settings.nodeSelector,
+      this.#history.isOfService([...Node.values()], Service),
+    );
     const advertisements = hasAdvertisements ? L2Advertisement.values() : undefined;
     const pools = new Pools(settings, this.self, nodes, IPAddressPool.values(), advertisements);
     return { settings, nodes, pools, gateways };
@@ -219,19 +242,18 @@ export class Cluster {
   /** Evaluates a Service anew, and adds the addresses that it has or had. */
   #evaluate(key: Key, addresses: Set<Address>): void {
     const before = this.#evaluations.get(key);
-    for (const one of before?.addresses ?? []) {
-      const others = (this.#sharing.get(one.address) ?? []).filter((other) => other !== one);
-      if (others.length > 0) this.#sharing.set(one.address, others);
-      else this.#sharing.delete(one.address);
-      addresses.add(one.address);
-    }
     const service = this.#objects.Service.get(key);
     const isMeant = service !== undefined && isOurs(service, this.#given.settings);
     const now = isMeant ? evaluate(service, this.#endpoints(key), this.#common) : undefined;
-    for (const one of now?.addresses ?? []) {
-      this.#sharing.set(one.address, [...(this.#sharing.get(one.address) ?? []), one]);
-      addresses.add(one.address);
+    for (const { address } of before?.addresses ?? []) {
+      addresses.add(address);
+      if (!now?.addresses.some((one) => one.address === address)) this.#history.share(address, key, undefined);
     }
+    for (const one of now?.addresses ?? []) {
+      addresses.add(one.address);
+      this.#history.share(one.address, key, one);
+    }
+    keep(this.#remarksOnServices, key, service ? remarksOnService(service, this.#common) : []);
     if (now) this.#evaluations.set(key, now);
     else this.#evaluations.delete(key);
     for (const why of Object.keys(NO_SKIPPED) as (keyof Skipped)[]) {
@@ -241,9 +263,11 @@ export class Cluster {
 
   /** Decides anew who may own an address. */
   #decide(address: Address): void {
-    const sharing = this.#sharing.get(address) ?? [];
+    const sharing = this.#history.sharing(address);
     const deciding = decidingOf(sharing);
     const before = this.#ranges.get(address);
+    const its = deciding && remarksOn(deciding, this.#endpoints(deciding.service.key), this.#common);
+    keep(this.#remarks, address, its ?? []);
     this.#sharingProblems.delete(address);
     if (!deciding) {
       this.#ranges.delete(address);
@@ -258,12 +282,11 @@ export class Cluster {
     if (sharing.length === 1) return;
     const refusalOf = (one: ServiceAddress, node: string) =>
       this.#checksOf(one, node).find(({ refusal }) => refusal !== undefined)?.refusal;
-    const problems = sharingProblems(deciding, sharing, refusalOf);
-    if (problems.length > 0) this.#sharingProblems.set(address, problems);
+    keep(this.#sharingProblems, address, sharingProblems(deciding, sharing, refusalOf));
   }
 
   #checks(address: Address, node: string): Check[] {
-    const deciding = decidingOf(this.#sharing.get(address) ?? []);
+    const deciding = decidingOf(this.#history.sharing(address));
     if (deciding) return this.#checksOf(deciding, node);
     const its = [...this.#objects.Service.values()].filter(({ ingress }) =>
       ingress.some((entry) => entry.address === address),
@@ -274,6 +297,12 @@ export class Cluster {
   #checksOf(one: ServiceAddress, node: string): Check[] {
     return checksOf(one, this.#endpoints(one.service.key), node, this.#common);
   }
+}
+
+/** Keeps a list, or nothing where it is empty. */
+function keep<K, T>(map: Map<K, readonly T[]>, key: K, list: readonly T[]): void {
+  if (list.length > 0) map.set(key, list);
+  else map.delete(key);
 }
 
 const idOf = (ref: ObjectRef) => `${ref.kind} ${keyOf(ref)}`;

@@ -91,10 +91,10 @@ export class Events {
   }
 }
 
-const nameOf = ({ ref, reason, message }: Problem) =>
-  `${ref.name.slice(0, LONGEST)}.${hash("sha256", `${ref.kind} ${keyOf(ref)} ${ref.uid} ${reason} ${message}`, "hex").slice(0, 16)}`;
+const nameOf = ({ ref, reason, message, told = message }: Problem) =>
+  `${ref.name.slice(0, LONGEST)}.${hash("sha256", `${ref.kind} ${keyOf(ref)} ${ref.uid} ${reason} ${told}`, "hex").slice(0, 16)}`;
 
-function eventOf({ ref, reason, message }: Problem, name: string, node: string) {
+function eventOf({ ref, reason, message, told = message }: Problem, name: string, node: string) {
   const namespace = ref.namespace ?? "default"; // Events on Nodes are in this namespace
   const time = new Date().toISOString();
   return {
@@ -104,7 +104,7 @@ function eventOf({ ref, reason, message }: Problem, name: string, node: string) 
     involvedObject: { apiVersion: apiVersionOf(RESOURCES[ref.kind]), ...ref },
     type: "Warning",
     reason,
-    message: message.slice(0, 1000), // the API takes 1,024 bytes
+    message: told.slice(0, 1000), // the API takes 1,024 bytes
     source: { component: "isat", host: node },
     reportingComponent: "isat",
     reportingInstance: node,

@@ -11,20 +11,31 @@ export interface Nodes {
   running: ReadonlyMap<string, ClusterNode>;
   /** The Node whose own address it is, among all Nodes. */
   ownerOf: ReadonlyMap<Address, string>;
+  /** The Node that lists it beside its own, though a Service had it first. */
+  claimants: ReadonlyMap<Address, string>;
   /** The Nodes that run isat, as a demand names them. */
   entries: readonly NodeEntry[];
 }
 
-/** @param selector the Nodes that run isat; undefined: all */
-export function nodesOf(all: Iterable<ClusterNode>, selector: LabelSelector | undefined): Nodes {
+/**
+ * @param selector the Nodes that run isat; undefined: all
+ * @param isOfService a Service had the address before a Node listed it beside its InternalIP
+ */
+export function nodesOf(
+  all: readonly ClusterNode[],
+  selector: LabelSelector | undefined,
+  isOfService: (address: Address) => boolean = () => false,
+): Nodes {
   const running = new Map<string, ClusterNode>();
   const ownerOf = new Map<Address, string>();
+  const claimants = new Map<Address, string>();
   for (const node of sortedByKey(all)) {
-    for (const address of node.addresses) ownerOf.set(address, node.key);
+    for (const address of node.others) (isOfService(address) ? claimants : ownerOf).set(address, node.key);
     if (!selector || selects(selector, node.labels)) running.set(node.key, node);
   }
+  for (const { key, internal } of all) if (internal !== undefined) ownerOf.set(internal, key);
   const entries = [...running.values()].map(({ key, internal }) => ({ name: key, address: internal }));
-  return { running, ownerOf, entries };
+  return { running, ownerOf, claimants, entries };
 }
 
 /** The checks that a Node meets for every VIP alike. */

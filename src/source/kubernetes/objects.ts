@@ -76,10 +76,10 @@ export interface ClusterNode {
   key: Key;
   labels: Labels;
   isNetworkUnavailable: boolean;
-  /** All its IPv4 addresses. */
-  addresses: readonly Address[];
   /** Its first InternalIP that is IPv4. */
   internal: Address | undefined;
+  /** All other IPv4 addresses that it lists: a cloud provider may have found a VIP on it, and a kubelet writes what it likes. */
+  others: readonly Address[];
 }
 
 /** metallb.io/v1beta1 */
@@ -241,21 +241,21 @@ function nodeOf(object: unknown): ClusterNode {
   const { key, labels } = metadataOf("Node", object);
   const status = part((object as Json).status, "status");
   const conditions = items(status.conditions, "status.conditions").map((item) => part(item, "status.conditions[]"));
-  const addresses: Address[] = [];
+  const others: Address[] = [];
   let internal: Address | undefined;
   for (const item of items(status.addresses, "status.addresses")) {
     const { type, address } = part(item, "status.addresses[]");
     const own = typeof address === "string" ? canonicalIP(address)?.address : undefined; // otherwise it is a name, or IPv6
     if (own === undefined) continue;
-    if (type === "InternalIP") internal ??= own;
-    if (!addresses.includes(own)) addresses.push(own);
+    if (type === "InternalIP" && internal === undefined) internal = own;
+    else if (!others.includes(own)) others.push(own);
   }
   return {
     key,
     labels,
     isNetworkUnavailable: conditions.find(({ type }) => type === "NetworkUnavailable")?.status === "True",
-    addresses,
     internal,
+    others: others.filter((address) => address !== internal),
   };
 }
 

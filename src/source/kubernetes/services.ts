@@ -36,8 +36,10 @@ export type Skipped = Readonly<typeof NO_SKIPPED>;
 export interface Problem {
   ref: ObjectRef;
   /** In the form of the reason of an Event. */
-  reason: "Unreadable" | "SharedAddress";
+  reason: "Unreadable" | "SharedAddress" | "NotAnnounced" | "NodeAddress";
   message: string;
+  /** What the Event says; undefined: the message. Who reads an Event may not know of other namespaces. */
+  told?: string;
 }
 
 /** The addresses of a Service: those that are announced, and the count of the others. */
@@ -47,14 +49,15 @@ export interface Evaluation {
 }
 
 /** The word for Services without a class, in source.loadBalancerClass. */
-const NO_CLASS = "none";
+export const NO_CLASS = "none";
+
+/** The Service is of a class that this isat announces. */
+export const isServed = ({ loadBalancerClass }: Service, settings: ClusterSettings): boolean =>
+  [settings.loadBalancerClass ?? NO_CLASS].flat().includes(loadBalancerClass ?? NO_CLASS);
 
 /** The Service is of a class and the labels that this isat announces. */
-export function isOurs({ labels, loadBalancerClass }: Service, settings: ClusterSettings): boolean {
-  const classes = [settings.loadBalancerClass ?? NO_CLASS].flat();
-  if (!classes.includes(loadBalancerClass ?? NO_CLASS)) return false;
-  return !settings.serviceSelector || selects(settings.serviceSelector, labels);
-}
+export const isOurs = (service: Service, settings: ClusterSettings): boolean =>
+  isServed(service, settings) && (!settings.serviceSelector || selects(settings.serviceSelector, service.labels));
 
 /**
  * The nodes on which an endpoint can serve; "" stands for endpoints that name no node. Those that terminate count where no
@@ -101,18 +104,17 @@ function candidatesOf(
 }
 
 /** The older is first; Services of the same second are in the order of namespace and name. */
-const isOlder = (a: Service, b: Service) => a.created < b.created || (a.created === b.created && a.key < b.key);
-
-/** The Service that decides who owns a shared address: the oldest that has a candidate, or else the oldest. */
-export function decidingOf(sharing: readonly ServiceAddress[]): ServiceAddress | undefined {
-  let best: ServiceAddress | undefined;
-  for (const one of sharing) {
-    const has = one.candidates.length > 0;
-    const bestHas = best !== undefined && best.candidates.length > 0;
-    if (!best || (has === bestHas ? isOlder(one.service, best.service) : has)) best = one;
-  }
-  return best;
+export function byAge(a: Pick<Service, "key"> & Partial<Service>, b: typeof a): number {
+  return (a.created ?? 0) - (b.created ?? 0) || (a.key < b.key ? -1 : 1);
 }
+
+/**
+ * The Service that decides who owns a shared address: the first that had it and has a candidate, or else the first. Its age
+ * does not matter: whoever may write a Service's status could give an old one any address.
+ * @param sharing in the order in which they came to the address
+ */
+export const decidingOf = (sharing: readonly ServiceAddress[]): ServiceAddress | undefined =>
+  sharing.find(({ candidates }) => candidates.length > 0) ?? sharing[0];
 
 /**
  * The text that nodes are hashed with. As in MetalLB, it is the Service's first ingress address for all of its addresses,
@@ -180,10 +182,15 @@ export function sharingProblems(
   return sharing.filter(isHurt).map((one) => {
     const { key, uid } = one.service;
     const ip = formatAddress(one.address);
+    const textOf = (other: string) =>
+      `${ip} is shared with ${other}, which decides: node ${owner} owns it. There ${key} is not served: ${refusalOf(one, owner)}`;
+    const other = deciding.service.key;
+    const isNear = namespaceOf(other) === namespaceOf(key);
     return {
       ref: { kind: "Service", namespace: namespaceOf(key), name: baseOf(key), uid },
       reason: "SharedAddress",
-      message: `${ip} is shared with ${deciding.service.key}, which decides: node ${owner} owns it. There ${key} is not served: ${refusalOf(one, owner)}`,
+      message: textOf(other),
+      ...(!isNear && { told: textOf("a Service of another namespace") }),
     };
   });
 }

@@ -5,7 +5,7 @@ import type { Cluster } from "./cluster.ts";
 import { KINDS } from "./resources.ts";
 
 /** The version of the file's format. It rises when the form of an object changes; a file of another version is ignored. */
-const FORM = 3;
+const FORM = 4;
 
 const fileOf = (folder: string) => join(folder, "cluster.json");
 
@@ -17,7 +17,8 @@ const fileOf = (folder: string) => join(folder, "cluster.json");
 export function saveSnapshot<T>(folder: string, cluster: Cluster, replace: (path: string, text: string) => T): T {
   const objects = Object.fromEntries(KINDS.map((kind) => [kind, [...cluster.all(kind).values()]]));
   makeOwnFolder(folder);
-  const text = JSON.stringify({ form: FORM, hasAdvertisements: cluster.given.hasAdvertisements, objects });
+  const { given, past } = cluster;
+  const text = JSON.stringify({ form: FORM, hasAdvertisements: given.hasAdvertisements, past, objects });
   return replace(fileOf(folder), text);
 }
 
@@ -33,10 +34,12 @@ export function removeSnapshot(folder: string): void {
 export function loadSnapshot(folders: readonly string[], cluster: Cluster): boolean {
   const file = folders.map(fileOf).find((each) => existsSync(each));
   if (!file) return false;
-  const { form, hasAdvertisements, objects } = JSON.parse(readFileSync(file, "utf8"));
+  const { form, hasAdvertisements, past, objects } = JSON.parse(readFileSync(file, "utf8"));
   if (form !== FORM) return false;
   if (!KINDS.every((kind) => Array.isArray(objects?.[kind]))) throw new Error("it lacks some kind of object");
   for (const kind of KINDS) for (const object of objects[kind]) cluster.set(kind, object.key, object);
   cluster.give({ hasAdvertisements });
+  cluster.recall(past);
+  cluster.update(); // what comes later comes later than these
   return true;
 }

@@ -38,6 +38,8 @@ export interface SourceTiming extends Timing {
   deliver: number;
   /** How often the default gateways are read. */
   gateways: number;
+  /** For how long nobody has to announce an address before that is said. */
+  settle: number;
 }
 
 const SOURCE_TIMING: SourceTiming = {
@@ -47,6 +49,7 @@ const SOURCE_TIMING: SourceTiming = {
   save: 10_000,
   deliver: 20,
   gateways: 60_000,
+  settle: 2_000,
 };
 
 /**
@@ -81,6 +84,11 @@ export class KubernetesSource implements Source {
   readonly #troubleNotices = new Notices(Number.POSITIVE_INFINITY);
   readonly #warningNotices = new Notices(Number.POSITIVE_INFINITY);
   readonly #failures = new Notices();
+
+  /** Since when nobody announces what these messages name, ms. */
+  #mute = new Map<string, number>();
+  /** One of them has not lasted for long enough to be said. */
+  #isMuteNew = false;
 
   #hasSnapshot = false;
   /** The snapshot is served, because the API cannot be read. */
@@ -265,6 +273,7 @@ export class KubernetesSource implements Source {
    * went by its old demand would take back VIPs that have moved on.
    */
   #checkStale(): void {
+    if (this.#isMuteNew) this.#say();
     const now = performance.now();
     if (!this.isFresh) this.#freshAt = undefined;
     else this.#freshAt ??= now;
@@ -315,12 +324,22 @@ export class KubernetesSource implements Source {
     this.#delivered = performance.now();
     this.#give(this.#cluster.update());
     if (!isRead) return;
-    const { problems } = this.#cluster;
+    this.#say();
+    this.#saving ??= setTimeout(() => this.#save(), this.#timing.save);
+  }
+
+  /** Says what is wrong with the cluster. That nobody announces an address has to last, as objects come one by one. */
+  #say(): void {
+    const now = performance.now();
+    const all = this.#cluster.problems;
+    const mute = all.filter(({ reason }) => reason === "NotAnnounced").map(({ message }) => message);
+    this.#mute = new Map(mute.map((message) => [message, this.#mute.get(message) ?? now]));
+    const problems = all.filter(({ message }) => now - (this.#mute.get(message) ?? 0) >= this.#timing.settle);
+    this.#isMuteNew = problems.length < all.length;
     this.#events.take(problems);
     const unknown = this.#unknownVersion ? [this.#unknownVersion] : [];
     const warnings = [...problems.map(({ message }) => message), ...warningsOf(this.#cluster), ...unknown];
-    for (const line of this.#warningNotices.noteAll(warnings, performance.now())) this.#options.log("warn", line);
-    this.#saving ??= setTimeout(() => this.#save(), this.#timing.save);
+    for (const line of this.#warningNotices.noteAll(warnings, now)) this.#options.log("warn", line);
   }
 
   #give(demand: Demand): void {

@@ -20,7 +20,6 @@ export function warningsOf(cluster: Cluster): string[] {
     );
   }
   if (skipped.ipv6 > 0) lines.push("IPv6 VIPs are not announced: isat answers ARP only. The metrics count them");
-  if (skipped.node > 0) lines.push("VIPs that are a Node's own address are not announced: its kernel answers for them");
   if (skipped.gateway > 0) {
     lines.push("VIPs that are a default gateway's address are not announced: the gateway answers");
   }

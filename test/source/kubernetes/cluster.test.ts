@@ -256,12 +256,13 @@ test("a cluster that grew by changes has the same demand as one that is read ane
       const fresh = new Cluster(settings, "n1");
       for (const [kind, object] of [...sent.values()].flat()) fresh.put(kind, object);
       fresh.give(cluster.given);
+      fresh.recall(cluster.past);
       const demand = sorted(cluster.update());
       assert.equal(demand, sorted(fresh.update()), `seed ${seed}, step ${step}`);
       assert.equal(byText(cluster.problems), byText(fresh.problems));
       assert.equal(cluster.skipped, fresh.skipped);
       assert.equal(byText(warningsOf(cluster)), byText(warningsOf(fresh)));
-      const kept = { ...objectsOf(cluster), gateways: cluster.given.gateways };
+      const kept = { ...objectsOf(cluster), gateways: cluster.given.gateways, past: cluster.past };
       assert.equal(demand, sorted(demandOf(kept, settings, "n1")), "also from objects that are cut down");
       for (const { first } of demand.vips) {
         assert.equal(cluster.update().checks(first, "n2"), fresh.update().checks(first, "n2"));
@@ -406,7 +407,8 @@ test("one endpoint among 10,000 Services", () => {
   const before = process.cpuUsage();
   for (let round = 0; round < rounds; round++) {
     cluster.put(...slice("s7", round % 2 ? READY : [["n1", { ready: false }]]));
-    assert.is(cluster.update().vips[7]?.nodes?.length, round % 2 ? 3 : 0);
+    const vip = cluster.update().vips.find(({ first }) => first === parseAddress("10.9.0.7"));
+    assert.is(vip?.nodes?.length, round % 2 ? 3 : 0);
   }
   const each = ms(process.cpuUsage(before)) / rounds;
   console.log(`MEASURED one endpoint changed among ${count} Services: ${each.toFixed(2)} ms of CPU`);

@@ -3,6 +3,7 @@ import { type Address, formatAddress, parseAddress, parseRange } from "../../../
 import type { Demand } from "../../../src/core/demand.ts";
 import { elect } from "../../../src/core/ownership.ts";
 import { Cluster } from "../../../src/source/kubernetes/cluster.ts";
+import type { Past } from "../../../src/source/kubernetes/history.ts";
 import { type Kind, type L2Advertisement, type Objects, readers } from "../../../src/source/kubernetes/objects.ts";
 import type { ClusterSettings } from "../../../src/source/kubernetes/settings.ts";
 import { pool, type Sent, type ServiceOptions, service } from "./objects.ts";
@@ -65,6 +66,7 @@ export type ClusterObjects = { [K in Exclude<Kind, "L2Advertisement">]: Iterable
   /** undefined: the API does not serve them. */
   L2Advertisement: Iterable<L2Advertisement> | undefined;
   gateways: ReadonlySet<Address>;
+  past?: Past;
 };
 
 /** The demand of these objects on the node `self`: the same as of a {@link Cluster} that came to them by changes. */
@@ -73,6 +75,7 @@ export function demandOf(objects: ClusterObjects, settings: ClusterSettings, sel
   for (const kind of Object.keys(readers) as Kind[]) {
     for (const object of objects[kind] ?? []) cluster.set(kind, object.key, object);
   }
+  if (objects.past) cluster.recall(objects.past);
   cluster.give({ hasAdvertisements: objects.L2Advertisement !== undefined, gateways: objects.gateways });
   return cluster.update();
 }

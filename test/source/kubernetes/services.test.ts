@@ -1,8 +1,9 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parseAddress, parseRange } from "../../../src/core/address.ts";
-import { clusterOf, EXCLUDE, on, owners, P1, READY, type Rule, web } from "./clusters.ts";
-import { advertisement, NODES, node, service, slice } from "./objects.ts";
+import { type Kind, keyOf, refOf } from "../../../src/source/kubernetes/objects.ts";
+import { clusterOf, EXCLUDE, type Options, on, owners, P1, READY, type Rule, web } from "./clusters.ts";
+import { advertisement, NODES, node, type Sent, service, slice } from "./objects.ts";
 
 // Hashes by hand, with sha256sum: `n1#10.9.0.1` is 79393352..., n2 4ebe3503..., n3 fc27e80c..., so n2 owns.
 // 10.9.0.2: n1 732e1104, n2 fd0a952a, n3 d927254c: n1. 10.9.0.3: n1 3c417220, n2 a067005e, n3 23d174a4: n3.
@@ -222,7 +223,7 @@ const rules: Rule[] = [
 
   // Several Services on one address.
   [
-    "of two Services the older decides",
+    "of two Services that came to an address at once, the older decides",
     [
       ...NODES,
       service("b", ["10.9.0.1"], { created: "2026-01-01T00:00:00Z", policy: "Local" }),
@@ -290,6 +291,198 @@ test("a Service that is not served where the older one has the address is report
   cluster.put(...slice("b", [["n3"], ["n2"]]));
   cluster.update();
   assert.equal(cluster.problems, []);
+});
+
+/** Another tenant's Service, older than the one that has the address, points its status at it. */
+const thief = service("thief", ["10.9.0.1"], { namespace: "other", created: "2020-01-01T00:00:00Z", policy: "Local" });
+const thiefs = slice("thief", [["n3"]], "thief-1", "other");
+const victim = [...NODES, web("10.9.0.1"), slice("web", READY)];
+
+test("whoever had an address first decides, however old the Services are that come to it", () => {
+  const cluster = clusterOf(victim);
+  cluster.put(...thief);
+  cluster.put(...thiefs);
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n2" });
+  cluster.put(...web("10.9.0.1", { labels: { changed: "yes" } }));
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n2" }, "a change of it does not cost the place");
+  cluster.put(...slice("web", []));
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n3" }, "while the first cannot be served, the other is");
+  cluster.put(...slice("web", READY));
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n2" });
+  cluster.put(...node("n4", "10.0.0.4"));
+  cluster.remove("Node", "n4");
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n2" }, "nor when all Services are evaluated anew");
+  cluster.put(...web("10.9.0.2"));
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n3", "10.9.0.2": "n1" });
+  cluster.put(...web("10.9.0.1"));
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n3" }, "who comes back is the last");
+});
+
+test("a Service that was made anew under its name comes anew", () => {
+  const cluster = clusterOf(victim);
+  cluster.put(...thief);
+  cluster.put(...thiefs);
+  cluster.update();
+  cluster.remove("Service", "default/web");
+  const [kind, object] = web("10.9.0.1") as [Kind, { metadata: object }];
+  cluster.put(kind, { ...object, metadata: { ...object.metadata, uid: "another" } });
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n3" });
+});
+
+test("an Event names no Service of another namespace, and the log does", () => {
+  const cluster = clusterOf(victim);
+  cluster.put(...thief);
+  cluster.put(...thiefs);
+  cluster.update();
+  const [problem] = cluster.problems;
+  assert.equal(problem?.ref.namespace, "other");
+  assert.match(problem!.message, /shared with default\/web, which decides/);
+  assert.match(problem!.told!, /shared with a Service of another namespace, which decides/);
+  assert.not.match(problem!.told!, /default|web/);
+});
+
+const excluded = (name: string, address: string) => node(name, address, EXCLUDE);
+const two = [service("mail", ["10.9.0.2"]), slice("mail", READY), web("10.9.0.1"), slice("web", READY)];
+const ads = [P1, advertisement("all")];
+
+/** Causes for which nobody announces an address: each is a line and an Event. */
+const mute: [what: string, objects: Sent[], message: RegExp, options?: Options][] = [
+  [
+    "all Nodes are excluded",
+    [excluded("n1", "10.0.0.1"), node("n2", "10.0.0.2", {}, [{ type: "NetworkUnavailable", status: "True" }]), ...two],
+    /^10\.9\.0\.2 of default\/mail and others is announced by nobody: every Node is excluded: n1 \(it has the label .*\), n2 \(its condition NetworkUnavailable is True\)$/,
+  ],
+  [
+    "no advertisement covers the pool",
+    [...NODES, P1, ...two],
+    /^10\.9\.0\.2 of default\/mail and others is announced by nobody: no L2Advertisement selects a Node for it in pool metallb-system\/p1$/,
+  ],
+  [
+    "no advertisement selects a Node",
+    [...NODES, P1, advertisement("a", { nodeSelectors: [on("n9")] }), ...two],
+    /no L2Advertisement selects a Node for it in pool metallb-system\/p1$/,
+  ],
+  [
+    "no advertisement selects one of two Services",
+    [
+      ...NODES,
+      P1,
+      advertisement("a", { serviceSelectors: [{ matchLabels: { tier: "front" } }] }),
+      ...two,
+      web("10.9.0.1", { labels: { tier: "front" } }),
+    ],
+    /^10\.9\.0\.2 of default\/mail is announced by nobody: no L2Advertisement/,
+  ],
+  [
+    "a class that nobody serves",
+    [...NODES, ...ads, web("10.9.0.1", { loadBalancerClass: "isat.example/l2" }), slice("web", READY)],
+    /^10\.9\.0\.1 of default\/web is announced by nobody: isat does not serve the class isat\.example\/l2\. Add isat\.example\/l2 to source\.loadBalancerClass/,
+  ],
+  [
+    "no class, where isat serves only others",
+    [...NODES, ...ads, web("10.9.0.1"), slice("web", READY)],
+    /isat does not serve Services without a class\. Add none to source\.loadBalancerClass/,
+    { settings: { loadBalancerClass: "isat.example/l2" } },
+  ],
+  [
+    "the Local policy, and no endpoint where an owner may be",
+    [...NODES, ...ads, web("10.9.0.1", { policy: "Local" }), slice("web", [["n9"]])],
+    /^10\.9\.0\.1 of default\/web is announced by nobody: its externalTrafficPolicy is Local, and no endpoint is on a Node that may own it$/,
+  ],
+  [
+    "a Service that may share its address, under an advertisement with serviceSelectors",
+    [
+      ...NODES,
+      P1,
+      advertisement("front", { serviceSelectors: [{ matchLabels: { tier: "front" } }] }),
+      web("10.9.0.1", { labels: { tier: "front" }, annotations: { "metallb.io/allow-shared-ip": "key" } }),
+      slice("web", READY),
+    ],
+    /is announced by nobody: .*L2Advertisement metallb-system\/front has serviceSelectors/,
+  ],
+  [
+    "a Node's own address",
+    [...NODES, web("10.0.0.3"), slice("web", READY)],
+    /^10\.0\.0\.3 of default\/web is announced by nobody: it is Node n3's own address\. Give the Service another one$/,
+  ],
+];
+for (const [what, objects, message, options] of mute) {
+  test(`${what}: one problem says so by name`, () => {
+    const cluster = clusterOf(objects, options);
+    const [problem, ...more] = cluster.problems;
+    assert.match(problem?.message ?? "", message);
+    assert.equal(more, []);
+    assert.is(problem?.reason, "NotAnnounced");
+    assert.not.match(problem!.told!, /default|and others/, "an Event is on its own Service");
+    for (const [kind, object] of objects) if (kind === "Service") cluster.remove(kind, keyOf(refOf(kind, object)));
+    cluster.update();
+    assert.equal(cluster.problems, [], "it is over");
+  });
+}
+
+const quiet: [what: string, ...objects: Sent[]][] = [
+  ["no endpoints", ...NODES, ...ads, web("10.9.0.1")],
+  [
+    "a class of others, outside of the pools",
+    ...NODES,
+    ...ads,
+    web("10.8.0.1", { loadBalancerClass: "example.org/cloud" }),
+    slice("web", READY),
+  ],
+];
+for (const [what, ...objects] of quiet) {
+  test(`${what} is no problem`, () => assert.equal(clusterOf(objects).problems, []));
+}
+
+/** A Node that lists more addresses than its own. */
+const listing = (name: string, own: string, ...others: string[]): Sent => {
+  const [kind, object] = node(name, own) as [Kind, { status: { addresses: object[] } }];
+  const more = others.map((address, index) => ({ type: index % 2 ? "ExternalIP" : "InternalIP", address }));
+  return [kind, { ...object, status: { ...object.status, addresses: [...object.status.addresses, ...more] } }];
+};
+
+test("a Node that comes to list a VIP beside its InternalIP withdraws nothing, and is named", () => {
+  const cluster = clusterOf(victim);
+  cluster.put(...listing("n1", "10.0.0.1", "10.9.0.9", "10.9.0.1"));
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n2" });
+  assert.equal(
+    cluster.problems.map(({ reason }) => reason),
+    ["NodeAddress"],
+  );
+  assert.match(
+    cluster.problems[0]!.message,
+    /^10\.9\.0\.1 of default\/web is served, though Node n1 lists it among its addresses\. Take it out of the Node's status\.addresses/,
+  );
+  cluster.put(...web("10.9.0.1", { labels: { changed: "yes" } }));
+  assert.equal(owners(cluster.update()), { "10.9.0.1": "n2" });
+  cluster.put(...listing("n1", "10.0.0.1"));
+  cluster.update();
+  assert.equal(cluster.problems, []);
+});
+
+test("an address that a Node lists before a Service has it is the Node's, over a restart too", () => {
+  const cluster = clusterOf([...NODES.slice(1), listing("n1", "10.0.0.1", "10.9.0.1")]);
+  cluster.put(...web("10.9.0.1"));
+  cluster.put(...slice("web", READY));
+  assert.equal(owners(cluster.update()), {});
+  assert.is(cluster.skipped.node, 1);
+  const next = clusterOf([]);
+  next.recall(cluster.past);
+  for (const sent of [web("10.9.0.1"), slice("web", READY), listing("n1", "10.0.0.1", "10.9.0.1")]) next.put(...sent);
+  assert.equal(owners(next.update()), {});
+});
+
+test("of a Node's listing and a Service that are first seen together, the Service had the address first", () => {
+  assert.equal(
+    owners(clusterOf([listing("n1", "10.0.0.1", "10.9.0.1"), web("10.9.0.1"), slice("web", READY)]).update()),
+    { "10.9.0.1": "n1" },
+  );
+});
+
+test("the InternalIP of a Node bars, also where a Service had it first", () => {
+  const cluster = clusterOf(victim);
+  cluster.put(...node("n4", "10.9.0.1"));
+  assert.equal(owners(cluster.update()), {});
 });
 
 test("addresses that are not announced are counted by the reason", () => {

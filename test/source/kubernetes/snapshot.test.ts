@@ -23,6 +23,9 @@ function clusterOf(hasAdvertisements: boolean): Cluster {
     given,
     all: () => new Map(),
     set() {},
+    past: { shared: [], sides: [] },
+    recall() {},
+    update() {},
     give: (more: object) => Object.assign(given, more),
   } as unknown as Cluster;
 }
