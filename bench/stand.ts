@@ -102,7 +102,7 @@ export class Stand {
     this.node = node;
     this.#shortClient = client;
     this.client = ground.namespaces.full(client);
-    this.#hooks = new Map([node, client].map((name) => [name, new Hooks(`${ground.bpffs}/hooks-${name}`)]));
+    this.#hooks = new Map([node, client].map((name) => [name, new Hooks(`${ground.bpffs}/hooks-${name}`, () => true)]));
     this.#attach(client, CLIENT_INTERFACE, hasTcx() ? "tcx" : "tc", ground.bench.programs.bench_sink);
     this.prober = new Prober(this.client);
   }
@@ -123,7 +123,7 @@ export class Stand {
 
   #attach(namespace: string, name: string, kind: HookKind, program: Fd): void {
     inNamespace(this.#ground.namespaces.full(namespace), () => {
-      this.#hooks.get(namespace)!.ensure(ifindexOf(name), { kind, direction: "ingress" }, program, () => true);
+      this.#hooks.get(namespace)!.ensure(ifindexOf(name), { kind, direction: "ingress" }, program);
     });
   }
 

@@ -103,10 +103,15 @@ function linkInfo(link: Fd): { kind: HookKind | undefined; programId: number; if
 /** Attaches programs to devices, and pins the links under one folder. */
 export class Hooks {
   readonly #folder: string;
+  readonly #isOurs: (id: number) => boolean;
 
-  /** @param folder the folder of the links, on a bpffs */
-  constructor(folder: string) {
+  /**
+   * @param folder the folder of the links, on a bpffs
+   * @param isOurs true for the id of a program of isat's own: at clsact no other one is replaced or detached
+   */
+  constructor(folder: string, isOurs: (id: number) => boolean = () => false) {
     this.#folder = folder;
+    this.#isOurs = isOurs;
   }
 
   /** A link's pin is named after the ifindex, as `tcx_ingress_2`: a device that is renamed keeps its links. */
@@ -128,17 +133,10 @@ export class Hooks {
 
   /**
    * Attaches `program`. If an earlier speaker's program is attached, replaces it atomically.
-   * @param isOurs true for the id of a program of isat's own (for clsact)
    * @param from folders with links of other layouts, which are adopted
    */
-  ensure(
-    ifindex: number,
-    point: Point,
-    program: Fd,
-    isOurs: (id: number) => boolean,
-    from: readonly string[] = [],
-  ): "adopted" | "attached" {
-    if (point.kind === "tc") return this.#ensureFilter(ifindex, point.direction, program, isOurs);
+  ensure(ifindex: number, point: Point, program: Fd, from: readonly string[] = []): "adopted" | "attached" {
+    if (point.kind === "tc") return this.#ensureFilter(ifindex, point.direction, program);
     const path = this.#path(point, ifindex);
     using own = this.#attachedLink(point, ifindex);
     if (own) {
@@ -159,13 +157,13 @@ export class Hooks {
     return "attached";
   }
 
-  #ensureFilter(ifindex: number, direction: Direction, program: Fd, isOurs: (id: number) => boolean) {
+  #ensureFilter(ifindex: number, direction: Direction, program: Fd): "adopted" | "attached" {
     const what = `Cannot attach isat to interface ${ifindex} at clsact ${direction}`;
     const hook = tcHook(ifindex, direction);
     const created = libbpf.bpf_tc_hook_create(hook);
     if (created !== -errno.EEXIST) check(what, created);
     const present = tcProgramId(ifindex, direction);
-    if (present !== undefined && !isOurs(present)) {
+    if (present !== undefined && !this.#isOurs(present)) {
       const place = `handle 0x${TC_HANDLE.toString(16)}, priority ${TC_PRIORITY}`;
       throw new KernelError(
         what,
@@ -180,7 +178,7 @@ export class Hooks {
   }
 
   /** Detaches isat's program. Does nothing if it is not attached. */
-  detach(ifindex: number, point: Point, isOurs: (id: number) => boolean): void {
+  detach(ifindex: number, point: Point): void {
     if (point.kind !== "tc") {
       // Unpinning alone would detach as well, but the kernel does that some time later.
       using link = getPinned(this.#path(point, ifindex));
@@ -189,7 +187,7 @@ export class Hooks {
       return;
     }
     const present = tcProgramId(ifindex, point.direction);
-    if (present !== undefined && isOurs(present)) {
+    if (present !== undefined && this.#isOurs(present)) {
       libbpf.bpf_tc_detach(tcHook(ifindex, point.direction), tcOptions());
     }
   }

@@ -95,7 +95,6 @@ export class Kernel implements Disposable {
   readonly #ids = new Map<ProgramName, number>();
   /** True if nothing was pinned here before. */
   readonly isFresh: boolean;
-  readonly #isOurs = (id: number) => this.#ownIds.has(id);
 
   /**
    * Locks `pinDir`, loads the programs and opens or makes the maps.
@@ -111,7 +110,7 @@ export class Kernel implements Disposable {
     const folder = layoutFolder(pinDir);
     this.isFresh = !existsSync(folder);
     try {
-      this.#hooks = new Hooks(linksFolder(pinDir));
+      this.#hooks = new Hooks(linksFolder(pinDir), (id) => this.#ownIds.has(id));
       refuseForeignPins(pinDir, folder, this.#hooks);
       this.#ownIds = pinnedProgramIds(pinDir);
       makeOwnFolder(`${folder}/programs`);
@@ -173,11 +172,11 @@ export class Kernel implements Disposable {
   /** Attaches to the device. If an earlier speaker is attached there, adopts its link and replaces the program. */
   attach(ifindex: number, point: Point): "adopted" | "attached" {
     const others = otherLayouts(this.#pinDir).map((folder) => `${folder}/links`);
-    return this.#hooks.ensure(ifindex, point, this.#object.programs[programFor(point)], this.#isOurs, others);
+    return this.#hooks.ensure(ifindex, point, this.#object.programs[programFor(point)], others);
   }
 
   detach(ifindex: number, point: Point): void {
-    this.#hooks.detach(ifindex, point, this.#isOurs);
+    this.#hooks.detach(ifindex, point);
   }
 
   /** Detaches from the device at every point that is not `wanted`. */
@@ -275,18 +274,18 @@ export function clean(pinDir: string, ifindexes: readonly number[], restore: (en
   using _lock = new FolderLock(pinDir, "itself");
   const ownIds = pinnedProgramIds(pinDir);
   const folders = [layoutFolder(pinDir), ...otherLayouts(pinDir)].filter((folder) => existsSync(folder));
-  const hooks = new Hooks(linksFolder(pinDir));
+  const hooks = new Hooks(linksFolder(pinDir), (id) => ownIds.has(id));
   readPinnedMaps(layoutFolder(pinDir), ({ interfaces }) => {
     for (const [, entry] of interfaces.entries()) if (entry.netns === networkNamespace()) restore(entry);
   });
   for (const ifindex of ifindexes) {
     for (const direction of ["ingress", "egress"] as const) {
-      hooks.detach(ifindex, { kind: "tc", direction }, (id) => ownIds.has(id));
+      hooks.detach(ifindex, { kind: "tc", direction });
     }
   }
   for (const folder of folders) {
     const links = new Hooks(`${folder}/links`);
-    for (const { point, ifindex } of links.pinned()) links.detach(ifindex, point, () => true);
+    for (const { point, ifindex } of links.pinned()) links.detach(ifindex, point);
     unpin(folder);
   }
   removeIfEmpty(pinDir); // other programs' pins may be there too

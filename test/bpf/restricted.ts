@@ -56,7 +56,7 @@ try {
   const hooks = new Hooks(`${folder}/links`);
   for (const point of [...pointsOf("tc"), ...(hasTcx() ? pointsOf("tcx") : []), ...pointsOf("xdp").slice(1)]) {
     const ingress = point.kind === "xdp" ? isat_xdp : isat_ingress;
-    hooks.ensure(Number(ifindex), point, point.direction === "egress" ? isat_egress : ingress, () => false);
+    hooks.ensure(Number(ifindex), point, point.direction === "egress" ? isat_egress : ingress);
   }
   using _socket = new PacketSocket();
   console.log("loaded and attached");

@@ -234,7 +234,7 @@ class Wire implements Disposable {
       const hooks = new Hooks(`${folder}/links`);
       for (const point of pointsOf(this.#hook)) {
         const ingress = point.kind === "xdp" ? programs.isat_xdp : programs.isat_ingress;
-        hooks.ensure(ifindex, point, point.direction === "egress" ? programs.isat_egress : ingress, () => false);
+        hooks.ensure(ifindex, point, point.direction === "egress" ? programs.isat_egress : ingress);
       }
     });
     if (this.#hook === "xdp") this.#passAllAtPeer();
@@ -247,12 +247,7 @@ class Wire implements Disposable {
     this.#objects.push(object);
     const ifindex = this.#ifindexOf("peer");
     inNamespace(this.#namespaces.full("peer"), () =>
-      new Hooks(`${folder}/links`).ensure(
-        ifindex,
-        { kind: "xdp", direction: "ingress" },
-        object.programs.isat_xdp,
-        () => false,
-      ),
+      new Hooks(`${folder}/links`).ensure(ifindex, { kind: "xdp", direction: "ingress" }, object.programs.isat_xdp),
     );
   }
 
