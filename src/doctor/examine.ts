@@ -17,20 +17,19 @@ import { requireBpffs } from "../kernel/pins.ts";
 import { driverOf, stripsVlanTags } from "../link/ethtool.ts";
 import { type Filter, hasNativeXdp, readFilters } from "../link/hooked.ts";
 import { Links } from "../link/links.ts";
-import { makePlan, type Plan, type PlannedLink, resolveInterfaces } from "../plan.ts";
+import { makePlan, type Plan, type PlannedLink, requireFit, resolveInterfaces } from "../plan.ts";
 import { fileDemand } from "../source/file.ts";
 import { type Finding, type InterfaceFacts, judge, type MachineFacts } from "./judge.ts";
 
 /** Stands for the demand of a cluster, which doctor does not contact. */
 const NOTHING: Demand = { nodes: [], vips: [], checks: () => [] };
 
-/** The message of the error that `body` throws; undefined if it throws none. */
-function errorOf(body: () => void): string | undefined {
+/** What `body` returns, or the message of the error that it throws. */
+function attempt<T>(body: () => T): { value?: T; error?: string } {
   try {
-    body();
-    return undefined;
+    return { value: body() };
   } catch (error) {
-    return (error as Error).message;
+    return { error: (error as Error).message };
   }
 }
 
@@ -52,17 +51,12 @@ function otherPrograms(ifindex: number, ownIds: ReadonlySet<number>): string[] {
 }
 
 /** Peers that have answered a probe in the last seconds, by the kernel's map; undefined if there is no map. */
-function heardPeers(pinDir: string): string[] | undefined {
-  try {
-    return readPinnedMaps(layoutFolder(pinDir), ({ peers }) => {
-      const RECENT = 5n * SECOND;
-      const recent = [...peers.entries()].filter(([, { echoed_ns }]) => bootTime() - echoed_ns < RECENT);
-      return [...new Set(recent.map(([, { node }]) => node))].sort();
-    });
-  } catch {
-    return undefined; // the finding about capabilities or the bpffs gives the reason
-  }
-}
+const heardPeers = (pinDir: string): string[] | undefined =>
+  readPinnedMaps(layoutFolder(pinDir), ({ peers }) => {
+    const RECENT = 5n * SECOND;
+    const recent = [...peers.entries()].filter(([, { echoed_ns }]) => bootTime() - echoed_ns < RECENT);
+    return [...new Set(recent.map(([, { node }]) => node))].sort();
+  });
 
 /** The number of VIPs that this node owns there if all nodes are alive. */
 function countOwned({ config, demand }: Plan, { ranges }: PlannedLink): number {
@@ -92,36 +86,33 @@ export function examineMachine(path: string): Finding[] {
   const config = readConfig(path);
   const { membership } = config;
   using links = new Links();
-  let plan: Plan | undefined;
-  const refused = errorOf(() => {
+  const { value: plan, error: refused } = attempt(() => {
     const demand = config.source.kind === "file" ? fileDemand(config.source) : NOTHING;
     const drafted = makePlan(resolveInterfaces(config, links), demand, links.read(), new Map(), links.gateways());
-    if (drafted.problems.length > 0) throw new Error(drafted.problems.join("\n"));
-    plan = drafted;
+    requireFit(drafted);
+    return drafted;
   });
   const jit = readText("/proc/sys/net/core/bpf_jit_enable");
-  let ownIds = new Set<number>(); // stays empty if they cannot be read: another finding reports the reason
-  errorOf(() => {
-    ownIds = pinnedProgramIds(config.pinDir);
-  });
+  // What cannot be read is as if absent: the finding about capabilities or the bpffs gives the reason.
+  const ownIds = attempt(() => pinnedProgramIds(config.pinDir)).value ?? new Set();
   const facts: MachineFacts = {
     release: release(),
     hasTcx: hasTcx(),
     hasBtf: existsSync("/sys/kernel/btf/vmlinux"),
     jit: jit === undefined ? undefined : Number(jit),
-    capabilities: errorOf(() => requireCapabilities()),
-    bpffs: errorOf(() => requireBpffs(config.pinDir)),
+    capabilities: attempt(requireCapabilities).error,
+    bpffs: attempt(() => requireBpffs(config.pinDir)).error,
     libbpf: libbpf.libbpf_version_string() ?? "unknown",
     ffi: ffi.name,
     runtime: "Deno" in globalThis ? "Deno" : `Node ${process.versions.node}`,
     hook: config.hook,
     garp: config.garp,
     membership,
-    keys: membership.kind === "wire" ? errorOf(() => readWireKeys(membership.keys)) : undefined,
-    heard: heardPeers(config.pinDir),
+    keys: membership.kind === "wire" ? attempt(() => readWireKeys(membership.keys)).error : undefined,
+    heard: attempt(() => heardPeers(config.pinDir)).value,
     plan: refused,
     warnings: plan?.warnings ?? [],
-    interfaces: plan ? plan.links.map((planned) => examineInterface(planned, ownIds, plan!)) : [],
+    interfaces: plan?.links.map((planned) => examineInterface(planned, ownIds, plan)) ?? [],
   };
   return judge(facts);
 }
