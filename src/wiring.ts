@@ -1,11 +1,11 @@
 import type { Config } from "./config/config.ts";
 import { MAX_KEYS, type peer as peerLayout } from "./core/abi.ts";
-import { type Address, addressBytes, formatAddress } from "./core/address.ts";
+import { type Address, addressBytes } from "./core/address.ts";
 import { announcement, formatMac } from "./core/arp.ts";
 import { Nonces } from "./core/claims.ts";
 import type { Demand } from "./core/demand.ts";
 import { countEntries } from "./core/difference.ts";
-import { hashNumber, rank } from "./core/ownership.ts";
+import { ranker } from "./core/ownership.ts";
 import { Segment, type SegmentEvent } from "./core/segment.ts";
 import type { Effects, Frame, Heard, Notice, Outgoing, ProbeEntry, Reading } from "./core/step.ts";
 import { earlier, MS, type Ns } from "./core/time.ts";
@@ -98,7 +98,7 @@ export class Wiring implements Disposable {
       this.setKeys(keys);
     }
     // Another layout's programs answer until the hooks are swapped, and ours must know by then what they answered.
-    const hashOf = keys ? ranker(config.node, demand) : () => 0n;
+    const hashOf = keys ? ranker(config.node, demand.vips) : () => 0n;
     this.#table.takeOver(this.#kernel.formerEntries(), this.#began, hashOf);
     this.#resources = stack.move();
   }
@@ -379,14 +379,5 @@ function heardOf(node: bigint, peer: ReturnType<typeof peerLayout.decode>): Hear
     incarnation: peer.incarnation,
     stamp: peer.stamp_ns,
     echoedNs: peer.echoed_ns,
-  };
-}
-
-/** This node's rank for an address. */
-function ranker(node: string, { vips }: Demand): (address: Address) => bigint {
-  const rangeOf = (address: Address) => vips.find(({ first, last }) => first <= address && address <= last);
-  return (address) => {
-    const range = rangeOf(address);
-    return hashNumber(rank(node, range?.hashAs ?? formatAddress(address), range?.scores));
   };
 }

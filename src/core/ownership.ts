@@ -45,6 +45,19 @@ export const hashNumber = (hex: string): bigint => BigInt(`0x${hex.slice(0, 16)}
 /** The text that is hashed with each node's name for the VIP. */
 export const hashText = (range: VipRange, address: Address): string => range.hashAs ?? formatAddress(address);
 
+/** A node's rank for each address, as the kernel compares it. What is not ranked by its address alone takes memory. */
+export function ranker(node: string, ranges: readonly VipRange[]): (address: Address) => bigint {
+  const ranked = new Map<Address, VipRange>();
+  for (const range of ranges) {
+    if (range.hashAs === undefined && !range.scores) continue;
+    for (let address = range.first; address <= range.last; address++) ranked.set(address, range);
+  }
+  return (address) => {
+    const { hashAs = formatAddress(address), scores } = ranked.get(address) ?? {};
+    return hashNumber(rank(node, hashAs, scores));
+  };
+}
+
 /**
  * Who is to own a VIP. `unknown`: it stays as it is, because this node does not know its peers yet. `standIn`: the winner
  * is headless (its control plane is down, so it cannot claim) and this node is the runner-up: it takes the VIP unless the

@@ -1,11 +1,11 @@
 import { nodeState, vipState } from "./abi.ts";
-import { type Address, formatAddress } from "./address.ts";
+import type { Address } from "./address.ts";
 import { Announcer } from "./announcer.ts";
 import type { Nonces } from "./claims.ts";
 import type { VipRange } from "./demand.ts";
 import { countEntries, difference, isInTransit, isLeaving, LEAVE } from "./difference.ts";
 import { LIVE_FOR, type ProbeOptions } from "./liveness.ts";
-import { Election, type Electorate, hash, hashNumber, hashText, rank, type Wish } from "./ownership.ts";
+import { Election, type Electorate, ranker, type Wish } from "./ownership.ts";
 import { Peering, type PeeringPlan } from "./peering.ts";
 import { stateOf } from "./state.ts";
 import {
@@ -83,7 +83,7 @@ export class Segment {
   private readonly election = new Election();
   private plan: SegmentPlan | undefined;
   private names: ReadonlyMap<bigint, string> = new Map();
-  private ranked: ReadonlyMap<Address, VipRange> = new Map();
+  private hashOf: (address: Address) => bigint = () => 0n;
   private peering: Peering | undefined;
   private announcer: Announcer | undefined;
   /** An earlier speaker served here: its last word and tick stand until this speaker has joined. */
@@ -203,7 +203,8 @@ export class Segment {
     this.plan = plan;
     this.isDirty = true;
     if (before?.nodes !== plan.nodes) this.names = new Map(plan.nodes.map(({ name }) => [nodeId(name), name]));
-    if (before?.ranges !== plan.ranges) this.ranked = rankedIn(plan.ranges);
+    // Without peers, nobody ever compares it.
+    if (plan.probes && before?.ranges !== plan.ranges) this.hashOf = ranker(plan.node, plan.ranges);
     this.takeLink(plan, step);
     this.announcer ??= new Announcer(plan.pace, step.now, this.options.random);
     this.announcer.configure(plan.pace, step.now);
@@ -355,21 +356,4 @@ export class Segment {
     this.self = self;
     step.self = self;
   }
-
-  private hashOf(address: Address): bigint {
-    const { probes, node } = this.plan!;
-    if (!probes) return 0n; // without peers, nobody ever compares it
-    const range = this.ranked.get(address);
-    return hashNumber(range ? rank(node, hashText(range, address), range.scores) : hash(node, formatAddress(address)));
-  }
-}
-
-/** The addresses that are not ranked by a hash of themselves alone, with their ranges. */
-function rankedIn(ranges: readonly VipRange[]): Map<Address, VipRange> {
-  const ranked = new Map<Address, VipRange>();
-  for (const range of ranges) {
-    if (range.hashAs === undefined && !range.scores) continue;
-    for (let address = range.first; address <= range.last; address++) ranked.set(address, range);
-  }
-  return ranked;
 }
