@@ -28,23 +28,30 @@ export interface Facts {
 
 /** The interfaces that are served: what the kernel's maps say of each, and the programs at its hooks. */
 export class Interfaces {
-  readonly points: readonly Point[];
+  readonly #points: readonly Point[];
   readonly #kernel: Kernel;
   readonly #links: Links;
   readonly #log: Log;
   readonly #netns = networkNamespace();
   readonly #entries = new Map<number, InterfaceEntry>();
+  /** Where nothing is announced: without an entry in the map `verdicts`, the programs leave peers' frames unread. */
+  readonly #guards = new Set<number>();
   #attached: [Link, Point][] = [];
 
   constructor(kernel: Kernel, links: Links, hook: HookKind | "auto", log: Log) {
     this.#kernel = kernel;
     this.#links = links;
     this.#log = log;
-    this.points = pointsOf(hook === "auto" ? (hasTcx() ? "tcx" : "tc") : hook);
+    this.#points = pointsOf(hook === "auto" ? hookOfGuards() : hook);
   }
 
-  get hook(): HookKind {
-    return this.points.at(-1)!.kind;
+  /** Where the programs attach. XDP would have some NICs drop frames for a while, which a guard is not worth. */
+  points(ifindex: number): readonly Point[] {
+    return this.#guards.has(ifindex) ? pointsOf(hookOfGuards()) : this.#points;
+  }
+
+  hook(ifindex: number): HookKind {
+    return this.points(ifindex).at(-1)!.kind;
   }
 
   /** What the kernel has, be it an earlier speaker's. */
@@ -52,7 +59,10 @@ export class Interfaces {
     return this.#kernel.maps.interfaces.get(ifindex);
   }
 
-  write(link: Link, facts: Facts, self: Self): void {
+  write(link: Link, facts: Facts, self: Self, isGuard: boolean): void {
+    if (isGuard) this.#guards.add(link.ifindex);
+    else this.#guards.delete(link.ifindex);
+    if (isGuard) this.#kernel.maps.verdicts.deleteMany([link.ifindex]);
     this.#set(link.ifindex, {
       name: link.name,
       mac_text: formatMac(link.mac),
@@ -80,12 +90,12 @@ export class Interfaces {
   #set(ifindex: number, entry: InterfaceEntry): void {
     this.#entries.set(ifindex, entry);
     this.#kernel.maps.interfaces.set(ifindex, entry);
-    this.#kernel.maps.verdicts.add(ifindex, { ...NO_VERDICTS, interface: entry.name });
+    if (!this.#guards.has(ifindex)) this.#kernel.maps.verdicts.add(ifindex, { ...NO_VERDICTS, interface: entry.name });
   }
 
   /** Attaches the programs, or adopts what is attached. @throws Error where one of them cannot stand there, or answer */
   attach(link: Link): "adopted" | "attached" {
-    const how = this.points.map((point) => this.#attach(link, point));
+    const how = this.points(link.ifindex).map((point) => this.#attach(link, point));
     return how.includes("attached") ? "attached" : "adopted";
   }
 
@@ -111,7 +121,7 @@ export class Interfaces {
   /** XDP is blind to tags that the NIC strips, so for XDP it is told not to; for the others, as it was. */
   #keepVlanTags({ name, ifindex }: Link): void {
     const entry = this.#entries.get(ifindex)!;
-    const isXdp = this.hook === "xdp";
+    const isXdp = this.hook(ifindex) === "xdp";
     if (isXdp ? !stripsVlanTags(name) : !entry.vlan_strip_off) return;
     if (!stripVlanTags(name, !isXdp) && isXdp) {
       throw new Error(
@@ -132,7 +142,7 @@ export class Interfaces {
 
   /** Attaches what another program has detached. @returns whether all were attached @throws Error if it cannot */
   reattach({ ifindex, name }: Link, fail: (message: string) => void): boolean {
-    const missing = this.points.filter((point) => !this.isAttached(ifindex, point));
+    const missing = this.points(ifindex).filter((point) => !this.isAttached(ifindex, point));
     for (const point of missing) {
       const { kind, direction } = point;
       this.#kernel.attach(ifindex, point);
@@ -146,12 +156,15 @@ export class Interfaces {
     const { interfaces, verdicts } = this.#kernel.maps;
     const others = [...interfaces.entries()].filter(([ifindex]) => !ifindexes.includes(ifindex));
     for (const [ifindex, { name, vlan_strip_off }] of others) {
+      const announced = verdicts.get(ifindex) !== undefined;
       this.#kernel.detachAllBut(ifindex, []);
       if (vlan_strip_off) stripVlanTags(name, true);
       this.#entries.delete(ifindex);
+      this.#guards.delete(ifindex);
       interfaces.deleteMany([ifindex]);
       verdicts.deleteMany([ifindex]);
-      this.#log.warn({ interface: name }, `interface ${name} is gone, or no longer meant: nothing is answered on it`);
+      if (announced)
+        this.#log.warn({ interface: name }, `interface ${name} is gone, or no longer meant: nothing is answered on it`);
     }
   }
 
@@ -164,6 +177,8 @@ export class Interfaces {
     this.#kernel.discard();
   }
 }
+
+const hookOfGuards = (): HookKind => (hasTcx() ? "tcx" : "tc");
 
 const fields = ({ state, sourceStale, tick, helloNonce, lastHelloNonce }: Self) => ({
   state,

@@ -2,50 +2,52 @@ import type { Config } from "./config/config.ts";
 import { MAX_INTERFACES, MAX_VIPS } from "./core/abi.ts";
 import { type Address, formatAddress, neverVips, type Range, without } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
-import type { Demand, VipRange } from "./core/demand.ts";
+import { type Demand, guardOf, isGuardRange, type VipRange } from "./core/demand.ts";
 import { matches } from "./core/glob.ts";
+import type { Electorate } from "./core/ownership.ts";
 import type { SegmentPlan } from "./core/segment.ts";
 import { toNs } from "./core/time.ts";
-import { cannotAnnounceOn, type Link, type Links } from "./link/links.ts";
+import { cannotAnnounceOn, isInSubnet, isNamed, isPodsWire, type Link } from "./link/links.ts";
 
-/** A configuration that says where to announce. */
-export type ResolvedConfig = Config & { interfaces: string[] };
-
-/** A link on which this node announces, and the VIPs that it manages there. */
+/** A link, and the VIPs that this node manages there. */
 export interface PlannedLink {
   link: Link;
+  /** VIPs that are announced there. */
   ranges: readonly VipRange[];
+  /** VIPs that are never owned there: what this node's kernel has of them on `lo`, it must not answer there either. */
+  guarded: readonly VipRange[];
+  /** The link is only guarded: nothing is announced there, and no peer is looked for. */
+  isGuard: boolean;
 }
 
 /** What a configuration, a source's demand and this machine's links come to. */
 export interface Plan {
-  config: ResolvedConfig;
+  config: Config;
   demand: Demand;
   links: readonly PlannedLink[];
-  /** Entries in the kernel's map: VIPs x announcing interfaces. */
+  /** Entries in the kernel's map for VIPs that are announced: VIPs x announcing interfaces. */
   size: number;
   /** Why a configuration is to be refused as a whole; under one that is served already, these are warnings. */
   problems: readonly string[];
   /** What is allowed, and probably not meant. */
   warnings: readonly string[];
+  /** What is meant so on some nodes, and to know on this one. */
+  notes: readonly string[];
+  /** Links without a guard, though a client could be there. */
+  unguarded: readonly Link[];
 }
 
-/**
- * Decides where to announce if the configuration does not say: on the interface of the default route, as it is now. To be
- * asked once, at the start: a route that flaps later, or goes with a link that is set down, must not silence VIPs.
- * @throws Error where there is no default route
- */
-export function resolveInterfaces(config: Config, links: Links): ResolvedConfig {
-  if (config.interfaces) return { ...config, interfaces: config.interfaces };
-  const route = links.defaultRoute();
-  const all = links.read();
-  const found = all.find(({ ifindex }) => ifindex === route);
-  if (found) return { ...config, interfaces: [found.name] };
-  const fit = all.filter((link) => cannotAnnounceOn(link, all) === undefined);
-  const names = fit.map(({ name }) => name).join(", ") || "an Ethernet interface";
-  throw new Error(
-    `Cannot tell on which interface to announce as there is no default route. Set interfaces: to one of ${names}`,
-  );
+/** This machine's network, as far as plans go by it. */
+export interface Network {
+  links: readonly Link[];
+  /** The default gateways. */
+  gateways: ReadonlySet<Address>;
+  /** The first device of the default route. */
+  device: number | undefined;
+  /** Interfaces on which this speaker or an earlier one has announced: by ifindex, their names. */
+  served: ReadonlyMap<number, string>;
+  /** Links on which nothing is announced though the configuration means them: by ifindex, why. */
+  barred: ReadonlyMap<number, string>;
 }
 
 /**
@@ -53,10 +55,10 @@ export function resolveInterfaces(config: Config, links: Links): ResolvedConfig 
  * @param warn called for each key that takes effect with the next start
  * @throws Error where a key has changed that cannot be left as it was
  */
-export function adoptConfig(next: Config, current: ResolvedConfig, warn: (message: string) => void): ResolvedConfig {
+export function adoptConfig(next: Config, current: Config, warn: (message: string) => void): Config {
   requireRestart("node", next.node, current.node);
   requireRestart("membership.kind", next.membership.kind, current.membership.kind);
-  const adopted: ResolvedConfig = { ...next, interfaces: next.interfaces ?? current.interfaces };
+  const adopted = { ...next };
   for (const key of ["hook", "pinDir", "runDir", "stateDir", "metrics"] as const) {
     if (JSON.stringify(next[key]) === JSON.stringify(current[key])) continue;
     warn(`${key} changed in the file: it takes effect when isat is started again`);
@@ -70,36 +72,32 @@ export function requireRestart(key: string, value: string, before: string): void
   if (value !== before) throw new Error(`${key} is now ${value}: that takes effect when isat is started again`);
 }
 
-/** Links on which nothing is announced though the configuration means them, by ifindex: why. */
-export type Barred = ReadonlyMap<number, string>;
-
-/**
- * Works out what is to be managed where. It changes nothing, and throws nothing.
- * @param gateways the default gateways of this node
- */
-export function makePlan(
-  config: ResolvedConfig,
-  demand: Demand,
-  links: readonly Link[],
-  barred: Barred,
-  gateways: ReadonlySet<Address> = new Set(),
-): Plan {
-  const { chosen, problems } = choose(config, links, barred);
-  const meant = chosen.map((link) => {
-    const never = neverVips(gateways, link.addresses);
-    return { link, ranges: rangesOf(demand, link), never };
-  });
+/** Works out what is to be managed where. It changes nothing, and throws nothing. */
+export function makePlan(config: Config, demand: Demand, network: Network): Plan {
+  const { chosen, problems, warnings, notes } = choose(config, demand, network);
+  const meant = chosen.map(({ link, ranges }) => ({
+    link,
+    ranges,
+    never: neverVips(network.gateways, link.addresses),
+  }));
   const own = [...meant.flatMap((each) => refusals(each, each.never, config)), ...meant.flatMap(ownAddresses)];
-  const planned = meant.map(({ link, ranges, never }) => {
-    const own = link.addresses.map(({ address }) => address);
-    return { link, ranges: without(ranges, [...never.keys(), ...own]) };
-  });
-  const size = planned.reduce((sum, { ranges }) => sum + countAddresses(ranges), 0);
+  const announced = meant.map(({ link, ranges, never }) => ({
+    link,
+    ranges: without(ranges, [...never.keys(), ...link.addresses.map(({ address }) => address)]),
+    others: ranges === demand.vips ? [] : others(demand.vips, ranges),
+  }));
+  const size = sum(announced.map(({ ranges }) => countAddresses(ranges)));
   if (size > MAX_VIPS) problems.push(tooMany(size));
+  const { links, unguarded } = guard(config, demand, network, announced, MAX_VIPS - size);
   // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
   const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
-  const warnings = [...problems, ...own, ...planned.flatMap(outside)];
-  return { config, demand, links: planned, size, problems: refused, warnings: [...new Set(warnings)] };
+  const all = [...problems, ...warnings, ...own, ...announced.flatMap(outside), ...unguarded.map(withoutGuard)];
+  return { config, demand, links, size, problems: refused, warnings: [...new Set(all)], notes, unguarded };
+}
+
+function others(vips: readonly VipRange[], ranges: readonly VipRange[]): readonly VipRange[] {
+  const here = new Set(ranges);
+  return vips.filter((range) => !here.has(range));
 }
 
 /** @throws Error in one or more lines where the plan's configuration is to be refused */
@@ -110,7 +108,7 @@ export function requireFit({ problems }: Plan): void {
 /** The plan of one segment. @param status what this node is, whatever the interface */
 export function segmentPlan(
   { config, demand }: Plan,
-  { link, ranges }: PlannedLink,
+  { link, ranges, guarded, isGuard }: PlannedLink,
   status: Pick<SegmentPlan, "isDrained" | "isSourceStale">,
 ): SegmentPlan {
   const { membership } = config;
@@ -122,52 +120,155 @@ export function segmentPlan(
     isUp: link.isUp,
     node: config.node,
     nodes: demand.nodes,
-    ranges,
+    ranges: guarded.length > 0 ? [...ranges, ...guarded] : ranges,
     ...status,
-    probes: isWire ? { interval: toNs(membership.interval), dead: membership.dead } : undefined,
+    probes: isWire && !isGuard ? { interval: toNs(membership.interval), dead: membership.dead } : undefined,
     hold: toNs(config.hold),
     pace: config.garp,
   };
 }
 
+/** The VIPs of an electorate that are announced, those left out that are only guarded. */
+export const announcedOf = (electorate: Electorate | undefined): readonly VipRange[] =>
+  electorate?.ranges.filter((range) => !isGuardRange(range)) ?? [];
+
 /** Whether a plan has more entries than the kernel's map holds. */
 export const isTooLarge = ({ size }: Plan): boolean => size > MAX_VIPS;
 
-const countAddresses = (ranges: readonly VipRange[]) =>
-  ranges.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
+
+export const countAddresses = (ranges: readonly VipRange[]): number =>
+  sum(ranges.map(({ first, last }) => last - first + 1));
 
 const tooMany = (size: number) =>
   `Cannot hold ${size} entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`;
 
-/** The links that the configuration means, and why others that it means cannot be used. */
-function choose({ interfaces }: ResolvedConfig, links: readonly Link[], barred: Barred) {
-  const meant = links.filter(({ name }) => matches(name, interfaces));
-  const why = (link: Link) => cannotAnnounceOn(link, links) ?? barred.get(link.ifindex);
-  const chosen = meant.filter((link) => why(link) === undefined);
-  const problems: string[] = [];
-  for (const pattern of interfaces) {
-    if (chosen.some(({ name }) => matches(name, [pattern]))) continue;
-    const refused = meant.find(({ name }) => matches(name, [pattern]));
-    const names = links.map(({ name }) => name).join(", ");
-    const reason = refused ? why(refused) : `there is no such interface. There are: ${names}`;
-    problems.push(`Cannot announce on ${pattern} as ${reason}`);
-  }
-  if (chosen.length > MAX_INTERFACES) {
-    problems.push(
-      `Cannot announce on ${chosen.length} interfaces as ${MAX_INTERFACES} are the most. Narrow interfaces:`,
-    );
-  }
-  return { chosen: chosen.slice(0, MAX_INTERFACES), problems };
+/** Where VIPs are announced, and which ones. */
+interface Choice {
+  chosen: Pick<PlannedLink, "link" | "ranges">[];
+  problems: string[];
+  warnings: string[];
+  notes: string[];
 }
 
-/** The VIPs that are announced on a link; the demand's own list where that is all of them. */
-function rangesOf({ vips }: Demand, { name }: Link): readonly VipRange[] {
-  const isHere = ({ interfaces }: VipRange) => !interfaces || matches(name, interfaces);
-  return vips.every(isHere) ? vips : vips.filter(isHere);
+function choose(config: Config, demand: Demand, network: Network): Choice {
+  const choice = config.interfaces
+    ? chooseNamed(config.interfaces, demand, network)
+    : chooseBySubnets(config, demand, network);
+  const { length } = choice.chosen;
+  if (length <= MAX_INTERFACES) return choice;
+  const tooMany = `Cannot announce on ${length} interfaces as ${MAX_INTERFACES} are the most. Narrow interfaces:`;
+  return { ...choice, chosen: choice.chosen.slice(0, MAX_INTERFACES), problems: [...choice.problems, tooMany] };
+}
+
+/**
+ * The links that the configuration names, each with all VIPs. One configuration may be for nodes with different names, and
+ * an interface may come later: so it is refused only where it means nothing that is there, and nothing that ever was.
+ */
+function chooseNamed(interfaces: readonly string[], { vips }: Demand, network: Network): Choice {
+  const { links, served } = network;
+  const meant = links.filter((link) => isNamed(link, interfaces));
+  const why = (link: Link) => cannotAnnounceOn(link, links) ?? network.barred.get(link.ifindex);
+  const fit = meant.filter((link) => why(link) === undefined);
+  const unusable: string[] = [];
+  const absent: string[] = [];
+  for (const pattern of interfaces.filter((pattern) => !fit.some((link) => isNamed(link, [pattern])))) {
+    const refused = meant.find((link) => isNamed(link, [pattern]));
+    if (refused) unusable.push(`Cannot announce on ${pattern} as ${why(refused)}`);
+    else absent.push(pattern);
+  }
+  const names = links.map(({ name }) => name).join(", ");
+  const missing = absent.map((name) => `Cannot announce on ${name} as there is no such interface. There are: ${names}`);
+  const isKnown = fit.length > 0 || [...served.values()].some((name) => matches(name, interfaces));
+  return {
+    chosen: fit.map((link) => ({ link, ranges: rangesOf(vips, (range) => isFor(range, link)) })),
+    problems: isKnown ? [] : [...unusable, ...missing],
+    warnings: fit.length > 0 ? unusable : [...unusable, ...missing],
+    notes: fit.length > 0 ? absent.map((name) => `${name}: no interface of this node has that name (yet)`) : [],
+  };
+}
+
+/** True if nothing of the VIP's own says that it is announced elsewhere only. */
+const isFor = ({ interfaces }: VipRange, link: Link) => !interfaces || isNamed(link, interfaces);
+
+/**
+ * Without `interfaces:`, each VIP is announced where its own interfaces say, or where a subnet has it; where none has it, on
+ * the default route's interface. What was announced on stays so: a route may be away for a moment.
+ */
+function chooseBySubnets({ excludeInterfaces, source }: Config, { vips }: Demand, network: Network): Choice {
+  const { links, served, device, barred } = network;
+  const fit = links.filter(
+    (link) => !cannotAnnounceOn(link, links) && !barred.has(link.ifindex) && !isNamed(link, excludeInterfaces),
+  );
+  const hasSubnet = ({ first, last }: VipRange, link: Link) => isInSubnet(link, first) || isInSubnet(link, last);
+  const strays = new Set(vips.filter((range) => !range.interfaces && !fit.some((link) => hasSubnet(range, link))));
+  const routed = fit.filter(({ ifindex }) => ifindex === device);
+  const fallback = new Set(routed.length > 0 ? routed : fit.filter(({ ifindex }) => served.has(ifindex)));
+  const isHere = (range: VipRange, link: Link) =>
+    range.interfaces
+      ? isNamed(link, range.interfaces)
+      : hasSubnet(range, link) || (strays.has(range) && fallback.has(link));
+  const placed = fit.map((link) => ({ link, ranges: rangesOf(vips, (range) => isHere(range, link)) }));
+  const hasAny = placed.some(({ ranges }) => ranges.length > 0);
+  const isChosen = ({ link, ranges }: (typeof placed)[number]) =>
+    served.has(link.ifindex) || (link.isUp && (hasAny ? ranges.length > 0 : fallback.has(link)));
+  const chosen = placed.filter(isChosen);
+  const names = fit.map(({ name }) => name).join(", ") || "an Ethernet interface";
+  const [stray] = fallback.size > 0 ? [] : strays;
+  const why = stray && `${formatAddress(stray.first)} as no subnet has it, and there is no default route`;
+  const isUnknown = fit.length === 0 || (!hasAny && fallback.size === 0);
+  const refusal = `Cannot tell on which interface to announce ${why ?? "as there is no default route"}. Set interfaces: to one of ${names}`;
+  const warnings = why || isUnknown ? [refusal] : [];
+  // A cluster's VIPs come and go; those of a file are known.
+  const isFatal = chosen.length === 0 && (fit.length === 0 || (why !== undefined && source.kind === "file"));
+  return { chosen, problems: isFatal ? [refusal] : [], warnings, notes: [] };
+}
+
+/** The VIPs that pass; the demand's own list where that is all of them. */
+const rangesOf = (vips: readonly VipRange[], isHere: (range: VipRange) => boolean): readonly VipRange[] =>
+  vips.every(isHere) ? vips : vips.filter(isHere);
+
+const withoutGuard = ({ name }: Link) =>
+  `Cannot keep this node silent about its VIPs on ${name} as the kernel's map has no room. Set net.ipv4.conf.${name}.arp_ignore=1 and arp_announce=2, or take VIPs out`;
+
+/**
+ * Adds the guard: wherever a client could be, the kernel must not answer for a VIP that it has on `lo`, whether or not isat
+ * announces there, and whatever it announces there.
+ * @param room entries that the kernel's map has left
+ */
+function guard(
+  { excludeInterfaces }: Config,
+  { vips }: Demand,
+  { links, gateways }: Network,
+  announced: readonly (Pick<PlannedLink, "link" | "ranges"> & { others: readonly VipRange[] })[],
+  room: number,
+): Pick<Plan, "links" | "unguarded"> {
+  const known = new Set(announced.map(({ link }) => link));
+  const isNetworks = (link: Link) =>
+    !known.has(link) && !cannotAnnounceOn(link, links) && !isNamed(link, excludeInterfaces) && !isPodsWire(link);
+  const guards = links.filter(isNetworks).slice(0, MAX_INTERFACES - announced.length);
+  const own = links.filter(({ name }) => name !== "lo").flatMap(({ addresses }) => addresses);
+  const never = new Set([...gateways, ...own.map(({ address }) => address)]);
+  const guarded = (ranges: readonly VipRange[]) => without(ranges, never).map(guardOf);
+  const everything = guards.length > 0 ? guarded(vips) : [];
+  const wanted: PlannedLink[] = [
+    ...announced.map(({ link, ranges, others }) => ({ link, ranges, guarded: guarded(others), isGuard: false })),
+    ...guards.map((link) => ({ link, ranges: [], guarded: everything, isGuard: true })),
+  ];
+  const unguarded: Link[] = [];
+  let left = room;
+  const planned = wanted.map((each) => {
+    const count = countAddresses(each.guarded);
+    const isTooMuch = left < count;
+    if (isTooMuch) unguarded.push(each.link);
+    else left -= count;
+    return isTooMuch ? { ...each, guarded: [] } : each;
+  });
+  return { links: planned.filter(({ isGuard, guarded }) => !isGuard || guarded.length > 0), unguarded };
 }
 
 /** VIPs that are the node's own address on an interface that announces them: its kernel would answer for them anyway. */
-function ownAddresses({ link, ranges }: PlannedLink): string[] {
+function ownAddresses({ link, ranges }: Pick<PlannedLink, "link" | "ranges">): string[] {
   return link.addresses
     .filter(({ address }) => ranges.some(({ first, last }) => first <= address && address <= last))
     .map(
@@ -177,7 +278,11 @@ function ownAddresses({ link, ranges }: PlannedLink): string[] {
 }
 
 /** VIPs that are never answered for, with the lines of the file that name them. */
-function refusals({ ranges }: PlannedLink, never: ReadonlyMap<Address, string>, { source }: ResolvedConfig): string[] {
+function refusals(
+  { ranges }: Pick<PlannedLink, "ranges">,
+  never: ReadonlyMap<Address, string>,
+  { source }: Config,
+): string[] {
   const has = (address: Address) => (range: Range) => range.first <= address && address <= range.last;
   return [...never].flatMap(([address, reason]) => {
     if (!ranges.some(has(address))) return [];
@@ -188,9 +293,8 @@ function refusals({ ranges }: PlannedLink, never: ReadonlyMap<Address, string>, 
 }
 
 /** A VIP outside every subnet of its interface: nobody on that wire asks for it, unless a route says so. */
-function outside({ link, ranges }: PlannedLink): string[] {
-  const isInside = (address: Address) =>
-    link.addresses.some(({ address: own, prefix }) => prefix === 0 || (own ^ address) >>> (32 - prefix) === 0);
+function outside({ link, ranges }: Pick<PlannedLink, "link" | "ranges">): string[] {
+  const isInside = (address: Address) => isInSubnet(link, address);
   const stray = ranges.find(({ first, last }) => !(isInside(first) && isInside(last)));
   if (!stray) return [];
   const text = formatAddress(isInside(stray.first) ? stray.last : stray.first);

@@ -1,11 +1,12 @@
 import type { Config } from "./config/config.ts";
-import type { Address } from "./core/address.ts";
 import type { Demand } from "./core/demand.ts";
 import { Doubles } from "./core/doubles.ts";
 import { matches } from "./core/glob.ts";
 import { type Ns, SECOND } from "./core/time.ts";
+import { layoutFolder, networkNamespace } from "./kernel/kernel.ts";
+import { type Maps, readPinnedMaps } from "./kernel/object.ts";
 import { describeLink, type Link, Links } from "./link/links.ts";
-import { type Barred, makePlan, type Plan, type ResolvedConfig, resolveInterfaces } from "./plan.ts";
+import { makePlan, type Network, type Plan, type PlannedLink } from "./plan.ts";
 
 /** Routes that change are read again at most so often: a routing daemon may change them without end. */
 const ROUTES: Ns = SECOND;
@@ -15,28 +16,33 @@ export class Planner implements Disposable {
   readonly links = new Links();
   readonly #doubles = new Doubles();
   #devices: readonly Link[] = this.links.read();
-  /** The devices changed, and no plan reflects that yet. */
+  readonly #served: Map<number, string>;
+  /** Something changed, and no plan reflects that yet. */
   #isOutdated = false;
-  /** The default gateways. One that was a gateway stays one: its route may be away for a moment. */
-  #gateways: ReadonlySet<Address> = this.links.gateways();
+  /** The gateways: one that was a gateway stays one, as its route may be away for a moment. */
+  #defaults: Pick<Network, "gateways" | "device"> = this.links.defaults();
   #hasNewGateway = false;
   #areRoutesOutdated = false;
   #routesReadAt: Ns = 0n;
 
-  /** @throws Error where the configuration does not say where to announce, and there is no default route */
-  resolve(config: Config): ResolvedConfig {
-    return resolveInterfaces(config, this.links);
+  /** @param served where an earlier speaker announced: names by ifindex */
+  constructor(served: ReadonlyMap<number, string>) {
+    this.#served = new Map(served);
   }
 
   refresh(): void {
     this.#devices = this.links.read();
   }
 
-  make(config: ResolvedConfig, demand: Demand): Plan {
-    const plan = (barred: Barred) => makePlan(config, demand, this.#devices, barred, this.#gateways);
-    const open = plan(new Map());
-    const barred = this.#doubles.reasons((kept) => open.links.some(({ link }) => link.ifindex === kept));
-    return barred.size > 0 ? plan(barred) : open;
+  make(config: Config, demand: Demand): Plan {
+    const network = { ...this.#defaults, links: this.#devices, served: this.#served };
+    const open = makePlan(config, demand, { ...network, barred: new Map() });
+    const barred = this.#doubles.reasons((kept) =>
+      open.links.some(({ link, isGuard }) => link.ifindex === kept && !isGuard),
+    );
+    const plan = barred.size > 0 ? makePlan(config, demand, { ...network, barred }) : open;
+    for (const { link, isGuard } of plan.links) if (!isGuard) this.#served.set(link.ifindex, link.name);
+    return plan;
   }
 
   /**
@@ -45,15 +51,19 @@ export class Planner implements Disposable {
    */
   watch({ config, demand, links }: Plan, now: Ns): Plan | undefined {
     const known = new Set(links.map(({ link }) => link.ifindex));
-    const concerns = (name: string, ifindex: number) => known.has(ifindex) || matches(name, config.interfaces);
+    const nameOf = (ifindex: number) => this.#devices.find((link) => link.ifindex === ifindex)?.name ?? "";
+    const { interfaces = [], excludeInterfaces } = config;
+    const concerns = (given: string, ifindex: number) => {
+      const name = given || nameOf(ifindex); // an event of an address has no name
+      return known.has(ifindex) || matches(name, interfaces) || !matches(name, excludeInterfaces);
+    };
     this.#isOutdated ||= this.links.changed(concerns);
     if (this.#doubles.expire(now)) this.#isOutdated = true;
     this.#watchRoutes(now);
     if (!this.#isOutdated) return undefined;
     this.refresh();
     const plan = this.make(config, demand);
-    const describe = ({ links }: Pick<Plan, "links">) => links.map(({ link }) => describeLink(link)).join();
-    if (this.#hasNewGateway || describe(plan) !== describe({ links })) return plan;
+    if (this.#hasNewGateway || !isSame(plan.links, links)) return plan;
     this.#isOutdated = false;
     return undefined;
   }
@@ -62,11 +72,14 @@ export class Planner implements Disposable {
     this.#areRoutesOutdated ||= this.links.routesChanged();
     if (!this.#areRoutesOutdated || now < this.#routesReadAt + ROUTES) return;
     this.#routesReadAt = now;
-    const all = new Set([...this.#gateways, ...this.links.gateways()]);
+    const { gateways, device } = this.links.defaults();
+    const all = new Set([...this.#defaults.gateways, ...gateways]);
     this.#areRoutesOutdated = false;
-    if (all.size === this.#gateways.size) return;
-    this.#gateways = all;
-    this.#isOutdated = this.#hasNewGateway = true;
+    const hasNewGateway = all.size > this.#defaults.gateways.size;
+    if (!hasNewGateway && device === this.#defaults.device) return;
+    this.#defaults = { gateways: all, device };
+    this.#hasNewGateway ||= hasNewGateway;
+    this.#isOutdated = true;
   }
 
   /** The plan that {@link watch} returned is in effect. */
@@ -76,11 +89,34 @@ export class Planner implements Disposable {
 
   /** A frame of this node's came in on an interface. @returns what is wrong; undefined where that is known, or nothing is */
   hearOwn({ links }: Plan, on: number, from: number, now: Ns): string | undefined {
-    const nameOf = (ifindex: number) => links.find(({ link }) => link.ifindex === ifindex)?.link.name;
+    const announcing = links.filter(({ isGuard }) => !isGuard);
+    const nameOf = (ifindex: number) => announcing.find(({ link }) => link.ifindex === ifindex)?.link.name;
     return this.#doubles.hear(on, from, nameOf, now);
   }
 
   [Symbol.dispose](): void {
     this.links[Symbol.dispose]();
+  }
+}
+
+/** Whether two plans, made for one configuration and demand, have the same links with the same VIPs. */
+function isSame(now: readonly PlannedLink[], before: readonly PlannedLink[]): boolean {
+  const describe = (links: readonly PlannedLink[]) =>
+    links.map(({ link, isGuard, guarded }) => `${describeLink(link)} ${isGuard} ${guarded.length}`).join();
+  const hasSame = ({ ranges }: PlannedLink, i: number) =>
+    ranges.length === before[i]!.ranges.length && ranges.every((range, at) => range === before[i]!.ranges[at]);
+  return describe(now) === describe(before) && now.every(hasSame);
+}
+
+/** Where the last speaker announced, by the kernel's maps: names by ifindex. */
+export function announcedBefore(pinDir: string): Map<number, string> {
+  const read = ({ interfaces, verdicts }: Maps) =>
+    [...interfaces.entries()].flatMap(([ifindex, { name, netns }]): [number, string][] =>
+      netns === networkNamespace() && verdicts.get(ifindex) ? [[ifindex, name]] : [],
+    );
+  try {
+    return new Map(readPinnedMaps(layoutFolder(pinDir), read));
+  } catch {
+    return new Map(); // the speaker's own look at its pins tells the reason
   }
 }

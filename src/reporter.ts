@@ -10,6 +10,7 @@ export class Reporter {
   readonly log: Log;
   lastError: { at: string; message: string } | undefined;
   readonly #errors = new Notices(REPEAT);
+  readonly #notes = new Notices(Number.POSITIVE_INFINITY);
   readonly #warnings = new Notices(Number.POSITIVE_INFINITY);
 
   constructor(log: Log) {
@@ -24,6 +25,11 @@ export class Reporter {
   /** @param warnings everything that is to be warned of now */
   warn(warnings: readonly string[]): void {
     for (const text of this.#warnings.noteAll(warnings, performance.now())) this.log.warn(text);
+  }
+
+  /** @param notes everything that is to be known now, and needs nobody to act */
+  note(notes: readonly string[]): void {
+    for (const text of this.#notes.noteAll(notes, performance.now())) this.log.info(text);
   }
 
   notice({ level, message, fields = {} }: Notice): void {

@@ -136,7 +136,7 @@ class Daemon implements Disposable {
     if (this.isStandingBy) return undefined;
     if (!this.#speaker || !this.#isReady) return "isat is starting";
     const { segments } = this.#speaker.snapshot();
-    const bare = segments.find(({ hooks }) => hooks.some(({ isAttached }) => !isAttached));
+    const bare = segments.find(({ hooks, isGuard }) => !isGuard && hooks.some(({ isAttached }) => !isAttached));
     return bare && `a program is not attached to ${bare.link.name}`;
   }
 

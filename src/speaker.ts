@@ -7,7 +7,7 @@ import { earlier, MS, type Ns, toMs } from "./core/time.ts";
 import { bootTime } from "./ffi/libc.ts";
 import type { Log } from "./log.ts";
 import { adoptConfig, isTooLarge, type Plan, requireFit, segmentPlan } from "./plan.ts";
-import { Planner } from "./planner.ts";
+import { announcedBefore, Planner } from "./planner.ts";
 import type { Snapshot } from "./report/snapshot.ts";
 import { Reporter } from "./reporter.ts";
 import type { SourceEvent } from "./source/source.ts";
@@ -67,8 +67,8 @@ export class Speaker implements Disposable {
     this.#isDrained = isDrained && canDrain;
     this.#reporter = new Reporter(log);
     using stack = new DisposableStack();
-    this.#planner = stack.use(new Planner());
-    const plan = this.#planner.make(this.#planner.resolve(config), demand);
+    this.#planner = stack.use(new Planner(announcedBefore(config.pinDir)));
+    const plan = this.#planner.make(config, demand);
     requireFit(plan);
     const keys = membership.kind === "wire" ? readWireKeys(membership.keys) : undefined;
     this.#wiring = new Wiring(config, demand, this.#planner.links, keys, log, (event) => this.#post(event));
@@ -106,6 +106,7 @@ export class Speaker implements Disposable {
       config: this.config,
       demand: this.#plan.demand,
       warnings: this.#warnings,
+      notes: this.#plan.notes,
       lastError: this.#reporter.lastError,
       isDrained: this.#isDrained,
       isSourceStale: this.#isSourceStale,
@@ -219,8 +220,7 @@ export class Speaker implements Disposable {
    */
   #commit(plan: Plan, mode: Mode): void {
     if (isTooLarge(plan)) throw new Error(plan.problems.join("\n"));
-    const fail = mode === "strict" ? undefined : (error: Error) => this.#reporter.fail(error.message);
-    const announced = this.#wiring.attach(plan, fail);
+    const announced = this.#wiring.attach(plan, mode === "strict", ({ message }) => this.#reporter.fail(message));
     this.#wiring.follow(plan);
     this.#plan = plan;
     const now = bootTime();
@@ -233,6 +233,7 @@ export class Speaker implements Disposable {
       this.#try(step, mode);
     }
     this.#reporter.warn(this.#warnings);
+    this.#reporter.note(plan.notes);
   }
 
   get #warnings(): string[] {

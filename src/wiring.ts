@@ -3,7 +3,7 @@ import { MAX_KEYS, type peer as peerLayout } from "./core/abi.ts";
 import { type Address, addressBytes } from "./core/address.ts";
 import { announcement, formatMac } from "./core/arp.ts";
 import { Nonces } from "./core/claims.ts";
-import type { Demand } from "./core/demand.ts";
+import type { Demand, VipRange } from "./core/demand.ts";
 import { countEntries } from "./core/difference.ts";
 import { ranker } from "./core/ownership.ts";
 import { Segment, type SegmentEvent } from "./core/segment.ts";
@@ -19,15 +19,16 @@ import { PacketSocket, type Sent } from "./link/packet.ts";
 import { PeerFrames } from "./link/peers.ts";
 import { whoHas } from "./link/who-has.ts";
 import type { Log } from "./log.ts";
-import type { Plan, PlannedLink } from "./plan.ts";
+import { announcedOf, countAddresses, type Plan, type PlannedLink } from "./plan.ts";
 import type { Snapshot } from "./report/snapshot.ts";
 
 /** A segment whose step failed is called again after this long. */
 const RETRY: Ns = 100n * MS;
 
-/** An interface that is served. */
+/** An interface that is served, or guarded. */
 export interface Attached {
   link: Link;
+  isGuard: boolean;
   readonly segment: Segment;
   /** When the segment is to be called again. */
   wakeAt: Ns | undefined;
@@ -112,9 +113,12 @@ export class Wiring implements Disposable {
   }
 
   get counts(): { owned: number; managed: number } {
-    const all = [...this.#attached.values()].map(({ segment }) => countEntries(segment.entries));
-    const sum = (field: "owned" | "managed") => all.reduce((total, counts) => total + counts[field], 0);
-    return { owned: sum("owned"), managed: sum("managed") };
+    let [owned, managed] = [0, 0];
+    for (const { segment } of this.#attached.values()) {
+      owned += countEntries(segment.entries).owned;
+      managed += countAddresses(announcedOf(segment.electorate));
+    }
+    return { owned, managed };
   }
 
   get isReady(): boolean {
@@ -137,11 +141,13 @@ export class Wiring implements Disposable {
   /** The part of a speaker's snapshot that is here. */
   snapshot(): Pick<Snapshot, "maps" | "segments"> {
     const now = bootTime();
-    const { points } = this.#interfaces;
-    const segments = [...this.#attached].map(([ifindex, { link, segment, announcements }]) => ({
+    const segments = [...this.#attached].map(([ifindex, { link, isGuard, segment, announcements }]) => ({
       link,
+      isGuard,
       announcements,
-      hooks: points.map((point) => ({ ...point, isAttached: this.#interfaces.isAttached(ifindex, point) })),
+      hooks: this.#interfaces
+        .points(ifindex)
+        .map((point) => ({ ...point, isAttached: this.#interfaces.isAttached(ifindex, point) })),
       state: segment.state(now),
       entries: segment.entries,
       electorate: segment.electorate,
@@ -153,7 +159,8 @@ export class Wiring implements Disposable {
 
   /** The start succeeded: pins that no start needs any more go. */
   settle(): void {
-    this.#kernel.removeLeftovers([...this.#attached.keys()], this.#interfaces.points);
+    const wanted = [...this.#attached.keys()].map((ifindex) => [ifindex, this.#interfaces.points(ifindex)] as const);
+    this.#kernel.removeLeftovers(new Map(wanted));
   }
 
   /** The start failed: what it attached goes, and what an earlier speaker left stays. */
@@ -172,24 +179,27 @@ export class Wiring implements Disposable {
 
   /**
    * Attaches to the plan's new links. Nothing else changes: a plan that fails here has moved no VIP.
-   * @param fail called for a link that cannot be attached; the ticks try on. undefined: {@link keep} or {@link undo} follows
+   * @param isStrict {@link keep} or {@link undo} follows where a link cannot be attached; a guard keeps no VIP waiting
+   * @param fail called for a link that cannot be attached; the ticks try on
    * @returns the links whose answers went on since an earlier speaker announced them
-   * @throws Error where a link cannot be attached, and `fail` is undefined
+   * @throws Error where a link cannot be attached that is announced on, if `isStrict`
    */
-  attach({ config, links }: Plan, fail: ((error: Error) => void) | undefined): ReadonlySet<number> {
+  attach({ config, links }: Plan, isStrict: boolean, fail: (error: Error) => void): ReadonlySet<number> {
     const announced = new Set<number>();
-    for (const planned of links.filter(({ link }) => !this.#attached.has(link.ifindex))) {
-      const { link } = planned;
+    const isNew = ({ link, isGuard }: PlannedLink) => this.#attached.get(link.ifindex)?.isGuard !== isGuard;
+    for (const planned of links.filter(isNew)) {
+      const { link, isGuard } = planned;
       const isSameMac = this.#interfaces.pinned(link.ifindex)?.mac_text === formatMac(link.mac);
-      this.#open(link);
+      this.#open(planned);
       this.#writeInterface(config, planned);
       try {
         const how = this.#interfaces.attach(link);
         if (how === "adopted" && isSameMac) announced.add(link.ifindex);
-        const { hook } = this.#interfaces;
-        this.#log.info({ interface: link.name, hook }, `interface ${describeLink(link)}: ${hook} ${how}`);
+        const hook = this.#interfaces.hook(link.ifindex);
+        const what = isGuard ? "guarded, nothing is announced there" : `${hook} ${how}`;
+        this.#log.info({ interface: link.name, hook }, `interface ${describeLink(link)}: ${what}`);
       } catch (error) {
-        if (!fail) throw error;
+        if (isStrict && !isGuard) throw error;
         if (isSameMac) announced.add(link.ifindex);
         fail(error as Error);
       }
@@ -197,7 +207,12 @@ export class Wiring implements Disposable {
     return announced;
   }
 
-  #open(link: Link): void {
+  #open({ link, isGuard }: PlannedLink): void {
+    const known = this.#attached.get(link.ifindex);
+    if (known) {
+      known.isGuard = isGuard;
+      return;
+    }
     const pinned = this.#interfaces.pinned(link.ifindex);
     const segment = new Segment(
       {
@@ -209,7 +224,7 @@ export class Wiring implements Disposable {
       },
       bootTime(),
     );
-    this.#attached.set(link.ifindex, { link, segment, wakeAt: undefined, announcements: 0 });
+    this.#attached.set(link.ifindex, { link, isGuard, segment, wakeAt: undefined, announcements: 0 });
   }
 
   /** Makes the interfaces' entries and names those of the plan, and {@link keep}s its links only. */
@@ -240,12 +255,13 @@ export class Wiring implements Disposable {
     this.#interfaces.keep(ifindexes);
   }
 
-  #writeInterface({ node, hold, fence }: Config, { link, ranges }: PlannedLink): void {
-    const isVip = (address: Address) => ranges.some(({ first, last }) => first <= address && address <= last);
+  #writeInterface({ node, hold, fence }: Config, { link, ranges, guarded, isGuard }: PlannedLink): void {
+    const isIn = (address: Address) => (range: VipRange) => range.first <= address && address <= range.last;
+    const isVip = (address: Address) => ranges.some(isIn(address)) || guarded.some(isIn(address));
     const address = link.addresses.find((own) => !isVip(own.address))?.address;
     const incarnation = this.#frames?.incarnation ?? 0n;
     const { segment } = this.#attached.get(link.ifindex)!;
-    this.#interfaces.write(link, { node, incarnation, address, hold, fence }, segment.said);
+    this.#interfaces.write(link, { node, incarnation, address, hold, fence }, segment.said, isGuard);
   }
 
   /** Has a segment handle an event, applies what it decides, and feeds back what came of that. */

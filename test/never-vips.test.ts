@@ -7,11 +7,15 @@ import { makePlan } from "../src/plan.ts";
 import { fileDemand } from "../src/source/file.ts";
 import type { FileSettings } from "../src/source/settings.ts";
 
+import { networkOf } from "./core/stage.ts";
+
 const test = suite("addresses that are never VIPs");
 
 const LINK: Link = {
   ifindex: 2,
   name: "eth0",
+  altnames: [],
+  kind: "",
   mac: new Uint8Array(6),
   isEthernet: true,
   mtu: 1500,
@@ -26,7 +30,7 @@ function planOf(vips: string, gateways: string[], prefix = 16) {
   const config = { ...parseConfig(text, "isat.yaml"), interfaces: ["eth0"] };
   const link = { ...LINK, addresses: LINK.addresses.map((each) => ({ ...each, prefix })) };
   const demand = fileDemand(config.source as FileSettings);
-  return makePlan(config, demand, [link], new Map(), new Set(gateways.map(parseAddress)));
+  return makePlan(config, demand, { ...networkOf([link]), gateways: new Set(gateways.map(parseAddress)) });
 }
 
 const ROWS: [shows: string, vips: string, gateways: string[], managed: string, problem: string | undefined][] = [

@@ -1,32 +1,26 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parseConfig } from "../src/config/config.ts";
+import { type Config, parseConfig } from "../src/config/config.ts";
 import { MAX_INTERFACES, MAX_VIPS } from "../src/core/abi.ts";
 import { formatAddress, parseAddress } from "../src/core/address.ts";
 import type { Demand, VipRange } from "../src/core/demand.ts";
 import type { Link } from "../src/link/links.ts";
-import {
-  adoptConfig,
-  isTooLarge,
-  makePlan,
-  type Plan,
-  type ResolvedConfig,
-  requireFit,
-  segmentPlan,
-} from "../src/plan.ts";
-import { range } from "./core/stage.ts";
+import { adoptConfig, isTooLarge, makePlan, type Network, type Plan, requireFit, segmentPlan } from "../src/plan.ts";
+import { networkOf, range } from "./core/stage.ts";
 
 const FILE = "isat.yaml";
 const TEXT =
   "node: n1\ninterfaces: [eth0]\nsource: { kind: file, nodes: [n1, n2], vips: [{ address: 10.9.0.1 }] }\nmembership: { kind: wire, keys: none }";
-const CONFIG = parseConfig(TEXT, FILE, {}, "host") as ResolvedConfig;
-const config = (changes: Partial<ResolvedConfig> = {}): ResolvedConfig => ({ ...CONFIG, ...changes });
-const inCluster = { source: { ...CONFIG.source, kind: "kubernetes" } as unknown as ResolvedConfig["source"] };
+const CONFIG = parseConfig(TEXT, FILE, {}, "host");
+const config = (changes: Partial<Config> = {}): Config => ({ ...CONFIG, ...changes });
+const inCluster = { source: { ...CONFIG.source, kind: "kubernetes" } as unknown as Config["source"] };
 
 function linkOf(ifindex: number, name: string, changes: Partial<Link> = {}): Link {
   return {
     ifindex,
     name,
+    altnames: [],
+    kind: "",
     mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
     isEthernet: true,
     mtu: 1500,
@@ -46,17 +40,15 @@ const demandOf = (...vips: VipRange[]): Demand => ({
   checks: () => [],
 });
 
-const make = (
-  interfaces: string[],
-  vips: VipRange[],
-  links: readonly Link[] = LINKS,
-  more: Partial<ResolvedConfig> = {},
-) => makePlan(config({ interfaces, ...more }), demandOf(...vips), links, new Map());
+const make = (interfaces: string[], vips: VipRange[], links: readonly Link[] = LINKS, more: Partial<Config> = {}) =>
+  makePlan(config({ interfaces, ...more }), demandOf(...vips), networkOf(links));
 
-/** The VIPs of each interface. */
+const announcing = (links: Plan["links"]) => links.filter(({ isGuard }) => !isGuard);
+
+/** The VIPs of each interface that is announced on. */
 const vipsOf = ({ links }: Plan) =>
   Object.fromEntries(
-    links.map(({ link, ranges }) => [
+    announcing(links).map(({ link, ranges }) => [
       link.name,
       ranges.map(({ first, last }) => `${formatAddress(first)}-${formatAddress(last)}`),
     ]),
@@ -107,7 +99,7 @@ for (const [what, interfaces, vips, expected] of filters) {
 
 test("where an interface has all VIPs, its list is the source's own, so that nothing is compared twice", () => {
   const demand = demandOf(VIP);
-  const { links } = makePlan(config(), demand, LINKS, new Map());
+  const { links } = makePlan(config(), demand, networkOf(LINKS));
   assert.is(links[0]!.ranges, demand.vips);
 });
 
@@ -202,10 +194,10 @@ for (const [what, vip, prefix, stray] of subnets) {
 const PORT = linkOf(5, "eth5", { portOf: { kind: "bond", ifindex: 4 } });
 const refusals: [what: string, interfaces: string[], links: Link[], served: string[], problem: RegExp | undefined][] = [
   [
-    "an interface that does not exist is a problem",
-    ["eth0", "eth9"],
+    "an interface that does not exist is a problem where no other is meant",
+    ["eth9"],
     LINKS,
-    ["eth0"],
+    [],
     /^Cannot announce on eth9 as there is no such interface\. There are: eth0, eth1, bond0$/,
   ],
   [
@@ -236,7 +228,7 @@ for (const [what, interfaces, links, served, problem] of refusals) {
   test(what, () => {
     const plan = make(interfaces, [VIP], links);
     assert.equal(
-      plan.links.map(({ link }) => link.name),
+      announcing(plan.links).map(({ link }) => link.name),
       served,
     );
     assert.is(plan.problems.length, problem ? 1 : 0);
@@ -249,6 +241,117 @@ for (const [what, interfaces, links, served, problem] of refusals) {
   });
 }
 
+test("an interface that is not there is noted where another one is, and warned of where it was there once", () => {
+  const beside = make(["eth0", "eth9"], [VIP]);
+  assert.equal([beside.problems, beside.warnings], [[], []]);
+  assert.equal(beside.notes, ["eth9: no interface of this node has that name (yet)"]);
+  const network = { ...networkOf(LINKS), served: new Map([[7, "eth9"]]) };
+  const away = makePlan(config({ interfaces: ["eth9"] }), demandOf(VIP), network);
+  assert.equal([away.problems, away.notes], [[], []]);
+  assert.match(away.warnings[0]!, /^Cannot announce on eth9 as there is no such interface/);
+});
+
+const auto = ({ interfaces: _, ...rest }: Config): Config => ({ ...rest, interfaces: undefined });
+const subnet = (ifindex: number, name: string, cidr: string, changes: Partial<Link> = {}) => {
+  const [address = "", prefix] = cidr.split("/");
+  return linkOf(ifindex, name, { addresses: [{ address: parseAddress(address), prefix: Number(prefix) }], ...changes });
+};
+const [LAN, DMZ, UPLINK] = [
+  subnet(2, "lan", "10.9.255.1/16"),
+  subnet(3, "dmz", "10.10.255.1/16"),
+  subnet(4, "uplink", "192.0.2.1/24"),
+];
+const NETWORK = { ...networkOf([LAN, DMZ, UPLINK]), device: 4 };
+const choices: [what: string, vips: VipRange[], network: Partial<Network>, expected: Record<string, string[]>][] = [
+  ["a VIP is announced where a subnet has it", [VIP], {}, { lan: ["10.9.0.2-10.9.0.2"] }],
+  [
+    "each of two VIPs in its own subnet",
+    [VIP, range("10.10.0.2")],
+    {},
+    { lan: ["10.9.0.2-10.9.0.2"], dmz: ["10.10.0.2-10.10.0.2"] },
+  ],
+  [
+    "one in no subnet is announced on the default route's",
+    [range("10.11.0.1")],
+    {},
+    { uplink: ["10.11.0.1-10.11.0.1"] },
+  ],
+  [
+    "one that names an interface is announced there",
+    [range("10.9.0.2", { interfaces: ["dm*"] })],
+    {},
+    { dmz: ["10.9.0.2-10.9.0.2"] },
+  ],
+  ["without VIPs, the default route's is served", [], {}, { uplink: [] }],
+  ["what was announced on stays so", [VIP], { served: new Map([[3, "dmz"]]) }, { lan: ["10.9.0.2-10.9.0.2"], dmz: [] }],
+  [
+    "one in no subnet stays where it was while the default route is away",
+    [range("10.11.0.1")],
+    { device: undefined, served: new Map([[3, "dmz"]]) },
+    { dmz: ["10.11.0.1-10.11.0.1"] },
+  ],
+  ["an interface that is down is not chosen", [VIP], { links: [{ ...LAN, isUp: false }, DMZ] }, {}],
+  [
+    "it stays chosen where it was",
+    [VIP],
+    { links: [{ ...LAN, isUp: false }, DMZ], served: new Map([[2, "lan"]]) },
+    { lan: ["10.9.0.2-10.9.0.2"] },
+  ],
+  ["an interface as CNIs make them is not", [VIP], { links: [subnet(5, "cni0", "10.9.0.1/16"), DMZ], device: 5 }, {}],
+  ["a bridge's port is not", [VIP], { links: [{ ...LAN, portOf: { kind: "bridge", ifindex: 3 } }, DMZ] }, {}],
+];
+for (const [what, vips, network, expected] of choices) {
+  test(`auto: ${what}`, () => {
+    const plan = makePlan(auto(config(inCluster)), demandOf(...vips), { ...NETWORK, ...network });
+    assert.equal(vipsOf(plan), expected);
+    assert.is(plan.problems.length > 0, false, plan.problems.join());
+  });
+}
+
+test("auto: a file whose VIP can be announced nowhere is refused, and a cluster waits for others", () => {
+  const network = { ...NETWORK, device: undefined };
+  const says =
+    /^Cannot tell on which interface to announce 10\.11\.0\.1 as no subnet has it, .* one of lan, dmz, uplink$/;
+  const vips = demandOf(range("10.11.0.1"));
+  assert.match(makePlan(auto(CONFIG), vips, network).problems[0]!, says);
+  const inACluster = makePlan(auto(config(inCluster)), vips, network);
+  assert.equal(inACluster.problems, []);
+  assert.match(inACluster.warnings[0]!, says);
+});
+
+test("the guard stands on every other interface of the network, for every VIP that is not announced there", () => {
+  const vips = [range("10.9.0.2-10.9.0.9"), range("10.10.0.2", { interfaces: ["dmz"] })];
+  const others = [
+    subnet(5, "cni0", "10.244.0.1/24"),
+    linkOf(6, "pod", { kind: "veth", addresses: [] }),
+    linkOf(7, "eth7", { portOf: { kind: "bridge", ifindex: 3 } }),
+    subnet(8, "eth8", "10.9.0.4/16"),
+  ];
+  const network = { ...networkOf([LAN, DMZ, UPLINK, ...others]), gateways: new Set([parseAddress("10.9.0.9")]) };
+  const { links, unguarded } = makePlan(config({ interfaces: ["lan"] }), demandOf(...vips), network);
+  const text = (ranges: readonly VipRange[]) =>
+    ranges.map(({ first, last }) => `${formatAddress(first)}-${formatAddress(last)}`).join(" ");
+  const BOTH = "10.9.0.2-10.9.0.3 10.9.0.5-10.9.0.8 10.10.0.2-10.10.0.2"; // 10.9.0.4 is the node's own
+  assert.equal(Object.fromEntries(links.map(({ link, guarded, isGuard }) => [link.name, [isGuard, text(guarded)]])), {
+    lan: [false, "10.10.0.2-10.10.0.2"],
+    dmz: [true, BOTH],
+    uplink: [true, BOTH],
+    eth8: [true, BOTH],
+  });
+  assert.equal(unguarded, []);
+});
+
+test("where the kernel's map has no room for a guard, VIPs are announced all the same, and it is said", () => {
+  const plan = makePlan(
+    config({ interfaces: ["lan"] }),
+    demandOf(range("10.12.0.0-10.12.255.0")),
+    networkOf([LAN, DMZ]),
+  );
+  assert.equal(plan.problems, []);
+  assert.equal(plan.unguarded, [DMZ]);
+  assert.match(plan.warnings.join(), /Cannot keep this node silent about its VIPs on dmz/);
+});
+
 test("no more interfaces are served than the kernel's map holds", () => {
   const links = Array.from({ length: MAX_INTERFACES + 1 }, (_, i) => linkOf(i + 2, `eth${i}`));
   const plan = make(["eth*"], [VIP], links);
@@ -259,10 +362,10 @@ test("no more interfaces are served than the kernel's map holds", () => {
 test("a barred interface is not served, and the reason is given where nothing else fits its pattern", () => {
   const why = "it is on one wire with eth0, which announces for both";
   const barred = new Map([[3, why]]);
-  const named = makePlan(config({ interfaces: ["eth0", "eth1"] }), demandOf(VIP), LINKS, barred);
+  const named = makePlan(config({ interfaces: ["eth0", "eth1"] }), demandOf(VIP), { ...networkOf(LINKS), barred });
   assert.equal(Object.keys(vipsOf(named)), ["eth0"]);
-  assert.equal(named.problems, [`Cannot announce on eth1 as ${why}`]);
-  const globbed = makePlan(config({ interfaces: ["eth*"] }), demandOf(VIP), LINKS, barred);
+  assert.equal([named.problems, named.warnings], [[], [`Cannot announce on eth1 as ${why}`]]);
+  const globbed = makePlan(config({ interfaces: ["eth*"] }), demandOf(VIP), { ...networkOf(LINKS), barred });
   assert.equal([Object.keys(vipsOf(globbed)), globbed.problems], [["eth0"], []]);
 });
 
@@ -279,8 +382,12 @@ test("a plan is made without changing anything, whatever its inputs are, and nev
     for (const vips of [[], [VIP], [range("0.0.0.0/0")], [range("10.9.255.1")]]) {
       for (const links of [[], LINKS, [PORT]]) {
         const inputs = freeze({ config: config({ interfaces }), demand: demandOf(...vips), links });
-        const first = makePlan(inputs.config, inputs.demand, inputs.links, barred);
-        assert.equal(makePlan(inputs.config, inputs.demand, inputs.links, barred), first, "the same again");
+        const first = makePlan(inputs.config, inputs.demand, { ...networkOf(inputs.links), barred });
+        assert.equal(
+          makePlan(inputs.config, inputs.demand, { ...networkOf(inputs.links), barred }),
+          first,
+          "the same again",
+        );
         assert.equal(barred, new Map([[3, "reason"]]));
       }
     }
@@ -328,12 +435,6 @@ test("a changed configuration is adopted, but for keys that take effect with the
     "hook changed in the file: it takes effect when isat is started again",
     "pinDir changed in the file: it takes effect when isat is started again",
   ]);
-});
-
-test("a changed configuration that does not say where to announce leaves it where it is", () => {
-  const { interfaces: _, ...next } = CONFIG;
-  const adopted = adoptConfig(next as typeof CONFIG, config({ interfaces: ["eth1"] }), () => assert.unreachable());
-  assert.equal(adopted.interfaces, ["eth1"]);
 });
 
 for (const [key, changes, says] of [

@@ -21,6 +21,12 @@ const STATE_DIR = "/var/lib/isat";
 /** The file of the key that nodes sign with, unless membership.keys names others. */
 export const KEY_FILE = "/etc/isat/wire.key";
 
+/** MetalLB's list (excludel2.yaml of its chart), and Cilium's and Calico's own interfaces. */
+const NO_NICS =
+  "cali* cbr* cilium* cni* docker* dummy* flannel* kube-ipvs* lo lxc* nodelocaldns* tunl* veth* virbr* vxlan.calico".split(
+    " ",
+  );
+
 /** How much gratuitous ARP a switch is trusted to take, a second and NIC. Three refreshes fit into 300 s of FDB ageing. */
 const RATES = { open: 1000, guarded: 5 };
 const REFRESH = "95s";
@@ -78,11 +84,16 @@ export const Schema = mapping(
       default: "NODE_NAME, else (kind file only) the host's name",
     }),
     interfaces: key(v.optional(interfaces), "where VIPs are answered and announced", {
-      default: "the interface of the default route",
+      default: "each VIP where a subnet has it, else on the interface of the default route",
     }),
     hook: key(
       v.optional(v.picklist(["auto", "tcx", "tc", "xdp"]), "auto"),
       "where the programs attach; auto is tcx, or tc (clsact) where the kernel has no tcx",
+    ),
+    excludeInterfaces: key(
+      v.optional(interfaces, NO_NICS),
+      "interfaces that are not the network's, such as those of Pods: not chosen by themselves, and not guarded",
+      { default: NO_NICS.join(" ") },
     ),
     pinDir: key(
       v.optional(absolutePath, "/sys/fs/bpf/isat"),

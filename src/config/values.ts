@@ -98,10 +98,10 @@ export const nodeName = accepting(
   "a node's name, of at most 253 characters and without spaces",
   v.pipe(v.string(), v.regex(/^\S{1,253}$/)),
 );
-/** dev_valid_name() of the kernel, or a glob. */
+/** dev_valid_name() of the kernel, an altname (ALTIFNAMSIZ is 128), or a glob. */
 const interfaceName = v.pipe(
   v.string(),
-  v.check((name) => isGlob(name) || /^[^\s/:]{1,15}$/.test(name)),
+  v.check((name) => isGlob(name) || /^([^\s/:]{1,15}|[^\s/:*?[\]]{1,127})$/.test(name)),
 );
 export const interfaces = accepting(
   "a list of interface names or globs, such as [eth0] or [ens*]",

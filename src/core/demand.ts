@@ -13,7 +13,7 @@ export interface VipRange {
   last: Address;
   /** Nodes that may own them; undefined: all; none: nobody owns them. */
   nodes: readonly string[] | undefined;
-  /** Interfaces of this node, by name or glob, that announce them; undefined: all that isat announces on. */
+  /** Interfaces of this node, by name or glob, that announce them; undefined: all that isat announces on; none: {@link guardOf}. */
   interfaces: readonly string[] | undefined;
   /**
    * The text that is hashed with a node's name for its hash; undefined: each address itself. A dual-stack Service hashes by
@@ -23,6 +23,17 @@ export interface VipRange {
   /** The nodes that are preferred, by name, with their scores: the highest score goes before the lowest hash. */
   scores?: Readonly<Record<string, number>> | undefined;
 }
+
+const guards = new WeakMap<VipRange, VipRange>();
+
+/** The same VIPs where they are managed only so that nothing there answers: nobody may own them. One object for each. */
+export function guardOf(range: VipRange): VipRange {
+  let guard = guards.get(range);
+  if (!guard) guards.set(range, (guard = { ...range, nodes: [], interfaces: [] }));
+  return guard;
+}
+
+export const isGuardRange = ({ interfaces }: VipRange): boolean => interfaces?.length === 0;
 
 /** One check that a source made of a node for a VIP: a column of `isat status VIP`. */
 export interface Check {

@@ -17,7 +17,8 @@ import { requireBpffs } from "../kernel/pins.ts";
 import { driverOf, stripsVlanTags } from "../link/ethtool.ts";
 import { type Filter, hasNativeXdp, readFilters } from "../link/hooked.ts";
 import { Links } from "../link/links.ts";
-import { makePlan, type Plan, type PlannedLink, requireFit, resolveInterfaces } from "../plan.ts";
+import { makePlan, type Plan, type PlannedLink, requireFit } from "../plan.ts";
+import { announcedBefore } from "../planner.ts";
 import { fileDemand } from "../source/file.ts";
 import { type Finding, type InterfaceFacts, judge, type MachineFacts } from "./judge.ts";
 
@@ -88,10 +89,17 @@ export function examineMachine(path: string): Finding[] {
   using links = new Links();
   const { value: plan, error: refused } = attempt(() => {
     const demand = config.source.kind === "file" ? fileDemand(config.source) : NOTHING;
-    const drafted = makePlan(resolveInterfaces(config, links), demand, links.read(), new Map(), links.gateways());
+    const network = {
+      ...links.defaults(),
+      links: links.read(),
+      served: announcedBefore(config.pinDir),
+      barred: new Map(),
+    };
+    const drafted = makePlan(config, demand, network);
     requireFit(drafted);
     return drafted;
   });
+  const announcing = plan?.links.filter(({ isGuard }) => !isGuard) ?? [];
   const jit = readText("/proc/sys/net/core/bpf_jit_enable");
   // What cannot be read is as if absent: the finding about capabilities or the bpffs gives the reason.
   const ownIds = attempt(() => pinnedProgramIds(config.pinDir)).value ?? new Set();
@@ -112,7 +120,7 @@ export function examineMachine(path: string): Finding[] {
     heard: attempt(() => heardPeers(config.pinDir)).value,
     plan: refused,
     warnings: plan?.warnings ?? [],
-    interfaces: plan?.links.map((planned) => examineInterface(planned, ownIds, plan)) ?? [],
+    interfaces: announcing.map((planned) => examineInterface(planned, ownIds, plan!)),
   };
   return judge(facts);
 }

@@ -196,9 +196,9 @@ export class Kernel implements Disposable {
    * Removes what earlier starts have left and no later start needs: links of other devices and kinds, other layouts,
    * replaced programs. Call it when everything is attached.
    */
-  removeLeftovers(ifindexes: readonly number[], points: readonly Point[]): void {
-    for (const { ifindex } of this.#hooks.pinned()) if (!ifindexes.includes(ifindex)) this.detachAllBut(ifindex, []);
-    for (const ifindex of ifindexes) this.detachAllBut(ifindex, points);
+  removeLeftovers(wanted: ReadonlyMap<number, readonly Point[]>): void {
+    for (const { ifindex } of this.#hooks.pinned()) if (!wanted.has(ifindex)) this.detachAllBut(ifindex, []);
+    for (const [ifindex, points] of wanted) this.detachAllBut(ifindex, points);
     for (const folder of otherLayouts(this.#pinDir)) unpin(folder);
     for (const name of PINNED) {
       renameSync(`${this.#programsFolder}/${name}_${this.#ids.get(name)}`, `${this.#programsFolder}/${name}`);

@@ -1,8 +1,9 @@
-import { addressOfBytes, formatAddress } from "../core/address.ts";
+import { type Address, addressOfBytes, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
+import { matches } from "../core/glob.ts";
 import { claimsWithin } from "../core/wire.ts";
 import { AF_INET } from "../ffi/libc.ts";
-import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, u32 } from "./netlink.ts";
+import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, texts, u32 } from "./netlink.ts";
 
 const RTM = {
   NEWLINK: 16,
@@ -17,7 +18,7 @@ const RTM = {
 /** RTNLGRP_NEXTHOP is 32: its bit is the last one. */
 const RTMGRP = { LINK: 0x1, IPV4_IFADDR: 0x10, IPV4_ROUTE: 0x40, NEXTHOP: 0x80000000 } as const;
 
-const IFF = { UP: 0x1, LOWER_UP: 0x10000 } as const;
+const IFF = { UP: 0x1, NOARP: 0x80, LOWER_UP: 0x10000 } as const;
 const ARPHRD_ETHER = 1;
 const IFLA_IFNAME = 3;
 const RT_TABLE_MAIN = 254;
@@ -26,8 +27,13 @@ const RT_TABLE_MAIN = 254;
 export interface Link {
   ifindex: number;
   name: string;
+  /** Its other names (`ip link property add dev eth0 altname enp0s3`). */
+  altnames: readonly string[];
+  /** `veth`, `bridge`, ...; empty for a NIC. */
+  kind: string;
   /** 6 bytes on Ethernet. */
   mac: Uint8Array;
+  /** Ethernet, and not told to do without ARP, as dummies are. */
   isEthernet: boolean;
   mtu: number;
   /** Administratively up, and with a carrier. */
@@ -49,8 +55,8 @@ function familyHeader(length: number, family = 0): Uint8Array {
 }
 
 function parseLink({ body }: NetlinkMessage): Link {
-  const IFLA = { ADDRESS: 1, MTU: 4, MASTER: 10, LINKINFO: 18, STATS64: 23 } as const;
-  const IFLA_INFO_SLAVE_KIND = 4;
+  const IFLA = { ADDRESS: 1, MTU: 4, MASTER: 10, LINKINFO: 18, STATS64: 23, PROP_LIST: 52 } as const;
+  const IFLA_INFO = { KIND: 1, SLAVE_KIND: 4 } as const;
   const view = new DataView(body.buffer, body.byteOffset);
   const found = attributes(body, 16);
   const flags = view.getUint32(8, true);
@@ -60,11 +66,13 @@ function parseLink({ body }: NetlinkMessage): Link {
   return {
     ifindex: view.getInt32(4, true),
     name: text(found.get(IFLA_IFNAME)),
+    altnames: texts(found.get(IFLA.PROP_LIST)),
+    kind: text(info.get(IFLA_INFO.KIND)),
     mac: found.get(IFLA.ADDRESS) ?? new Uint8Array(6),
-    isEthernet: view.getUint16(2, true) === ARPHRD_ETHER,
+    isEthernet: view.getUint16(2, true) === ARPHRD_ETHER && (flags & IFF.NOARP) === 0,
     mtu: u32(found.get(IFLA.MTU) ?? new Uint8Array(4)),
     isUp: (flags & IFF.UP) !== 0 && (flags & IFF.LOWER_UP) !== 0,
-    portOf: master && { kind: text(info.get(IFLA_INFO_SLAVE_KIND)), ifindex: u32(master) },
+    portOf: master && { kind: text(info.get(IFLA_INFO.SLAVE_KIND)), ifindex: u32(master) },
     addresses: [],
     transmitted: { packets: stats ? u64(stats, 8) : 0n, dropped: stats ? u64(stats, 56) : 0n },
   };
@@ -162,20 +170,18 @@ export class Links implements Disposable {
     return [...links.values()];
   }
 
-  /** The gateways of all IPv4 default routes, in every routing table. */
-  gateways(): Set<number> {
-    const hops = this.#defaultRoutes().flatMap(({ hops }) => hops);
-    return new Set(hops.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway])));
-  }
-
   /**
-   * The first device of the IPv4 default route with the lowest metric; undefined if there is none. Halves count only
-   * where there is no whole one: a VPN puts them in front of the route by which it is reached.
+   * The gateways of all IPv4 default routes, in every routing table, and the first device of the one with the lowest
+   * metric. Halves count only where there is no whole one: a VPN puts them in front of the route by which it is reached.
    */
-  defaultRoute(): number | undefined {
-    const routes = this.#defaultRoutes().filter(({ table }) => table === RT_TABLE_MAIN);
-    const [first] = routes.sort((a, b) => a.prefix - b.prefix || a.metric - b.metric);
-    return first?.hops[0]?.ifindex;
+  defaults(): { gateways: Set<number>; device: number | undefined } {
+    const all = this.#defaultRoutes();
+    const hops = all.flatMap(({ hops }) => hops);
+    const [first] = all
+      .filter(({ table }) => table === RT_TABLE_MAIN)
+      .sort((a, b) => a.prefix - b.prefix || a.metric - b.metric);
+    const gateways = new Set(hops.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway])));
+    return { gateways, device: first?.hops[0]?.ifindex };
   }
 
   /** The IPv4 default routes with their next hops. */
@@ -224,9 +230,21 @@ const PORT_OF: Readonly<Record<string, string>> = {
   team: "a port of team",
 };
 
+/** True if a name or an altname of the device is one of the globs, or fits one. */
+export const isNamed = ({ name, altnames }: Link, globs: readonly string[]): boolean =>
+  matches(name, globs) || altnames.some((altname) => matches(altname, globs));
+
+/** True if the address lies in a subnet of the device. */
+export const isInSubnet = ({ addresses }: Link, address: Address): boolean =>
+  addresses.some(({ address: own, prefix }) => prefix === 0 || (own ^ address) >>> (32 - prefix) === 0);
+
+/** True for a Pod's end of a wire: only that Pod is behind it. CNIs give such ends no subnet. */
+export const isPodsWire = ({ kind, addresses }: Link): boolean =>
+  kind === "veth" && addresses.every(({ prefix }) => prefix === 32);
+
 /** The reason why isat cannot announce on the device, and what to do instead; undefined if it can. */
 export function cannotAnnounceOn(link: Link, links: readonly Link[]): string | undefined {
-  if (!link.isEthernet) return `${link.name} is not an Ethernet interface, and ARP needs Ethernet`;
+  if (!link.isEthernet) return `${link.name} is not an Ethernet interface, or has ARP switched off`;
   if (claimsWithin(link.mtu) === 0) return `${link.name} has an MTU of ${link.mtu}, which no claim of a VIP fits`;
   const relation = PORT_OF[link.portOf?.kind ?? ""];
   if (!relation) return undefined;

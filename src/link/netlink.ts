@@ -16,22 +16,28 @@ export interface NetlinkMessage {
   body: Uint8Array;
 }
 
-/** The attributes from `offset` on, by type (without the bits NLA_F_NESTED and NLA_F_NET_BYTEORDER). */
-export function attributes(body: Uint8Array, offset: number): Map<number, Uint8Array> {
+/** The attributes from `offset` on, with their types (without the bits NLA_F_NESTED and NLA_F_NET_BYTEORDER). */
+function* eachAttribute(body: Uint8Array, offset: number): Generator<[type: number, value: Uint8Array]> {
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  const found = new Map<number, Uint8Array>();
   for (let at = offset; at + 4 <= body.length; ) {
     const length = view.getUint16(at, true);
     if (length < 4) break;
-    found.set(view.getUint16(at + 2, true) & 0x3fff, body.subarray(at + 4, at + length));
+    yield [view.getUint16(at + 2, true) & 0x3fff, body.subarray(at + 4, at + length)];
     at += (length + 3) & ~3;
   }
-  return found;
 }
+
+/** The attributes from `offset` on, by type. */
+export const attributes = (body: Uint8Array, offset: number): Map<number, Uint8Array> =>
+  new Map(eachAttribute(body, offset));
 
 /** A text attribute, up to its NUL; empty if the attribute is absent. */
 export const text = (bytes: Uint8Array | undefined): string =>
   new TextDecoder().decode(bytes ?? new Uint8Array()).split("\0")[0]!;
+
+/** The texts in a list of attributes. */
+export const texts = (list: Uint8Array = new Uint8Array()): string[] =>
+  [...eachAttribute(list, 0)].map(([, value]) => text(value));
 
 /** The u32 at the beginning of an attribute, in host byte order. */
 export const u32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);

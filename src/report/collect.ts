@@ -1,9 +1,11 @@
 import process from "node:process";
-import { COUNTERS, type InterfaceEntry, NO_VERDICTS, vipState } from "../core/abi.ts";
+import { COUNTERS, type InterfaceEntry, vipState } from "../core/abi.ts";
 import { type Address, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
+import { isGuardRange } from "../core/demand.ts";
 import { ownerOf, ranking } from "../core/ownership.ts";
 import { isFenced, isGone, stateName, stateOf } from "../core/state.ts";
+import type { Entry } from "../core/step.ts";
 import { type Ns, toMs } from "../core/time.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { bootTime } from "../ffi/libc.ts";
@@ -12,7 +14,7 @@ import { layoutFolder, linksFolder } from "../kernel/kernel.ts";
 import { type Maps, readPinnedMaps } from "../kernel/object.ts";
 import { addressOf, type Entries, readEntries } from "../kernel/vips.ts";
 import type { SourceReport } from "../source/source.ts";
-import type { Snapshot } from "./snapshot.ts";
+import type { SegmentSnapshot, Snapshot } from "./snapshot.ts";
 import type { InterfaceStatus, MemberStatus, Status, VipStatus } from "./status.ts";
 
 /** package.json's version; put in by the bundle. */
@@ -27,8 +29,9 @@ function interfaceStatuses(
   { interfaces, verdicts }: Maps,
   seen: (ifindex: number) => Pick<InterfaceStatus, "isUp" | "hooks" | "announcements">,
 ): InterfaceStatus[] {
-  return [...interfaces.entries()].map(([ifindex, entry]) => {
-    const its = verdicts.get(ifindex) ?? NO_VERDICTS;
+  return [...interfaces.entries()].flatMap(([ifindex, entry]) => {
+    const its = verdicts.get(ifindex);
+    if (!its) return []; // of a guard, the programs count nothing
     return {
       name: entry.name,
       ifindex,
@@ -49,6 +52,9 @@ function stateInWords(entry: InterfaceEntry, heard: bigint): InterfaceStatus["st
   if (isGone(entry, heard, now)) return "gone";
   return isFenced(entry, now) ? "fenced" : stateName(stateOf(entry, now));
 }
+
+const guardNames = ({ interfaces, verdicts }: Maps): string[] =>
+  [...interfaces.entries()].flatMap(([ifindex, { name }]) => (verdicts.get(ifindex) ? [] : [name]));
 
 const VIP_STATES = ["not owned", "owned", "claiming", "leaving"] as const;
 
@@ -111,6 +117,8 @@ export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Statu
     runDir: config.runDir,
     members: memberStatuses(snapshot),
     isDrained: snapshot.isDrained,
+    notes: snapshot.notes,
+    guards: guardNames(maps),
     warnings: [...snapshot.warnings, ...(reports.source?.troubles ?? [])],
     isSourceStale: snapshot.isSourceStale,
     source: reports.source?.counts,
@@ -138,12 +146,21 @@ function memberStatuses({ config, demand, segments }: Snapshot): MemberStatus[] 
   ]);
 }
 
+/** The entries of an interface, but for those of VIPs that are only guarded there. */
+function announcedEntries({ entries, electorate, isGuard }: SegmentSnapshot): ReadonlyMap<Address, Entry> {
+  if (!electorate?.ranges.some(isGuardRange)) return entries;
+  if (isGuard) return new Map();
+  const isGuarded = (address: Address) =>
+    electorate.ranges.some((range) => isGuardRange(range) && range.first <= address && address <= range.last);
+  return new Map([...entries].filter(([address]) => !isGuarded(address)));
+}
+
 /** A running speaker's status. @param only one VIP, with each node's place in its election; undefined: all VIPs */
 export function runningStatus(snapshot: Snapshot, reports: Reports, only: Address | undefined): Status {
   const { maps, segments, demand } = snapshot;
   const electorates = new Map(segments.map(({ link, electorate }) => [link.ifindex, electorate]));
-  const entries: Entries = new Map(segments.map(({ link, entries }) => [link.ifindex, entries]));
-  const announcing = only === undefined ? undefined : segments.find(({ entries }) => entries.has(only));
+  const entries: Entries = new Map(segments.map((segment) => [segment.link.ifindex, announcedEntries(segment)]));
+  const announcing = only === undefined ? undefined : segments.find(({ link }) => entries.get(link.ifindex)!.has(only));
   return {
     ...runningSummary(snapshot, reports),
     vips: vipStatuses(maps, entries, only, (ifindex, address) => {
@@ -164,6 +181,9 @@ function pinnedHooks(pinDir: string, ifindex: number): string[] {
   });
 }
 
+const announcedOnly = (maps: Maps): Entries =>
+  new Map([...readEntries(maps)].filter(([ifindex]) => maps.verdicts.get(ifindex) !== undefined));
+
 /** What the kernel's maps hold while no speaker runs; undefined if nothing is pinned. */
 export function pinnedStatus(
   { node, pinDir, runDir }: Pick<Status, "node" | "pinDir" | "runDir">,
@@ -178,9 +198,11 @@ export function pinnedStatus(
     members: [],
     isDrained,
     warnings: [],
+    notes: [],
+    guards: guardNames(maps),
     isSourceStale: false,
     contested: 0,
     interfaces: interfaceStatuses(maps, (ifindex) => ({ hooks: pinnedHooks(pinDir, ifindex) })),
-    vips: vipStatuses(maps, readEntries(maps), only, (_ifindex, _address, isOwned) => (isOwned ? node : undefined)),
+    vips: vipStatuses(maps, announcedOnly(maps), only, (_ifindex, _address, isOwned) => (isOwned ? node : undefined)),
   }));
 }

@@ -11,6 +11,8 @@ import type { Status } from "./status.ts";
 /** One interface of a running speaker, at one moment. */
 export interface SegmentSnapshot {
   link: Link;
+  /** Nothing is announced there. */
+  isGuard: boolean;
   /** Gratuitous ARP frames that have left. */
   announcements: number;
   hooks: readonly (Point & { isAttached: boolean })[];
@@ -24,7 +26,7 @@ export interface SegmentSnapshot {
 }
 
 /** A running speaker at one moment: everything that status and metrics tell of it. */
-export interface Snapshot extends Pick<Status, "isDrained" | "isSourceStale" | "warnings" | "lastError"> {
+export interface Snapshot extends Pick<Status, "isDrained" | "isSourceStale" | "warnings" | "notes" | "lastError"> {
   config: Config;
   demand: Demand;
   maps: Maps;

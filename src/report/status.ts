@@ -61,6 +61,10 @@ export interface Status {
   source?: SourceReport["counts"];
   /** What a person should know, and may mend. */
   warnings: string[];
+  /** What is meant so on some nodes, and to know on this one. */
+  notes: readonly string[];
+  /** Interfaces where isat keeps this node silent about VIPs, and announces nothing. */
+  guards: readonly string[];
   /** VIPs that a peer has refused for more than a second. */
   contested: number;
   interfaces: InterfaceStatus[];
@@ -112,6 +116,7 @@ export function formatStatus(status: Status): string {
   if (status.configError) lines.push(`CONFIG REFUSED, the old one is served: ${status.configError}`);
   if (status.lastError) lines.push(`last error, ${status.lastError.at}: ${status.lastError.message}`);
   for (const warning of status.warnings) lines.push(`WARNING: ${warning}`);
+  for (const note of status.notes) lines.push(`note: ${note}`);
   if (status.isSourceStale) lines.push("SOURCE STALE: what it said last is served");
   if (status.source) lines.push(`source: ${formatSource(status.source)}`);
   if (status.isDrained) lines.push("DRAINED: this node owns nothing until isat undrain");
@@ -138,6 +143,7 @@ export function formatStatus(status: Status): string {
     lines.push(`  verdicts: ${counted.map(([name, count]) => `${name} ${count}`).join(", ") || "none yet"}`);
     if (each.announcements !== undefined) lines.push(`  announcements sent: ${each.announcements}`);
   }
+  if (status.guards.length > 0) lines.push(`guarded, nothing is announced there: ${status.guards.join(", ")}`);
   const header = ["VIP", "OWNER", "STATE", "INTERFACE", "MAC", "ANSWERS", "LAST ANSWER"];
   const rows = status.vips.map((vip) => [
     vip.address,

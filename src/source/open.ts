@@ -15,5 +15,5 @@ export async function openSource(
 
 function gateways() {
   using links = new Links();
-  return links.gateways();
+  return links.defaults().gateways;
 }

@@ -30,6 +30,7 @@ function refused(text: string, env: Record<string, string> = {}, hostname = "n1"
 const EVERY_KEY = `
 node: n2
 interfaces: [eth0, "ens*"]
+excludeInterfaces: ["docker*"]
 hook: xdp
 pinDir: /sys/fs/bpf/other
 runDir: /run/other
@@ -55,6 +56,7 @@ test("every key is taken as written", () => {
   assert.equal(parse(EVERY_KEY), {
     node: "n2",
     interfaces: ["eth0", "ens*"],
+    excludeInterfaces: ["docker*"],
     hook: "xdp",
     pinDir: "/sys/fs/bpf/other",
     runDir: "/run/other",
@@ -72,9 +74,9 @@ test("every key is taken as written", () => {
         { name: "n3", address: undefined },
       ],
       vips: [
-        { ...parseRange("10.9.0.1"), ...all, line: 17 },
-        { ...parseRange("10.9.0.10-10.9.0.19"), ...all, line: 18 },
-        { ...parseRange("10.9.1.0/24"), ...all, nodes: ["n1", "n2"], interfaces: ["eth0"], line: 19 },
+        { ...parseRange("10.9.0.1"), ...all, line: 18 },
+        { ...parseRange("10.9.0.10-10.9.0.19"), ...all, line: 19 },
+        { ...parseRange("10.9.1.0/24"), ...all, nodes: ["n1", "n2"], interfaces: ["eth0"], line: 20 },
       ],
     },
   });
@@ -87,6 +89,7 @@ test("every key but source has a default", () => {
   assert.equal(parse(SOURCE), {
     node: "n1",
     interfaces: undefined,
+    excludeInterfaces: KEYS.excludeInterfaces!.default!.split(" "),
     hook: "auto",
     pinDir: "/sys/fs/bpf/isat",
     runDir: "/run/isat",
@@ -238,7 +241,7 @@ const wrong: [name: string, text: string, line: number, ...says: string[]][] = [
   ["a node with a space", `${SOURCE}node: n 1\n`, 2, 'node: found "n 1"'],
   ["one interface not in a list", `${SOURCE}interfaces: eth0\n`, 2, 'interfaces: found "eth0"', "[eth0]"],
   ["no interface", `${SOURCE}interfaces: []\n`, 2, "interfaces: found an empty list"],
-  ["an interface's name of 16 letters", `${SOURCE}interfaces:\n- eth0\n- abcdefghijklmnop\n`, 4, "interfaces[1]:"],
+  ["an interface's name of 128 letters", `${SOURCE}interfaces:\n- eth0\n- ${"a".repeat(128)}\n`, 4, "interfaces[1]:"],
   ["a set that ends before it begins", `${SOURCE}interfaces: ["eth[1-0]xyzxyzxyz"]\n`, 2, "interfaces[0]:"],
   ["a glob of 65 letters", `${SOURCE}interfaces: ["${"a".repeat(64)}*"]\n`, 2, "interfaces[0]:"],
   ["an unknown hook", `${SOURCE}hook: tx\n`, 2, 'hook: found "tx", accepted: auto, tcx, tc or xdp'],

@@ -6,6 +6,8 @@ import { Segment, type SegmentEvent, type SegmentOptions, type SegmentPlan } fro
 import type { Effects, Entry, Frame, Heard, Outgoing } from "../../src/core/step.ts";
 import { MS, SECOND } from "../../src/core/time.ts";
 import { nodeId } from "../../src/core/wire.ts";
+import type { Link } from "../../src/link/links.ts";
+import type { Network } from "../../src/plan.ts";
 
 /** Not zero, like the clock of a machine that has been running for a while. */
 export const START = 1_000n * SECOND;
@@ -17,6 +19,15 @@ export const range = (text: string, more: Partial<VipRange> = {}): VipRange => (
   interfaces: undefined,
   hashAs: undefined,
   ...more,
+});
+
+/** A machine with these links, of which none was ever announced on. */
+export const networkOf = (links: readonly Link[]): Network => ({
+  links,
+  gateways: new Set(),
+  device: undefined,
+  served: new Map(),
+  barred: new Map(),
 });
 
 /** A peer as the kernel's map has it. */

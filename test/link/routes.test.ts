@@ -26,9 +26,9 @@ test.after(() => {
 });
 
 function found(): [gateways: string[], device: string | undefined] {
-  const device = links.defaultRoute();
+  const { gateways, device } = links.defaults();
   const name = links.read().find(({ ifindex }) => ifindex === device)?.name;
-  return [[...links.gateways()].sort((a, b) => a - b).map(formatAddress), name];
+  return [[...gateways].sort((a, b) => a - b).map(formatAddress), name];
 }
 
 const MULTIPATH = "nexthop via 10.9.0.253 dev eth0 nexthop via 10.8.0.254 dev eth1 weight 2";
