@@ -12,11 +12,12 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { open, rename, rm } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import process from "node:process";
 
-const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
+/** For a file that is made anew, so never through a link that somebody has put there, and is on the disk once closed. */
+const DRAFT = { flag: "wx", mode: 0o600, flush: true } as const;
 const STICKY = 0o1000;
 const OTHERS_WRITE = 0o022;
 
@@ -88,14 +89,7 @@ export function replaceFile(path: string, text: string): void {
   const draft = `${path}.new`;
   try {
     rmSync(draft, { force: true });
-    // O_EXCL and O_NOFOLLOW: never through a link that somebody else has put there.
-    const file = openSync(draft, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-    try {
-      writeFileSync(file, text);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
+    writeFileSync(draft, text, DRAFT);
     renameSync(draft, path);
   } catch (error) {
     rmSync(draft, { force: true });
@@ -109,9 +103,7 @@ export async function replaceFileLater(path: string, text: string): Promise<void
   const draft = `${path}.new`;
   await rm(draft, { force: true });
   try {
-    await using file = await open(draft, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-    await file.writeFile(text);
-    await file.sync();
+    await writeFile(draft, text, DRAFT);
     await rename(draft, path);
   } catch (error) {
     await rm(draft, { force: true });
@@ -121,7 +113,7 @@ export async function replaceFileLater(path: string, text: string): Promise<void
 
 /** Makes the names in a folder last over a power cut. */
 export function syncFolder(folder: string): void {
-  const opened = openSync(folder, O_RDONLY);
+  const opened = openSync(folder, "r");
   try {
     fsyncSync(opened);
   } finally {
