@@ -127,6 +127,7 @@ function fillMaps({ maps }: LoadedObject): void {
   maps.interfaces.set(
     IFINDEX,
     interfaceEntry.of({
+      ifindex: IFINDEX,
       name: NODE_INTERFACE,
       mac_text: NODE_MAC,
       mac: parseMac(NODE_MAC),
@@ -145,7 +146,7 @@ function fillMaps({ maps }: LoadedObject): void {
   const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: vipBytes(place), ifindex: IFINDEX }));
   for (const key of keys) {
     maps.answers.set(key, answers.of({}));
-    maps.vips.set(key, vip.of({ state: vipState.OWNED, interface: NODE_INTERFACE, claim_ns: bootTime() }));
+    maps.vips.set(key, vip.of({ state: vipState.OWNED, ...key, claim_ns: bootTime() }));
   }
 }
 

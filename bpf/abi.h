@@ -25,13 +25,14 @@ enum isat_constant {
 	 * every layout, so that the next one can take the VIPs over: vip_key, vip.state, vip.claim_ns and
 	 * answers.released_ns.
 	 */
-	ISAT_LAYOUT = 3,
+	ISAT_LAYOUT = 4,
 
 	ISAT_MAX_VIPS = 65536, /* entries: VIPs x announcing interfaces */
 	ISAT_MAX_INTERFACES = 64,
 	ISAT_MAX_PEERS = 4096, /* entries: peers x announcing interfaces */
 	ISAT_MAX_KEYS = 4,
 	ISAT_RECENT = 4096, /* entries, by the lowest bits of the tag; a power of two */
+	ISAT_STRANGERS = 256, /* probes of strangers that are echoed at once, and in a second */
 };
 
 enum vip_state {
@@ -49,20 +50,28 @@ struct vip_key {
 /*
  * map `vips`: the VIPs that this node manages. An entry counts, whatever its state, only while `claim_ns` is later than
  * `released_ns` of the same entry in `answers`.
+ *
+ * The entry repeats its key. The kernel gives the memory of an entry that was removed or replaced to the next one at
+ * once, under the eyes of a program that has just found it. So a program reads what it needs, and then looks whose it is.
  */
 struct vip {
 	enum vip_state state;
-	char interface[16];
-	__u64 claim_ns; /* start of the claim by which it is owned, or is to be */
+	__u8 ip[4];
+	__u32 ifindex;
+	__u32 zero;
 	__u64 until_ns; /* VIP_LEAVING: not answered from then on */
+	__u64 claim_ns; /* start of the claim by which it is owned, or is to be */
 	__u64 hash;     /* this node's: the first 8 bytes of SHA-256, as a number; the lower wins */
 };
 
 /* map `answers`: by the same key, the kernel's answers and its last release */
 struct answers {
+	/* Guards released_ns: of two claims on two CPUs, the later one counts. It is the first field as that of `peer`. */
+	struct bpf_spin_lock lock;
+	__u32 zero;
 	__u64 answered;
-	__u64 last_answer_ns;
 	__u64 released_ns; /* when a peer's claim of it was last granted; 0: never */
+	__u64 last_answer_ns;
 };
 
 /* A node's state, as its peers see it. The numbers are those of the wire format. */
@@ -78,6 +87,7 @@ enum node_state {
 
 /* map `interfaces`: by ifindex, the interfaces on which this node announces */
 struct interface {
+	__u32 ifindex;        /* as in `vip`: the memory of an entry that was replaced is another's next */
 	char name[16];
 	char mac_text[18];
 	__u8 mac[6];
@@ -136,6 +146,8 @@ struct peer {
 	__u64 echoed_ns;      /* our clock, when it last answered a probe; 0: never */
 	__u64 heard_ns;       /* our clock, when it was last heard at all */
 	__u64 echoes;
+	__u64 probe_incarnation; /* of its last probe that was echoed, and that one's nonce: later ones have more */
+	__u64 probe_nonce;
 	__u64 taken_stamp_ns; /* stamp and nonce of the last claim or notice that was taken: a later one has more */
 	__u64 taken_nonce;
 };
@@ -176,6 +188,7 @@ struct recent {
 	X(WIRE_TAKEN, wire_taken)     /* peers: an echo, reply, claim or notice that was authentic and fresh */        \
 	X(WIRE_REFUSED, wire_refused) /* peers, drop: cut short, of an unknown version, type or key, or a wrong tag */ \
 	X(WIRE_STALE, wire_stale)     /* peers, drop: recorded, repeated, late, or meant for an earlier incarnation */ \
+	X(WIRE_STRANGER, wire_stranger) /* peers, drop: a probe of a stranger, beyond ISAT_STRANGERS in a second */    \
 	X(WIRE_OWN, wire_own)         /* peers: our own node's name, from wherever it comes */
 
 enum verdict {
@@ -195,6 +208,7 @@ struct verdicts {
 	__u64 released;              /* VIPs that were held here and granted to a peer */
 	__u64 heard_ns;              /* when any peer was last heard: authentic, and fresh */
 	__u64 own_ns;                /* when a frame of our own node's name was last passed on */
+	__u64 strangers_ns;          /* the bucket of strangers' probes: when it will be full again */
 };
 
 #endif

@@ -88,6 +88,8 @@ static __always_inline struct result decide(const struct frame *frame, __u32 ifi
 		return drop(VERDICT_FENCED);
 
 	turn_round(answer, frame, interface);
+	if (!is_of(vip, &key) || !is_on(interface, ifindex))
+		return drop(VERDICT_NOT_OWNED);
 	if (answered) {
 		__sync_fetch_and_add(&answered->answered, 1);
 		answered->last_answer_ns = now;

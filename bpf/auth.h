@@ -87,7 +87,7 @@ static __always_inline bool is_fresh(__u64 reading, __u64 now)
 
 /*
  * True if the reading that a frame gives back was too old already when a peer was last heard. So a flood of recorded
- * frames costs neither a reading of the clock nor a lookup of the peer. A probe is echoed however old it is.
+ * frames costs neither a reading of the clock nor a lookup of the peer. A probe has its own rule: see take_probe().
  */
 static __always_inline bool is_recorded(const struct wire *frame, const struct verdicts *counters)
 {

@@ -31,6 +31,18 @@ static __always_inline enum keeps keeps_of(const struct interface *interface, en
 }
 
 /*
+ * Records a release. Another CPU may have recorded a later one meanwhile, and that one stays: else a claim that this node
+ * granted to the other claimant would count for this node again. (An atomic maximum would need Linux 5.12.)
+ */
+static __always_inline void release(struct answers *answers, __u64 at)
+{
+	bpf_spin_lock(&answers->lock);
+	if (at > answers->released_ns)
+		answers->released_ns = at;
+	bpf_spin_unlock(&answers->lock);
+}
+
+/*
  * Decides one VIP of a claim. A release is recorded even where nothing was held: a claim that was granted to a peer
  * must beat one of ours that began earlier, and whose control plane was paused. A global function is verified once.
  */
@@ -40,28 +52,34 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 ha
 	struct verdicts *counters;
 	struct answers *answered;
 	struct vip *vip;
-	bool holds;
+	enum vip_state state;
+	bool holds, keeps_it;
+	__u64 claimed;
 
 	__builtin_memcpy(key.ip, &ip, 4);
 	vip = bpf_map_lookup_elem(&vips, &key);
 	if (!vip)
 		return CLAIM_FREE;
 	answered = bpf_map_lookup_elem(&answers, &key);
-	holds = is_answered(vip, answered, now) || (vip->state == VIP_CLAIMING && is_current(vip, answered));
-	if (holds && vip->state != VIP_LEAVING && ((keeps == KEEPS_OWNED && vip->state == VIP_OWNED) ||
-						   (keeps == KEEPS_BETTER && hash >= vip->hash)))
+	state = vip->state;
+	claimed = vip->claim_ns;
+	holds = is_answered(vip, answered, now) || (state == VIP_CLAIMING && is_current(vip, answered));
+	keeps_it = holds && state != VIP_LEAVING && ((keeps == KEEPS_OWNED && state == VIP_OWNED) ||
+						     (keeps == KEEPS_BETTER && hash >= vip->hash));
+	/* A claim that was decided by another VIP's entry is refused: the claimant asks again. */
+	if (keeps_it || !is_of(vip, &key))
 		return CLAIM_MINE;
 	/* A release that cannot be recorded cannot be granted. */
 	if (!answered)
 		return holds ? CLAIM_MINE : CLAIM_FREE;
 
-	answered->released_ns = now > vip->claim_ns ? now : vip->claim_ns;
+	release(answered, now > claimed ? now : claimed);
 	if (!holds)
 		return CLAIM_FREE;
 	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
 	if (counters)
 		add_one(&counters->released);
-	return vip->state == VIP_CLAIMING ? CLAIM_FREE : CLAIM_RELEASED;
+	return state == VIP_CLAIMING ? CLAIM_FREE : CLAIM_RELEASED;
 }
 
 #endif

@@ -41,6 +41,9 @@ static __always_inline bool ctx_pull_all(ctx_t *ctx, __u32 least, __u32 most)
 	return length <= most;
 }
 
+/* Takes the first tag out, be it in the frame or not. */
+#define ctx_pop(ctx) bpf_skb_vlan_pop(ctx)
+
 /*
  * Writes go through helpers: a program that writes to the packet directly makes the kernel unclone every frame that a
  * tcpdump shares, whatever it carries.
@@ -64,6 +67,6 @@ static __always_inline int ctx_answer(ctx_t *ctx, const void *answer)
 	return 0;
 }
 
-#define ctx_reply(ctx) bpf_redirect((ctx)->ifindex, 0)
+#define ctx_reply(ctx, ifindex) bpf_redirect(ifindex, 0)
 
 #endif

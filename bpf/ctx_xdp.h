@@ -30,6 +30,23 @@ static __always_inline __be16 ctx_ethertype(ctx_t *ctx)
 #define ctx_pull(ctx, size)
 #define ctx_pull_all(ctx, least, most) true
 
+/* Takes the first tag out: the MACs move up to what is behind it. */
+static __always_inline int ctx_pop(ctx_t *ctx)
+{
+	struct ethhdr *eth = ctx_data(ctx), macs;
+
+	if ((void *)(eth + 1) > ctx_end(ctx))
+		return -1;
+	macs = *eth;
+	if (bpf_xdp_adjust_head(ctx, VLAN_HLEN))
+		return -1;
+	eth = ctx_data(ctx);
+	if ((void *)(eth + 1) > ctx_end(ctx))
+		return -1;
+	__builtin_memcpy(eth, &macs, 2 * ETH_ALEN);
+	return 0;
+}
+
 /* `at` is even and below 2048. */
 #define ctx_load(ctx, at, to)                                                                      \
 	({                                                                                         \
@@ -82,6 +99,6 @@ static __always_inline int ctx_answer(ctx_t *ctx, const void *answer)
 	return 0;
 }
 
-#define ctx_reply(ctx) XDP_TX
+#define ctx_reply(ctx, ifindex) XDP_TX
 
 #endif

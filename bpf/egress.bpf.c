@@ -7,54 +7,95 @@
 #include "arp.h"
 #include "ctx_skb.h"
 
-SEC("tc")
-int isat_egress(struct __sk_buff *skb)
+/* The most tags that are looked behind. */
+#define TAGS 2
+
+/*
+ * Finds ARP, behind a priority tag too: such a tag names no VLAN, and hosts strip it. The frame's bytes decide, not
+ * skb->protocol: a packet socket may name a protocol of its own.
+ * Returns where the ARP is; 0 where there is none; -1 for more than one priority tag, which nobody needs.
+ */
+static __always_inline int find_arp(struct __sk_buff *skb)
+{
+	int at = ETH_HLEN, tags = !!skb->vlan_present, i;
+	struct ethhdr *eth = ctx_data(skb);
+	__be16 tag[2], type;
+
+	if ((void *)(eth + 1) > ctx_end(skb) || (skb->vlan_present && ctx_vlan_id(skb)))
+		return 0;
+	type = eth->h_proto;
+#pragma unroll
+	for (i = 0; i < TAGS && is_vlan(type); i++) {
+		if (bpf_skb_load_bytes(skb, at, tag, sizeof(tag)) || !is_priority(tag[0]))
+			return 0;
+		type = tag[1];
+		at += VLAN_HLEN;
+		tags++;
+	}
+	if (tags > 1)
+		return -1;
+	return type == bpf_htons(ETH_P_ARP) ? at : 0;
+}
+
+/* True if the claim is ours to make. */
+static __always_inline bool is_ours(const struct arp *arp, const __u8 source[6], const struct vip *vip,
+				    const struct vip_key *key, const struct interface *interface, __u64 now)
+{
+	return is_answered(vip, bpf_map_lookup_elem(&answers, key), now) && is_of(vip, key) &&
+	       !is_fenced(interface, since(interface->tick_ns, now)) && same_mac(arp->sha, interface->mac) &&
+	       same_mac(source, interface->mac);
+}
+
+/* Decides on a frame of an interface where isat announces, and is not gone. */
+static __always_inline int guard(struct __sk_buff *skb, int at, const struct interface *interface, __u64 now)
 {
 	struct vip_key key = { .ifindex = skb->ifindex };
-	__u32 ifindex = skb->ifindex;
-	struct interface *interface;
-	struct answers *answered;
-	struct frame *frame;
-	struct ethhdr *eth;
+	__u8 source[6] __attribute__((aligned(8)));
 	struct vip *vip;
-	__u64 now, age;
+	struct arp arp;
 
-	/* The frame's bytes decide, not skb->protocol: a packet socket may name a protocol of its own. */
-	eth = ctx_data(skb);
-	if ((void *)(eth + 1) > ctx_end(skb) || eth->h_proto != bpf_htons(ETH_P_ARP) ||
-	    skb->vlan_present || is_marked(skb))
+	if (at < 0)
+		goto drop;
+	if (bpf_skb_load_bytes(skb, at, &arp, sizeof(arp)) || !is_ethernet_ipv4(&arp) ||
+	    bpf_skb_load_bytes(skb, ETH_ALEN, source, sizeof(source)))
 		return CTX_PASS;
-
-	ctx_pull(skb, sizeof(*frame));
-	frame = ctx_data(skb);
-	if ((void *)(frame + 1) > ctx_end(skb) || !is_ethernet_ipv4(&frame->arp))
-		return CTX_PASS;
-
-	__builtin_memcpy(key.ip, frame->arp.spa, 4);
+	__builtin_memcpy(key.ip, arp.spa, 4);
 	vip = bpf_map_lookup_elem(&vips, &key);
-	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
-	if (!vip || !interface)
+	if (!vip)
 		return CTX_PASS;
-	now = bpf_ktime_get_boot_ns();
-	age = since(interface->tick_ns, now);
-	if (is_gone(interface, ifindex, age, now))
-		return CTX_PASS;
-
-	answered = bpf_map_lookup_elem(&answers, &key);
-	if (is_answered(vip, answered, now) && !is_fenced(interface, age) &&
-	    same_mac(frame->arp.sha, interface->mac) && same_mac(frame->eth.h_source, interface->mac)) {
-		count_on(ifindex, VERDICT_EGRESS_CLAIMED);
+	if (is_ours(&arp, source, vip, &key, interface, now)) {
+		count_on(skb->ifindex, VERDICT_EGRESS_CLAIMED);
 		return CTX_PASS;
 	}
 	/* A request for another address goes on, under the interface's own address. */
-	if (frame->arp.op == bpf_htons(ARPOP_REQUEST) && !same_ip(frame->arp.spa, frame->arp.tpa)) {
-		if (bpf_skb_store_bytes(skb, __builtin_offsetof(struct frame, arp.spa), interface->address, 4, 0))
+	if (arp.op == bpf_htons(ARPOP_REQUEST) && !same_ip(arp.spa, arp.tpa) && is_on(interface, skb->ifindex)) {
+		if (bpf_skb_store_bytes(skb, at + __builtin_offsetof(struct arp, spa), interface->address, 4, 0))
 			return CTX_DROP;
-		count_on(ifindex, VERDICT_EGRESS_REWRITTEN);
+		count_on(skb->ifindex, VERDICT_EGRESS_REWRITTEN);
 		return CTX_PASS;
 	}
-	count_on(ifindex, VERDICT_EGRESS_DROPPED);
+drop:
+	count_on(skb->ifindex, VERDICT_EGRESS_DROPPED);
 	return CTX_DROP;
+}
+
+SEC("tc")
+int isat_egress(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct interface *interface;
+	int at = find_arp(skb);
+	__u64 now;
+
+	if (at == 0 || is_marked(skb))
+		return CTX_PASS;
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if (!interface)
+		return CTX_PASS;
+	now = bpf_ktime_get_boot_ns();
+	if (is_gone(interface, ifindex, since(interface->tick_ns, now), now))
+		return CTX_PASS;
+	return guard(skb, at, interface, now);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -11,12 +11,12 @@
 #include "peers.h"
 
 /* The one exit: counts the verdict, and makes the action the hook's own. */
-static __always_inline int leave(ctx_t *ctx, struct verdicts *counters, struct result result)
+static __always_inline int leave(__u32 ifindex, struct verdicts *counters, struct result result)
 {
 	if (counters)
 		count(counters, result.verdict);
 	if (result.action == ACT_REPLY)
-		return ctx_reply(ctx);
+		return ctx_reply(ctx, ifindex);
 	return result.action == ACT_DROP ? CTX_DROP : CTX_PASS;
 }
 
@@ -25,14 +25,18 @@ __weak __noinline __u64 PER_HOOK(hash)(ctx_t *ctx, __u64 k0, __u64 k1, __u32 cou
 	return siphash(ctx_data(ctx), ctx_end(ctx), k0, k1, count);
 }
 
-/* The tag, if it is that of a key of ours, else 0; the caller has made the frame readable. */
-static __always_inline __u64 authentic_tag(ctx_t *ctx, const struct wire_key *first)
+/* Makes a frame readable. Returns its tag, if it is that of a key of ours, else 0. */
+__weak __noinline __u64 PER_HOOK(authentic_tag)(ctx_t *ctx)
 {
-	void *data = ctx_data(ctx), *end = ctx_end(ctx);
-	const struct wire *frame = data;
-	const struct wire_key *key;
+	const struct wire_key *first = signing_key(), *key;
+	const struct wire *frame;
+	void *data, *end;
 	__u64 tag = 0; /* the verifier speculates that it is used unread */
 
+	if (!first || !ctx_pull_all(ctx, WIRE_LEAST, WIRE_MOST))
+		return 0;
+	frame = data = ctx_data(ctx);
+	end = ctx_end(ctx);
 	if ((void *)(frame + 1) > end || !is_plausible(frame) || !read_tag(frame, end, &tag))
 		return 0;
 	key = key_of(frame->key_id, first);
@@ -85,6 +89,8 @@ __weak __noinline int PER_HOOK(answer_peer)(ctx_t *ctx, __u64 now)
 	if ((void *)(frame + 1) > ctx_end(ctx) || !interface || !key)
 		return -1;
 	introduce(&answer, frame, interface, frame->type == WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY, now);
+	if (!is_on(interface, ifindex))
+		return -1;
 	answer.key_id = key->id;
 	if (is_known(frame, ifindex))
 		answer.flags |= WIRE_KNOWN;
@@ -99,16 +105,13 @@ __weak __noinline int PER_HOOK(answer_peer)(ctx_t *ctx, __u64 now)
 }
 
 /* Decides on a frame of the peer protocol, and writes the answer where there is one. */
-static __always_inline struct result decide_peer(ctx_t *ctx, const struct wire_key *first, __u32 ifindex,
-						 struct verdicts *counters)
+static __always_inline struct result decide_peer(ctx_t *ctx, __u32 ifindex, struct verdicts *counters)
 {
 	struct interface *interface;
 	struct result result;
 	struct wire *frame;
-	__u64 now, tag = 0;
+	__u64 now, tag = PER_HOOK(authentic_tag)(ctx);
 
-	if (ctx_pull_all(ctx, WIRE_LEAST, WIRE_MOST))
-		tag = authentic_tag(ctx, first);
 	frame = ctx_data(ctx);
 	if (tag == 0 || (void *)(frame + 1) > ctx_end(ctx))
 		return drop(VERDICT_WIRE_REFUSED);
@@ -129,16 +132,15 @@ static __always_inline struct result decide_peer(ctx_t *ctx, const struct wire_k
 /* A frame of the peer protocol. It passes unread without a key, and on an interface where isat does not announce. */
 __weak __noinline int PER_HOOK(receive_peer)(ctx_t *ctx)
 {
-	const struct wire_key *first = signing_key();
 	__u32 ifindex = ctx_ifindex(ctx);
 	struct verdicts *counters;
 
-	if (!first)
+	if (!signing_key())
 		return CTX_PASS;
 	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
 	if (!counters)
 		return CTX_PASS;
-	return leave(ctx, counters, decide_peer(ctx, first, ifindex, counters));
+	return leave(ctx_ifindex(ctx), counters, decide_peer(ctx, ifindex, counters));
 }
 
 /* Decides on an ARP frame: rows 2 to 10 of the verdict table. */
@@ -155,29 +157,48 @@ static __always_inline struct result decide_arp(ctx_t *ctx, __u32 ifindex, void 
 	return decide(frame, ifindex, answer);
 }
 
-/* Decides on any other frame, which may hide ARP or a frame of the peer protocol behind a tag. */
+/* Decides on any other frame, which may hide ARP or a frame of the peer protocol behind tags. */
 static __always_inline struct result decide_tagged(ctx_t *ctx, __be16 type)
 {
-	void *data = ctx_data(ctx), *end = ctx_end(ctx);
-	bool is_hidden;
+	const __be16 *tag = ctx_data(ctx) + ETH_HLEN;
+	const void *end = ctx_end(ctx);
+	bool is_nested = false;
 
 	if (ctx_is_tagged(ctx))
-		is_hidden = !ctx_vlan_id(ctx) && is_peer_frame_hidden(type, data + ETH_HLEN, end);
-	else
-		is_hidden = is_vlan(type) && hides_peer_frame(data, end);
-	if (is_hidden && signing_key())
+		is_nested = !ctx_vlan_id(ctx) && is_second_priority(type, tag, end);
+	else if (is_vlan(type) && (const void *)(tag + 2) <= end)
+		is_nested = is_priority(tag[0]) && is_second_priority(tag[1], tag + 2, end);
+	if (is_nested && signing_key())
 		return drop(VERDICT_WIRE_REFUSED);
-	return pass(is_vlan(type) && is_tagged_arp(data, end) ? VERDICT_TAGGED : VERDICT_NONE);
+	return pass(is_vlan(type) && is_tagged_arp(ctx_data(ctx), end) ? VERDICT_TAGGED : VERDICT_NONE);
+}
+
+/* The type of ARP or of a frame of the peer protocol behind a priority tag; 0 where it is no such frame. */
+static __always_inline __be16 type_behind_priority(ctx_t *ctx, __be16 type)
+{
+	const __be16 *tag = ctx_data(ctx) + ETH_HLEN;
+
+	if (ctx_is_tagged(ctx)) {
+		if (ctx_vlan_id(ctx))
+			return 0;
+	} else {
+		if (!is_vlan(type) || (const void *)(tag + 2) > ctx_end(ctx) || !is_priority(tag[0]))
+			return 0;
+		type = tag[1];
+	}
+	return type == bpf_htons(ETH_P_ARP) || type == bpf_htons(ETH_P_ISAT) ? type : 0;
 }
 
 static __always_inline int ingress(ctx_t *ctx)
 {
 	__u8 answer[ANSWER_ROOM] __attribute__((aligned(8)));
-	__be16 type = ctx_ethertype(ctx);
+	__be16 type = ctx_ethertype(ctx), behind = type_behind_priority(ctx, type);
 	__u32 ifindex = ctx_ifindex(ctx);
 	struct verdicts *counters = NULL;
 	struct result result;
 
+	if (behind && ctx_pop(ctx) == 0)
+		type = behind;
 	if (type == bpf_htons(ETH_P_ISAT) && !ctx_is_tagged(ctx))
 		return PER_HOOK(receive_peer)(ctx);
 	result = type == bpf_htons(ETH_P_ARP) ? decide_arp(ctx, ifindex, answer) : decide_tagged(ctx, type);
@@ -185,7 +206,7 @@ static __always_inline int ingress(ctx_t *ctx)
 		return CTX_DROP;
 	if (result.verdict != VERDICT_NONE)
 		counters = bpf_map_lookup_elem(&verdicts, &ifindex);
-	return leave(ctx, counters, result);
+	return leave(ifindex, counters, result);
 }
 
 #endif

@@ -14,10 +14,12 @@
 
 /* These are linux/if_arp.h's, which includes headers of glibc that do not compile for BPF. */
 #define ARPHRD_ETHER 1
+#define ARPHRD_IEEE802 6
 #define ARPOP_REQUEST 1
 #define ARPOP_REPLY 2
 
 #define VLAN_VID_MASK 0x0fff /* linux/if_vlan.h, which is not for user space */
+#define VLAN_HLEN 4
 
 /* RFC 826, for Ethernet and IPv4 */
 struct arp {
@@ -72,10 +74,11 @@ static __always_inline bool is_vlan(__be16 ethertype)
 	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
 }
 
+/* Linux takes hardware type 6 for Ethernet too (arp_process()), so what is said with it has to be guarded as well. */
 static __always_inline bool is_ethernet_ipv4(const struct arp *arp)
 {
-	return arp->hardware_type == bpf_htons(ARPHRD_ETHER) && arp->protocol_type == bpf_htons(ETH_P_IP) &&
-	       arp->hardware_length == 6 && arp->protocol_length == 4;
+	return (arp->hardware_type == bpf_htons(ARPHRD_ETHER) || arp->hardware_type == bpf_htons(ARPHRD_IEEE802)) &&
+	       arp->protocol_type == bpf_htons(ETH_P_IP) && arp->hardware_length == 6 && arp->protocol_length == 4;
 }
 
 /*
@@ -104,24 +107,18 @@ static __always_inline bool is_tagged_arp(const void *data, const void *end)
 }
 
 /*
- * A priority tag (VID 0) hides a frame of the peer protocol: the stack would strip the tag and deliver the frame
- * unchecked. True for `type` and `inner`, the EtherType and the bytes behind a priority tag, if there is such a frame,
- * or another priority tag, which nobody else sends.
+ * A priority tag (VID 0) names no VLAN: the stack strips it, and some NICs put one into every frame. So a frame behind
+ * one is untagged. True if a tag, read as it stands in the frame, is one.
  */
-static __always_inline bool is_peer_frame_hidden(__be16 type, const __be16 *inner, const void *end)
+static __always_inline bool is_priority(__be16 tci)
 {
-	if (type == bpf_htons(ETH_P_ISAT))
-		return true;
-	return is_vlan(type) && (const void *)(inner + 1) <= end && !(*inner & bpf_htons(VLAN_VID_MASK));
+	return !(tci & bpf_htons(VLAN_VID_MASK));
 }
 
-/* True if a frame with all of its tags in place hides a frame of the peer protocol. */
-static __always_inline bool hides_peer_frame(const void *data, const void *end)
+/* True if a second priority tag is there, at `tag`. The stack strips any number of them; nobody needs two. */
+static __always_inline bool is_second_priority(__be16 type, const __be16 *tag, const void *end)
 {
-	const __be16 *tag = data + ETH_HLEN;
-
-	return (const void *)(tag + 2) <= end && !(tag[0] & bpf_htons(VLAN_VID_MASK)) &&
-	       is_peer_frame_hidden(tag[1], tag + 2, end);
+	return is_vlan(type) && (const void *)(tag + 1) <= end && is_priority(*tag);
 }
 
 #endif

@@ -11,6 +11,7 @@
 
 #define ECHO_PAUSE (ECHO_PAUSE_MS * MILLISECOND)
 #define OWN_PAUSE (OWN_PAUSE_MS * MILLISECOND)
+#define STRANGER (SECOND / ISAT_STRANGERS)
 
 static __always_inline bool is_for(const struct interface *interface, const struct wire *frame)
 {
@@ -160,23 +161,55 @@ static __always_inline struct result take_reply(const struct wire *frame, const 
 }
 
 /*
- * A probe that gives back a fresh stamp of ours proves that its sender is alive. It does not change the sender's state,
- * unless no echo did before: a probe can be played again for as long as its stamp is fresh.
+ * Strangers' probes are echoed as long as there are not too many. The bucket is one time, when it will be full again;
+ * two CPUs that take from it at once may take one token for two.
  */
-static __always_inline bool is_heard_by_probe(const struct wire *frame, const struct interface *interface,
-					      const struct peer_key *key, __u64 now)
+static __always_inline bool may_echo_stranger(struct verdicts *counters, __u64 now)
 {
-	struct peer *peer;
+	__u64 full = counters->strangers_ns;
 
-	if (frame->to != interface->incarnation || !is_fresh(frame->stamp, now))
+	if (full < now)
+		full = now;
+	if (full - now > SECOND - STRANGER)
 		return false;
-	peer = peer_of(key, now);
-	if (!peer)
-		return false;
-	if (peer->echoed_ns == 0)
-		describe(peer, frame);
-	peer->heard_ns = now;
+	counters->strangers_ns = full + STRANGER;
 	return true;
+}
+
+/*
+ * A probe is echoed if it is later than the last one of that peer and incarnation: else one recorded broadcast, played
+ * again and again, makes all nodes send to whom it names. An incarnation that is not the peer's last one is a stranger's,
+ * as is a peer that was never heard: a recording of a former incarnation looks like a start.
+ *
+ * A probe that gives back a fresh stamp of ours proves that its sender is alive. It does not change the sender's state,
+ * unless no echo did before.
+ */
+static __always_inline struct result take_probe(const struct wire *frame, const struct interface *interface,
+						const struct peer_key *key, struct verdicts *counters, __u64 now)
+{
+	struct peer *peer = bpf_map_lookup_elem(&peers, key);
+
+	if (peer && peer->probe_incarnation == frame->incarnation) {
+#ifndef ISAT_BENCH /* BPF_PROG_TEST_RUN repeats one frame */
+		if (frame->nonce <= peer->probe_nonce)
+			return drop(VERDICT_WIRE_STALE);
+#endif
+	} else if ((!peer || peer->incarnation != frame->incarnation) && !may_echo_stranger(counters, now)) {
+		return drop(VERDICT_WIRE_STRANGER);
+	}
+	if (frame->to == interface->incarnation && is_fresh(frame->stamp, now)) {
+		if (!peer)
+			peer = peer_of(key, now);
+		if (peer && peer->echoed_ns == 0)
+			describe(peer, frame);
+		if (peer)
+			peer->heard_ns = counters->heard_ns = now;
+	}
+	if (peer) {
+		peer->probe_incarnation = frame->incarnation;
+		peer->probe_nonce = frame->nonce;
+	}
+	return reply(VERDICT_WIRE_ECHOED);
 }
 
 /*
@@ -190,7 +223,7 @@ static __always_inline struct result take_own(const struct wire *frame, const st
 
 	/* By our echo, another node of our name learns that the name is taken. */
 	if (type == WIRE_PROBE && frame->incarnation != interface->incarnation)
-		return reply(VERDICT_WIRE_OWN);
+		return may_echo_stranger(counters, now) ? reply(VERDICT_WIRE_OWN) : drop(VERDICT_WIRE_STRANGER);
 	if (type != WIRE_PROBE && frame->to != interface->incarnation)
 		return drop(VERDICT_WIRE_STALE);
 	barrier_var(stamp); /* as in is_recorded() */
@@ -214,11 +247,8 @@ static __always_inline struct result hear(const struct wire *frame, const struct
 
 	if (frame->node == interface->node)
 		return take_own(frame, interface, counters, now);
-	if (type == WIRE_PROBE) {
-		if (is_heard_by_probe(frame, interface, &key, now))
-			counters->heard_ns = now;
-		return reply(VERDICT_WIRE_ECHOED);
-	}
+	if (type == WIRE_PROBE)
+		return take_probe(frame, interface, &key, counters, now);
 	if (frame->to != interface->incarnation)
 		return drop(VERDICT_WIRE_STALE);
 	if (type == WIRE_ECHO)

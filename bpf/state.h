@@ -55,6 +55,24 @@ static __always_inline bool is_gone(const struct interface *interface, __u32 ifi
 	return !counters || counters->heard_ns == 0 || since(counters->heard_ns, now) > interface->gone_ns;
 }
 
+/*
+ * True if the entry is still the one that was looked up. Call it behind everything that was read of it, because another
+ * CPU may be writing: the barrier keeps the order.
+ */
+static __always_inline bool is_of(const struct vip *vip, const struct vip_key *key)
+{
+	barrier();
+	return *(const volatile __u32 *)vip->ip == *(const __u32 *)key->ip &&
+	       *(const volatile __u32 *)&vip->ifindex == key->ifindex;
+}
+
+/* The same for an interface's entry. */
+static __always_inline bool is_on(const struct interface *interface, __u32 ifindex)
+{
+	barrier();
+	return *(const volatile __u32 *)&interface->ifindex == ifindex;
+}
+
 /* True if the claim behind the entry has not been released to a peer since. */
 static __always_inline bool is_current(const struct vip *vip, const struct answers *answers)
 {

@@ -64,6 +64,7 @@ export class Interfaces {
     else this.#guards.delete(link.ifindex);
     if (isGuard) this.#kernel.maps.verdicts.deleteMany([link.ifindex]);
     this.#set(link.ifindex, {
+      ifindex: link.ifindex,
       name: link.name,
       mac_text: formatMac(link.mac),
       mac: link.mac,

@@ -237,7 +237,6 @@ export class Wiring implements Disposable {
         this.#log.info({ interface: link.name }, `interface changed: ${describeLink(link)}`);
       attached.link = link;
       this.#writeInterface(config, planned);
-      this.#table.rename(link.ifindex, link.name);
     }
     this.keep(plan);
   }

@@ -1,12 +1,13 @@
 // Written by scripts/generate-abi.ts from the BTF of the kernel programs: bpf/abi.h and bpf/wire.h explain it.
 import { bool, bytes, enumOf, ifindexKey, layout, text, u8, u16, u32, u64 } from "./layout.ts";
 
-export const LAYOUT = 3;
+export const LAYOUT = 4;
 export const MAX_VIPS = 65536;
 export const MAX_INTERFACES = 64;
 export const MAX_PEERS = 4096;
 export const MAX_KEYS = 4;
 export const RECENT = 4096;
+export const STRANGERS = 256;
 export const ETH_P_ISAT = 34997;
 export const WIRE_VERSION = 1;
 export const WIRE_MAX_CLAIMS = 64;
@@ -61,17 +62,21 @@ export type VipKey = ReturnType<typeof vipKey.decode>;
 
 export const vip = layout("vip", {
   state: enumOf<VipState>("vip_state"),
-  interface: text(16),
-  claim_ns: u64,
+  ip: bytes(4),
+  ifindex: u32,
+  zero: u32,
   until_ns: u64,
+  claim_ns: u64,
   hash: u64,
 });
 export type Vip = ReturnType<typeof vip.decode>;
 
 export const answers = layout("answers", {
+  lock: u32,
+  zero: u32,
   answered: u64,
-  last_answer_ns: u64,
   released_ns: u64,
+  last_answer_ns: u64,
 });
 export type Answers = ReturnType<typeof answers.decode>;
 
@@ -94,11 +99,13 @@ export const verdicts = layout("verdicts", {
   wire_taken: u64,
   wire_refused: u64,
   wire_stale: u64,
+  wire_stranger: u64,
   wire_own: u64,
   answered_other_source: u64,
   released: u64,
   heard_ns: u64,
   own_ns: u64,
+  strangers_ns: u64,
 });
 export type Verdicts = ReturnType<typeof verdicts.decode>;
 
@@ -124,12 +131,15 @@ export const peer = layout("peer", {
   echoed_ns: u64,
   heard_ns: u64,
   echoes: u64,
+  probe_incarnation: u64,
+  probe_nonce: u64,
   taken_stamp_ns: u64,
   taken_nonce: u64,
 });
 export type Peer = ReturnType<typeof peer.decode>;
 
 export const interfaceEntry = layout("interface", {
+  ifindex: u32,
   name: text(16),
   mac_text: text(18),
   mac: bytes(6),

@@ -14,7 +14,8 @@ const STATE = vip.fields.get("state")!.offset;
 const CLAIM = vip.fields.get("claim_ns")!.offset;
 const UNTIL = vip.fields.get("until_ns")!.offset;
 const HASH = vip.fields.get("hash")!.offset;
-const NAME = vip.fields.get("interface")!;
+const OWN_IP = vip.fields.get("ip")!.offset;
+const OWN_IFINDEX = vip.fields.get("ifindex")!.offset;
 const RELEASED = answers.fields.get("released_ns")!.offset;
 
 /** The entries of each interface, by ifindex. */
@@ -47,21 +48,17 @@ function entryAt(values: DataView, at: number): Entry {
   };
 }
 
-/** Reads the whole map `vips`, and the interfaces' names as they stand in its entries. */
-function read({ vips }: Maps): { entries: Map<number, Map<Address, Entry>>; names: Map<number, string> } {
+/** Reads the whole map `vips`. */
+function read({ vips }: Maps): Map<number, Map<Address, Entry>> {
   const entries = new Map<number, Map<Address, Entry>>();
-  const names = new Map<number, string>();
   for (const batch of vips.batches()) {
     forEach(batch, vip.size, (ifindex, address, valueAt) => {
       let its = entries.get(ifindex);
-      if (!its) {
-        entries.set(ifindex, (its = new Map()));
-        names.set(ifindex, vip.decode(new Uint8Array(batch.values.buffer, valueAt, vip.size)).interface);
-      }
+      if (!its) entries.set(ifindex, (its = new Map()));
       its.set(address, entryAt(batch.values, valueAt));
     });
   }
-  return { entries, names };
+  return entries;
 }
 
 /** Reads the map `answers`: what the kernel released since it was claimed, and elements that belong to no entry. */
@@ -85,10 +82,10 @@ const isReleased = ({ state, claimNs }: Entry, releasedNs: bigint) =>
 
 /** Reads both maps; VIPs that the kernel has released count as not owned. */
 function readBoth(maps: Maps) {
-  const { entries, names } = read(maps);
+  const entries = read(maps);
   const { released, stray } = survey(maps, entries);
   for (const [ifindex, address] of released) entries.get(ifindex)!.set(address, UNOWNED);
-  return { entries, names, released, stray };
+  return { entries, released, stray };
 }
 
 export const readEntries = (maps: Maps): Entries => readBoth(maps).entries;
@@ -100,17 +97,14 @@ export const readEntries = (maps: Maps): Entries => readBoth(maps).entries;
 export class VipTable {
   readonly #maps: Maps;
   readonly #entries: Map<number, Map<Address, Entry>>;
-  /** The interfaces' names as they stand in the entries. */
-  readonly #names: Map<number, string>;
   #parts: Iterator<Batch> | undefined;
   #seen = 0;
 
   /** Reads what an earlier speaker left. */
   constructor(maps: Maps) {
     this.#maps = maps;
-    const { entries, names, released, stray } = readBoth(maps);
+    const { entries, released, stray } = readBoth(maps);
     this.#entries = entries;
-    this.#names = names;
     for (const [ifindex, its] of Map.groupBy(released, ([ifindex]) => ifindex)) {
       this.write(
         ifindex,
@@ -169,22 +163,14 @@ export class VipTable {
     }
   }
 
-  /** Names the interface in its entries. */
-  rename(ifindex: number, name: string): void {
-    if (this.#names.get(ifindex) === name) return;
-    this.#names.set(ifindex, name);
-    this.write(ifindex, [...(this.#entries.get(ifindex) ?? [])]);
-  }
-
   /** Writes entries. @param added those that the kernel has none for yet */
   write(ifindex: number, set: readonly (readonly [Address, Entry])[], added: ReadonlySet<Address> = new Set()): void {
     const fresh = [...added];
     this.#maps.answers.setMany(fresh.length, (i, keys, keyAt) => writeKey(keys, keyAt, ifindex, fresh[i]!));
-    const name = new TextEncoder().encode(this.#names.get(ifindex) ?? "").subarray(0, NAME.size - 1);
     this.#maps.vips.setMany(set.length, (i, keys, keyAt, values, valueAt) => {
       const [address, { state, claimNs, untilNs, hash }] = set[i]!;
       writeKey(keys, keyAt, ifindex, address);
-      for (let at = 0; at < name.length; at++) values.setUint8(valueAt + NAME.offset + at, name[at]!);
+      writeOwnKey(values, valueAt, ifindex, address);
       if (state === vipState.NOT_OWNED) return;
       values.setUint32(valueAt + STATE, state, true);
       values.setBigUint64(valueAt + CLAIM, claimNs, true);
@@ -226,7 +212,6 @@ export class VipTable {
   drop(ifindex: number): void {
     this.#remove(ifindex, [...(this.#entries.get(ifindex)?.keys() ?? [])]);
     this.#entries.delete(ifindex);
-    this.#names.delete(ifindex);
   }
 
   /**
@@ -247,14 +232,15 @@ export class VipTable {
     let isIntact = true;
     this.#seen += batch.count;
     forEach(batch, vip.size, (ifindex, address, valueAt) => {
-      if (!isSame(this.#entries.get(ifindex)?.get(address), batch.values, valueAt)) isIntact = false;
+      const isItsOwn = isOf(ifindex, address, batch.values, valueAt);
+      if (!isItsOwn || !isSame(this.#entries.get(ifindex)?.get(address), batch.values, valueAt)) isIntact = false;
     });
     return isIntact && batch.count < PART ? this.verify() : isIntact; // after the last part, missing entries show
   }
 
   /** Writes what the map should hold, and removes what it should not. */
   mend(): void {
-    for (const [ifindex, its] of read(this.#maps).entries) {
+    for (const [ifindex, its] of read(this.#maps)) {
       const stray = [...its.keys()].filter((address) => !this.#entries.get(ifindex)?.has(address));
       this.#remove(ifindex, stray);
     }
@@ -270,6 +256,15 @@ function writeKey(view: DataView, at: number, ifindex: number, address: Address)
   view.setUint32(at + IP, address);
   view.setUint32(at + IFINDEX, ifindex, true);
 }
+
+/** An entry repeats its key: see `struct vip` in bpf/abi.h. */
+function writeOwnKey(view: DataView, at: number, ifindex: number, address: Address): void {
+  view.setUint32(at + OWN_IP, address);
+  view.setUint32(at + OWN_IFINDEX, ifindex, true);
+}
+
+const isOf = (ifindex: number, address: Address, values: DataView, at: number) =>
+  values.getUint32(at + OWN_IP) === address && values.getUint32(at + OWN_IFINDEX, true) === ifindex;
 
 function isSame(entry: Entry | undefined, values: DataView, at: number): boolean {
   if (entry?.state !== values.getUint32(at + STATE, true)) return false;

@@ -106,6 +106,28 @@ const rows: Row[] = [
     { source: OTHER_MAC, sha: OTHER_MAC },
     NOT_OWNED,
   ),
+  ...guarded(
+    "where another node owns the VIP and the hardware type is 6, which Linux takes for Ethernet",
+    { hardware: "00 06" },
+    NOT_OWNED,
+  ),
+  ...["81 00 00 00", "81 00 e0 00", "88 a8 00 00"].flatMap((tag) => [
+    ...guarded(`behind a priority tag (${tag}) where another node owns the VIP`, { tag }, NOT_OWNED),
+    untouched(
+      `a claim behind a priority tag (${tag}) leaves where the VIP is owned here`,
+      { tag, tpa: OWNED },
+      { counters: { egress_claimed: 1 } },
+    ),
+  ]),
+  ...["08 06", "08 00", "88 b5"].map(
+    (type): Row => ({
+      what: `type ${type} behind two priority tags, which nobody needs, is dropped`,
+      fields: { tag: "81 00 00 00 88 a8 20 00", type },
+      action: "drop",
+      counters: { egress_dropped: 1 },
+      length: 64,
+    }),
+  ),
   ...guarded("past the fence, though the VIP is owned here", {}, OWNED, { clock: "fenced" }),
   ...guarded("past the fence, where another node owns the VIP", {}, NOT_OWNED, { clock: "fenced" }),
   ...guarded("where isat is gone but its peers are heard", {}, OWNED, {
@@ -153,7 +175,11 @@ const rows: Row[] = [
 
   untouched("IPv4 leaves untouched", { type: "08 00", spa: NOT_OWNED }),
   untouched("a tagged frame leaves untouched, for its VLAN is another network", { tag: "81 00 00 05", spa: NOT_OWNED }),
-  untouched("ARP for other hardware leaves untouched", { hardware: "00 06", spa: NOT_OWNED }),
+  untouched("ARP for other hardware leaves untouched", { hardware: "00 07", spa: NOT_OWNED }),
+  untouched("a VLAN's frame behind a priority tag leaves untouched", {
+    tag: "81 00 00 00 81 00 00 05",
+    spa: NOT_OWNED,
+  }),
   untouched("ARP for another protocol leaves untouched", { protocol: "86 dd", spa: NOT_OWNED }),
   untouched("ARP with other hardware addresses leaves untouched", { lengths: "08 04", spa: NOT_OWNED }),
   untouched("ARP with other protocol addresses leaves untouched", { lengths: "06 10", spa: NOT_OWNED }),
@@ -250,6 +276,21 @@ for (const [holding, isClaimed] of [
     bench.addVip("10.9.0.1", "owned");
   });
 }
+
+test("an entry that says that it is another VIP's lets no claim leave", () => {
+  bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1");
+  const key = { ip: bytes(OWNED), ifindex: IFINDEX };
+  for (const change of [{ ip: bytes(NOT_OWNED) }, { ifindex: IFINDEX + 1 }]) {
+    bench.maps.vips.set(key, { ...bench.maps.vips.get(key)!, ...change });
+    assert.equal(bench.run("isat_egress", frame({ spa: OWNED, tpa: OWNED })).counters, { egress_dropped: 1 });
+    bench.addVip("10.9.0.1", "owned");
+  }
+});
+
+test("another interface's address is put into no request", () => {
+  bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1", { ifindex: IFINDEX + 1 });
+  assert.equal(bench.run("isat_egress", frame({ spa: NOT_OWNED })).counters, { egress_dropped: 1 });
+});
 
 test("a claim leaves where nobody counts the VIP's answers", () => {
   bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1");

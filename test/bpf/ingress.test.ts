@@ -96,7 +96,30 @@ const rows: Row[] = [
   // row 2
   pass("ARP behind an 802.1Q tag passes and is counted as tagged", { tag: "81 00 00 05" }, { tagged: 1 }),
   pass("ARP behind an 802.1ad tag passes and is counted as tagged", { tag: "88 a8 00 05" }, { tagged: 1 }),
-  pass("ARP behind a priority tag (VLAN 0) is tagged too", { tag: "81 00 e0 00" }, { tagged: 1 }),
+  // VID 0 names no VLAN
+  ...["81 00 00 00", "81 00 e0 00", "88 a8 00 00"].flatMap((tag): Row[] => [
+    {
+      what: `a request behind a priority tag (${tag}) is answered as one without it`,
+      frame: request({ tag }),
+      action: "answer",
+      counters: { answered: 1 },
+      out: ANSWER,
+    },
+    {
+      what: `a request behind a priority tag (${tag}) for a VIP of another node is dropped`,
+      frame: request({ tag, tpa: NOT_OWNED }),
+      action: "drop",
+      counters: { not_owned: 1 },
+      out: hex(request({ tpa: NOT_OWNED })),
+    },
+    {
+      what: `a request behind a priority tag (${tag}) that passes goes on without it`,
+      frame: request({ tag, tpa: UNMANAGED }),
+      action: "pass",
+      counters: { not_managed: 1 },
+      out: hex(request({ tpa: UNMANAGED })),
+    },
+  ]),
   pass("IPv4 behind a tag passes and is not counted", { tag: "81 00 00 05", type: "08 00" }),
   pass("ARP behind two tags passes and is not counted", { tag: "88 a8 00 05 81 00 00 06" }),
   {
@@ -129,7 +152,9 @@ const rows: Row[] = [
   ...(
     [
       ["hardware type 0", { hardware: "00 00" }],
-      ["hardware type 6 (IEEE 802)", { hardware: "00 06" }],
+      ["hardware type 7", { hardware: "00 07" }],
+      ["hardware type 2", { hardware: "00 02" }],
+      ["hardware type 1536, which is 6 with its bytes swapped", { hardware: "06 00" }],
       ["hardware type 256, which is 1 with its bytes swapped", { hardware: "01 00" }],
       ["hardware type 257", { hardware: "01 01" }],
       ["protocol type 0", { protocol: "00 00" }],
@@ -252,6 +277,19 @@ const rows: Row[] = [
   },
 
   // row 10
+  {
+    what: "a request of hardware type 6 (IEEE 802), which Linux takes too, is answered with type 1",
+    frame: request({ hardware: "00 06" }),
+    action: "answer",
+    counters: { answered: 1 },
+    out: ANSWER,
+  },
+  {
+    what: "a request of hardware type 6 for a VIP of another node is dropped",
+    frame: request({ hardware: "00 06", tpa: NOT_OWNED }),
+    action: "drop",
+    counters: { not_owned: 1 },
+  },
   {
     what: "a broadcast request is answered",
     frame: request(),
@@ -522,6 +560,29 @@ test("isat_xdp_probe sends back whatever it is run on, as it came", () => {
   const frame = request({ type: "88 b5" });
   assert.equal(bench.run("isat_xdp_probe", frame), { action: "answer", frame: hex(frame), counters: {}, answers: {} });
 });
+
+/** Memory that the kernel has given to another entry, under the eyes of a program that has just found it. */
+for (const program of ["isat_ingress", "isat_xdp"] as const) {
+  for (const [what, change] of [
+    ["of another address", { ip: bytes(NOT_OWNED) }],
+    ["of another interface", { ifindex: IFINDEX + 1 }],
+  ] as const) {
+    test(`${program}: an entry that says that it is a VIP's ${what} is not answered from`, () => {
+      bench.setInterface("live", bytes(OUR_MAC));
+      const key = { ip: bytes(OWNED), ifindex: IFINDEX };
+      bench.maps.vips.set(key, { ...bench.maps.vips.get(key)!, ...change });
+      const { action, counters } = bench.run(program, request());
+      bench.addVip("10.9.0.1", "owned");
+      assert.equal([action, counters], ["drop", { not_owned: 1 }]);
+    });
+  }
+
+  test(`${program}: an entry of another interface, with that one's MAC, is not answered from`, () => {
+    bench.setInterface("live", bytes(OUR_MAC), "0.0.0.0", { ifindex: IFINDEX + 1 });
+    const { action, counters } = bench.run(program, request());
+    assert.equal([action, counters], ["drop", { not_owned: 1 }]);
+  });
+}
 
 test.after(() => bench[Symbol.dispose]());
 test.run();

@@ -32,9 +32,10 @@ export interface World {
   peers: ReadonlyMap<bigint, Peer>;
   probes: ReadonlyMap<bigint, Probe>;
   keys: readonly WireKey[];
-  /** Two fields of `verdicts`. */
+  /** Three fields of `verdicts`. */
   heard_ns: bigint;
   own_ns: bigint;
+  strangers_ns: bigint;
   /** The entry of `recent` in the place of the frame's tag. */
   recent: Recent;
 }
@@ -45,7 +46,7 @@ export interface Expected {
   counters: Counters;
   answers: Record<string, number>;
   /** The parts of the world that differ from before. */
-  changes: Partial<Pick<World, "releases" | "peers" | "heard_ns" | "own_ns" | "recent">>;
+  changes: Partial<Pick<World, "releases" | "peers" | "heard_ns" | "own_ns" | "strangers_ns" | "recent">>;
 }
 
 const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
@@ -75,9 +76,12 @@ export function isAnswered(address: string, world: Releases, now: bigint): boole
   return counts(address, world) && (state === vipState.OWNED || (state === vipState.LEAVING && now < until_ns));
 }
 
+/** True if the entry says that it is that VIP's, of the interface on which the frames come. */
+const isIts = (address: string, vip: Vip) => dotted(vip.ip) === address && vip.ifindex === IFINDEX;
+
 const isIPv4Arp = (frame: Uint8Array) =>
   frame.length >= ARP_FRAME &&
-  word(frame, 14) === 1 &&
+  [1, 6].includes(word(frame, 14)) &&
   word(frame, 16) === 0x0800 &&
   frame[18] === 6 &&
   frame[19] === 4;
@@ -86,17 +90,22 @@ function leave(frame: Uint8Array, action: Action, counter?: keyof Counters): Exp
   return { action, frame, counters: counter ? { [counter]: 1 } : {}, answers: {}, changes: {} };
 }
 
-/** True if the stack would strip a priority tag, and find isat's EtherType, or another such tag, behind it. */
-function hidesSpeech(frame: Uint8Array): boolean {
-  const isPriority = (at: number) =>
-    frame.length >= at + 4 && TAGS.includes(word(frame, at)) && word(frame, at + 2) % 4096 === 0;
-  return isPriority(12) && (word(frame, 16) === ISAT || isPriority(16));
+/** True if a priority tag is there, which names no VLAN. */
+const isPriority = (frame: Uint8Array, at: number) =>
+  frame.length >= at + 4 && TAGS.includes(word(frame, at)) && word(frame, at + 2) % 4096 === 0;
+
+/** Without its tag, a frame of those that isat reads. */
+export function untagged(frame: Uint8Array): Uint8Array {
+  if (!isPriority(frame, 12) || ![ARP, ISAT].includes(word(frame, 16)) || frame.length < 18) return frame;
+  return Uint8Array.of(...frame.subarray(0, 12), ...frame.subarray(16));
 }
 
 /** The programs at ingress. */
-export function ingress(frame: Uint8Array, world: World, now: bigint): Expected {
+export function ingress(came: Uint8Array, world: World, now: bigint): Expected {
+  const frame = untagged(came);
   const type = word(frame, 12);
-  if (hidesSpeech(frame) && isKey(world.keys[0]!)) return leave(frame, "drop", "wire_refused");
+  const isNested = isPriority(frame, 12) && isPriority(frame, 16);
+  if (isNested && isKey(world.keys[0]!)) return leave(frame, "drop", "wire_refused");
   if (TAGS.includes(type))
     return leave(frame, "pass", frame.length >= 18 && word(frame, 16) === ARP ? "tagged" : undefined);
   if (type === ISAT) return speech(frame, world, now);
@@ -116,6 +125,8 @@ export function ingress(frame: Uint8Array, world: World, now: bigint): Expected 
     return leave(frame, "drop", "bad_sender");
   if (!isAnswered(dotted(tpa), world, now)) return leave(frame, "drop", "not_owned");
   if (isFenced(here, now)) return leave(frame, "drop", "fenced");
+  if (!isIts(dotted(tpa), world.vips.get(dotted(tpa))!) || here.ifindex !== IFINDEX)
+    return leave(frame, "drop", "not_owned");
 
   const answer = Uint8Array.of(
     ...[...sha, ...here.mac, 0x08, 0x06],
@@ -133,13 +144,26 @@ export function ingress(frame: Uint8Array, world: World, now: bigint): Expected 
 /** The egress filter. */
 export function egress(frame: Uint8Array, world: World, now: bigint): Expected {
   const here = world.interface;
-  if (word(frame, 12) !== ARP || !isIPv4Arp(frame)) return leave(frame, "pass");
+  if (isPriority(frame, 12) && isPriority(frame, 16) && frame.length >= 22)
+    return here && !isGone(here, world.heard_ns, now) ? leave(frame, "drop", "egress_dropped") : leave(frame, "pass");
+  const bare = untagged(frame);
+  if (word(bare, 12) !== ARP || !isIPv4Arp(bare)) return leave(frame, "pass");
+  const { action, frame: left, counters } = guard(bare, world, now);
+  const whole =
+    bare === frame ? left : Uint8Array.of(...left.subarray(0, 12), ...frame.subarray(12, 16), ...left.subarray(12));
+  return { ...leave(whole, action), counters };
+}
+
+/** ARP without a tag, at egress. */
+function guard(frame: Uint8Array, world: World, now: bigint): Expected {
+  const here = world.interface;
   const [sha, spa, tpa] = [frame.subarray(22, 28), frame.subarray(28, 32), frame.subarray(38, 42)];
   if (!world.vips.has(dotted(spa)) || !here || isGone(here, world.heard_ns, now)) return leave(frame, "pass");
+  const isRight = isIts(dotted(spa), world.vips.get(dotted(spa))!);
   const isFromUs = hex(sha) === hex(here.mac) && hex(frame.subarray(6, 12)) === hex(here.mac);
-  if (isAnswered(dotted(spa), world, now) && !isFenced(here, now) && isFromUs)
+  if (isAnswered(dotted(spa), world, now) && !isFenced(here, now) && isFromUs && isRight)
     return leave(frame, "pass", "egress_claimed");
-  if (word(frame, 20) === 1 && hex(spa) !== hex(tpa)) {
+  if (word(frame, 20) === 1 && hex(spa) !== hex(tpa) && here.ifindex === IFINDEX) {
     const rewritten = frame.slice();
     rewritten.set(here.address, 28);
     return leave(rewritten, "pass", "egress_rewritten");
@@ -246,12 +270,21 @@ export interface Taken {
   released?: ReadonlyMap<string, bigint>;
   heard_ns?: bigint;
   own_ns?: bigint;
+  strangers_ns?: bigint;
+}
+
+/** An answer that cannot be written: what was learnt of the frame stays. */
+function astray({ reply: _reply, released: _released, ...outcome }: Taken): Taken {
+  return { ...outcome, ...taken("drop") };
 }
 
 /** A frame that is authentic, and was not recognised as recorded. */
 function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
   const message = understand(frame);
-  const { reply, peer, released, action, counters, ...changes } = take(message, world, now);
+  const outcome = take(message, world, now);
+  // An entry that says that it is another interface's cannot be answered from.
+  const isAstray = outcome.reply !== undefined && world.interface?.ifindex !== IFINDEX;
+  const { reply, peer, released, action, counters, ...changes }: Taken = isAstray ? astray(outcome) : outcome;
   const key = world.keys[0]!;
   const answer = reply ? speak({ ...reply.header, key_id: key.id }, key, reply.claims) : frame;
   return {
@@ -279,8 +312,11 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
   if (!isBroadcast(header.destination) && !isSame(header.destination, here.mac)) return taken("drop", "wire_refused");
 
   if (node === here.node) {
-    if (type === WIRE_PROBE && incarnation !== here.incarnation)
-      return { ...taken("answer", "wire_own"), reply: turn(header, [], world, now) };
+    if (type === WIRE_PROBE && incarnation !== here.incarnation) {
+      const strangers_ns = admit(world, now);
+      if (strangers_ns === undefined) return taken("drop", "wire_stranger");
+      return { ...taken("answer", "wire_own"), reply: turn(header, [], world, now), strangers_ns };
+    }
     const isOurs = [WIRE_CLAIM, WIRE_NOTICE].some((kind) => kind === type) ? stamp : nonce;
     if ((type !== WIRE_PROBE && to !== here.incarnation) || !isFresh(isOurs, now)) return stale;
     if (since(world.own_ns, now) < SECOND / 100n) return taken("drop", "wire_own");
@@ -295,9 +331,16 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
   };
 
   if (type === WIRE_PROBE) {
-    const echo = { ...taken("answer", "wire_echoed"), reply: turn(header, [], world, now) };
-    if (to !== here.incarnation || !isFresh(stamp, now)) return echo;
-    return hearing(echo, (peer?.echoed_ns ?? 0n) === 0n ? portrait(header) : {});
+    const isNext = peer?.probe_incarnation === incarnation;
+    if (isNext && nonce <= peer.probe_nonce) return stale;
+    const isStranger = !isNext && peer?.incarnation !== incarnation;
+    const strangers_ns = isStranger ? admit(world, now) : world.strangers_ns;
+    if (strangers_ns === undefined) return taken("drop", "wire_stranger");
+    const last = { probe_incarnation: incarnation, probe_nonce: nonce };
+    const echo = { ...taken("answer", "wire_echoed"), reply: turn(header, [], world, now), strangers_ns };
+    if (to === here.incarnation && isFresh(stamp, now))
+      return hearing(echo, { ...((peer?.echoed_ns ?? 0n) === 0n ? portrait(header) : {}), ...last });
+    return peer ? { ...echo, peer: { ...peer, ...last } } : echo;
   }
   if (to !== here.incarnation) return stale;
 
@@ -351,12 +394,25 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
     const vip = world.vips.get(address);
     if (verdict === claimVerdict.MINE || !vip || !releases.has(address)) return { ...claim, verdict };
     if (isHeld(address, { ...world, releases }, now)) count++;
-    released.set(address, now > vip.claim_ns ? now : vip.claim_ns);
+    const before = releases.get(address)!;
+    released.set(
+      address,
+      [now, vip.claim_ns, before].reduce((latest, at) => (at > latest ? at : latest)),
+    );
     return { ...claim, verdict };
   });
   const reply = { ...taken("answer", "wire_taken"), reply: turn(header, decided, world, now) };
   const counters = { ...reply.counters, ...(count > 0 ? { released: count } : {}) };
   return hearing({ ...reply, counters, released }, last);
+}
+
+/** Strangers' probes that are echoed in a second, and at once after a second without one. */
+const STRANGERS = 256n;
+
+/** When the bucket of strangers' probes will be full again, with one more of them; undefined where it is empty. */
+function admit({ strangers_ns }: Kernel, now: bigint): bigint | undefined {
+  const full = (strangers_ns > now ? strangers_ns : now) + SECOND / STRANGERS;
+  return full - now > SECOND ? undefined : full;
 }
 
 /** True if this node answers for it, or is about to. */
@@ -369,7 +425,9 @@ function decide({ ip, hash, verdict }: WireClaim, world: Pick<World, "interface"
   const here = world.interface!;
   const address = dotted(ip);
   const vip = world.vips.get(address);
-  if (!vip || !isHeld(address, world, now)) return claimVerdict.FREE;
+  if (!vip) return claimVerdict.FREE;
+  if (!isIts(address, vip)) return claimVerdict.MINE;
+  if (!isHeld(address, world, now)) return claimVerdict.FREE;
   const isDefending = stateOf(here, now) === nodeState.LIVE && vip.state !== vipState.LEAVING;
   const isHeadless = [nodeState.HEADLESS, nodeState.PAST_HOLD].some((state) => state === stateOf(here, now));
   const isKept = isHeadless && !isFenced(here, now) && verdict === claimVerdict.FREE && vip.state === vipState.OWNED;

@@ -66,6 +66,8 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
   if (chance(0.1)) flip(frame, chance(0.5) ? 64 : frame.length, random);
   // Most that was changed is refused for its tag alone: some of it is signed again.
   if (chance(0.5) && frame.length >= 8) frame = sign(frame, key);
+  if (chance(0.04))
+    frame = Uint8Array.of(...frame.subarray(0, 12), 0x81, 0, 0, chance(0.8) ? 0 : 7, ...frame.subarray(12));
   earlier[earlier.length < REMEMBERED ? earlier.length : Math.floor(random() * REMEMBERED)] = frame.slice();
   return frame;
 }

@@ -131,6 +131,11 @@ export const HOLDINGS = {
     entry: { state: LEAVING, claim_ns: now - 1n, until_ns: now + HOUR },
     released: now,
   }),
+  "owned, and released a moment to come": (now) => ({
+    entry: { state: OWNED, claim_ns: now + 2n * HOUR },
+    released: now + HOUR,
+  }),
+  "not owned, and released a moment to come": () => ({ entry: { state: NOT_OWNED }, released: bootTime() + HOUR }),
   "owned, by a claim of a moment to come": (now) => ({ entry: { state: OWNED, claim_ns: now + HOUR }, released: 0n }),
   left: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now }, released: 0n }),
 } as const satisfies Record<string, At>;
@@ -168,6 +173,7 @@ export class Bench implements Disposable {
     if (clock === undefined) return;
     const { age, live, hold, fence, gone, heard }: ClockState = CLOCKS[clock];
     const entry = interfaceEntry.of({
+      ifindex: IFINDEX,
       name: "test0",
       mac_text: formatMac(mac),
       mac,
@@ -190,7 +196,7 @@ export class Bench implements Disposable {
   addVip(address: string, holding: Holding, ifindex = IFINDEX, hash = 0n): void {
     const key = { ip: addressBytes(parseAddress(address)), ifindex };
     const { entry, released } = HOLDINGS[holding](bootTime());
-    this.maps.vips.set(key, vip.of({ interface: "test0", hash, ...entry }));
+    this.maps.vips.set(key, vip.of({ ...key, hash, ...entry }));
     this.maps.answers.set(key, answers.of({ released_ns: released }));
   }
 

@@ -14,7 +14,7 @@ import {
 import { bootTime } from "../../src/ffi/libc.ts";
 import type { ProgramName } from "../../src/kernel/object.ts";
 import { makeFrame, pcap, pick, randomOf, shrink } from "./frames.ts";
-import { type Expected, egress, ingress, type World } from "./model.ts";
+import { type Expected, egress, ingress, untagged, type World } from "./model.ts";
 import { makeSpeech, type SpeechPools } from "./random-speech.ts";
 import { Bench, bytes, CLOCKS, type Clock, HOLDINGS, type Holding, hex, IFINDEX, risen } from "./run.ts";
 import { ETH_P_ISAT, isSigned, sign, tagOf } from "./speech.ts";
@@ -48,6 +48,8 @@ const KEYS: WireKey[] = [
 const NO_KEY: WireKey = { k0: 0n, k1: 0n, id: 0 };
 const OUR_BID = 2n ** 63n;
 const LATE = 2n ** 62n;
+const SECOND = 1_000_000_000n;
+const HOUR = 3600n * SECOND;
 const SPEECH_POOLS: SpeechPools = {
   ...POOLS,
   ourMac: bytes(MACS.ours),
@@ -85,10 +87,17 @@ function settle(bench: Bench, random: () => number): void {
     node_name: "n1",
     state: chance(0.7) ? nodeState.LIVE : pick(random, [nodeState.JOINING, nodeState.DRAINED, nodeState.LAGGING]),
     source_stale: chance(0.15),
+    ifindex: chance(0.97) ? IFINDEX : IFINDEX + 1,
     hello_nonce: nonce(),
     last_hello_nonce: nonce(),
   };
-  maps.verdicts.set(IFINDEX, verdictsLayout.of({ own_ns: chance(0.3) ? now + 3_600_000_000_000n : 0n }));
+  maps.verdicts.set(
+    IFINDEX,
+    verdictsLayout.of({
+      own_ns: chance(0.3) ? now + HOUR : 0n,
+      strangers_ns: chance(0.1) ? now + HOUR : 0n,
+    }),
+  );
   const address = chance(0.8) ? "10.9.255.1" : "0.0.0.0";
   bench.setInterface(chance(0.95) ? clock : undefined, bytes(MACS.ours), address, entry);
   if (chance(0.3)) {
@@ -103,6 +112,13 @@ function settle(bench: Bench, random: () => number): void {
     bench.addVip(vip, chance(0.5) ? "owned" : pick(random, holdings), IFINDEX, OUR_BID);
     const key = { ip: Uint8Array.from(vip.split("."), Number), ifindex: IFINDEX };
     if (chance(0.05)) maps.answers.deleteMany([key]);
+    // Memory that is another entry's by now.
+    const its = maps.vips.get(key)!;
+    if (chance(0.04))
+      maps.vips.set(key, {
+        ...its,
+        ...(chance(0.5) ? { ifindex: IFINDEX + 1 } : { ip: key.ip.map((byte) => byte ^ 1) }),
+      });
   }
   bench.addVip("10.9.255.254", "owned", IFINDEX + 1, OUR_BID);
 
@@ -124,6 +140,8 @@ function settle(bench: Bench, random: () => number): void {
       echoed_ns: age === undefined ? 0n : now - age,
       taken_stamp_ns: chance(0.5) ? 0n : now - pick(random, [100_000_000n, 1_000_000_000n]),
       taken_nonce: pick(random, SPEECH_POOLS.nonces),
+      probe_incarnation: chance(0.3) ? 0n : chance(0.8) ? incarnation : pick(random, SPEECH_POOLS.incarnations),
+      probe_nonce: chance(0.5) ? 0n : nonce(),
     });
     maps.peers.set(key, entry);
   }
@@ -151,13 +169,14 @@ const present = <K, V>(keys: Iterable<K>, get: (key: K) => V | undefined): Map<K
 /** Reads the entries that a frame may change; after a first look, only those that the programs write. */
 function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
   const nodes = nodesOf(frame);
-  const { interface: _name, heard_ns, own_ns, ...counters } = maps.verdicts.get(IFINDEX)!;
+  const { interface: _name, heard_ns, own_ns, strangers_ns, ...counters } = maps.verdicts.get(IFINDEX)!;
   const answers = present(ADDRESSES, (address) => maps.answers.get(keyOf(address)));
   const written = {
     releases: new Map([...answers].map(([address, { released_ns }]) => [address, released_ns])),
     peers: present(new Set([...nodes, ...(before?.peers.keys() ?? [])]), (node) => maps.peers.get(peerKeyOf(node))),
     heard_ns,
     own_ns,
+    strangers_ns,
     recent:
       frame && isSpeech(frame) ? maps.recent.get(Bench.placeOf(frame))! : (before?.recent ?? { tag: 0n, ifindex: 0n }),
   };
@@ -175,9 +194,12 @@ function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
 }
 
 /** Puts what the programs write back to what it was. */
-function restore(bench: Bench, { releases, peers, heard_ns, own_ns, recent }: World, frame: Uint8Array): void {
+function restore(bench: Bench, { releases, peers, recent, ...times }: World, frame: Uint8Array): void {
   const { maps } = bench;
-  maps.verdicts.set(IFINDEX, verdictsLayout.of({ heard_ns, own_ns }));
+  maps.verdicts.set(
+    IFINDEX,
+    verdictsLayout.of({ heard_ns: times.heard_ns, own_ns: times.own_ns, strangers_ns: times.strangers_ns }),
+  );
   maps.peers.deleteMany([...maps.peers.entries()].map(([key]) => key));
   for (const [node, peer] of peers) maps.peers.set(peerKeyOf(node), peer);
   for (const [address, released_ns] of releases) maps.answers.set(keyOf(address), answersLayout.of({ released_ns }));
@@ -186,8 +208,17 @@ function restore(bench: Bench, { releases, peers, heard_ns, own_ns, recent }: Wo
   if (recent.tag === tagOf(frame)) maps.recent.set(Bench.placeOf(frame), recent);
 }
 
-const isSpeech = (frame: Uint8Array) =>
-  frame.length >= 22 && frame[12] === ETH_P_ISAT[0] && frame[13] === ETH_P_ISAT[1];
+/** A frame of the peer protocol, behind a priority tag or not. */
+const isSpeech = (frame: Uint8Array) => {
+  const bare = untagged(frame);
+  return bare.length >= 22 && bare[12] === ETH_P_ISAT[0] && bare[13] === ETH_P_ISAT[1];
+};
+
+/** When a stranger was admitted who found the bucket full. */
+function admittedAt({ strangers_ns: before }: World, { strangers_ns: after }: World): bigint | undefined {
+  const at = after - SECOND / 256n;
+  return after === before || before >= at ? undefined : at;
+}
 
 /** The difference between a program and the model on one frame, in the world of the maps, and the maps afterwards. */
 function compare(
@@ -202,7 +233,7 @@ function compare(
   const after = look(bench, frame, before.world);
   const isAnswer = action === "answer" && isSpeech(out);
   // The program's own time, as far as it tells.
-  const stamp = isAnswer ? wireHeader.decode(out).stamp : undefined;
+  const stamp = isAnswer ? wireHeader.decode(out).stamp : admittedAt(before.world, after.world);
   const [earliest, latest] = [stamp ?? started, stamp ?? ended];
 
   /** As text, with the time of the frame as a word, for the model's is another. */
@@ -216,11 +247,12 @@ function compare(
         return value instanceof Uint8Array ? hex(value) : value;
       },
     );
-  const stateOf = ({ releases, peers, heard_ns, own_ns, recent }: World) => ({
+  const stateOf = ({ releases, peers, heard_ns, own_ns, strangers_ns, recent }: World) => ({
     releases,
     peers,
     heard_ns,
     own_ns,
+    strangers_ns,
     recent,
   });
   const counted = [risen(before.counters, after.counters), risen(before.answered, after.answered)];
@@ -243,7 +275,11 @@ function compare(
 const NODES = SPEECH_POOLS.nodes.map(({ node }) => node);
 /** The frame's sender is included, whoever it may be. */
 const nodesOf = (frame?: Uint8Array): Set<bigint> =>
-  new Set(frame && frame.length >= 96 && isSpeech(frame) ? [...NODES, wireHeader.decode(frame).node] : NODES);
+  new Set(
+    frame && untagged(frame).length >= 96 && isSpeech(frame)
+      ? [...NODES, wireHeader.decode(untagged(frame)).node]
+      : NODES,
+  );
 
 function describe(frame: Uint8Array): string {
   try {

@@ -24,6 +24,7 @@ import {
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { findObject } from "../../src/kernel/object.ts";
+import { untagged } from "./model.ts";
 import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
 import { ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
 
@@ -66,6 +67,8 @@ interface World {
   keys?: readonly WireKey[];
   /** When a frame of our own name was last passed on. */
   own_ns?: bigint;
+  /** When the bucket of strangers' probes will be full again. */
+  strangers_ns?: bigint;
   /** When a peer was last heard, as `verdicts` says before the frame. */
   heard_ns?: bigint;
 }
@@ -184,6 +187,9 @@ const BY_PROBE: Partial<Peer> = {
   incarnation: PEER_INCARNATION,
   heard_ns: NOW,
 };
+/** What the entry remembers of the last probe that was echoed. */
+const PROBED: Partial<Peer> = { probe_incarnation: PEER_INCARNATION, probe_nonce: NONCES.nonce };
+const PROBED_BY = { ...BY_PROBE, ...PROBED };
 /** The entry that the last echo leaves. */
 const ECHOED: Partial<Peer> = {
   echo_nonce: NONCES.nonce,
@@ -314,7 +320,7 @@ const rows: Row[] = [
     frame: probe(),
     action: "answer",
     counters: { wire_echoed: 1 },
-    peer: BY_PROBE,
+    peer: PROBED_BY,
     isHeard: true,
   },
   {
@@ -345,7 +351,7 @@ const rows: Row[] = [
     frame: probe((now) => ({ stamp: now - 4n * SECOND })),
     action: "answer",
     counters: { wire_echoed: 1 },
-    peer: BY_PROBE,
+    peer: PROBED_BY,
     isHeard: true,
   },
   {
@@ -362,7 +368,7 @@ const rows: Row[] = [
     action: "answer",
     counters: { wire_echoed: 1 },
     header: { destination: bytes(OTHER_MAC), to: 5n },
-    peer: { heard_ns: NOW },
+    peer: { heard_ns: NOW, ...PROBED, probe_incarnation: 5n },
     isHeard: true,
   },
   {
@@ -371,7 +377,7 @@ const rows: Row[] = [
     world: (now) => ({ peer: { node: "n2", state: JOINING, heard_ns: now - SECOND } }),
     action: "answer",
     counters: { wire_echoed: 1 },
-    peer: { ...BY_PROBE, state: DRAINED, source_stale: true },
+    peer: { ...PROBED_BY, state: DRAINED, source_stale: true },
     isHeard: true,
   },
   {
@@ -379,16 +385,60 @@ const rows: Row[] = [
     frame: probe({}, OLD_KEY),
     action: "answer",
     counters: { wire_echoed: 1 },
-    peer: BY_PROBE,
+    peer: PROBED_BY,
     isHeard: true,
   },
+  stale(
+    "a probe that is not later than the last one of that peer",
+    probe(),
+    knows(() => PROBED),
+  ),
+  stale(
+    "a broadcast probe of before the last one",
+    probe({ destination: bytes(BROADCAST), to: 0n, stamp: 0n }),
+    knows(() => ({ ...PROBED, probe_nonce: NONCES.nonce + 1n })),
+  ),
+  {
+    what: "a probe that is later than the last one of that peer is echoed, be the bucket empty",
+    frame: probe({ to: 0n }),
+    world: (now) => ({
+      ...knows(() => ({ ...PROBED, probe_nonce: NONCES.nonce - 1n }))(now),
+      strangers_ns: now + HOUR,
+    }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    peer: PROBED,
+  },
+  {
+    what: "the first probe of an incarnation that has echoed is no stranger's",
+    frame: probe({ to: 0n }),
+    world: (now) => ({ ...knows()(now), strangers_ns: now + HOUR }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    peer: PROBED,
+  },
+  ...(
+    [
+      ["a node that was never heard", {}, undefined],
+      ["another incarnation of a peer", { incarnation: 5n }, PROBED],
+      ["another node of our name", { node: OUR_NODE, incarnation: 5n }, undefined],
+    ] as [string, Said, Partial<Peer> | undefined][]
+  ).map(
+    ([who, said, peer]): Row => ({
+      what: `a probe of ${who} is dropped where there were too many of strangers`,
+      frame: probe({ to: 0n, ...said }),
+      world: (now) => ({ ...(peer ? knows(() => peer)(now) : {}), strangers_ns: now + HOUR }),
+      action: "drop",
+      counters: { wire_stranger: 1 },
+    }),
+  ),
   {
     what: "an echo goes to the asker's Ethernet source",
     frame: probe({ source: bytes(OTHER_MAC) }),
     action: "answer",
     counters: { wire_echoed: 1 },
     header: { destination: bytes(OTHER_MAC) },
-    peer: { ...BY_PROBE, mac: bytes(OTHER_MAC) },
+    peer: { ...PROBED_BY, mac: bytes(OTHER_MAC) },
     isHeard: true,
   },
   {
@@ -398,7 +448,7 @@ const rows: Row[] = [
     action: "answer",
     counters: { wire_echoed: 1 },
     header: { flags: KNOWN },
-    peer: { heard_ns: NOW },
+    peer: { heard_ns: NOW, ...PROBED },
     isHeard: true,
   },
   {
@@ -407,7 +457,7 @@ const rows: Row[] = [
     world: (now) => ({ ...knows()(now), probe: { incarnation: PEER_INCARNATION - 1n } }),
     action: "answer",
     counters: { wire_echoed: 1 },
-    peer: { heard_ns: NOW },
+    peer: { heard_ns: NOW, ...PROBED },
     isHeard: true,
   },
   {
@@ -417,7 +467,7 @@ const rows: Row[] = [
     action: "answer",
     counters: { wire_echoed: 1 },
     header: { flags: SOURCE_STALE },
-    peer: { heard_ns: NOW },
+    peer: { heard_ns: NOW, ...PROBED },
     isHeard: true,
   },
   ...(
@@ -789,7 +839,6 @@ const rows: Row[] = [
   // behind a tag
   ...(
     [
-      ["a tag of no VLAN", [0x81, 0, 0xe0, 0], true],
       ["two tags of no VLAN", [0x81, 0, 0, 0, 0x88, 0xa8, 0, 0], true],
       ["a tag of a VLAN", [0x81, 0, 0, 5], false],
       ["a tag of no VLAN and one of a VLAN", [0x81, 0, 0, 0, 0x81, 0, 0, 5], false],
@@ -803,6 +852,25 @@ const rows: Row[] = [
       },
       action: isDropped ? "drop" : "pass",
       counters: isDropped ? { wire_refused: 1 } : {},
+    }),
+  ),
+
+  ...(
+    [
+      [0x81, 0, 0xe0, 0],
+      [0x88, 0xa8, 0, 0],
+    ] as number[][]
+  ).map(
+    (tag): Row => ({
+      what: `a probe behind a priority tag (${tag}) is echoed as one without it`,
+      frame: (now) => {
+        const frame = probe()(now);
+        return Uint8Array.from([...frame.subarray(0, 12), ...tag, ...frame.subarray(12)]);
+      },
+      action: "answer",
+      counters: { wire_echoed: 1 },
+      peer: PROBED_BY,
+      isHeard: true,
     }),
   ),
 
@@ -878,8 +946,9 @@ function settle(world: World): void {
   const hellos = { hello_nonce: NONCES.hello, last_hello_nonce: NONCES.lastHello };
   const clock = world.clock ?? "live";
   bench.setInterface(clock === "no entry" ? undefined : clock, bytes(OUR_MAC), "10.9.255.1", { ...hellos, ...entry });
-  const { own_ns = 0n, heard_ns = 0n } = world;
-  if (own_ns || heard_ns) maps.verdicts.set(IFINDEX, verdictsLayout.of({ interface: "test0", own_ns, heard_ns }));
+  const { own_ns = 0n, heard_ns = 0n, strangers_ns = 0n } = world;
+  if (own_ns || heard_ns || strangers_ns)
+    maps.verdicts.set(IFINDEX, verdictsLayout.of({ interface: "test0", own_ns, heard_ns, strangers_ns }));
   for (let place = 0; place < 4; place++) maps.keys.set(place, (world.keys ?? [KEY, OLD_KEY])[place] ?? NO_KEY);
   bench.clearVips();
   for (const [address, holding] of Object.entries(world.vips ?? {})) bench.addVip(address, holding, IFINDEX, OUR_BID);
@@ -916,7 +985,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
           claims.map(({ verdict }) => verdict),
           expected.verdicts ?? [],
         );
-        const asked = understand(frame).claims;
+        const asked = understand(untagged(frame)).claims;
         assert.equal(
           claims.map(({ ip, hash }) => ({ ip, hash })),
           asked.map(({ ip, hash }) => ({ ip, hash })),
@@ -972,9 +1041,9 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
   test(`${program}: a probe or a reply that comes again is dropped, until another frame has had its place`, () => {
     const now = bootTime();
     settle({ peer: known(now) });
-    for (const [frame, action] of [
-      [probe()(now), "answer"],
-      [reply()(now), "pass"],
+    for (const [frame, action, later] of [
+      [probe()(now), "answer", "drop"],
+      [reply()(now), "pass", "pass"],
     ] as const) {
       bench.forget(frame);
       assert.is(bench.run(program, frame).action, action);
@@ -983,8 +1052,64 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
         assert.equal([action, counters], ["drop", { wire_stale: 1 }]);
       }
       bench.forget(frame);
-      assert.is(bench.run(program, frame).action, action);
+      assert.is(bench.run(program, frame).action, later);
     }
+  });
+
+  test(`${program}: of two recorded probes, played by turns, none is echoed`, () => {
+    const now = bootTime();
+    settle({ peer: known(now) });
+    const [first, second, third] = [1n, 2n, 3n].map((nonce) => probe({ to: 0n, nonce })(now)) as [
+      Uint8Array,
+      Uint8Array,
+      Uint8Array,
+    ];
+    for (const frame of [first, second]) assert.is(bench.run(program, frame).action, "answer");
+    for (let again = 0; again < 10; again++) {
+      for (const frame of [first, second]) {
+        bench.forget(frame);
+        assert.equal(bench.run(program, frame).counters, { wire_stale: 1 });
+      }
+    }
+    assert.is(bench.run(program, third).action, "answer");
+  });
+
+  test(`${program}: of probes of strangers 256 are echoed at once, and then one in four milliseconds`, () => {
+    settle({});
+    const began = bootTime();
+    let echoed = 0;
+    for (let i = 0; i < 1000; i++) {
+      const frame = probe({ to: 0n, node: BigInt(i + 100), nonce: BigInt(i + 1) })(began);
+      bench.forget(frame);
+      const { action, counters } = bench.run(program, frame);
+      if (action === "answer") echoed++;
+      else assert.equal(counters, { wire_stranger: 1 });
+    }
+    const most = 256 + Number((bootTime() - began) / (SECOND / 256n)) + 1;
+    assert.ok(echoed >= 256 && echoed <= most, `${echoed} were echoed, at most ${most} were to be`);
+  });
+
+  test(`${program}: a release does not take back a later one that another CPU has recorded`, () => {
+    const now = bootTime();
+    settle({ peer: known(now), vips: { [OWNED]: "not owned" } });
+    const key = { ip: ip(OWNED), ifindex: IFINDEX };
+    const released_ns = now + HOUR;
+    bench.maps.answers.set(key, { ...bench.maps.answers.get(key)!, released_ns });
+    assert.is(bench.run(program, claims([claim(OWNED)])(now)).action, "answer");
+    assert.is(releasesOf([OWNED]).get(OWNED), released_ns);
+  });
+
+  test(`${program}: a claim is refused where the entry says that it is another VIP's`, () => {
+    const now = bootTime();
+    settle({ peer: known(now), vips: { [OWNED]: "owned" } });
+    const key = { ip: ip(OWNED), ifindex: IFINDEX };
+    bench.maps.vips.set(key, { ...bench.maps.vips.get(key)!, ifindex: IFINDEX + 1 });
+    const { out } = bench.execute(program, claims([claim(OWNED)])(now));
+    assert.equal(
+      understand(out).claims.map(({ verdict }) => verdict),
+      [MINE],
+    );
+    assert.is(releasesOf([OWNED]).get(OWNED), 0n);
   });
 
   test(`${program}: a claim that began after the entry's own claim, by a clock a moment behind, beats it`, () => {

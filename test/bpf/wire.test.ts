@@ -208,6 +208,7 @@ class Wire implements Disposable {
     maps.interfaces.set(
       ifindex,
       interfaceEntry.of({
+        ifindex,
         name: "eth0",
         mac_text: formatMac(NODE_MAC),
         mac: NODE_MAC,
@@ -307,8 +308,8 @@ class Wire implements Disposable {
 
   /** The control plane's word on a VIP, from now on. */
   claim(vip: string, state: VipState): void {
-    const entry = vipEntry.of({ state, interface: "eth0", claim_ns: bootTime(), hash: 5n });
-    this.#maps!.vips.set({ ip: ip(vip), ifindex: this.#ifindex }, entry);
+    const key = { ip: ip(vip), ifindex: this.#ifindex };
+    this.#maps!.vips.set(key, vipEntry.of({ ...key, state, claim_ns: bootTime(), hash: 5n }));
   }
 
   /** The part of the maps that must not change, whatever is played to the node again. */
@@ -348,7 +349,7 @@ class Wire implements Disposable {
     const before = this.#maps!.verdicts.get(this.#ifindex)!;
     const result = body();
     const after = this.#maps!.verdicts.get(this.#ifindex)!;
-    const others = ["interface", "heard_ns", "own_ns"];
+    const others = ["interface", "heard_ns", "own_ns", "strangers_ns"];
     const names = (Object.keys(after) as (keyof Verdicts)[]).filter((name) => !others.includes(name));
     const rises = names.map((name) => [name, Number((after[name] as bigint) - (before[name] as bigint))] as const);
     return [result, Object.fromEntries(rises.filter(([, rise]) => rise !== 0))];
@@ -475,16 +476,16 @@ const rows: Row[] = [
     },
   ]),
   {
-    // The kernel takes a frame of VLAN 0 for an untagged one, and has the VIP on lo: only the egress filter stops its answer.
+    // The kernel takes a frame of VLAN 0 for an untagged one, and has the VIP on lo.
     what: "a request behind a priority tag (VLAN 0) for a VIP not owned here is not answered by the kernel either",
     frame: tagged(request(NOT_OWNED), [0x8100, 0xe000]),
-    verdicts: { tagged: 1, egress_dropped: 1 },
+    verdicts: { not_owned: 1 },
   },
   {
-    what: "a request behind a priority tag (VLAN 0) for a VIP owned here and on lo is the kernel's to answer",
+    what: "a request behind a priority tag (VLAN 0) for a VIP owned here is answered without a tag",
     frame: tagged(request(OWNED_ON_LO), [0x8100, 0xe000]),
     answered: [OWNED_ON_LO],
-    verdicts: { tagged: 1, egress_claimed: 1 },
+    verdicts: { answered: 1 },
   },
 ];
 
@@ -527,18 +528,19 @@ for (const hook of ["tcx", "tc", "xdp"] as const) {
   });
 
   test(`${hook}: a broadcast probe is echoed by the kernel`, () => {
-    const hello = say(wireType.WIRE_PROBE, { destination: BROADCAST, to: 0n, stamp: 0n });
+    const nonce = THEIR.nonce + 1n;
+    const hello = say(wireType.WIRE_PROBE, { destination: BROADCAST, to: 0n, stamp: 0n, nonce });
     const [seen, counted] = wire.counting(() => wire.ask(hello));
-    assert.equal(seen, [said("WIRE_ECHO", THEIR.nonce)]);
+    assert.equal(seen, [said("WIRE_ECHO", nonce)]);
     assert.equal(counted, withMarker({ wire_echoed: 1 }));
   });
 
   test(`${hook}: 1,000 probes are echoed, and none is passed up`, () => {
     const up = wire.passedUp(() => {
-      const probes = Array.from({ length: 1000 }, () => say(wireType.WIRE_PROBE));
+      const nonces = Array.from({ length: 1000 }, (_, i) => THEIR.nonce + BigInt(i) + 2n);
       assert.equal(
-        wire.ask(...probes),
-        probes.map(() => said("WIRE_ECHO", THEIR.nonce)),
+        wire.ask(...nonces.map((nonce) => say(wireType.WIRE_PROBE, { nonce }))),
+        nonces.map((nonce) => said("WIRE_ECHO", nonce)),
       );
     });
     assert.equal(up, []);

@@ -458,7 +458,7 @@ atReload.after(() => rig.reset());
 async function held() {
   const maps = rig.maps(({ vips, interfaces }) => ({
     vips: [...vips.entries()].map(([{ ip, ifindex }, { state }]) => `${ip.join(".")} ${ifindex} ${state}`).sort(),
-    interfaces: [...interfaces.entries()].map(([ifindex, { tick_ns: _, ...entry }]) => ({ ifindex, ...entry })),
+    interfaces: [...interfaces.entries()].map(([, { tick_ns: _, ...entry }]) => entry),
   }));
   return { ...maps, ...(await standing()) };
 }

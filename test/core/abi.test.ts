@@ -28,6 +28,7 @@ const bytes = (hex: string) => new Uint8Array(Buffer.from(hex.replace(/\s/g, "")
 const text = (characters: string, size: number) => Buffer.from(characters.padEnd(size, "\0")).toString("hex");
 
 const interfaceValue = {
+  ifindex: 6,
   name: "eth0",
   mac_text: "9e:a4:2c:fb:05:98",
   mac: bytes("9e a4 2c fb 05 98"),
@@ -62,8 +63,10 @@ const peerValue = {
   echoed_ns: 4n,
   heard_ns: 5n,
   echoes: 6n,
-  taken_stamp_ns: 7n,
-  taken_nonce: 8n,
+  probe_incarnation: 7n,
+  probe_nonce: 8n,
+  taken_stamp_ns: 9n,
+  taken_nonce: 10n,
 };
 const probeValue = {
   node: "n2",
@@ -113,28 +116,25 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
   [
     "a VIP that is owned, with what C pads behind the interface's name",
     vip,
-    { state: vipState.OWNED, interface: "eth0", claim_ns: 1n, until_ns: 2n, hash: 0x0102030405060708n },
-    `01 00 00 00  ${text("eth0", 16)} 00 00 00 00 ${words(1, 2)} 08 07 06 05 04 03 02 01`,
+    vip.of({
+      ...{ state: vipState.OWNED, ip: Uint8Array.of(10, 9, 0, 1), ifindex: 0x01020304 },
+      ...{ claim_ns: 1n, until_ns: 2n, hash: 0x0102030405060708n },
+    }),
+    `01 00 00 00  0a 09 00 01  04 03 02 01  00 00 00 00 ${words(2, 1)} 08 07 06 05 04 03 02 01`,
   ],
-  ["a VIP that is not owned", vip, vip.of({}), `00 00 00 00  ${text("", 16)} 00 00 00 00 ${words(0, 0, 0)}`],
-  [
-    "a VIP on an interface of the longest name",
-    vip,
-    vip.of({ state: vipState.LEAVING, interface: "enp0s31f6.12345" }),
-    `03 00 00 00  ${text("enp0s31f6.12345", 16)} 00 00 00 00 ${words(0, 0, 0)}`,
-  ],
+  ["a VIP that is not owned", vip, vip.of({}), words(0, 0, 0, 0, 0)],
   [
     "answers",
     answers,
-    { answered: 1n, last_answer_ns: 0x0102030405060708n, released_ns: 2n },
-    `${words(1)} 08 07 06 05 04 03 02 01 ${words(2)}`,
+    { lock: 0, zero: 0, answered: 1n, last_answer_ns: 0x0102030405060708n, released_ns: 2n },
+    `${words(0, 1, 2)} 08 07 06 05 04 03 02 01`,
   ],
   [
     "an interface",
     interfaceEntry,
     interfaceValue,
-    `${text("eth0", 16)} ${text("9e:a4:2c:fb:05:98", 18)}
-     9e a4 2c fb 05 98  0a 09 ff 01  01 00 00 f0  01 00 00 00  05 00 00 00 ${text("n1", 32)}
+    `06 00 00 00 ${text("eth0", 16)} ${text("9e:a4:2c:fb:05:98", 18)}
+     9e a4 2c fb 05 98  0a 09 ff 01  01 00 00 f0  01 00 00 00  05 00 00 00 ${text("n1", 32)}  00 00 00 00
      18 17 16 15 14 13 12 11 ${words(1, 2, 3)}
      08 07 06 05 04 03 02 01 ${words(4, 5)} 00 b8 64 d9 45 00 00 00  ff ff ff ff ff ff ff ff`,
   ],
@@ -149,7 +149,7 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
     peer,
     peerValue,
     `00 00 00 00  ${text("n2", 32)} 03 00 00 00  9e a4 2c fb 05 99  00 01 07  00 00 00 00 00 00 00
-     28 27 26 25 24 23 22 21 ${words(1, 2, 3, 4, 5, 6, 7, 8)}`,
+     28 27 26 25 24 23 22 21 ${words(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)}`,
   ],
   [
     "a probe",
@@ -200,10 +200,9 @@ const texts: [what: string, name: string, read: string][] = [
 ];
 for (const [what, name, read] of texts) {
   test(what, () => {
-    const encoded = vip.encode(vip.of({ interface: name }));
-    assert.is(encoded.length, 48);
-    assert.is(encoded[19], 0);
-    assert.is(vip.decode(encoded).interface, read);
+    const encoded = interfaceEntry.encode(interfaceEntry.of({ name }));
+    assert.is(encoded[4 + 15], 0);
+    assert.is(interfaceEntry.decode(encoded).name, read);
   });
 }
 
@@ -228,7 +227,7 @@ test("every counter of an interface on which no frame was seen is zero", () => {
 test("every field of the verdicts is a counter, but for the name and the times", () => {
   assert.equal(
     COUNTERS,
-    Object.keys(NO_VERDICTS).filter((name) => !["interface", "heard_ns", "own_ns"].includes(name)),
+    Object.keys(NO_VERDICTS).filter((name) => !["interface", "heard_ns", "own_ns", "strangers_ns"].includes(name)),
   );
 });
 

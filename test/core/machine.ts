@@ -6,6 +6,7 @@ import {
   type Probe,
   probe as probeLayout,
   type Vip,
+  vip,
   vipState,
   type WireHeader,
   wireHeader,
@@ -30,6 +31,7 @@ import {
 } from "../../src/core/step.ts";
 import { nodeId, SOURCE_STALE, VERSION } from "../../src/core/wire.ts";
 import { isAnswered, type Message, take, type Kernel as World } from "../bpf/model.ts";
+import { IFINDEX } from "../bpf/speech.ts";
 
 /** Times of the simulation are numbers: ns, from a machine's boot. */
 export const MS = 1e6;
@@ -124,12 +126,14 @@ export class Kernel implements World {
   readonly probes = new Map<bigint, Probe>();
   heard_ns = 0n;
   own_ns = 0n;
+  strangers_ns = 0n;
   /** The counter `released` of the map `verdicts`. */
   released = 0n;
 
   write(address: Address, { state, claimNs, untilNs, hash }: Entry): void {
     const text = formatAddress(address);
-    const entry = { interface: "eth0", state, claim_ns: claimNs, until_ns: untilNs, hash };
+    const key = { ip: addressBytes(address), ifindex: IFINDEX };
+    const entry = vip.of({ ...key, state, claim_ns: claimNs, until_ns: untilNs, hash });
     this.vips.set(text, Object.freeze(entry));
     if (!this.releases.has(text)) this.releases.set(text, 0n);
   }

@@ -1,6 +1,6 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { MAX_VIPS, vipKey, vipState } from "../../src/core/abi.ts";
+import { answers, MAX_VIPS, vip, vipKey, vipState } from "../../src/core/abi.ts";
 import { type Address, parseAddress } from "../../src/core/address.ts";
 import { UNOWNED } from "../../src/core/step.ts";
 import { readEntries, VipTable } from "../../src/kernel/vips.ts";
@@ -43,10 +43,7 @@ test("a full map can be replaced by as many other entries", () => {
 test("elements that a write left behind half-way go with the next start", () => {
   replace(new VipTable(bench.maps), addresses("10.9.0.0", 10));
   for (let i = 0; i < 5; i++) {
-    bench.maps.answers.set(
-      { ip: Uint8Array.of(10, 30, 0, i), ifindex: IFINDEX },
-      { answered: 1n, last_answer_ns: 0n, released_ns: 0n },
-    );
+    bench.maps.answers.set({ ip: Uint8Array.of(10, 30, 0, i), ifindex: IFINDEX }, answers.of({ answered: 1n }));
   }
   assert.is(size("answers"), 15);
   assert.is(new VipTable(bench.maps).entriesOf(IFINDEX).size, 10);
@@ -56,10 +53,9 @@ test("elements that a write left behind half-way go with the next start", () => 
 test("an entry that another program changed is noticed, and written anew", () => {
   const table = new VipTable(bench.maps);
   assert.ok(table.verify());
-  const entry = { state: vipState.OWNED, interface: "", claim_ns: 1n, until_ns: 0n, hash: 0n };
   for (const last of [0, 200]) {
     const key = { ip: Uint8Array.of(10, 9, 0, last), ifindex: IFINDEX }; // one that is there, and one that is not
-    bench.maps.vips.set(key, entry);
+    bench.maps.vips.set(key, vip.of({ ...key, state: vipState.OWNED, claim_ns: 1n }));
     assert.not.ok(table.verify());
     table.mend();
     assert.ok(table.verify());
