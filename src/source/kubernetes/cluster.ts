@@ -83,13 +83,14 @@ export class Cluster {
 
   /**
    * Takes an object as the API sends it. One that has become unreadable keeps its last good form.
+   * @param fault why there is no more of it than its metadata
    * @returns false if nothing changes
    */
-  put(kind: Kind, object: unknown): boolean {
-    const faults: string[] = [];
+  put(kind: Kind, object: unknown, fault?: string): boolean {
+    const faults: string[] = fault === undefined ? [] : [fault];
     let read: Objects[Kind] | undefined;
     try {
-      read = readers[kind](object, (fault) => faults.push(fault));
+      if (fault === undefined) read = readers[kind](object, (fault) => faults.push(fault));
     } catch (error) {
       faults.unshift((error as Error).message);
     }

@@ -170,6 +170,8 @@ export function canonicalIP(text: string): { text: string; address: Address | un
   return { text: formatAddress(address), address };
 }
 
+/** Balancers give an address or two a Service; each costs an election. */
+const MAX_INGRESS = 64;
 const SHARING = ["metallb.io/allow-shared-ip", "metallb.universe.tf/allow-shared-ip"];
 
 function serviceOf(object: unknown): Service | undefined {
@@ -180,6 +182,9 @@ function serviceOf(object: unknown): Service | undefined {
   const path = "status.loadBalancer.ingress";
   const all = items(part(status.loadBalancer, "status.loadBalancer").ingress, path);
   if (all.length === 0) return undefined;
+  if (all.length > MAX_INGRESS) {
+    throw new Error(`${path} has ${all.length} entries, and isat reads at most ${MAX_INGRESS}`);
+  }
   const ingress: Ingress[] = [];
   for (const [index, entry] of all.entries()) {
     const { ip, ipMode } = part(entry, `${path}[${index}]`);

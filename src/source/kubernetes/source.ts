@@ -183,7 +183,7 @@ export class KubernetesSource implements Source {
   #follow(kind: Kind, signal: AbortSignal): void {
     const cluster = this.#cluster;
     this.#watch(this.#resources[kind], signal, {
-      put: (object) => cluster.put(kind, object) && this.#changed(),
+      put: (object, fault) => cluster.put(kind, object, fault) && this.#changed(),
       remove: (key) => cluster.remove(kind, key) && this.#changed(),
       onListed: (keys) => {
         for (const key of cluster.keys(kind)) if (!keys.has(key)) cluster.remove(kind, key);

@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Level } from "../source.ts";
 import { ApiError, type Connection } from "./connection.ts";
+import { BreakError, ContentError, eventOf, linesOf, MAX_LINE, MAX_OBJECT, pageOf } from "./lines.ts";
 import { type Key, nameOf } from "./objects.ts";
 
 /** A list of objects in the API. */
@@ -18,7 +19,8 @@ export interface Resource {
 
 /** Takes what a watch reads. */
 export interface Handler {
-  put(object: unknown): void;
+  /** @param fault why the object is no more than its metadata */
+  put(object: unknown, fault?: string): void;
   remove(key: Key): void;
   /** Every object has been put. An object that is not among the keys is gone. */
   onListed(keys: ReadonlySet<Key>): void;
@@ -54,10 +56,8 @@ export interface FollowOptions {
   timing: Timing;
 }
 
-/** The number of objects in a page of a list. */
+/** The most objects in a page of a list. Where that many have more than MAX_OBJECT bytes, a page has fewer. */
 const PAGE = 100;
-/** The longest line that is read. By default etcd stores objects of at most 1.5 MB, and the API takes at most 3 MB. */
-const MAX_LINE = 32 * 2 ** 20;
 const GONE = 410;
 /**
  * HTTP statuses of an API server that starts: its RBAC is not loaded yet, its storage is not ready, or the load balancer in
@@ -71,25 +71,12 @@ const UNANSWERED = 10_000;
 /** Statuses that do not tell whether the server has WatchList. */
 const NOT_WATCH_LIST = [GONE, 401, 403, 404, 429, 503];
 
-/** An answer broke off, or it was silent for too long. */
-class BreakError extends Error {}
+/** An answer was silent for too long. */
 class StallError extends BreakError {}
 class ReachError extends BreakError {}
 
-/** An answer cannot be parsed: something may have been missed. */
-class ContentError extends BreakError {}
-
 /** An event of type ERROR came in an answer whose status is 200. */
 class EventError extends ApiError {}
-
-interface WatchEvent {
-  type?: string;
-  object?: {
-    code?: number;
-    message?: string;
-    metadata?: { resourceVersion?: string; annotations?: Record<string, string> };
-  };
-}
 
 export const pathOf = ({ group, version, plural, namespace }: Resource): string =>
   `${group ? `/apis/${group}` : "/api"}/${version}/${namespace ? `namespaces/${namespace}/` : ""}${plural}`;
@@ -187,20 +174,34 @@ class Follower {
 
   async #listPages(): Promise<void> {
     const keys = new Set<Key>();
-    let next = "";
-    do {
-      const response = await this.#get({ limit: String(PAGE), ...(next && { continue: next }) });
-      const chunks: Buffer[] = [];
-      for await (const chunk of this.#guarded(response, () => this.#options.timing.stallListing)) chunks.push(chunk);
-      type List = { metadata?: { resourceVersion?: string; continue?: string }; items?: unknown[] };
-      const { metadata, items = [] } = parse<List>(Buffer.concat(chunks));
-      for (const object of items) this.#put(object, keys);
-      this.#version = metadata?.resourceVersion;
-      next = metadata?.continue ?? "";
-      if (next) this.#version = undefined;
-    } while (next);
-    if (this.#version === undefined) throw new ContentError("the list has no resourceVersion");
+    for (let next = "", limit = PAGE; this.#version === undefined; ) {
+      const page = await this.#getPage(next, limit);
+      if (!page) {
+        limit = Math.ceil(limit / 4);
+        continue;
+      }
+      for (const object of page.items) this.#put(object, keys, page.fault);
+      const { resourceVersion, continue: more } = page.metadata ?? {};
+      if (!resourceVersion) throw new ContentError("the list has no resourceVersion");
+      if (more) [next, limit] = [more, Math.min(PAGE, limit * 2)];
+      else this.#version = resourceVersion;
+    }
     this.#listed(keys);
+  }
+
+  /** @returns undefined where a page of this many objects is too long */
+  async #getPage(next: string, limit: number): Promise<ReturnType<typeof pageOf> | undefined> {
+    const response = await this.#get({ limit: String(limit), ...(next && { continue: next }) });
+    const chunks: Buffer[] = [];
+    let length = 0;
+    for await (const chunk of this.#guarded(response, () => this.#options.timing.stallListing)) {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (length > (limit === 1 ? MAX_LINE : MAX_OBJECT)) break;
+    }
+    if (length > MAX_OBJECT && limit > 1) return undefined;
+    if (length > MAX_LINE) throw new ContentError(`it sent an object of more than ${MAX_LINE} bytes`);
+    return pageOf(Buffer.concat(chunks));
   }
 
   #listed(keys: ReadonlySet<Key>): void {
@@ -229,7 +230,7 @@ class Follower {
     if (!listing) this.#connect();
     const stall = () => (listing ? timing.stallListing : timing.stall);
     for await (const line of linesOf(this.#guarded(response, stall))) {
-      const { type, object } = parse<WatchEvent>(line);
+      const { type, object, fault } = eventOf(line);
       const version = object?.metadata?.resourceVersion;
       if (type === "ERROR")
         throw new EventError(object?.code ?? 0, object?.message ?? "an ERROR event without a message");
@@ -238,7 +239,7 @@ class Follower {
           this.#listed(listing);
           listing = undefined;
         }
-      } else if (type === "ADDED" || type === "MODIFIED") this.#put(object, listing);
+      } else if (type === "ADDED" || type === "MODIFIED") this.#put(object, listing, fault);
       else if (type === "DELETED") this.#guard(() => this.#handler.remove(nameOf(object)));
       else throw new ContentError(`the watch sent an event of type ${JSON.stringify(type)}`);
       // The objects that exist come first, and their versions are in no order.
@@ -247,9 +248,9 @@ class Follower {
     if (listing) throw new BreakError("it ended before it had sent all there is");
   }
 
-  #put(object: unknown, keys: Set<Key> | undefined): void {
+  #put(object: unknown, keys: Set<Key> | undefined, fault: string | undefined): void {
     keys?.add(nameOf(object));
-    this.#guard(() => this.#handler.put(object));
+    this.#guard(() => this.#handler.put(object, fault));
   }
 
   /** An object that cannot be taken must not hold up the others. */
@@ -303,36 +304,6 @@ const isOfVersion = (error: Error) =>
 
 const isOfWatchList = (error: Error) =>
   error instanceof StallError || (error instanceof ApiError && !NOT_WATCH_LIST.includes(error.status));
-
-function parse<T>(bytes: Buffer): T {
-  try {
-    return JSON.parse(bytes.toString()) as T;
-  } catch (error) {
-    throw new ContentError(`the answer is not JSON: ${(error as Error).message.slice(0, 200)}`);
-  }
-}
-
-/** Splits into lines, as bytes, so that no text of more than one object is ever made. */
-async function* linesOf(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let parts: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of chunks) {
-    let start = 0;
-    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
-      parts.push(chunk.subarray(start, end));
-      const line = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
-      if (line.length > 0) yield line;
-      parts = [];
-      length = 0;
-      start = end + 1;
-    }
-    if (start === chunk.length) continue;
-    parts.push(chunk.subarray(start));
-    length += chunk.length - start;
-    if (length > MAX_LINE) throw new ContentError(`it sent a line of more than ${MAX_LINE} bytes`);
-  }
-  if (parts.length > 0) throw new BreakError("it ended in the middle of a line");
-}
 
 /** Explains an error in one line. The line is the same for all resources if the connection is at fault. */
 function explain({ group, plural, namespace }: Resource, error: Error): string {

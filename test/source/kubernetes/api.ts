@@ -171,7 +171,7 @@ export class Api {
     const next = end < items.length ? String(end) : undefined;
     response.writeHead(200, { "content-type": "application/json" });
     const metadata = { resourceVersion: String(this.#version), continue: next };
-    response.end(JSON.stringify({ metadata, items: items.slice(start, end) }));
+    response.end(JSON.stringify({ kind: "List", apiVersion: "v1", metadata, items: items.slice(start, end) }));
   }
 
   #watch(

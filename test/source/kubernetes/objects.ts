@@ -5,7 +5,14 @@ type Labels = Record<string, string>;
 
 export type Sent = [kind: Kind, object: object];
 
-const metadata = (name: string, more: object = {}) => ({ name, uid: `uid-${name}`, resourceVersion: "1", ...more });
+/** In the order in which Go writes it. */
+const metadata = (name: string, { namespace, ...more }: { namespace?: string; [key: string]: unknown } = {}) => ({
+  name,
+  namespace,
+  uid: `uid-${name}`,
+  resourceVersion: "1",
+  ...more,
+});
 
 export interface ServiceOptions {
   namespace?: string;

@@ -247,6 +247,58 @@ for (const watchList of ["error", "refused"] as const) {
   });
 }
 
+/** More labels than isat reads of an object, in bytes. */
+const HUGE = Object.fromEntries(Array.from({ length: 8_000 }, (_, index) => [`example.org/${index}`, "x".repeat(60)]));
+
+for (const watchList of ["served", "refused"] as const) {
+  test(`an object that is too large costs itself, keeps its last good form, and is never parsed (WatchList ${watchList})`, async () => {
+    await using rig = await Rig.start(...WEB);
+    rig.api.watchList = watchList;
+    rig.put(service("big", ["10.9.0.2"], { labels: HUGE }));
+    const seen = rig.watch();
+    const says = ["Service default/big cannot be used: it has", "bytes, and isat reads objects of at most 524288"];
+    await seen.shows(`10.9.0.1 ${ALL}`);
+    await seen.says(...says, "It counts as absent");
+    rig.put(service("web", ["10.9.0.1"], { labels: HUGE }));
+    await seen.says("Service default/web cannot be used: it has", "What it said before still counts");
+    assert.equal(seen.vips, [`10.9.0.1 ${ALL}`]);
+    rig.put(service("big", ["10.9.0.2"]));
+    await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
+    rig.api.remove("services", "web");
+    await seen.shows("10.9.0.2 nobody");
+    assert.is(seen.source.report.counts?.unreadable, 0);
+  });
+}
+
+test("pages are bounded by bytes", async () => {
+  await using rig = await Rig.start();
+  rig.api.watchList = "refused";
+  const count = 60;
+  const labels = Object.fromEntries(Object.entries(HUGE).slice(0, 1_000));
+  for (let index = 0; index < count; index++) rig.put(service(`s${index}`, [`10.9.1.${index}`], { labels }));
+  rig.put(service("s7", ["10.9.1.7"], { labels: HUGE }));
+  const seen = rig.watch();
+  await until("all of them but one", () => seen.vips.length === count - 1);
+  const limits = rig.api.requests.flatMap((request) => /^GET services\?limit=(\d+)/.exec(request)?.[1] ?? []);
+  assert.equal(limits.slice(0, 3), ["100", "25", "7"], "100 Services would be 8 MB");
+  assert.ok(limits.includes("1"), `the one that is too large is read alone: ${limits}`);
+});
+
+test("a Service with more ingress entries than any balancer gives is too large, too", async () => {
+  await using rig = await Rig.start(...WEB);
+  const seen = rig.watch();
+  rig.put(
+    service(
+      "wide",
+      Array.from({ length: 5_000 }, (_, index) => formatAddress(0x0a090100 + index)),
+    ),
+  );
+  await seen.says(
+    "Service default/wide cannot be used: status.loadBalancer.ingress has 5000 entries, and isat reads at most 64",
+  );
+  await seen.shows(`10.9.0.1 ${ALL}`);
+});
+
 test("a list whose pages expire begins anew", async () => {
   await using rig = await Rig.start();
   rig.api.watchList = "refused";
