@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { type Address, formatAddress } from "../../core/address.ts";
 import type { Check, Demand, VipRange } from "../../core/demand.ts";
+import { Diet } from "./diet.ts";
 import { History, type Past } from "./history.ts";
 import { nodesOf } from "./nodes.ts";
 import {
@@ -9,6 +10,7 @@ import {
   type Key,
   type Kind,
   keyOf,
+  type L2Advertisement,
   type ObjectRef,
   type Objects,
   readers,
@@ -51,6 +53,7 @@ interface Given {
  */
 export class Cluster {
   readonly self: string;
+  readonly diet = new Diet();
   #given: Given;
   readonly #objects = Object.fromEntries(KINDS.map((kind) => [kind, new Map()])) as {
     [K in Kind]: Map<Key, Objects[K]>;
@@ -78,6 +81,7 @@ export class Cluster {
   constructor(settings: ClusterSettings, self: string) {
     this.#given = { settings, hasAdvertisements: false, gateways: new Set() };
     this.self = self;
+    if (settings.serviceSelector) this.diet.want([settings.serviceSelector]);
     this.#common = this.#deriveCommon();
   }
 
@@ -90,24 +94,32 @@ export class Cluster {
     const faults: string[] = fault === undefined ? [] : [fault];
     let read: Objects[Kind] | undefined;
     try {
-      if (fault === undefined) read = readers[kind](object, (fault) => faults.push(fault));
+      if (fault === undefined) read = readers[kind](object, (fault) => faults.push(fault), this.diet.names);
     } catch (error) {
       faults.unshift((error as Error).message);
     }
     const ref = refOf(kind, object);
     if (faults[0] !== undefined) return this.#putFaulty(ref, read, faults[0]);
-    const isChanged = this.set(kind, keyOf(ref), read);
+    const isChanged = this.#take(ref, read);
     return this.#unreadable.delete(idOf(ref)) || isChanged;
+  }
+
+  #take(ref: ObjectRef, object: Objects[Kind] | undefined): boolean {
+    let isChanged = false;
+    const selectors = ref.kind === "L2Advertisement" && object ? (object as L2Advertisement).serviceSelectors : [];
+    this.diet.apply(idOf(ref), selectors, () => {
+      isChanged = this.set(ref.kind, keyOf(ref), object);
+    });
+    return isChanged;
   }
 
   #putFaulty(ref: ObjectRef, read: Objects[Kind] | undefined, fault: string): boolean {
     const { kind, uid } = ref;
-    const key = keyOf(ref);
     const known = this.#unreadable.get(idOf(ref));
-    let good = known ? known.good : this.#objects[kind].get(key);
+    let good = known ? known.good : this.#objects[kind].get(keyOf(ref));
     if (good && "uid" in good && good.uid !== uid) good = undefined; // it was another object of the same name
     const form = formOf(kind, read, good);
-    const isChanged = this.set(kind, key, form);
+    const isChanged = this.#take(ref, form);
     const counts = good ? "What it said before still counts" : form ? "The rest of it counts" : "It counts as absent";
     const message = `${idOf(ref)} cannot be used: ${fault}. ${counts}`;
     const isNews = known?.message !== message;
@@ -117,8 +129,12 @@ export class Cluster {
 
   /** The object is gone. @returns false if it was not there */
   remove(kind: Kind, key: Key): boolean {
-    const isChanged = this.set(kind, key, undefined);
-    return this.#unreadable.delete(`${kind} ${key}`) || isChanged;
+    const id = `${kind} ${key}`;
+    let isChanged = false;
+    this.diet.apply(id, [], () => {
+      isChanged = this.set(kind, key, undefined);
+    });
+    return this.#unreadable.delete(id) || isChanged;
   }
 
   /** Takes an object that is cut down already, or undefined where it is gone. @returns false if nothing changes */
@@ -131,6 +147,7 @@ export class Cluster {
     if (kind === "Service") this.#changed.add(key);
     else if (kind === "EndpointSlice") this.#moveSlice(before as EndpointSlice, object as EndpointSlice);
     else this.#isCommonChanged = true;
+    if (kind === "L2Advertisement" && object) this.diet.want((object as L2Advertisement).serviceSelectors);
     return true;
   }
 
@@ -160,8 +177,11 @@ export class Cluster {
 
   /** Takes what has changed of it. */
   give(changed: Partial<Given>): void {
-    this.#given = { ...this.#given, ...changed };
-    this.#isCommonChanged = true;
+    const selector = changed.settings?.serviceSelector;
+    this.diet.apply(Object.keys(changed).join(), selector ? [selector] : [], () => {
+      this.#given = { ...this.#given, ...changed };
+      this.#isCommonChanged = true;
+    });
   }
 
   /**

@@ -174,7 +174,7 @@ export function canonicalIP(text: string): { text: string; address: Address | un
 const MAX_INGRESS = 64;
 const SHARING = ["metallb.io/allow-shared-ip", "metallb.universe.tf/allow-shared-ip"];
 
-function serviceOf(object: unknown): Service | undefined {
+function serviceOf(object: unknown, _note?: Note, names?: ReadonlySet<string>): Service | undefined {
   const { key, uid, labels, annotations, creationTimestamp } = metadataOf("Service", object);
   const spec = part((object as Json).spec, "spec");
   if (spec.type !== "LoadBalancer") return undefined;
@@ -199,7 +199,7 @@ function serviceOf(object: unknown): Service | undefined {
     key,
     uid,
     created,
-    labels,
+    labels: names ? kept(labels, names) : labels,
     loadBalancerClass: optional(spec.loadBalancerClass, "spec.loadBalancerClass"),
     isSharing: SHARING.some((name) => Boolean(part(annotations, "metadata.annotations")[name])),
     isLocal: spec.externalTrafficPolicy === "Local",
@@ -229,17 +229,26 @@ function endpointSliceOf(object: unknown): EndpointSlice | undefined {
   return { key, service: `${namespaceOf(key)}/${service}`, ready: sorted(ready), leaving: sorted(leaving) };
 }
 
-const lists = new Map<string, readonly string[]>();
+const values = new Map<string, object>();
 
-/** Shares equal lists to save memory: three nodes make eight different lists, for ten thousand EndpointSlices. */
-function sorted(set: ReadonlySet<string>): readonly string[] {
-  const names = [...set].sort();
-  const id = JSON.stringify(names);
-  const known = lists.get(id);
-  if (known) return known;
-  if (lists.size > 1000) lists.clear(); // so many different lists come from big clusters, where few are equal
-  lists.set(id, names);
-  return names;
+/** Shares equal values to save memory: three nodes make eight different lists, for ten thousand EndpointSlices. */
+function shared<T extends object>(value: T): T {
+  const id = JSON.stringify(value);
+  const known = values.get(id);
+  if (known) return known as T;
+  if (values.size > 1000) values.clear(); // so many different values come from big clusters, where few are equal
+  values.set(id, value);
+  return value;
+}
+
+const sorted = (set: ReadonlySet<string>): readonly string[] => shared([...set].sort());
+
+/** The labels of these names. */
+function kept(labels: Labels, names: ReadonlySet<string>): Labels {
+  const all = Object.fromEntries(
+    [...names].flatMap((name) => (Object.hasOwn(labels, name) ? [[name, labels[name]!]] : [])),
+  );
+  return Object.keys(all).length > 0 ? shared(all) : NONE;
 }
 
 function nodeOf(object: unknown): ClusterNode {
@@ -323,9 +332,12 @@ function advertisementOf(object: unknown, note: Note = strict): L2Advertisement 
 
 /**
  * The reader of each kind; it returns undefined for an object that ownership does not depend on.
+ * @param names of the labels of Services that are kept; undefined: all
  * @throws Error that names the field and its value, if the object is not well formed
  */
-export const readers: { [K in Kind]: (object: unknown, note?: Note) => Objects[K] | undefined } = {
+export const readers: {
+  [K in Kind]: (object: unknown, note?: Note, names?: ReadonlySet<string>) => Objects[K] | undefined;
+} = {
   Service: serviceOf,
   EndpointSlice: endpointSliceOf,
   Node: nodeOf,

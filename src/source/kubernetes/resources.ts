@@ -34,20 +34,29 @@ export const resourcesOf = (pools: string): Record<Kind, Resource> => ({
 /** `v1`, or `metallb.io/v1beta1`. */
 export const apiVersionOf = ({ group, version }: Resource): string => (group ? `${group}/${version}` : version);
 
-/** The definition of MetalLB's L2Advertisements. It is watched and not polled, so that an idle isat asks the API nothing. */
-export const DEFINITION: Resource = {
+export type MetallbKind = (typeof METALLB_KINDS)[number];
+
+const definitionOf = (plural: string): Resource => ({
   group: "apiextensions.k8s.io",
   version: "v1",
   plural: "customresourcedefinitions",
-  query: { fieldSelector: "metadata.name=l2advertisements.metallb.io" },
+  query: { fieldSelector: `metadata.name=${plural}.${METALLB.group}` },
+});
+
+/** The definitions of MetalLB's resources. They are watched and not polled, so that an idle isat asks the API nothing. */
+export const DEFINITIONS: Record<MetallbKind, Resource> = {
+  IPAddressPool: definitionOf("ipaddresspools"),
+  L2Advertisement: definitionOf("l2advertisements"),
 };
 
-/** The versions that a CustomResourceDefinition serves; undefined: it is not established yet. */
+/** The versions that a CustomResourceDefinition serves: none if it is being deleted; undefined: it is not established yet. */
 export function servedVersions(definition: unknown): string[] | undefined {
-  const { spec, status } = definition as {
+  const { metadata, spec, status } = definition as {
+    metadata?: { deletionTimestamp?: string };
     spec?: { versions?: { name: string; served?: boolean }[] };
     status?: { conditions?: { type?: string; status?: string }[] };
   };
+  if (metadata?.deletionTimestamp !== undefined) return [];
   const isEstablished = status?.conditions?.some(({ type, status }) => type === "Established" && status === "True");
   if (!isEstablished) return undefined;
   return (spec?.versions ?? []).filter(({ served }) => served).map(({ name }) => name);

@@ -40,3 +40,10 @@ export function fault({ operator, values }: Requirement): string | undefined {
   if (!takesValues && values.length > 0) return `operator ${operator} takes no values`;
   return undefined;
 }
+
+/** The labels on which the selectors depend. */
+export const labelsIn = (selectors: readonly LabelSelector[]): string[] =>
+  selectors.flatMap(({ matchLabels, matchExpressions }) => [
+    ...Object.keys(matchLabels),
+    ...matchExpressions.map(({ key }) => key),
+  ]);

@@ -6,8 +6,9 @@ import type { Source, SourceReport, SourceSettings, Surroundings } from "../sour
 import { Cluster } from "./cluster.ts";
 import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
+import { Metallb, type MetallbTiming } from "./metallb.ts";
 import type { Key, Kind } from "./objects.ts";
-import { DEFINITION, METALLB_KINDS, resourcesOf, servedVersions, VERSION } from "./resources.ts";
+import { DEFINITIONS, METALLB_KINDS, type MetallbKind, resourcesOf } from "./resources.ts";
 import type { KubernetesSettings } from "./settings.ts";
 import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
 import { warningsOf } from "./warnings.ts";
@@ -24,7 +25,7 @@ export interface KubernetesOptions extends Surroundings {
 }
 
 /** All in ms. */
-export interface SourceTiming extends Timing {
+export interface SourceTiming extends Timing, MetallbTiming {
   /**
    * The API may be away for this long before the source is stale. Peers whose sources are fresh leave this node out some
    * seconds later (LAGGING in core/liveness.ts): both together make ten seconds.
@@ -50,6 +51,8 @@ const SOURCE_TIMING: SourceTiming = {
   deliver: 20,
   gateways: 60_000,
   settle: 2_000,
+  grace: 600_000,
+  linger: 500,
 };
 
 /**
@@ -76,10 +79,9 @@ export class KubernetesSource implements Source {
   readonly #lost = new Map<Resource, number>();
   /** The reason why a resource cannot be read now. */
   readonly #troubles = new Map<Resource, string>();
-  /** Ends the watches of MetalLB's resources; undefined: the API does not serve them. */
-  #metallb: AbortController | undefined;
-  /** A warning, if the API serves MetalLB's resources in unknown versions only. */
-  #unknownVersion: string | undefined;
+  readonly #metallb: Metallb;
+  /** Ends the watch of Services; undefined: it has not begun. */
+  #services: AbortController | undefined;
 
   readonly #troubleNotices = new Notices(Number.POSITIVE_INFINITY);
   readonly #warningNotices = new Notices(Number.POSITIVE_INFINITY);
@@ -112,6 +114,13 @@ export class KubernetesSource implements Source {
     this.#timing = { ...SOURCE_TIMING, ...options.timing };
     this.#connection = new Connection(settings.kubeconfig);
     this.#cluster = new Cluster(settings, node);
+    this.#metallb = new Metallb({
+      cluster: this.#cluster,
+      follow: (kind, signal) => this.#followMetallb(kind, signal),
+      forget: (kind) => this.#forget(this.#resources[kind]),
+      onChange: () => this.#changed(),
+      timing: this.#timing,
+    });
     this.#events = new Events({ connection: this.#connection, node, signal: this.#stop.signal, log });
   }
 
@@ -127,13 +136,14 @@ export class KubernetesSource implements Source {
       setInterval(() => this.#checkStale(), Math.min(500, stale / 4)),
       setInterval(() => this.#try("Cannot look up the default gateways", () => this.#addGateways()), gateways).unref(),
     );
-    for (const kind of ["Service", "EndpointSlice", "Node"] as const) this.#follow(kind, this.#stop.signal);
-    this.#followDefinition();
+    for (const kind of ["EndpointSlice", "Node"] as const) this.#follow(kind, this.#stop.signal);
+    this.#followDefinitions();
     return this.#first.promise;
   }
 
   [Symbol.dispose](): void {
     this.#stop.abort();
+    this.#metallb[Symbol.dispose]();
     for (const timer of this.#timers) clearInterval(timer);
     clearTimeout(this.#delivery);
     if (this.#saving) this.#save(replaceFile); // at once, as the process ends
@@ -152,6 +162,7 @@ export class KubernetesSource implements Source {
       this.#options.log("warn", `source.${key} changed in the file: it takes effect when isat is started again`);
     }
     this.#cluster.give({ settings: { ...its, ...this.#fixed } });
+    this.#readServices();
     this.#changed();
   }
 
@@ -175,9 +186,12 @@ export class KubernetesSource implements Source {
     return this.#isRead && performance.now() - Math.min(...since) < this.#timing.stale;
   }
 
+  /** Later, a kind of object that comes to be served must not hold up all others. */
   #required(): Resource[] {
-    const { Service, EndpointSlice, Node, IPAddressPool, L2Advertisement } = this.#resources;
-    return [Service, EndpointSlice, Node, DEFINITION, ...(this.#metallb ? [IPAddressPool, L2Advertisement] : [])];
+    const { Service, EndpointSlice, Node } = this.#resources;
+    const metallb = this.#metallb.followed.map((kind) => this.#resources[kind]);
+    const counting = this.#demand ? metallb.filter((resource) => this.#listed.has(resource)) : metallb;
+    return [Service, EndpointSlice, Node, ...Object.values(DEFINITIONS), ...counting];
   }
 
   #follow(kind: Kind, signal: AbortSignal): void {
@@ -187,50 +201,56 @@ export class KubernetesSource implements Source {
       remove: (key) => cluster.remove(kind, key) && this.#changed(),
       onListed: (keys) => {
         for (const key of cluster.keys(kind)) if (!keys.has(key)) cluster.remove(kind, key);
-        const isListed = METALLB_KINDS.every((its) => this.#listed.has(this.#resources[its]));
-        // Until both are listed, what was announced before goes on.
-        if (this.#metallb && isListed) cluster.give({ hasAdvertisements: true });
+        if (kind === "Service") cluster.diet.end();
       },
     });
   }
 
-  /** Watches MetalLB's definition, so that MetalLB may be installed and removed later. */
-  #followDefinition(): void {
-    this.#watch(DEFINITION, this.#stop.signal, {
-      put: (object) => this.#define(object),
-      remove: () => this.#undefine(),
+  #followMetallb(kind: MetallbKind, signal: AbortSignal): void {
+    const metallb = this.#metallb;
+    this.#watch(this.#resources[kind], AbortSignal.any([this.#stop.signal, signal]), {
+      put: (object, fault) => {
+        metallb.put(kind, object, fault);
+        this.#readServices();
+      },
+      remove: (key) => metallb.remove(kind, key),
       onListed: (keys) => {
-        if (keys.size === 0) this.#undefine();
+        metallb.listed(kind, keys);
+        // Until all are listed, what was announced before goes on.
+        const isListed = metallb.followed.every((its) => this.#listed.has(this.#resources[its]));
+        if (isListed && metallb.followed.includes("L2Advertisement")) this.#cluster.give({ hasAdvertisements: true });
       },
     });
   }
 
-  #define(definition: unknown): void {
-    const served = servedVersions(definition);
-    if (!served) return; // another event follows when it is established
-    if (!served.includes(VERSION)) {
-      this.#undefine();
-      this.#unknownVersion = `The L2Advertisements of metallb.io are ignored: the API serves ${served.join(", ") || "no version"} of them, and isat knows ${VERSION}`;
-    } else if (!this.#metallb) {
-      this.#unknownVersion = undefined;
-      this.#metallb = new AbortController();
-      const either = AbortSignal.any([this.#stop.signal, this.#metallb.signal]);
-      for (const kind of METALLB_KINDS) this.#follow(kind, either);
+  /** Watches MetalLB's definitions, so that MetalLB may be installed and removed later. */
+  #followDefinitions(): void {
+    for (const kind of METALLB_KINDS) {
+      this.#watch(DEFINITIONS[kind], this.#stop.signal, {
+        put: (object) => this.#metallb.define(kind, object),
+        remove: () => this.#metallb.undefine(kind),
+        onListed: (keys) => {
+          if (keys.size === 0) this.#metallb.undefine(kind);
+        },
+      });
     }
   }
 
-  #undefine(): void {
-    this.#unknownVersion = undefined;
-    this.#metallb?.abort();
-    this.#metallb = undefined;
-    this.#cluster.give({ hasAdvertisements: false });
-    for (const kind of METALLB_KINDS) {
-      this.#listed.delete(this.#resources[kind]);
-      this.#lost.delete(this.#resources[kind]);
-      this.#setTrouble(this.#resources[kind], undefined);
-      for (const key of this.#cluster.keys(kind)) this.#cluster.remove(kind, key);
-    }
-    this.#changed();
+  /** Reads the Services, once it is known which of their labels count; and again, where there are more of these. */
+  #readServices(): void {
+    const needed = [...Object.values(DEFINITIONS), ...this.#metallb.followed.map((kind) => this.#resources[kind])];
+    const isDue = this.#services ? this.#cluster.diet.isLacking : needed.every((its) => this.#listed.has(its));
+    if (!isDue) return;
+    this.#services?.abort();
+    this.#services = new AbortController();
+    this.#cluster.diet.begin();
+    this.#follow("Service", AbortSignal.any([this.#stop.signal, this.#services.signal]));
+  }
+
+  #forget(resource: Resource): void {
+    this.#listed.delete(resource);
+    this.#lost.delete(resource);
+    this.#setTrouble(resource, undefined);
   }
 
   #watch(resource: Resource, signal: AbortSignal, its: Pick<Handler, "put" | "remove" | "onListed">): void {
@@ -240,6 +260,7 @@ export class KubernetesSource implements Source {
       onListed: (keys: ReadonlySet<Key>) => {
         this.#listed.add(resource);
         its.onListed(keys);
+        this.#readServices();
         this.#changed();
       },
       onConnection: (lostSince) => {
@@ -337,8 +358,8 @@ export class KubernetesSource implements Source {
     const problems = all.filter(({ message }) => now - (this.#mute.get(message) ?? 0) >= this.#timing.settle);
     this.#isMuteNew = problems.length < all.length;
     this.#events.take(problems);
-    const unknown = this.#unknownVersion ? [this.#unknownVersion] : [];
-    const warnings = [...problems.map(({ message }) => message), ...warningsOf(this.#cluster), ...unknown];
+    const messages = problems.map(({ message }) => message);
+    const warnings = [...messages, ...warningsOf(this.#cluster), ...this.#metallb.warnings];
     for (const line of this.#warningNotices.noteAll(warnings, now)) this.#options.log("warn", line);
   }
 

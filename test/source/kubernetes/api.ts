@@ -6,7 +6,13 @@ import type { AddressInfo, Socket } from "node:net";
 interface ApiObject {
   metadata: { name: string; namespace?: string; resourceVersion?: string };
 }
-type Sink = { plural: string; response: ServerResponse };
+type Sink = { plural: string; isMeant: (object: ApiObject) => boolean; response: ServerResponse };
+
+/** By the field selector `metadata.name`, which is the only one that isat uses. */
+const meantBy = ({ fieldSelector }: Record<string, string>) => {
+  const [, name] = /^metadata\.name=(.+)$/.exec(fieldSelector ?? "") ?? [];
+  return ({ metadata }: ApiObject) => name === undefined || metadata.name === name;
+};
 
 const keyOf = ({ metadata: { namespace, name } }: ApiObject) => `${namespace ?? ""}/${name}`;
 
@@ -136,7 +142,10 @@ export class Api {
 
   #change(plural: string, type: string, object: ApiObject): void {
     this.#changes.push({ version: this.#version, plural, type, object });
-    if (!this.isFrozen) this.say(JSON.stringify({ type, object }), plural);
+    if (this.isFrozen) return;
+    for (const sink of this.#watches) {
+      if (sink.plural === plural && sink.isMeant(object)) sink.response.write(`${JSON.stringify({ type, object })}\n`);
+    }
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<unknown> {
@@ -165,7 +174,7 @@ export class Api {
       this.expirePages -= 1;
       return refuse(410, "The provided continue parameter is too old");
     }
-    const items = [...this.#of(plural).values()];
+    const items = [...this.#of(plural).values()].filter(meantBy(query));
     const start = Number(query.continue ?? 0);
     const end = start + Number(query.limit ?? items.length);
     const next = end < items.length ? String(end) : undefined;
@@ -195,20 +204,22 @@ export class Api {
       return response.end();
     }
     const since = Number(query.resourceVersion ?? 0);
+    const isMeant = meantBy(query);
     if (!isListing && since < this.#oldest) {
       write("ERROR", { kind: "Status", code: 410, message: `too old resource version: ${since} (${this.#oldest})` });
       return response.end();
     }
     if (isListing) {
-      for (const object of this.#of(plural).values()) write("ADDED", object);
+      for (const object of this.#of(plural).values()) if (isMeant(object)) write("ADDED", object);
       const annotations = { "k8s.io/initial-events-end": "true" };
       write("BOOKMARK", { metadata: { resourceVersion: String(this.#version), annotations } });
     } else {
       for (const change of this.#changes) {
-        if (change.plural === plural && change.version > since) write(change.type, change.object);
+        if (change.plural === plural && change.version > since && isMeant(change.object))
+          write(change.type, change.object);
       }
     }
-    const sink = { plural, response };
+    const sink = { plural, isMeant, response };
     this.#watches.add(sink);
     response.on("close", () => this.#watches.delete(sink));
   }

@@ -23,6 +23,8 @@ const PLURALS = {
   L2Advertisement: "l2advertisements",
 };
 
+const METALLB = ["ipaddresspools", "l2advertisements"];
+
 /** Waits until it holds. How long that takes does not matter; after 20 s the test fails. */
 async function until(what: string, holds: () => boolean, found = () => ""): Promise<void> {
   for (const end = Date.now() + 20_000; !holds(); await sleep(2)) {
@@ -49,11 +51,13 @@ class Rig implements AsyncDisposable {
 
   serveMetalLB(versions = ["v1beta1"]): void {
     this.api.absent.clear();
-    this.api.put("customresourcedefinitions", {
-      metadata: { name: "l2advertisements.metallb.io" },
-      spec: { versions: versions.map((name) => ({ name, served: true })) },
-      status: { conditions: [{ type: "Established", status: "True" }] },
-    });
+    for (const plural of METALLB) {
+      this.api.put("customresourcedefinitions", {
+        metadata: { name: `${plural}.metallb.io` },
+        spec: { versions: versions.map((name) => ({ name, served: true })) },
+        status: { conditions: [{ type: "Established", status: "True" }] },
+      });
+    }
   }
 
   writeKubeconfig(file = join(this.folder, "kubeconfig"), user: object = {}, trust: object = INSECURE): string {
@@ -212,7 +216,7 @@ test("at rest nothing is asked and nothing is written", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
-  await until("four watches", () => rig.api.watches.length === 4);
+  await until("five watches", () => rig.api.watches.length === 5);
   const before = [...rig.api.requests];
   rig.put(service("web", ["10.9.0.1"], { labels: { of: "no matter" } }));
   rig.api.bookmark();
@@ -315,7 +319,7 @@ test("a version that is gone (410 in an answer of 200) lists anew, and only diff
   await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
   const lists = () => rig.api.requests.filter((request) => request.includes("sendInitialEvents")).length;
   rig.api.compact();
-  await until("four lists more", () => lists() >= 8 && rig.api.watches.length === 4);
+  await until("five lists more", () => lists() >= 10 && rig.api.watches.length === 5);
   await sleep(50);
   assert.is(seen.demands.length, 1, "nothing had changed");
   assert.equal(seen.lines, [], "which happens now and then");
@@ -388,7 +392,7 @@ test("a bookmark moves the version from which a watch goes on", async () => {
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
-  await until("four watches", () => rig.api.watches.length === 4);
+  await until("five watches", () => rig.api.watches.length === 5);
   for (let count = 0; count < 40; count++) rig.api.bookmark();
   rig.put(service("last", ["10.9.0.2"]));
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
@@ -403,7 +407,7 @@ test("a watch that ends in the middle of a line is logged, and goes on", async (
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
-  await until("four watches", () => rig.api.watches.length === 4);
+  await until("five watches", () => rig.api.watches.length === 5);
   rig.api.end('{"type":"MODIFIED","object":{"metada');
   rig.put(service("mail", ["10.9.0.2"]));
   await seen.says("it ended in the middle of a line");
@@ -419,7 +423,7 @@ test("a silent watch begins anew where it was", async () => {
   rig.put(service("mail", ["10.9.0.2"]));
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
   const lists = rig.api.requests.filter((request) => request.includes("sendInitialEvents"));
-  assert.is(lists.length, 4, "nothing was listed anew");
+  assert.is(lists.length, 5, "nothing was listed anew");
   assert.equal(seen.lines, [], "a quiet resource is not logged");
   assert.equal(seen.freshness, [true]);
 });
@@ -441,7 +445,7 @@ test("a server that is killed and comes back: one line each, and the last demand
   await using rig = await Rig.start(...WEB);
   const seen = rig.watch({}, { timing: { stale: 300 } });
   await seen.shows(`10.9.0.1 ${ALL}`);
-  await until("four watches", () => rig.api.watches.length === 4);
+  await until("five watches", () => rig.api.watches.length === 5);
   await rig.api.stop();
   await seen.says("warn: The connection to the API is lost: the server has closed it");
   await seen.says("warn: Cannot reach the API at http://127.0.0.1:", "ECONNREFUSED");
@@ -461,7 +465,7 @@ test("one watch loses the API: all begin anew before the source is fresh, as non
   await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]));
   const seen = rig.watch({}, { timing: { stale: 300 } });
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
-  await until("four watches", () => rig.api.watches.length === 4);
+  await until("five watches", () => rig.api.watches.length === 5);
   rig.api.isFrozen = true;
   rig.api.cut("services");
   rig.put(slice("mail", READY)); // lost: the watch of EndpointSlices stays open, and the server believes that it was sent
@@ -478,7 +482,7 @@ test("a watch that is cut for less than the source may be away leaves it fresh",
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`);
   for (let count = 0; count < 5; count++) {
-    await until("four watches", () => rig.api.watches.length === 4);
+    await until("five watches", () => rig.api.watches.length === 5);
     rig.api.cut();
     assert.ok(seen.source.isFresh);
   }
@@ -536,7 +540,7 @@ test("a refusal by a server that comes back is logged only if it persists", asyn
     await using rig = await Rig.start(...WEB);
     const seen = rig.watch({}, { timing: { steady } });
     await seen.shows(`10.9.0.1 ${ALL}`);
-    await until("four watches", () => rig.api.watches.length === 4);
+    await until("five watches", () => rig.api.watches.length === 5);
     await rig.api.stop();
     await seen.says("Cannot reach the API");
     for (const plural of ["services", "endpointslices", "nodes"]) rig.api.denied.add(plural);
@@ -638,6 +642,126 @@ test("MetalLB's resources are watched for as long as they are served", async () 
   rig.api.remove("customresourcedefinitions", "l2advertisements.metallb.io");
   await seen.shows(`10.9.0.1 ${ALL}`);
   assert.ok(seen.source.isFresh);
+});
+
+/** What the API does when somebody deletes MetalLB's definitions: it deletes all of their objects first. */
+async function deleteDefinitions(api: Api): Promise<void> {
+  for (const plural of METALLB) {
+    const metadata = { name: `${plural}.metallb.io`, deletionTimestamp: "2026-01-01T00:00:00Z" };
+    api.put("customresourcedefinitions", { metadata, spec: {}, status: {} });
+  }
+  api.remove("ipaddresspools", "p1", "metallb-system");
+  api.remove("l2advertisements", "a", "metallb-system");
+  await sleep(20);
+  for (const plural of METALLB) {
+    api.absent.add(plural);
+    api.remove("customresourcedefinitions", `${plural}.metallb.io`);
+  }
+}
+
+const ON_N2 = advertisement("a", { nodeSelectors: [{ matchLabels: { "kubernetes.io/hostname": "n2" } }] });
+
+test("definitions of MetalLB that are deleted and made again withdraw nothing", async () => {
+  await using rig = await Rig.start(...WEB, pool("p1", ["10.9.0.0/24"]), ON_N2);
+  rig.serveMetalLB();
+  const seen = rig.watch();
+  await seen.shows("10.9.0.1 n2");
+  await deleteDefinitions(rig.api);
+  await seen.says(
+    "The definition of MetalLB's IPAddressPools was deleted: what they said counts until all of them are back, for 10 minutes at most",
+  );
+  await seen.says("The definition of MetalLB's L2Advertisements was deleted");
+  rig.put(service("mail", ["10.9.0.2"]), slice("mail", READY));
+  await seen.shows("10.9.0.1 n2", "10.9.0.2 n2");
+  assert.ok(seen.source.isFresh);
+  rig.serveMetalLB();
+  await until("they are watched", () => METALLB.every((plural) => rig.api.watches.includes(plural)));
+  await sleep(50);
+  assert.equal(seen.vips, ["10.9.0.1 n2", "10.9.0.2 n2"]);
+  rig.put(pool("p1", ["10.9.0.0/24"]));
+  rig.put(advertisement("a"));
+  await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
+  assert.ok(
+    seen.demands.every(
+      ({ vips }) => vips.length > 0 && vips.every(({ first, nodes }) => nodes?.length || first > 0x0a090001),
+    ),
+    "no hole",
+  );
+  rig.api.remove("ipaddresspools", "p1", "metallb-system");
+  await seen.shows();
+});
+
+test("a definition and its objects may vanish in any order", async () => {
+  await using rig = await Rig.start(...WEB, pool("p1", ["10.9.0.0/24"]), ON_N2);
+  rig.serveMetalLB();
+  const seen = rig.watch();
+  await seen.shows("10.9.0.1 n2");
+  rig.api.remove("ipaddresspools", "p1", "metallb-system");
+  rig.api.remove("l2advertisements", "a", "metallb-system");
+  await sleep(100);
+  for (const plural of METALLB) rig.api.remove("customresourcedefinitions", `${plural}.metallb.io`);
+  await seen.says("The definition of MetalLB's L2Advertisements was deleted");
+  await sleep(600);
+  assert.equal(seen.vips, ["10.9.0.1 n2"]);
+});
+
+test("after a while, what a deleted definition's objects said counts no longer; nor what did not come back with it", async () => {
+  await using rig = await Rig.start(...WEB, pool("p1", ["10.9.0.0/24"]), ON_N2, pool("p2", ["10.9.1.0/24"]));
+  rig.serveMetalLB();
+  rig.put(service("mail", ["10.9.1.1"]), slice("mail", READY));
+  const timing = { grace: 400, linger: 50 };
+  const [for_good, back] = [rig.watch({}, { timing }), rig.watch({}, { timing: { ...timing, grace: 1_500 } })];
+  for (const seen of [for_good, back]) await seen.shows("10.9.0.1 n2", "10.9.1.1 n2");
+  rig.api.remove("ipaddresspools", "p2", "metallb-system");
+  await deleteDefinitions(rig.api);
+  await for_good.shows(`10.9.0.1 ${ALL}`, `10.9.1.1 ${ALL}`); // source.addresses has both
+  assert.equal(back.vips, ["10.9.0.1 n2", "10.9.1.1 n2"]);
+  rig.serveMetalLB();
+  rig.put(pool("p1", ["10.9.0.0/24"]));
+  rig.put(ON_N2);
+  await back.shows("10.9.0.1 n2");
+  await for_good.shows("10.9.0.1 n2");
+});
+
+test("a start finds no definitions: what was saved counts for a while", async () => {
+  await using rig = await Rig.start(...WEB, pool("p1", ["10.9.0.0/24"]), ON_N2);
+  rig.serveMetalLB();
+  const first = rig.watch({}, { timing: { save: 20 } });
+  await first.shows("10.9.0.1 n2");
+  await sleep(200);
+  first.stop();
+  await deleteDefinitions(rig.api);
+  const second = rig.watch();
+  await second.shows("10.9.0.1 n2");
+  await second.says("The definition of MetalLB's L2Advertisements was deleted");
+});
+
+test("labels that no selector names are not kept, and a selector that names a new one waits until it is read", async () => {
+  await using rig = await Rig.start(
+    service("web", ["10.9.0.1"], { labels: { tier: "front", of: "no matter" } }),
+    slice("web", READY),
+  );
+  rig.serveMetalLB();
+  const onlyFront = { serviceSelectors: [{ matchLabels: { tier: "front" } }] };
+  rig.put(pool("p1", ["10.9.0.0/24"]), advertisement("a"));
+  const seen = rig.watch({}, { timing: { save: 20 } });
+  const saved = () => readFileSync(join(rig.folder, "run", "cluster.json"), "utf8");
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  await until("it is saved", () => readdirSync(join(rig.folder, "run")).includes("cluster.json"));
+  assert.not.match(saved(), /front|matter/);
+  rig.put(advertisement("a", onlyFront));
+  await until("the label is saved", () => saved().includes('{"tier":"front"}'));
+  assert.not.match(saved(), /matter/);
+  rig.put(advertisement("a", { serviceSelectors: [{ matchLabels: { of: "another" } }] }));
+  await seen.shows("10.9.0.1 nobody");
+  rig.put(advertisement("a", { serviceSelectors: [{ matchLabels: { of: "no matter" } }] }));
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  seen.source.configure({ ...seen.settings, serviceSelector: { matchLabels: { size: "big" }, matchExpressions: [] } });
+  await seen.shows();
+  rig.put(service("web", ["10.9.0.1"], { labels: { of: "no matter", size: "big" } }));
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  const withoutOwner = seen.demands.filter(({ vips }) => vips[0]?.nodes?.length === 0);
+  assert.is(withoutOwner.length, 1, "only while no selector held");
 });
 
 test("nothing is announced at a start as long as MetalLB's resources are served and may not be read", async () => {
