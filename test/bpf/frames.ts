@@ -1,16 +1,5 @@
 /** Random frames, from a seed, so that a run can be repeated. */
 
-/** mulberry32: numbers from 0 to 1, the same for the same seed. */
-export function randomOf(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** The values of a field that matter, each as bytes. */
 export interface Pools {
   macs: readonly Uint8Array[];

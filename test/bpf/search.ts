@@ -1,6 +1,8 @@
 /** Random frames in random worlds through the programs and the model, until something differs. */
+
 import { execFileSync } from "node:child_process";
 import { inspect } from "node:util";
+import { randomOf } from "../../lab/random.ts";
 import {
   answers as answersLayout,
   type InterfaceEntry,
@@ -13,7 +15,7 @@ import {
 } from "../../src/core/abi.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import type { ProgramName } from "../../src/kernel/object.ts";
-import { makeFrame, pcap, pick, randomOf, shrink } from "./frames.ts";
+import { makeFrame, pcap, pick, shrink } from "./frames.ts";
 import { type Expected, egress, ingress, untagged, type World } from "./model.ts";
 import { makeSpeech, type SpeechPools } from "./random-speech.ts";
 import { Bench, bytes, CLOCKS, type Clock, HOLDINGS, type Holding, hex, IFINDEX, risen } from "./run.ts";

@@ -3,12 +3,14 @@
  * Faults around three speakers on a real API, while a client asks for every VIP all the time. Tests assert which nodes
  * answered, in turn. No test fails because of a time, unless it is far too long.
  */
+
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { noCluster } from "../../lab/cluster/binaries.ts";
 import { best, NODES, PATIENCE, Scene, vipsOf } from "../../lab/cluster/scene.ts";
 import { until } from "../../lab/kernel/process.ts";
+import { randomOf } from "../../lab/random.ts";
 import { checker } from "../../lab/skip.ts";
 import { type Report, sumOf, turns } from "../../lab/watch/watch.ts";
 import { formatAddress, parseRange } from "../../src/core/address.ts";
@@ -246,17 +248,6 @@ check(
 
 // Two hundred Services ----------------------------------------------------------------------------------------------
 
-/** A random number generator, 0 to 1, that repeats its numbers for the same seed (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** The VIPs that each node's kernel should have, computed from the API's objects by the pure core alone. */
 async function expectedMaps(): Promise<Record<string, string[]>> {
   const paths: [Exclude<Kind, "IPAddressPool" | "L2Advertisement">, string][] = [
@@ -311,7 +302,7 @@ check(
   async () => {
     const { cluster, speakers } = scene;
     const seed = Number(process.env.ISAT_SEED ?? Date.now() % 1e6);
-    const random = seeded(seed);
+    const random = randomOf(seed);
     const pick = <T>(items: readonly T[]) => items[Math.floor(random() * items.length)]!;
     const vips = Array.from({ length: 200 }, (_, index) => `10.9.8.${index + 1}`);
     const services = vips.map((vip, index) => ({ name: `r${index}`, vip, isThere: false }));

@@ -1,4 +1,5 @@
 import TinyQueue from "tinyqueue";
+import { randomOf } from "../../lab/random.ts";
 import { vipState, wireClaim, wireHeader, wireType } from "../../src/core/abi.ts";
 import { type Address, formatAddress, parseAddress } from "../../src/core/address.ts";
 import type { NodeEntry, VipRange } from "../../src/core/demand.ts";
@@ -110,7 +111,7 @@ export class Simulation implements Wire {
   constructor(settings: Partial<Settings> = {}, random?: () => number) {
     this.settings = { ...DEFAULTS, ...settings };
     const { nodes, vips, seed, speakers } = this.settings;
-    this.random = random ?? mulberry32(seed * 2654435761);
+    this.random = random ?? randomOf(seed * 2654435761);
     const first = parseAddress("10.9.0.1");
     const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
     this.nodes = nodesOf(names);
@@ -337,14 +338,3 @@ export class Simulation implements Wire {
 
 /** Bytes of a frame without claims. */
 export const SIZE = wireHeader.size + 8;
-
-/** Small, fast, and good enough. */
-function mulberry32(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

@@ -1,6 +1,8 @@
 /** No real time here: the clock and the dice are the test's. */
+
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { randomOf } from "../../lab/random.ts";
 import type { Address } from "../../src/core/address.ts";
 import { type Pace, Timetable } from "../../src/core/timetable.ts";
 
@@ -20,18 +22,7 @@ interface Sent {
   address: Address;
 }
 
-/** mulberry32: the same dice for the same seed. */
-function dice(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-const make = (pace: Pace, seed = 1) => new Timetable(pace, START, dice(seed));
+const make = (pace: Pace, seed = 1) => new Timetable(pace, START, randomOf(seed));
 
 /** Sends all that is due at one moment. */
 function sendAll(timetable: Timetable, at: number): Sent[] {
@@ -398,7 +389,7 @@ for (const [what, pace, count, minutes, limit] of crowds) {
 
   test(`${what}: the same holds for a caller that comes late`, () => {
     const timetable = make(pace);
-    const random = dice(7);
+    const random = randomOf(7);
     gainMany(timetable, count);
     // Mostly by some ms, now and then by seconds, as on a machine that stalls.
     const lateness = () => (random() < 0.001 ? 5_000 * random() : 10 + 20 * random());
@@ -598,7 +589,7 @@ test("the time to wake is now where something can be sent now, and later where t
 for (const rate of [0.1, 0.3, 1, 3, 5, 7, 9.9, 11, 13, 49, 333, 997, 1_000]) {
   for (const start of [0, 0.1, START, 1e9 + 1 / 3, 1e12 + 1 / 7]) {
     test(`woken when it asked to be, a timetable of ${rate} a second that began at ${start} ms has something to send within a ms`, () => {
-      const timetable = new Timetable({ refresh: 95_000, rate }, start, dice(3));
+      const timetable = new Timetable({ refresh: 95_000, rate }, start, randomOf(3));
       gainMany(timetable, 200, start);
       sendAll(timetable, start);
       for (let now = start, round = 0; round < 200; round++) {

@@ -1,5 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { randomOf } from "../../../lab/random.ts";
 import { formatAddress, parseAddress } from "../../../src/core/address.ts";
 import type { Demand } from "../../../src/core/demand.ts";
 import { hash } from "../../../src/core/ownership.ts";
@@ -160,16 +161,8 @@ test("a range that did not change is the same object as before", () => {
   assert.equal(after.vips[0]?.nodes, []);
 });
 
-/** Makes numbers that look random and are the same in each run (mulberry32). */
-function randomOf(seed: number) {
-  let state = seed;
-  return (below: number): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
+/** Whole numbers from 0 on. */
+const below = (random: () => number) => (most: number) => Math.floor(random() * most);
 
 /** A random object, which now and then is not well formed. */
 function someObject(random: (below: number) => number): Sent {
@@ -230,7 +223,7 @@ const byText = <T>(items: readonly T[]) => items.map((item) => JSON.stringify(it
 test("a cluster that grew by changes has the same demand as one that is read anew", () => {
   let vips = 0;
   for (let seed = 1; seed <= 150; seed++) {
-    const random = randomOf(seed);
+    const random = below(randomOf(seed));
     const settings = { ...SETTINGS, addresses: seed % 2 ? PLAIN.addresses : undefined };
     const cluster = new Cluster(settings, "n1");
     /** Each object as it was last good, and what was sent since. */
@@ -319,7 +312,7 @@ function metallb(objects: readonly Sent[], ip: string): string {
 test("isat chooses the owner that MetalLB chooses", () => {
   let owned = 0;
   for (let seed = 1; seed <= 300; seed++) {
-    const random = randomOf(seed);
+    const random = below(randomOf(seed));
     const pick = <T>(...items: T[]): T => items[random(items.length)]!;
     const ip = `10.9.0.${1 + random(200)}`;
     const name = pick("n1", "n2", "n3");
