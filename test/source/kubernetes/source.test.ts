@@ -13,6 +13,7 @@ import type { KubernetesSettings } from "../../../src/source/kubernetes/settings
 import { KubernetesSource, type SourceTiming } from "../../../src/source/kubernetes/source.ts";
 import type { SourceEvent } from "../../../src/source/source.ts";
 import { Api, type Identity } from "./api.ts";
+import { PLAIN } from "./clusters.ts";
 import { advertisement, NODES, node, pool, type Sent, service, slice } from "./objects.ts";
 
 const PLURALS = {
@@ -95,17 +96,7 @@ interface SeenOptions {
   timing?: Partial<SourceTiming>;
 }
 
-const SETTINGS: KubernetesSettings = {
-  kind: "kubernetes",
-  kubeconfig: undefined,
-  loadBalancerClass: undefined,
-  poolNamespace: "metallb-system",
-  addresses: [parseRange("10.9.0.0/16")],
-  interfaces: undefined,
-  nodeSelector: undefined,
-  serviceSelector: undefined,
-  ignoreExcludeLabel: false,
-};
+const SETTINGS: KubernetesSettings = { kind: "kubernetes", kubeconfig: undefined, ...PLAIN };
 
 /** A source, and what it has given. */
 class Seen {

@@ -1,8 +1,9 @@
 /** Watches a cluster for a test on another runtime: prints a line with the VIPs for each demand, and each line of the log. */
 import process from "node:process";
-import { formatAddress, parseRange } from "../../../src/core/address.ts";
+import { formatAddress } from "../../../src/core/address.ts";
 import type { Demand } from "../../../src/core/demand.ts";
 import { KubernetesSource } from "../../../src/source/kubernetes/source.ts";
+import { PLAIN } from "./clusters.ts";
 
 const [kubeconfig, runDir = ""] = process.argv.slice(2);
 
@@ -12,17 +13,7 @@ function show({ vips }: Demand): void {
 }
 
 const source = new KubernetesSource(
-  {
-    kind: "kubernetes",
-    kubeconfig,
-    loadBalancerClass: undefined,
-    poolNamespace: "metallb-system",
-    addresses: [parseRange("10.9.0.0/16")],
-    interfaces: undefined,
-    nodeSelector: undefined,
-    serviceSelector: undefined,
-    ignoreExcludeLabel: false,
-  },
+  { kind: "kubernetes", kubeconfig, ...PLAIN },
   {
     node: "n1",
     folders: [runDir],
