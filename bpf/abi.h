@@ -82,7 +82,7 @@ enum node_state {
 	NODE_HEADLESS = 3,  /* no tick for live_ns: answers, and releases to any claim */
 	NODE_PAST_HOLD = 4, /* no tick for hold_ns: as HEADLESS, and its peers claim its VIPs */
 	NODE_DRAINED = 5,   /* releases its VIPs, and takes none */
-	NODE_LAGGING = 6,   /* as DRAINED, because its source is stale beside a peer's that is fresh */
+	NODE_LAGGING = 6,   /* its source is stale beside a peer's that is fresh: it stands back for such peers */
 };
 
 /* map `interfaces`: by ifindex, the interfaces on which this node announces */

@@ -14,14 +14,19 @@ enum keeps {
 	KEEPS_NONE,
 	KEEPS_BETTER, /* what it owns or claims itself by a better hash */
 	KEEPS_OWNED,  /* all that it owns */
+	KEEPS_HELD,   /* all that it owns or claims itself */
 };
 
-static __always_inline enum keeps keeps_of(const struct interface *interface, enum claim_verdict asked, __u64 now)
+/* A node that lags stands back for one whose source is fresh, and among its equals the better hash counts. */
+static __always_inline enum keeps keeps_of(const struct interface *interface, const struct wire *claim,
+					   enum claim_verdict asked, __u64 now)
 {
 	enum node_state state = state_of(interface, now);
 
 	if (state == NODE_LIVE)
-		return KEEPS_BETTER;
+		return claim->state == NODE_LAGGING && !interface->source_stale ? KEEPS_HELD : KEEPS_BETTER;
+	if (state == NODE_LAGGING)
+		return claim->state == NODE_LAGGING || claim->flags & WIRE_SOURCE_STALE ? KEEPS_BETTER : KEEPS_NONE;
 	/*
 	 * A headless node keeps its VIPs from a stand-in while it answers: the stand-in wants them only if it does not.
 	 */
@@ -64,8 +69,9 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 ha
 	state = vip->state;
 	claimed = vip->claim_ns;
 	holds = is_answered(vip, answered, now) || (state == VIP_CLAIMING && is_current(vip, answered));
-	keeps_it = holds && state != VIP_LEAVING && ((keeps == KEEPS_OWNED && state == VIP_OWNED) ||
-						     (keeps == KEEPS_BETTER && hash >= vip->hash));
+	keeps_it = holds && state != VIP_LEAVING &&
+		   (keeps == KEEPS_HELD || (keeps == KEEPS_OWNED && state == VIP_OWNED) ||
+		    (keeps == KEEPS_BETTER && hash >= vip->hash));
 	/* A claim that was decided by another VIP's entry is refused: the claimant asks again. */
 	if (keeps_it || !is_of(vip, &key))
 		return CLAIM_MINE;

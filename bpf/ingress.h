@@ -81,6 +81,7 @@ __weak __noinline int PER_HOOK(answer_peer)(ctx_t *ctx, __u64 now)
 	const struct wire_key *key = signing_key();
 	__u32 ifindex = ctx_ifindex(ctx);
 	struct interface *interface;
+	enum keeps keeps, keeps_free;
 	struct wire *frame, answer;
 	__u64 tag;
 
@@ -94,9 +95,9 @@ __weak __noinline int PER_HOOK(answer_peer)(ctx_t *ctx, __u64 now)
 	answer.key_id = key->id;
 	if (is_known(frame, ifindex))
 		answer.flags |= WIRE_KNOWN;
-	if (answer.count > 0 &&
-	    PER_HOOK(decide_claims)(ctx, answer.count, now, keeps_of(interface, CLAIM_CLAIMED, now),
-				    keeps_of(interface, CLAIM_FREE, now)))
+	keeps = keeps_of(interface, frame, CLAIM_CLAIMED, now);
+	keeps_free = keeps_of(interface, frame, CLAIM_FREE, now);
+	if (answer.count > 0 && PER_HOOK(decide_claims)(ctx, answer.count, now, keeps, keeps_free))
 		return -1;
 	if (ctx_store(ctx, 0, &answer))
 		return -1;

@@ -23,11 +23,11 @@ static __always_inline enum node_state state_of(const struct interface *interfac
 	if (interface->tick_ns == 0)
 		return NODE_JOINING;
 	/* A node that was told to release its VIPs goes on releasing them, however long its control plane is down. */
-	if (interface->state == NODE_DRAINED || interface->state == NODE_LAGGING)
+	if (interface->state == NODE_DRAINED)
 		return interface->state;
 	if (age >= interface->hold_ns)
 		return NODE_PAST_HOLD;
-	if (interface->state == NODE_LIVE && age >= interface->live_ns)
+	if ((interface->state == NODE_LIVE || interface->state == NODE_LAGGING) && age >= interface->live_ns)
 		return NODE_HEADLESS;
 	return interface->state;
 }

@@ -2,6 +2,7 @@ import { nodeState } from "./abi.ts";
 import type { Address } from "./address.ts";
 import type { NodeEntry } from "./demand.ts";
 import type { Census } from "./liveness.ts";
+import { type Electorate, equals } from "./ownership.ts";
 import type { Heard } from "./step.ts";
 import { type Ns, SECOND } from "./time.ts";
 
@@ -10,7 +11,7 @@ const PATIENCE: Ns = 5n * SECOND;
 
 /**
  * How long a source may be stale beside a peer's fresh one. After an API outage some nodes hear of its return seconds
- * before others, and that must move nothing.
+ * before others, and that must move nothing. For the same reason a node that lagged calls its source stale for so long more.
  */
 const LAG: Ns = 8n * SECOND;
 
@@ -21,13 +22,13 @@ const ASKS = 3;
 /** How long a node waits to hear a peer where the source does not give the nodes' addresses. */
 const WAIT: Ns = 10n * SECOND;
 
-const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED } = nodeState;
+const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED, LAGGING } = nodeState;
 
-/** Who stands for election. */
-export interface Candidates {
-  candidates: readonly string[];
-  headless: readonly string[];
-}
+/** Who stands for election, and how. */
+export type Candidates = Pick<Electorate, "candidates" | "headless" | "lagging" | "fresh">;
+
+/** A node as an election sees it. */
+type Standing = Pick<Heard, "node" | "state" | "sourceStale">;
 
 /**
  * How far this node has joined its peers on one interface:
@@ -44,18 +45,24 @@ export class Joining {
   /** Whether any peer was heard since the interface came up. */
   hasHeard = false;
   /** Whether the own source has been stale for too long beside a peer's fresh one. Each node judges itself alone. */
-  isLagging = false;
+  isLagging: boolean;
+  /** Whether peers are to be told that the own source is stale. */
+  isStale = false;
   private joinedAt: Ns | undefined;
   private converged = false;
   private beatenSince: Ns | undefined;
+  private laggedAt: Ns | undefined;
   private askAt: Ns | undefined;
   private asks = 0;
   private isAlone = false;
   /** Addresses of nodes that answered the last question. */
   private answered: ReadonlySet<Address> = new Set();
 
-  constructor(now: Ns) {
+  /** @param isLagging an earlier speaker lagged here */
+  constructor(now: Ns, isLagging = false) {
     this.began = now;
+    this.isLagging = isLagging;
+    if (isLagging) this.beatenSince = now - LAG;
   }
 
   get isJoined(): boolean {
@@ -68,7 +75,7 @@ export class Joining {
 
   /** Takes in what the census says now. @returns whether anything that others decide by is different from before */
   observe(census: Census, isSourceStale: boolean, now: Ns): boolean {
-    const before = `${this.isLagging} ${this.hasHeard} ${this.isJoined} ${this.converged}`;
+    const before = this.standing;
     this.observeLag(isSourceStale, census.alive.values(), now);
     if (census.alive.size > 0) this.hasHeard = true;
     if (this.joinedAt === undefined && this.mayJoin(census, now)) {
@@ -76,19 +83,28 @@ export class Joining {
       this.askAt = now + ASK;
     }
     if (this.joinedAt !== undefined && now - this.joinedAt >= 2n * census.interval) this.converged = true;
-    return before !== `${this.isLagging} ${this.hasHeard} ${this.isJoined} ${this.converged}`;
+    return before !== this.standing;
+  }
+
+  /** What others decide by. */
+  private get standing(): string {
+    return `${this.isLagging} ${this.isStale} ${this.hasHeard} ${this.isJoined} ${this.converged}`;
   }
 
   private mayJoin(census: Census, now: Ns): boolean {
     if (!census.hasCalled(now)) return false;
     if (now - this.began > PATIENCE) return true;
-    return [...census.alive.values()].every(({ state, knowsUs }) => knowsUs || (state !== LIVE && state !== JOINING));
+    const isRunning = (state: number) => state === LIVE || state === LAGGING || state === JOINING;
+    return [...census.alive.values()].every(({ state, knowsUs }) => knowsUs || !isRunning(state));
   }
 
   private observeLag(isStale: boolean, peers: Iterable<Heard>, now: Ns): void {
     const isBeaten = isStale && [...peers].some(({ state, sourceStale }) => state === LIVE && !sourceStale);
-    this.beatenSince = isBeaten ? (this.beatenSince ?? now) : undefined;
+    if (isBeaten) this.beatenSince ??= now;
+    else if (!isStale || this.isJoined) this.beatenSince = undefined; // before, a fresh peer may not be heard yet
     this.isLagging = this.beatenSince !== undefined && now - this.beatenSince >= LAG;
+    if (this.isLagging) this.laggedAt = now;
+    this.isStale = isStale || (this.laggedAt !== undefined && now - this.laggedAt < LAG);
   }
 
   /** When other nodes are to be asked for by ARP; undefined: not at all. */
@@ -116,33 +132,35 @@ export class Joining {
 
   /**
    * The nodes that stand for election; undefined while this node has not converged.
-   * @param self this node's state
+   * @param self this node, as it sees itself
    * @param names the source's nodes by id; a peer that the source does not name may not own
    * @param countsAge whether a peer's old tick counts against it
    */
   candidates(
-    self: { node: bigint; name: string; state: number },
+    self: Standing & { name: string },
     census: Census,
     names: ReadonlyMap<bigint, string>,
     countsAge: boolean,
   ): Candidates | undefined {
     if (!this.converged) return undefined;
     if (!this.hasHeard) return this.unheard(self, names);
-    const nodes = [self, ...census.alive.values()].filter(({ state }) => mayOwn(state, countsAge));
-    const named = nodes.flatMap(({ node, state }) => {
-      const name = names.get(node);
-      return name === undefined ? [] : [{ name, isHeadless: state !== LIVE && node !== self.node }];
-    });
+    const all = [self, ...census.alive.values()].filter(
+      ({ node, state }) => names.has(node) && mayOwn(state, countsAge),
+    );
+    const those = (is: (node: Standing) => boolean) => all.filter(is).map(({ node }) => names.get(node)!);
+    const lagging = those(({ state }) => state === LAGGING);
     return {
-      candidates: named.map(({ name }) => name),
-      headless: named.filter(({ isHeadless }) => isHeadless).map(({ name }) => name),
+      candidates: those(() => true),
+      headless: those(({ node, state }) => (state === HEADLESS || state === PAST_HOLD) && node !== self.node),
+      lagging,
+      fresh: lagging.length === 0 ? [] : those(({ state, sourceStale }) => state !== LAGGING && !sourceStale),
     };
   }
 
   private unheard(self: { name: string; state: number }, names: ReadonlyMap<bigint, string>): Candidates {
     const isOnly = names.size <= 1 || this.isAlone;
     const all = isOnly ? [self.name] : [...names.values()];
-    return { candidates: self.state === DRAINED ? all.filter((name) => name !== self.name) : all, headless: [] };
+    return equals(self.state === DRAINED ? all.filter((name) => name !== self.name) : all);
   }
 
   /** What an operator should know about how the nodes hear each other. */
@@ -159,6 +177,6 @@ export class Joining {
   }
 }
 
-/** Live and headless nodes may own; a tick older than `hold` counts against a node only where `countsAge`. */
+/** Live, lagging and headless nodes may own; a tick older than `hold` counts against a node only where `countsAge`. */
 const mayOwn = (state: number, countsAge: boolean) =>
-  state === LIVE || state === HEADLESS || (state === PAST_HOLD && !countsAge);
+  state === LIVE || state === LAGGING || state === HEADLESS || (state === PAST_HOLD && !countsAge);

@@ -75,11 +75,27 @@ export interface Electorate {
   candidates: readonly string[] | undefined;
   /** Those of them that are headless: they keep what they have, and cannot claim. */
   headless: readonly string[];
+  /** Those that lag: they stand back where a fresh one may own the VIP, and go on where there is none. */
+  lagging: readonly string[];
+  /** Those whose source is fresh; not told where nobody lags. */
+  fresh: readonly string[];
 }
 
+/** The nodes that may own a VIP, while no more is known of them than that they are alive. */
+export const equals = (candidates: readonly string[] | undefined) => ({
+  candidates,
+  ...{ headless: [], lagging: [], fresh: [] },
+});
+
 /** The candidates that the VIP's own list of nodes allows, in the order of `candidates`. */
-function eligible(candidates: readonly string[], { nodes }: VipRange): readonly string[] {
+function allowed(candidates: readonly string[], { nodes }: VipRange): readonly string[] {
   return nodes ? candidates.filter((node) => nodes.includes(node)) : candidates;
+}
+
+/** Of the allowed nodes, those that stand for election: all, but for those that lag where one of them is fresh. */
+function eligible(nodes: readonly string[], { lagging, fresh }: Electorate): readonly string[] {
+  if (lagging.length === 0 || !nodes.some((node) => fresh.includes(node))) return nodes;
+  return nodes.filter((node) => !lagging.includes(node));
 }
 
 /** The managed VIPs of one interface and who is to own each: an election that is repeated where its inputs changed. */
@@ -112,10 +128,14 @@ export class Election {
     return "all";
   }
 
-  private holdFor(range: VipRange, { self, candidates, headless }: Electorate, changed?: Set<Address>): void {
-    const nodes = candidates && eligible(candidates, range);
+  private holdFor(range: VipRange, electorate: Electorate, changed?: Set<Address>): void {
+    const { candidates, headless } = electorate;
+    const nodes = candidates && allowed(candidates, range);
+    const standing = nodes && eligible(nodes, electorate);
+    // A lagging node stands in where only headless ones are fresh.
+    const able = nodes && headless.length > 0 ? eligible(without(nodes, headless), electorate) : [];
     for (let address = range.first; address <= range.last; address++) {
-      this.wishes.set(address, wish(nodes, headless, range, address, self));
+      this.wishes.set(address, wish(standing, able, electorate, range, address));
       changed?.add(address);
     }
   }
@@ -136,8 +156,8 @@ export class Election {
 
 /** Whether the same nodes stand for election. */
 function isSameVote(before: Electorate, now: Electorate): boolean {
-  const describe = ({ self, candidates, headless }: Electorate) =>
-    `${self} ${candidates?.join() ?? "?"} ${headless.join()}`;
+  const describe = ({ self, candidates, headless, lagging, fresh }: Electorate) =>
+    [self, candidates ?? "?", headless, lagging, fresh].join(" ");
   return describe(before) === describe(now);
 }
 
@@ -161,12 +181,15 @@ function differing(before: readonly VipRange[], now: readonly VipRange[]): [gone
 const rangeText = ({ first, last, nodes, hashAs, scores, interfaces }: VipRange) =>
   `${first}-${last} ${nodes?.join() ?? "*"} ${hashAs ?? ""} ${JSON.stringify(scores)} ${interfaces?.join() ?? "*"}`;
 
+const without = (nodes: readonly string[], left: readonly string[]) => nodes.filter((node) => !left.includes(node));
+
+/** @param able those that stand for election once the headless ones are left out */
 function wish(
   nodes: readonly string[] | undefined,
-  headless: readonly string[],
+  able: readonly string[],
+  { self, headless }: Electorate,
   range: VipRange,
   address: Address,
-  self: string,
 ): Wish {
   if (!nodes) return Wish.unknown;
   if (nodes.length === 0) return Wish.nobody;
@@ -175,7 +198,7 @@ function wish(
   const winner = winnerOf(nodes);
   if (winner === self) return Wish.ours;
   if (!headless.includes(winner!)) return Wish.other;
-  return winnerOf(nodes.filter((node) => !headless.includes(node))) === self ? Wish.standIn : Wish.other;
+  return winnerOf(able) === self ? Wish.standIn : Wish.other;
 }
 
 /** One node's place in the election for one VIP. */
@@ -191,13 +214,17 @@ export interface Ranking {
   isOwner: boolean;
 }
 
+const LAGS = "it lags: its source is stale, and a node with a fresh one may own the VIP";
+
 const rangeOf = (ranges: readonly VipRange[], address: Address) =>
   ranges.find(({ first, last }) => first <= address && address <= last);
 
 /** The node that the election names for the address; undefined where it names nobody. */
-export function ownerOf({ ranges, candidates }: Electorate, address: Address): string | undefined {
+export function ownerOf(electorate: Electorate, address: Address): string | undefined {
+  const { ranges, candidates } = electorate;
   const range = rangeOf(ranges, address);
-  return range && candidates && elect(eligible(candidates, range), hashText(range, address), range.scores);
+  if (!range || !candidates) return undefined;
+  return elect(eligible(allowed(candidates, range), electorate), hashText(range, address), range.scores);
 }
 
 /** Why this node and not the others, the lowest hash first; undefined where the address is no VIP of the interface. */
@@ -206,16 +233,18 @@ export function ranking(electorate: Electorate, demand: Demand, address: Address
   if (!range) return undefined;
   const owner = ownerOf(electorate, address);
   const { candidates = [] } = electorate;
+  const standing = eligible(allowed(candidates, range), electorate);
   const all = demand.nodes.map(({ name: node }) => {
     const isAlive = candidates.includes(node);
     const checks = demand.checks(address, node);
     const refused = checks.find(({ refusal }) => refusal !== undefined)?.refusal;
     const isAllowed = !range.nodes || range.nodes.includes(node);
+    const unfit = isAllowed ? LAGS : (refused ?? "not among the VIP's nodes");
     return {
       node,
       isAlive,
       checks,
-      excluded: isAlive ? (isAllowed ? undefined : (refused ?? "not among the VIP's nodes")) : "not alive",
+      excluded: standing.includes(node) ? undefined : isAlive ? unfit : "not alive",
       hash: rank(node, hashText(range, address), range.scores),
       isOwner: node === owner,
     };

@@ -3,7 +3,7 @@ import type { Address } from "./address.ts";
 import { BROADCAST, formatMac } from "./arp.ts";
 import { Claims, type Nonces, type Send } from "./claims.ts";
 import type { NodeEntry } from "./demand.ts";
-import { Joining } from "./joining.ts";
+import type { Joining } from "./joining.ts";
 import { Census, type ProbeOptions } from "./liveness.ts";
 import type { Frame, Heard, Outgoing, Reading, Step } from "./step.ts";
 import { earlier, later, MS, type Ns, SECOND } from "./time.ts";
@@ -59,17 +59,17 @@ export class Peering {
   constructor(
     plan: PeeringPlan,
     probes: ProbeOptions,
-    now: Ns,
+    joining: Joining,
     random: () => number,
     nonces: Nonces,
     hashOf: (address: Address) => bigint,
   ) {
     this.plan = plan;
     this.nonces = nonces;
-    this.census = new Census(probes, now, random);
-    this.joining = new Joining(now);
+    this.census = new Census(probes, joining.began, random);
+    this.joining = joining;
     this.claims = new Claims(nonces, hashOf, plan.mtu);
-    this.roundAt = now;
+    this.roundAt = joining.began;
   }
 
   configure(plan: PeeringPlan, probes: ProbeOptions): void {
@@ -118,7 +118,7 @@ export class Peering {
       const again = before === "dead" ? " again" : "";
       if (now === "dead") step.notice("info", `${peer} is dead: it no longer answers, and other nodes take its VIPs`);
       else if (!before || before === "dead") step.notice("info", `${peer} answers${again}`);
-      if (now === "lagging") step.notice("info", `${peer} lags: its source is stale, and other nodes take its VIPs`);
+      if (now === "lagging") step.notice("info", `${peer} lags: its source is stale, and fresh nodes take its VIPs`);
       else if (before === "lagging" && now === "alive") step.notice("info", `${peer} no longer lags`);
     }
   }

@@ -4,8 +4,9 @@ import { Announcer } from "./announcer.ts";
 import type { Nonces } from "./claims.ts";
 import type { VipRange } from "./demand.ts";
 import { countEntries, difference, isInTransit, isLeaving, LEAVE } from "./difference.ts";
+import { type Candidates, Joining } from "./joining.ts";
 import { LIVE_FOR, type ProbeOptions } from "./liveness.ts";
-import { Election, type Electorate, ranker, type Wish } from "./ownership.ts";
+import { Election, type Electorate, equals, ranker, type Wish } from "./ownership.ts";
 import { Peering, type PeeringPlan } from "./peering.ts";
 import { stateOf } from "./state.ts";
 import {
@@ -103,11 +104,13 @@ export class Segment {
 
   constructor(options: SegmentOptions, now: Ns) {
     const { pinned, entries } = options;
-    const { LIVE, JOINING } = nodeState;
+    const { LIVE, JOINING, LAGGING } = nodeState;
     this.options = options;
     this.entries = entries;
-    this.isAdopted = pinned ? pinned.state === LIVE && pinned.tick > 0n : [...entries.values()].some(isOwned);
-    const state = this.isAdopted ? LIVE : JOINING;
+    this.isAdopted = pinned
+      ? (pinned.state === LIVE || pinned.state === LAGGING) && pinned.tick > 0n
+      : [...entries.values()].some(isOwned);
+    const state = this.isAdopted ? (pinned?.state ?? LIVE) : JOINING;
     // A tick, for programs that are swapped in before the first verification: without one they would let everything pass.
     this.self = { state, sourceStale: false, tick: pinned?.tick || now, helloNonce: 0n, lastHelloNonce: 0n };
   }
@@ -218,7 +221,8 @@ export class Segment {
     if (probes && isUp && this.peering) this.peering.configure(plan, probes);
     else if (probes && isUp) {
       const { random, nonces } = this.options;
-      this.peering = new Peering(plan, probes, step.now, random, nonces, (address) => this.hashOf(address));
+      const joining = new Joining(step.now, this.isAdopted && this.self.state === nodeState.LAGGING);
+      this.peering = new Peering(plan, probes, joining, random, nonces, (address) => this.hashOf(address));
     } else {
       if (this.peering) step.forget = "all";
       this.peering = undefined;
@@ -274,13 +278,13 @@ export class Segment {
     peering.claims.run(peering.census, step, send);
   }
 
-  private candidates(state: number, countsAge: boolean): Pick<Electorate, "candidates" | "headless"> {
+  private candidates(state: number, countsAge: boolean): Candidates {
     const { isUp, probes, node, nodes } = this.plan!;
-    if (!probes) return { candidates: nodes.map(({ name }) => name), headless: [] };
-    if (!this.peering || !isUp) return { candidates: [], headless: [] };
+    if (!probes) return equals(nodes.map(({ name }) => name));
+    if (!this.peering || !isUp) return equals([]);
     const { census, joining } = this.peering;
-    const self = { node: nodeId(node), name: node, state };
-    return joining.candidates(self, census, this.names, countsAge) ?? { candidates: undefined, headless: [] };
+    const self = { node: nodeId(node), name: node, state, sourceStale: this.self.sourceStale };
+    return joining.candidates(self, census, this.names, countsAge) ?? equals(undefined);
   }
 
   /** Brings entries to what the election wants, as far as no peer has to be asked. */
@@ -334,7 +338,8 @@ export class Segment {
     const { DRAINED, LAGGING, LIVE, JOINING } = nodeState;
     if (this.plan?.isDrained) return DRAINED;
     if (this.peering?.joining.isLagging) return LAGGING;
-    return !this.plan?.probes || this.isJoined || this.isAdopted ? LIVE : JOINING;
+    if (!this.plan?.probes || this.isJoined) return LIVE;
+    return this.isAdopted ? this.self.state : JOINING;
   }
 
   /** Says what this node is, and when all was well at last. Until it has joined, an earlier speaker's tick stands. */
@@ -343,14 +348,14 @@ export class Segment {
     const isTickKept = this.isAdopted && !plan.isDrained;
     const self: Self = {
       state: this.wantedState(),
-      sourceStale: plan.isSourceStale,
+      sourceStale: plan.isSourceStale || (this.peering?.joining.isStale ?? false),
       tick: isTickKept ? this.self.tick : (this.verifiedAt ?? this.self.tick),
       helloNonce: this.peering?.hellos.last ?? 0n,
       lastHelloNonce: this.peering?.hellos.before ?? 0n,
     };
     if (Object.entries(self).every(([name, value]) => value === this.self[name as keyof Self])) return;
     const [lagged, lags] = [this.self.state, self.state].map((state) => state === nodeState.LAGGING);
-    const why = "its source is stale and a peer's is not, so that peers take its VIPs";
+    const why = "its source is stale and a peer's is not, so that fresh peers take the VIPs that they may own";
     if (lags !== lagged)
       step.notice("info", `this node ${lags ? "lags" : "no longer lags"} on ${plan.name}${lags ? `: ${why}` : ""}`);
     this.self = self;

@@ -18,9 +18,9 @@ export function stateOf(
   const age = since(tick_ns, now);
   if (tick_ns === 0n) return nodeState.JOINING;
   // A node that was told to release its VIPs goes on releasing them, however long its control plane is down.
-  if (state === nodeState.DRAINED || state === nodeState.LAGGING) return state;
+  if (state === nodeState.DRAINED) return state;
   if (age >= hold_ns) return nodeState.PAST_HOLD;
-  if (state === nodeState.LIVE && age >= live_ns) return nodeState.HEADLESS;
+  if ((state === nodeState.LIVE || state === nodeState.LAGGING) && age >= live_ns) return nodeState.HEADLESS;
   return state as NodeState;
 }
 

@@ -4,7 +4,7 @@ import process from "node:process";
 import { readConfig } from "../config/config.ts";
 import { readWireKeys } from "../config/keys.ts";
 import type { Demand } from "../core/demand.ts";
-import { Election, Wish } from "../core/ownership.ts";
+import { Election, equals, Wish } from "../core/ownership.ts";
 import { SECOND } from "../core/time.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { bootTime } from "../ffi/libc.ts";
@@ -62,7 +62,7 @@ const heardPeers = (pinDir: string): string[] | undefined =>
 /** The number of VIPs that this node owns there if all nodes are alive. */
 function countOwned({ config, demand }: Plan, { ranges }: PlannedLink): number {
   const election = new Election();
-  election.hold({ self: config.node, ranges, candidates: demand.nodes.map(({ name }) => name), headless: [] });
+  election.hold({ self: config.node, ranges, ...equals(demand.nodes.map(({ name }) => name)) });
   return [...election.keys()].filter((address) => election.get(address) === Wish.ours).length;
 }
 

@@ -389,7 +389,7 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
   };
   let count = 0;
   const decided = claims.map((claim): WireClaim => {
-    const verdict = decide(claim, { ...world, releases }, now);
+    const verdict = decide(claim, header, { ...world, releases }, now);
     const address = dotted(claim.ip);
     const vip = world.vips.get(address);
     if (verdict === claimVerdict.MINE || !vip || !releases.has(address)) return { ...claim, verdict };
@@ -421,16 +421,28 @@ function isHeld(address: string, world: Releases, now: bigint): boolean {
   return isClaiming || isAnswered(address, world, now);
 }
 
-function decide({ ip, hash, verdict }: WireClaim, world: Pick<World, "interface"> & Releases, now: bigint): number {
+function decide(
+  { ip, hash, verdict }: WireClaim,
+  claimant: WireHeader,
+  world: Pick<World, "interface"> & Releases,
+  now: bigint,
+): number {
   const here = world.interface!;
   const address = dotted(ip);
   const vip = world.vips.get(address);
   if (!vip) return claimVerdict.FREE;
   if (!isIts(address, vip)) return claimVerdict.MINE;
   if (!isHeld(address, world, now)) return claimVerdict.FREE;
-  const isDefending = stateOf(here, now) === nodeState.LIVE && vip.state !== vipState.LEAVING;
-  const isHeadless = [nodeState.HEADLESS, nodeState.PAST_HOLD].some((state) => state === stateOf(here, now));
+  const { LIVE, LAGGING, HEADLESS, PAST_HOLD } = nodeState;
+  const state = stateOf(here, now);
+  const isStale = (claimant.flags & SOURCE_STALE) > 0;
+  // Rank before hash: a node that lags comes after one whose source is fresh.
+  const isFirst = state === LIVE && !here.source_stale && claimant.state === LAGGING;
+  const isLast = state === LAGGING && claimant.state !== LAGGING && !isStale;
+  const isBetter = isFirst || (!isLast && hash >= vip.hash);
+  const isDefending = (state === LIVE || state === LAGGING) && vip.state !== vipState.LEAVING;
+  const isHeadless = state === HEADLESS || state === PAST_HOLD;
   const isKept = isHeadless && !isFenced(here, now) && verdict === claimVerdict.FREE && vip.state === vipState.OWNED;
-  if ((isDefending && hash >= vip.hash) || isKept || !world.releases.has(address)) return claimVerdict.MINE;
+  if ((isDefending && isBetter) || isKept || !world.releases.has(address)) return claimVerdict.MINE;
   return isAnswered(address, world, now) ? claimVerdict.RELEASED : claimVerdict.FREE;
 }

@@ -151,10 +151,35 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ["an echo is taken twice", "peers.h", "frame->stamp <= peer->stamp_ns", "frame->stamp < peer->stamp_ns"],
   ["a peer that is entered anew takes earlier claims", "peers.h", "{ .taken_stamp_ns = now }", "{}"],
   [
-    "a lagging node ages like a live one",
+    "a lagging node does not age",
     "state.h",
-    "interface->state == NODE_DRAINED || interface->state == NODE_LAGGING",
-    "interface->state == NODE_DRAINED",
+    "(interface->state == NODE_LIVE || interface->state == NODE_LAGGING)",
+    "interface->state == NODE_LIVE",
+  ],
+  [
+    "a fresh node does not keep its VIPs from a lagging one",
+    "claims.h",
+    "claim->state == NODE_LAGGING && !interface->source_stale ? KEEPS_HELD : KEEPS_BETTER",
+    "KEEPS_BETTER",
+  ],
+  ["a node with a stale source keeps all from a lagging one", "claims.h", " && !interface->source_stale", ""],
+  [
+    "a lagging node keeps its VIPs from a fresh one",
+    "claims.h",
+    "claim->state == NODE_LAGGING || claim->flags & WIRE_SOURCE_STALE ? KEEPS_BETTER : KEEPS_NONE",
+    "KEEPS_BETTER",
+  ],
+  [
+    "lagging nodes keep nothing from each other",
+    "claims.h",
+    "claim->state == NODE_LAGGING || claim->flags",
+    "claim->flags",
+  ],
+  [
+    "a lagging node keeps nothing from one whose source is stale",
+    "claims.h",
+    "claim->state == NODE_LAGGING || claim->flags & WIRE_SOURCE_STALE ?",
+    "claim->state == NODE_LAGGING ?",
   ],
   ["a frame behind two priority tags is passed", "packet.h", "return is_vlan(type) &&", "return false &&"],
   [

@@ -482,7 +482,9 @@ const rows: Row[] = [
       ["past hold", LIVE, PAST_HOLD],
       ["past hold", JOINING, PAST_HOLD],
       ["past hold", DRAINED, DRAINED],
-      ["past hold", LAGGING, LAGGING],
+      ["live", LAGGING, LAGGING],
+      ["headless", LAGGING, HEADLESS],
+      ["past hold", LAGGING, PAST_HOLD],
       ["gone", LIVE, PAST_HOLD],
       ["never ticked", LIVE, JOINING],
       ["never ticked", DRAINED, JOINING],
@@ -687,6 +689,44 @@ const rows: Row[] = [
             ({ headless: HEADLESS, "never ticked": JOINING, live: LIVE } as Partial<Record<Clock, number>>)[clock] ??
             PAST_HOLD,
           tick_age: clock === "never ticked" ? 65_535 : 0,
+        },
+        verdicts: [verdict],
+        peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+        isHeard: true,
+      }),
+    ),
+  ),
+  // rank comes before hash: fresh, or lagging beside a fresh one
+  ...(
+    [
+      ["live", LIVE, false, LAGGING, true, MINE, MINE],
+      ["live", LIVE, true, LAGGING, true, RELEASED, MINE],
+      ["live", LIVE, false, LIVE, true, RELEASED, MINE],
+      ["live", LAGGING, true, LIVE, false, RELEASED, RELEASED],
+      ["live", LAGGING, true, LIVE, true, RELEASED, MINE],
+      ["live", LAGGING, true, LAGGING, true, RELEASED, MINE],
+      ["live", LAGGING, true, LAGGING, false, RELEASED, MINE],
+      ["headless", LAGGING, true, LAGGING, true, RELEASED, RELEASED],
+    ] as [Clock, number, boolean, number, boolean, number, number][]
+  ).flatMap(([clock, ours, isStale, its, isItStale, better, worse]) =>
+    (
+      [
+        ["better", BETTER, better],
+        ["worse", WORSE, worse],
+      ] as const
+    ).map(
+      ([by, hash, verdict]): Row => ({
+        what: `a claim by a ${by} hash of a node that is ${nameOf(its)} with a ${isItStale ? "stale" : "fresh"} source, to one that is ${clock} and ${nameOf(ours)} with a ${isStale ? "stale" : "fresh"} one: ${verdictName(verdict)}`,
+        frame: claims([claim(OWNED, { hash })], { state: its, flags: isItStale ? SOURCE_STALE : 0 }),
+        world: (now) => ({
+          ...{ ...knows()(now), clock, vips: { [OWNED]: "owned" } },
+          interface: { state: ours, source_stale: isStale },
+        }),
+        action: "answer",
+        counters: { wire_taken: 1, ...(verdict === RELEASED ? { released: 1 } : {}) },
+        header: {
+          ...{ type: WIRE_REPLY, nonce: 2n, count: 1, flags: isStale ? SOURCE_STALE : 0 },
+          state: clock === "headless" ? HEADLESS : ours,
         },
         verdicts: [verdict],
         peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },

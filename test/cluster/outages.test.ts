@@ -14,7 +14,7 @@ import { randomOf } from "../../lab/random.ts";
 import { checker } from "../../lab/skip.ts";
 import { type Report, sumOf, turns } from "../../lab/watch/watch.ts";
 import { formatAddress, parseRange } from "../../src/core/address.ts";
-import { Election, Wish } from "../../src/core/ownership.ts";
+import { Election, equals, Wish } from "../../src/core/ownership.ts";
 import { type Kind, type Objects, readers } from "../../src/source/kubernetes/objects.ts";
 import { type ClusterObjects, demandOf } from "../source/kubernetes/clusters.ts";
 
@@ -246,6 +246,46 @@ check(
   },
 );
 
+check(
+  "nodes that are cut off keep what no fresh node may own: a Local Service's only node, and two nodes beside an excluded one",
+  async () => {
+    const { cluster, speakers } = scene;
+    const vip = vipsOf("n2", 4, 40).find((each) => best(each, ["n2", "n3"]) === "n2")!;
+    await using _service = await served(cluster, "local", vip);
+    await using _label = await excluded(cluster, "n1");
+    const others = without("n1");
+    await scene.shared(VIPS, others);
+    await scene.at(vip, "n2");
+    const all = await speakers.watched([vip, ...VIPS], async () => {
+      for (const node of others) await cluster.cut(node);
+      try {
+        const lag = async () => {
+          const found = await Promise.all(others.map((node) => speakers.ask(node)));
+          return found.every(({ interfaces }) => interfaces[0]!.state === "lagging");
+        };
+        await until("both lag", lag, PATIENCE);
+        await speakers.restart(speakers.of("n2"));
+        await sleep(3_000);
+      } finally {
+        for (const node of others) await cluster.mend(node);
+      }
+      await until("both read again", async () => {
+        const found = await Promise.all(others.map((node) => speakers.ask(node)));
+        return found.every(({ isSourceStale, interfaces }) => !isSourceStale && interfaces[0]!.state === "live");
+      });
+      await sleep(500);
+    });
+    assertMoves({ vips: all.vips.slice(1) }, others);
+    assert.equal([turns(all)[vip], all.vips[0]!.unanswered, sumOf(all).doubled], ["n2", 0, 0]);
+  },
+);
+
+async function excluded(cluster: Scene["cluster"], node: string): Promise<AsyncDisposable> {
+  const label = "node.kubernetes.io/exclude-from-external-load-balancers";
+  await cluster.labelNode(node, { [label]: "" });
+  return { [Symbol.asyncDispose]: () => cluster.labelNode(node, { [label]: null }) };
+}
+
 // Two hundred Services ----------------------------------------------------------------------------------------------
 
 /** The VIPs that each node's kernel should have, computed from the API's objects by the pure core alone. */
@@ -281,7 +321,7 @@ async function expectedMaps(): Promise<Record<string, string[]>> {
     NODES.map((self) => {
       const { vips } = demandOf(objects, settings, self);
       const election = new Election();
-      election.hold({ self, ranges: vips, candidates: NODES, headless: [] });
+      election.hold({ self, ranges: vips, ...equals(NODES) });
       const lines = [...election.keys()].map(
         (address) => `${formatAddress(address)} ${election.get(address) === Wish.ours ? "owned" : "other"}`,
       );

@@ -4,6 +4,7 @@ import { nodeState } from "../../src/core/abi.ts";
 import { parseAddress } from "../../src/core/address.ts";
 import { Joining } from "../../src/core/joining.ts";
 import type { Census } from "../../src/core/liveness.ts";
+import { equals } from "../../src/core/ownership.ts";
 import type { Heard } from "../../src/core/step.ts";
 import { MS, type Ns, SECOND } from "../../src/core/time.ts";
 import { nodeId } from "../../src/core/wire.ts";
@@ -21,7 +22,9 @@ const censusOf = (peers: readonly Heard[], hasCalled = true) =>
   }) as unknown as Census;
 
 const namesOf = (...names: string[]) => new Map(names.map((name) => [nodeId(name), name]));
-const selfOf = (state: number, name = "self") => ({ node: nodeId(name), name, state });
+const selfOf = (state: number, name = "self", sourceStale = false) => ({
+  ...{ node: nodeId(name), name, state, sourceStale },
+});
 
 /** A node that has converged, with these peers. */
 function converged(peers: readonly Heard[]): { joining: Joining; census: Census; now: Ns } {
@@ -83,12 +86,12 @@ const rules: [what: string, nodes: Node[], chosen: string[], headless?: string[]
   ],
   ["a node in an unknown state owns nothing", [["a", UNKNOWN]], [], [], false],
   [
-    "a lagging node owns nothing",
+    "a lagging node is one",
     [
       ["a", LAGGING],
       ["b", LIVE],
     ],
-    ["b"],
+    ["a", "b"],
   ],
   [
     "where all sources are stale, all go on",
@@ -106,7 +109,8 @@ for (const [what, nodes, chosen, headless = [], countsAge = true] of rules) {
       nodes.map(([name, state, sourceStale = false]) => heardOf(name, { state, sourceStale })),
     );
     const names = namesOf("self", "a", "b");
-    assert.equal(joining.candidates(selfOf(DRAINED), census, names, countsAge), { candidates: chosen, headless });
+    const found = joining.candidates(selfOf(DRAINED), census, names, countsAge)!;
+    assert.equal([found.candidates, found.headless], [chosen, headless]);
   });
   test(`among candidates, ${what}: also where that node is this one`, () => {
     const [first, ...others] = nodes;
@@ -124,6 +128,22 @@ for (const [what, nodes, chosen, headless = [], countsAge = true] of rules) {
   });
 }
 
+test("who lags is told, and then who is fresh", () => {
+  const peers = [
+    heardOf("a", { state: LAGGING, sourceStale: true }),
+    heardOf("b", { sourceStale: true }),
+    heardOf("c"),
+  ];
+  const { joining, census } = converged(peers);
+  const names = namesOf("self", "a", "b", "c");
+  const found = joining.candidates(selfOf(LIVE), census, names, true)!;
+  assert.equal([found.lagging, found.fresh], [["a"], ["self", "c"]]);
+  assert.equal(joining.candidates(selfOf(LIVE, "self", true), census, names, true)!.fresh, ["c"]);
+  const others = converged(peers.slice(1));
+  const without = others.joining.candidates(selfOf(LIVE), others.census, names, true)!;
+  assert.equal([without.lagging, without.fresh], [[], []]);
+});
+
 test("a peer that the source does not name may not own", () => {
   const { joining, census } = converged([heardOf("a"), heardOf("stranger")]);
   assert.equal(joining.candidates(selfOf(LIVE), census, namesOf("self", "a"), true)?.candidates, ["self", "a"]);
@@ -138,7 +158,7 @@ test("until two intervals after it has joined, a node names no candidates, so th
   assert.is(joining.observe(census, false, START + 2n * INTERVAL - 1n), false);
   assert.is(candidates(), undefined);
   assert.is(joining.observe(census, false, START + 2n * INTERVAL), true);
-  assert.equal([joining.isConverged, candidates()], [true, { candidates: ["self", "a"], headless: [] }]);
+  assert.equal([joining.isConverged, candidates()], [true, equals(["self", "a"])]);
 });
 
 const waits: [what: string, peers: Heard[], hasCalled: boolean, after: Ns, isJoined: boolean][] = [
@@ -251,6 +271,38 @@ for (const [what, seconds, end, isLagging, state = LIVE] of histories) {
     assert.is(joining.isLagging, isLagging);
   });
 }
+
+test("a node that lagged calls its source stale for 8 s after it became fresh, as other nodes hear of the API's return later", () => {
+  const joining = new Joining(START);
+  const told: boolean[] = [];
+  for (let second = 0; second <= 30; second++) {
+    joining.observe(censusOf([heardOf("b")]), second < 20, START + BigInt(second) * SECOND);
+    told.push(joining.isStale);
+  }
+  assert.equal(told.indexOf(false), 27);
+  assert.is(joining.isLagging, false);
+});
+
+test("a node that did not lag calls its source fresh at once", () => {
+  const joining = new Joining(START);
+  for (const [second, isStale] of [true, true, false].entries()) {
+    joining.observe(censusOf([heardOf("b", { sourceStale: true })]), isStale, START + BigInt(20 * second) * SECOND);
+    assert.is(joining.isStale, isStale);
+  }
+});
+
+test("a speaker that is started again lags on from the start, while its source is stale", () => {
+  const observe = (peers: Heard[], isStale: boolean) => {
+    const joining = new Joining(START, true);
+    joining.observe(censusOf([], false), isStale, START + SECOND);
+    const first = joining.isLagging;
+    for (const seconds of [2n, 3n]) joining.observe(censusOf(peers), isStale, START + seconds * SECOND);
+    return [first, joining.isLagging];
+  };
+  assert.equal(observe([heardOf("b")], true), [true, true]);
+  assert.equal(observe([heardOf("b")], false), [false, false]);
+  assert.equal(observe([heardOf("b", { sourceStale: true })], true), [true, false]);
+});
 
 const NODES = ["self", "b", "c"].map((name, i) => ({ name, address: parseAddress("10.9.255.1") + i }));
 const all = new Set(NODES.slice(1).map(({ address }) => address));

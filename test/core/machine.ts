@@ -63,6 +63,8 @@ export const acts = {
   undrain: (machine: Machine) => machine.drain(false),
   stale: (machine: Machine) => machine.setSourceStale(true),
   fresh: (machine: Machine) => machine.setSourceStale(false),
+  only: (machine: Machine) => machine.simulation.allow([machine.name]),
+  all: (machine: Machine) => machine.simulation.allow(undefined),
   cut: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, true),
   heal: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, false),
 } as const;
@@ -73,7 +75,10 @@ export interface Wire {
   readonly settings: { speakers: number; hold: number; fence: number; interval: number; dead: number };
   readonly machines: readonly Machine[];
   readonly nodes: readonly NodeEntry[];
-  readonly ranges: readonly VipRange[];
+  /** What a source says that can be read. */
+  readonly demand: readonly VipRange[];
+  /** The nodes that may own the VIPs are others; undefined: all are. */
+  allow(nodes: readonly string[] | undefined): void;
   readonly random: () => number;
   readonly now: number;
   /** Now, as the nodes read it. */
@@ -204,6 +209,10 @@ export class Machine {
   isUp = true;
   isDrained = false;
   isSourceStale = false;
+  /** Since when the source is what it is. */
+  sourceSince = 0;
+  /** What its source said last. */
+  demand: readonly VipRange[];
   /** Nodes of one side hear each other. */
   side = 0;
   /** Since when it hears what it hears. */
@@ -218,6 +227,7 @@ export class Machine {
     this.id = nodeId(name);
     this.since = simulation.now;
     this.idle = simulation.now;
+    this.demand = simulation.demand;
     if (index >= simulation.settings.speakers) this.pretend();
   }
 
@@ -238,9 +248,15 @@ export class Machine {
     return this.isUp && this.speaker !== undefined && !this.speaker.isFrozen && this.speaker.segment.isJoined;
   }
 
-  /** Whether it could answer for a VIP that nobody else answers. */
+  /** Whether it could answer for a VIP that nobody else answers; not so where it cannot know that it is to. */
   get isAble(): boolean {
-    return this.isWorking && !this.isDrained && this.speaker!.knowsPeers;
+    if (!this.isWorking || this.isDrained || !this.speaker!.knowsPeers) return false;
+    return this.demand === this.simulation.demand && (this.demand[0]!.nodes?.includes(this.name) ?? true);
+  }
+
+  /** Whether it could, and its source tells it that it is to. */
+  get isFresh(): boolean {
+    return this.isAble && !this.isSourceStale;
   }
 
   /** Whether its speaker runs, and counts the other node as alive. */
@@ -300,6 +316,7 @@ export class Machine {
     if (this.isSourceStale === isStale) return;
     this.simulation.note(`${this.name}'s source is ${isStale ? "stale" : "fresh"}`);
     this.isSourceStale = isStale;
+    this.sourceSince = this.simulation.now;
     this.speaker?.replan();
   }
 
@@ -434,12 +451,14 @@ export class Speaker {
   }
 
   replan(): void {
-    const { simulation, index, name, isSourceStale, isDrained } = this.machine;
+    const { machine } = this;
+    const { simulation, index, name, isSourceStale, isDrained } = machine;
+    if (!isSourceStale) machine.demand = simulation.demand;
     const { hold, interval, dead } = simulation.settings;
     const plan: SegmentPlan = {
       ...{ name: "eth0", mac: formatMac(macOf(index)), mtu: 1500, isUp: true },
       ...{ node: name, nodes: simulation.nodes },
-      ...{ isSourceStale, isDrained, ranges: simulation.ranges, hold: BigInt(hold * MS) },
+      ...{ isSourceStale, isDrained, ranges: machine.demand, hold: BigInt(hold * MS) },
       probes: { interval: BigInt(interval * MS), dead },
       pace: { refresh: 120_000, rate: 1_000 },
     };

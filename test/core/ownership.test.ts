@@ -20,6 +20,8 @@ const electorate = (changes: Partial<Electorate> = {}): Electorate => ({
   ranges: [range("10.9.0.1-10.9.0.5")],
   candidates: ["n1", "n2", "n3"],
   headless: [],
+  lagging: [],
+  fresh: [],
   ...changes,
 });
 
@@ -163,6 +165,42 @@ const wishTables: [what: string, inputs: Partial<Electorate>, vips: string[], wi
     ["10.9.0.1"],
     ["ours"],
   ],
+  [
+    "a lagging node stands back where a fresh one may own the VIP",
+    { lagging: ["n1"], fresh: ["n2", "n3"], ranges: [range("10.9.0.2")] },
+    ["10.9.0.2"],
+    ["other"],
+  ],
+  [
+    "a lagging node goes on where no fresh one may own the VIP",
+    { lagging: ["n1", "n2"], fresh: ["n3"], ranges: [range("10.9.0.1-10.9.0.3", { nodes: ["n1", "n2"] })] },
+    all.slice(0, 3),
+    ["other", "ours", "ours"],
+  ],
+  [
+    "beside a node whose source is stale and that does not lag yet, a lagging one stands as before",
+    { lagging: ["n1"], fresh: ["n3"], ranges: [range("10.9.0.2", { nodes: ["n1", "n2"] })] },
+    ["10.9.0.2"],
+    ["ours"],
+  ],
+  [
+    "a fresh node takes over what is a lagging one's",
+    { lagging: ["n2"], fresh: ["n1", "n3"], ranges: [range("10.9.0.1")] },
+    ["10.9.0.1"],
+    ["ours"],
+  ],
+  [
+    "a lagging node stands in where only a headless one is fresh",
+    { lagging: ["n1"], headless: ["n2"], fresh: ["n2"], ranges: [range("10.9.0.1-10.9.0.2", { nodes: ["n1", "n2"] })] },
+    all.slice(0, 2),
+    ["standIn", "standIn"],
+  ],
+  [
+    "a lagging node stands in for nobody where another fresh one does",
+    { lagging: ["n1"], headless: ["n2"], fresh: ["n2", "n3"], ranges: [range("10.9.0.1")] },
+    ["10.9.0.1"],
+    ["other"],
+  ],
   ["without candidates, a VIP is nobody's", { candidates: [], ranges: [range("10.9.0.2")] }, ["10.9.0.2"], ["nobody"]],
   [
     "while candidates are unknown, it is unknown whose a VIP is to be",
@@ -262,6 +300,15 @@ const rankings: [what: string, inputs: Partial<Electorate>, rows: Row[]][] = [
     ],
   ],
   [
+    "a node that lags ranks behind the fresh ones, with the reason",
+    { lagging: ["n2"], fresh: ["n1", "n3"] },
+    [
+      ["n1", undefined, true],
+      ["n3", undefined, false],
+      ["n2", "it lags: its source is stale, and a node with a fresh one may own the VIP", false],
+    ],
+  ],
+  [
     "for a node that is neither alive nor among the VIP's nodes, the reason is that it is not alive",
     { candidates: [], ranges: [range("10.9.0.1", { nodes: [] })] },
     [
@@ -328,6 +375,8 @@ test("a VIP is hashed by the text that its range names", () => {
 const changes: [what: string, now: Partial<Electorate>][] = [
   ["nothing", {}],
   ["the candidates", { candidates: ["n1", "n3"] }],
+  ["who lags", { lagging: ["n2"] }],
+  ["who is fresh", { fresh: ["n2"] }],
   ["that the candidates are known", { candidates: undefined }],
   ["the headless nodes", { headless: ["n2"] }],
   ["this node's name", { self: "n2" }],

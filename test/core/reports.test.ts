@@ -36,7 +36,7 @@ test("a peer that lags, and no longer lags, is reported once each", () => {
   say(nodeState.LAGGING);
   stage.run(2_000);
   assert.equal(notices(stage).filter(about(/peer/)), [
-    "peer b on eth0 lags: its source is stale, and other nodes take its VIPs",
+    "peer b on eth0 lags: its source is stale, and fresh nodes take its VIPs",
   ]);
   say(nodeState.LIVE);
   stage.run(2_000);
@@ -47,7 +47,8 @@ test("this node's own lagging and its end are reported once each", () => {
   const stage = Stage.among(["b", "c"]);
   stage.replan({ isSourceStale: true });
   stage.run(20_000);
-  const lags = "this node lags on eth0: its source is stale and a peer's is not, so that peers take its VIPs";
+  const lags =
+    "this node lags on eth0: its source is stale and a peer's is not, so that fresh peers take the VIPs that they may own";
   assert.equal(notices(stage).filter(about(/this node/)), [lags]);
   stage.replan({ isSourceStale: false });
   stage.run(20_000);

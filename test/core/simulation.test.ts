@@ -2,7 +2,7 @@
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Machine, MS } from "./machine.ts";
+import { type Act, type Machine, MS } from "./machine.ts";
 import { type Settings, SIZE, Simulation } from "./simulation.ts";
 import { storm } from "./storm.ts";
 
@@ -120,6 +120,77 @@ const rows: Row[] = [
     },
     silence: 0,
     moves: "none",
+  },
+  ...(
+    [
+      ["the only node that may own the VIPs loses its source beside a fresh one", { eligible: [0] }, [[0, 0, 60_000]]],
+      [
+        "the two nodes that may own the VIPs lose their source at different times beside a fresh one, and find it again",
+        { eligible: [0, 1] },
+        [
+          [0, 0, 60_000],
+          [1, 1_700, 63_000],
+        ],
+      ],
+      [
+        "a speaker whose source is stale is started again, where only two such nodes may own the VIPs",
+        { eligible: [0, 1] },
+        [
+          [0, 0, 90_000],
+          [1, 500, 91_000],
+        ],
+        40_000,
+      ],
+    ] as [string, Partial<Settings>, [machine: number, from: number, to: number][], number?][]
+  ).map(
+    ([what, settings, losses, restart]): Row => ({
+      what,
+      settings,
+      play: (simulation, machines) => {
+        const at = (ms: number, machine: number, act: Act) => simulation.at(ms * MS, { kind: "act", machine, act });
+        for (const [machine, from, to] of losses) {
+          at(from, machine, "stale");
+          at(to, machine, "fresh");
+        }
+        if (restart !== undefined) {
+          at(restart, 0, "kill");
+          at(restart + 2_000, 0, "start");
+        }
+        simulation.run(120_000);
+        assert.ok(machines.every(({ speaker }) => speaker!.segment.isJoined));
+      },
+      silence: 0,
+      moves: "none",
+    }),
+  ),
+  {
+    what: "a node loses its source beside fresh ones that may own the VIPs, and finds it again",
+    play: (simulation, [, two]) => {
+      two!.setSourceStale(true);
+      simulation.run(20_000);
+      for (const address of simulation.addresses) assert.not(simulation.owners(address).includes("n2"));
+      two!.setSourceStale(false);
+      simulation.run(20_000);
+    },
+    silence: 20,
+    moves: "some",
+  },
+  {
+    what: "nodes that lost their source still have a VIP that is another one's by now: it is taken from them",
+    settings: { eligible: [0, 1] },
+    play: (simulation, [one, two]) => {
+      one!.setSourceStale(true);
+      two!.setSourceStale(true);
+      simulation.run(1_000);
+      simulation.allow(["n3"]);
+      simulation.run(40_000);
+      for (const address of simulation.addresses) assert.equal(simulation.owners(address), ["n3"]);
+      one!.setSourceStale(false);
+      two!.setSourceStale(false);
+      simulation.run(20_000);
+    },
+    silence: 20,
+    moves: "some",
   },
   {
     what: "a node is drained",

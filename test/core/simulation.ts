@@ -49,6 +49,10 @@ export interface Settings {
   exchange: number;
   /** The first so many nodes run a speaker, and own VIPs; the others are only kernels that look alive. */
   speakers: number;
+  /** Of those, which may own VIPs, by index; undefined: all. */
+  eligible: readonly number[] | undefined;
+  /** For so long a node whose source is stale may answer where one with a fresh source is to, ms. */
+  outdated: number;
 }
 
 export const DEFAULTS: Settings = {
@@ -66,6 +70,8 @@ export const DEFAULTS: Settings = {
   heal: 1_500,
   exchange: Number.POSITIVE_INFINITY,
   speakers: Number.POSITIVE_INFINITY,
+  eligible: undefined,
+  outdated: 20_000,
 };
 
 export type Scheduled = Happening & { at: number; order: number };
@@ -78,7 +84,8 @@ export class Simulation implements Wire {
   now = START;
   readonly machines: Machine[] = [];
   readonly addresses: readonly Address[];
-  readonly ranges: readonly VipRange[];
+  /** What a source says that can be read. */
+  demand: readonly VipRange[];
   readonly nodes: readonly NodeEntry[];
   /** From 0 to 1. */
   readonly random: () => number;
@@ -110,13 +117,15 @@ export class Simulation implements Wire {
 
   constructor(settings: Partial<Settings> = {}, random?: () => number) {
     this.settings = { ...DEFAULTS, ...settings };
-    const { nodes, vips, seed, speakers } = this.settings;
+    const { nodes, vips, seed, speakers, eligible } = this.settings;
     this.random = random ?? randomOf(seed * 2654435761);
     const first = parseAddress("10.9.0.1");
     const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
     this.nodes = nodesOf(names);
     const range = { first, last: first + vips - 1, interfaces: undefined, hashAs: undefined };
-    this.ranges = [{ ...range, nodes: speakers < nodes ? names.slice(0, speakers) : undefined }];
+    this.demand = [
+      { ...range, nodes: eligible?.map((i) => names[i]!) ?? (speakers < nodes ? names.slice(0, speakers) : undefined) },
+    ];
     this.addresses = Array.from({ length: vips }, (_, i) => first + i);
     for (const [i, name] of names.entries()) this.machines.push(new Machine(this, name, i));
     this.at(0, { kind: "look" });
@@ -192,6 +201,12 @@ export class Simulation implements Wire {
     if (!isCut) from.since = to.since = this.now;
   }
 
+  allow(nodes: readonly string[] | undefined): void {
+    this.note(`${nodes?.join(" ") ?? "every node"} may own the VIPs`);
+    this.demand = [{ ...this.demand[0]!, nodes }];
+    for (const machine of this.machines) machine.speaker?.replan();
+  }
+
   /** Whether a node that is asked for by ARP is there. */
   hasNode(asker: Machine, index: number): boolean {
     const machine = this.machines[index];
@@ -247,6 +262,7 @@ export class Simulation implements Wire {
     for (const address of this.addresses) {
       const answering = up.filter(({ kernel }) => kernel.answers(address, this.clock));
       for (const machine of answering) if (machine.isPastFence) this.fail(`${machine.name} answers past its fence`);
+      for (const machine of answering) this.checkOutdated(address, machine);
       let isDouble = false;
       for (const [i, one] of answering.entries()) {
         for (const other of answering.slice(i + 1)) if (this.isPair(address, one, other)) isDouble = true;
@@ -264,6 +280,18 @@ export class Simulation implements Wire {
         );
     }
     for (const name of this.silent.keys()) if (!able.has(Number(name.split(" ")[0]))) this.silent.delete(name);
+  }
+
+  /** Who goes by an old demand leaves the VIP to who knows the new one. */
+  private checkOutdated(address: Address, machine: Machine): void {
+    const since = Math.max(machine.sourceSince, this.disturbed);
+    if (!machine.isSourceStale || !machine.isWorking || this.now - since <= this.settings.outdated * MS) return;
+    const isBeside = (other: Machine) => other.isFresh && this.hears(other, machine) && this.hears(machine, other);
+    const better = this.machines.find(isBeside);
+    if (better)
+      this.fail(
+        `${formatAddress(address)} is answered by ${machine.name}, whose source is stale, beside ${better.name}\n${this.describe(address)}`,
+      );
   }
 
   private checkSilence(address: Address, side: number, owner: Machine | undefined): void {

@@ -13,7 +13,7 @@ const SECOND = 1000 * MS;
 /** ms; short, so that a path may be longer than both. */
 const [HOLD, FENCE] = [6_000, 8_000];
 
-export const starts = ["converged", "cold", "restart"] as const;
+export const starts = ["converged", "cold", "restart", "lagging"] as const;
 
 export interface Options {
   nodes: number;
@@ -28,13 +28,26 @@ export interface Options {
   silence: number;
   /** Faults of frames and processes are tried while VIPs are claimed only, or at each event. */
   isFine: boolean;
+  /** The nodes that may own the VIP, by index; undefined: all. */
+  eligible: readonly number[] | undefined;
   /** Which faults there are. */
   menu: readonly Kind[];
   /** States after which the search gives up. */
   most: number;
 }
 
-export const kinds = ["frames", "delays", "processes", "kills", "power", "links", "sources", "drains"] as const;
+export const kinds = [
+  "frames",
+  "delays",
+  "processes",
+  "kills",
+  "power",
+  "links",
+  "sources",
+  "drains",
+  "outages",
+  "demands",
+] as const;
 export type Kind = (typeof kinds)[number];
 
 export const DEFAULTS: Options = {
@@ -45,7 +58,8 @@ export const DEFAULTS: Options = {
   after: 500,
   silence: 2_500,
   isFine: false,
-  menu: kinds,
+  eligible: undefined,
+  menu: kinds.slice(0, kinds.indexOf("outages")),
   most: Number.POSITIVE_INFINITY,
 };
 
@@ -145,10 +159,17 @@ export class Exploration {
   }
 
   private begin(): Place {
-    const { nodes, start, window, silence } = this.options;
+    const { nodes, start, window, silence, eligible } = this.options;
     const simulation = new Simulation(
       {
-        ...{ nodes, vips: 1, latency: [0.1, 0.1], stalls: { chance: 1, most: 0 } },
+        ...{
+          nodes,
+          eligible,
+          outdated: start === "lagging" ? 4_000 : 17_000,
+          vips: 1,
+          latency: [0.1, 0.1],
+          stalls: { chance: 1, most: 0 },
+        },
         ...{ hold: HOLD, fence: FENCE, heal: 1_500, exchange: 250, silence: DEFAULTS.silence },
       },
       half,
@@ -160,6 +181,10 @@ export class Exploration {
       for (const machine of machines) machine.kill();
       simulation.run(4_000);
       for (const machine of machines) machine.start();
+    }
+    if (start === "lagging") {
+      for (const machine of machines.slice(0, -1)) machine.setSourceStale(true);
+      simulation.run(15_000);
     }
     simulation.settings.silence = silence;
     simulation.diary.length = 0;
@@ -275,6 +300,8 @@ export class Exploration {
         act(machine, "die", "boot", [500, 3_000, undefined]);
       if (!isGrid) continue;
       if (has("sources") && !isSourceStale) act(machine, "stale", "fresh", [9_000]);
+      if (has("outages") && !isSourceStale) act(machine, "stale", "fresh", [20_000]);
+      if (has("demands")) act(machine, "only", "all", [undefined]);
       if (has("drains") && !isDrained) act(machine, "drain", "undrain", [30, 1_500]);
       for (let other = 0; other < nodes && has("links"); other++) {
         if (other !== machine && simulation.cuts.size === 0) act(machine, "cut", "heal", [250, 2_000], other);
@@ -289,7 +316,9 @@ export class Exploration {
     const before = simulation.frames.claims;
     simulation.run(1_000);
     const claims = simulation.frames.claims - before;
-    if (areWell && claims > 0)
+    // Who goes by an old demand asks for what others keep by a new one, and is refused.
+    const agree = simulation.machines.every(({ demand }) => demand === simulation.demand);
+    if (areWell && agree && claims > 0)
       simulation.fail(`${claims} claims, replies and notices in a second in which nothing happens`);
     const owners = simulation.owners(simulation.addresses[0]!);
     if (areWell && simulation.machines.some(({ isAble }) => isAble) && owners.length !== 1)

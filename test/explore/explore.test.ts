@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { copy, textOf } from "./copy.ts";
-import { explore, type Options } from "./exploration.ts";
+import { DEFAULTS, explore, type Options } from "./exploration.ts";
 import { type Mutant, mutate } from "./mutants.ts";
 
 test("a copy shares nothing that changes, and what was one object is one in it", () => {
@@ -54,6 +54,12 @@ const searches: [what: string, options: Partial<Options>, states: number][] = [
   ["three nodes that start, one fault", { nodes: 3, start: "cold", window: 700 }, 3_000],
   ["two nodes, two faults of speakers", { faults: 2, window: 50, menu: ["processes", "kills"] }, 3_000],
   ["two nodes, two faults of links and power", { faults: 2, window: 50, menu: ["links", "power"] }, 3_000],
+  ["two nodes, one of which may own the VIP and loses its source", { eligible: [0], menu: ["outages"] }, 50],
+  [
+    "three nodes, of which the two that may own the VIP lag, one fault",
+    { nodes: 3, eligible: [0, 1], start: "lagging", window: 100, menu: [...DEFAULTS.menu, "demands"] },
+    100,
+  ],
   ["three nodes, drained: no hole of 50 ms", { nodes: 3, menu: ["drains"], silence: 50 }, 50],
 ];
 for (const [what, options, states] of searches) {
@@ -67,6 +73,9 @@ for (const [what, options, states] of searches) {
 }
 
 const [CLAIMS, SEGMENT, STATE] = ["src/core/claims.ts", "src/core/segment.ts", "src/core/state.ts"];
+/** Two nodes that lag own what is theirs, beside a fresh third one. */
+const LAGGING: Partial<Options> = { nodes: 3, eligible: [0, 1], start: "lagging", window: 100 };
+const OWNERSHIP = "src/core/ownership.ts";
 const MODEL = "test/bpf/model.ts";
 const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
@@ -182,6 +191,42 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
     rule: "only the kernel of a live node defends",
     edits: [[MODEL, "stateOf(here, now) === nodeState.LIVE && vip.state", "vip.state"]],
     search: { window: 100, menu: ["kills"] },
+  },
+  {
+    rule: "a lagging node goes on where no fresh one may own the VIP",
+    edits: [[OWNERSHIP, "lagging.length === 0 || !nodes.some((node) => fresh.includes(node))", "lagging.length === 0"]],
+    search: { eligible: [0], window: 100, menu: ["outages"] },
+  },
+  {
+    rule: "a lagging node stands back where a fresh one may own the VIP",
+    edits: [[OWNERSHIP, "lagging.length === 0 || !nodes", "true || !nodes"]],
+    search: { window: 100, menu: ["outages"] },
+  },
+  {
+    rule: "the kernel of a lagging node releases to a fresh one",
+    edits: [[MODEL, "state === LAGGING && claimant.state !== LAGGING && !isStale", "false"]],
+    search: { ...LAGGING, menu: ["demands"] },
+  },
+  {
+    rule: "the kernel of a fresh node keeps its VIPs from a lagging one",
+    edits: [[MODEL, "state === LIVE && !here.source_stale && claimant.state === LAGGING", "false"]],
+    search: { ...LAGGING, menu: ["demands"] },
+  },
+  {
+    rule: "lagging nodes keep their VIPs from each other",
+    edits: [[MODEL, "(state === LIVE || state === LAGGING) &&", "state === LIVE &&"]],
+    search: { ...LAGGING, menu: ["links"], silence: 500 },
+  },
+  {
+    rule: "a lagging node ages",
+    edits: [
+      [
+        STATE,
+        "if (state === nodeState.DRAINED) return",
+        "if (state === nodeState.DRAINED || state === nodeState.LAGGING) return",
+      ],
+    ],
+    search: { ...LAGGING, menu: ["kills"] },
   },
 ];
 /** The same search of the shipped sources: were something found there, a mutant's story would prove nothing. */
