@@ -264,8 +264,8 @@ export class Speaker implements Disposable {
   /** The kernel knows by the tick that all was well when the verification began, at least. */
   #tick(now: Ns): void {
     this.#tickedAt = now;
-    for (const ifindex of this.#wiring.verify((message) => this.#reporter.fail(message))) {
-      this.#try(() => this.#step(ifindex, { kind: "verified", at: now }));
+    for (const [ifindex, event] of this.#wiring.verify(now, (message) => this.#reporter.fail(message))) {
+      this.#try(() => this.#step(ifindex, event));
     }
   }
 

@@ -1,5 +1,5 @@
 import type { Config } from "./config/config.ts";
-import { MAX_KEYS, type peer as peerLayout } from "./core/abi.ts";
+import { MAX_KEYS } from "./core/abi.ts";
 import { type Address, addressBytes } from "./core/address.ts";
 import { announcement, formatMac } from "./core/arp.ts";
 import { Nonces } from "./core/claims.ts";
@@ -7,12 +7,21 @@ import type { Demand, VipRange } from "./core/demand.ts";
 import { countEntries } from "./core/difference.ts";
 import { ranker } from "./core/ownership.ts";
 import { Segment, type SegmentEvent } from "./core/segment.ts";
-import type { Effects, Frame, Heard, Notice, Outgoing, ProbeEntry, Reading } from "./core/step.ts";
+import {
+  type Effects,
+  type Frame,
+  isOwned,
+  type Notice,
+  type Outgoing,
+  type ProbeEntry,
+  type Reading,
+} from "./core/step.ts";
 import { earlier, MS, type Ns } from "./core/time.ts";
 import type { WireKey } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { Interfaces } from "./interfaces.ts";
 import { Kernel } from "./kernel/kernel.ts";
+import { readPeers } from "./kernel/peers.ts";
 import { VipTable } from "./kernel/vips.ts";
 import { describeLink, type Link, type Links } from "./link/links.ts";
 import { PacketSocket, type Sent } from "./link/packet.ts";
@@ -187,7 +196,8 @@ export class Wiring implements Disposable {
   attach({ config, links }: Plan, isStrict: boolean, fail: (error: Error) => void): ReadonlySet<number> {
     const announced = new Set<number>();
     const isNew = ({ link, isGuard }: PlannedLink) => this.#attached.get(link.ifindex)?.isGuard !== isGuard;
-    for (const planned of links.filter(isNew)) {
+    const added = links.filter(isNew);
+    for (const planned of added) {
       const { link, isGuard } = planned;
       const isSameMac = this.#interfaces.pinned(link.ifindex)?.mac_text === formatMac(link.mac);
       this.#open(planned);
@@ -204,6 +214,7 @@ export class Wiring implements Disposable {
         fail(error as Error);
       }
     }
+    if (added.length > 0) this.#table.release(this.#kernel.formerEntries());
     return announced;
   }
 
@@ -284,6 +295,12 @@ export class Wiring implements Disposable {
   #apply(effects: Effects, ifindex: number, attached: Attached, notices: Notice[]): SegmentEvent[] {
     if (effects.self) this.#interfaces.say(ifindex, effects.self);
     this.#table.replace(ifindex, [...effects.write], effects.added, effects.remove);
+    // A peer's claim may have been granted between the decision and the write: then the entry does not count.
+    const owned = this.hasPeers ? [...effects.write].filter(([, entry]) => isOwned(entry)) : [];
+    const lost = this.#table.releasedOf(
+      ifindex,
+      owned.map(([address]) => address),
+    );
     for (const probe of effects.probes) this.#writeProbe(ifindex, probe);
     this.#forget(ifindex, effects.forget);
     const at = bootTime();
@@ -297,6 +314,7 @@ export class Wiring implements Disposable {
     return [
       ...(frames.length > 0 ? [{ kind: "sent", at, frames } as const] : []),
       ...(refused.length > 0 ? [{ kind: "refused", addresses: refused } as const] : []),
+      ...(lost.length > 0 ? [this.#lose(ifindex, lost)[1]] : []),
       ...(effects.look ? [{ kind: "reading", reading: this.#read(ifindex, effects.look) } as const] : []),
     ];
   }
@@ -347,52 +365,42 @@ export class Wiring implements Disposable {
   }
 
   #read(ifindex: number, look: NonNullable<Effects["look"]>): Reading {
-    const peers: Heard[] = [];
-    for (const [key, peer] of this.#kernel.maps.peers.entries(64)) {
-      if (key.ifindex === ifindex) peers.push(heardOf(key.node, peer));
-    }
+    const peers = readPeers(this.#kernel.maps, ifindex);
     const releases = this.#kernel.maps.verdicts.getField(ifindex, "released") ?? 0n;
     const released = look === "all" ? this.#table.released(ifindex) : this.#table.releasedOf(ifindex, look);
     return { peers, releases, released };
   }
 
+  /** What a segment has to know of VIPs that it holds, and that its kernel has released. */
+  #lose(ifindex: number, released: readonly Address[]): readonly [ifindex: number, SegmentEvent] {
+    return [ifindex, { kind: "reading", reading: this.#read(ifindex, new Set(released)) }];
+  }
+
   /**
    * Verifies what the kernel holds and that the programs are attached, and mends what is not so.
    * @param fail called for each hook that was not attached any more
-   * @returns the interfaces of which all was well
+   * @returns what that means to each interface: all was well, or VIPs that are held here were released by the kernel
    */
-  verify(fail: (message: string) => void): number[] {
+  verify(now: Ns, fail: (message: string) => void): (readonly [ifindex: number, SegmentEvent])[] {
     if (!this.#table.verify()) {
       this.#log.error("the kernel's map does not hold what was written (changed by another program?): writing it anew");
       this.#table.mend();
       return [];
     }
-    return [...this.#attached].flatMap(([ifindex, { link }]) => {
+    const lost = [...this.#table.lost()].map(([ifindex, addresses]) => this.#lose(ifindex, addresses));
+    const verified = [...this.#attached].flatMap(([ifindex, { link }]) => {
       try {
-        return this.#interfaces.reattach(link, fail) ? [ifindex] : [];
+        return this.#interfaces.reattach(link, fail) ? [[ifindex, { kind: "verified", at: now }] as const] : [];
       } catch (error) {
         fail((error as Error).message);
         return [];
       }
     });
+    return [...lost, ...verified];
   }
 
   /** Closes the sockets and this process's hold on the kernel's objects. The kernel goes on answering. */
   [Symbol.dispose](): void {
     this.#resources.dispose();
   }
-}
-
-function heardOf(node: bigint, peer: ReturnType<typeof peerLayout.decode>): Heard {
-  return {
-    node,
-    name: peer.node,
-    mac: peer.mac,
-    state: peer.state,
-    sourceStale: peer.source_stale,
-    knowsUs: peer.knows_us,
-    incarnation: peer.incarnation,
-    stamp: peer.stamp_ns,
-    echoedNs: peer.echoed_ns,
-  };
 }

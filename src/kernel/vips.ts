@@ -62,10 +62,10 @@ function read({ vips }: Maps): Map<number, Map<Address, Entry>> {
 }
 
 /** Reads the map `answers`: what the kernel released since it was claimed, and elements that belong to no entry. */
-function survey({ answers: map }: Maps, entries: Entries) {
+function survey({ answers: map }: Maps, entries: Entries, batches: Iterable<Batch> = map.batches()) {
   const released: [ifindex: number, address: Address][] = [];
   const stray: VipKey[] = [];
-  for (const batch of map.batches()) {
+  for (const batch of batches) {
     forEach(batch, answers.size, (ifindex, address, valueAt) => {
       const entry = entries.get(ifindex)?.get(address);
       if (!entry) stray.push(key(ifindex, address));
@@ -98,6 +98,7 @@ export class VipTable {
   readonly #maps: Maps;
   readonly #entries: Map<number, Map<Address, Entry>>;
   #parts: Iterator<Batch> | undefined;
+  #answers: Iterator<Batch> | undefined;
   #seen = 0;
 
   /** Reads what an earlier speaker left. */
@@ -130,6 +131,21 @@ export class VipTable {
     return survey(this.#maps, this.#entries).released.flatMap(([on, address]) => (on === ifindex ? [address] : []));
   }
 
+  /**
+   * Reads the next part of `answers`, as {@link verify} does of `vips`.
+   * @returns the VIPs in it that are held here, though the kernel has released them
+   */
+  lost(): ReadonlyMap<number, Address[]> {
+    let next = this.#answers?.next();
+    if (!next || next.done) {
+      this.#answers = this.#maps.answers.batches(PART);
+      next = this.#answers.next();
+    }
+    const { released } = survey(this.#maps, this.#entries, [next.value]);
+    const byInterface = Map.groupBy(released, ([ifindex]) => ifindex);
+    return new Map([...byInterface].map(([ifindex, all]) => [ifindex, all.map(([, address]) => address)]));
+  }
+
   /** Like {@link released}, but only of the given VIPs. */
   releasedOf(ifindex: number, addresses: Iterable<Address>): Address[] {
     const entries = this.#entries.get(ifindex);
@@ -160,6 +176,20 @@ export class VipTable {
       }
       for (const [address, entry] of added) entries.set(address, entry);
       this.write(ifindex, [...added], new Set(added.keys()));
+    }
+  }
+
+  /**
+   * Reads the other layout's map once more, after its programs were replaced: what they released since {@link takeOver}
+   * is not owned.
+   */
+  release(former: readonly { key: Uint8Array; isOwned: boolean }[]): void {
+    for (const { key, isOwned } of former) {
+      const { ip, ifindex } = vipKey.decode(key);
+      const entries = this.#entries.get(ifindex);
+      if (isOwned || entries?.get(addressOf({ ip }))?.state !== vipState.OWNED) continue;
+      entries.set(addressOf({ ip }), UNOWNED);
+      this.write(ifindex, [[addressOf({ ip }), UNOWNED]]);
     }
   }
 

@@ -6,7 +6,8 @@ import { Flood } from "../../lab/kernel/flood.ts";
 import { becomes, must, type Process, until } from "../../lab/kernel/process.ts";
 import { measured, NODE_MAC, pinnedId, Rig, TC_HANDLE, TC_PRIORITY, VIP } from "../../lab/kernel/rig.ts";
 import { inNamespace } from "../../lab/namespaces.ts";
-import { LAYOUT, vip } from "../../src/core/abi.ts";
+import { answers, LAYOUT, vip } from "../../src/core/abi.ts";
+import { bootTime } from "../../src/ffi/libc.ts";
 import { libbpf } from "../../src/kernel/libbpf.ts";
 import { stripsVlanTags } from "../../src/link/ethtool.ts";
 
@@ -307,6 +308,19 @@ for (const { name, map, act, said } of tamperings) {
     await rig.answersWith(NODE_MAC);
   });
 }
+
+test("a VIP that the kernel has released though nothing was held there yet is found by the tick, and claimed again", async () => {
+  const more = "membership: { kind: wire, keys: none }";
+  const speaker = await rig.serve({ hook: "tcx", more, nodes: "[n1]" });
+  const before = await rig.answers();
+  const from = speaker.log.length;
+  const key = { ip: Uint8Array.from(VIP.split("."), Number), ifindex: rig.ifindex("eth0") };
+  // As a claim leaves it that is granted between the decision to own a VIP and the write: no counter tells of it.
+  rig.maps((maps) => maps.answers.set(key, answers.of({ released_ns: bootTime() })));
+  await speaker.says(/is no longer owned here/, { from });
+  await until("it is answered again", async () => (await rig.answers()).length === before.length, 10_000);
+  assert.equal(before, [NODE_MAC]);
+});
 
 test("pins of other programs in pinDir survive clean", async () => {
   rig.configure({ pinDir: rig.pinDir });

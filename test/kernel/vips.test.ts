@@ -2,7 +2,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { answers, MAX_VIPS, vip, vipKey, vipState } from "../../src/core/abi.ts";
 import { type Address, parseAddress } from "../../src/core/address.ts";
-import { UNOWNED } from "../../src/core/step.ts";
+import { type Entry, UNOWNED } from "../../src/core/step.ts";
 import { readEntries, VipTable } from "../../src/kernel/vips.ts";
 import { Bench } from "../bpf/run.ts";
 
@@ -82,6 +82,38 @@ test("entries that another layout's map had as owned are owned, and those that i
       [here, ours],
     ],
   );
+});
+
+test("what another layout's programs released between the first reading and their replacement is not owned", () => {
+  const table = new VipTable(bench.maps);
+  replace(table, [], [...table.entriesOf(IFINDEX).keys()]);
+  const [kept, released] = addresses("10.9.0.1", 2) as [Address, Address];
+  const raw = (last: number) => vipKey.encode({ ip: Uint8Array.of(10, 9, 0, last), ifindex: IFINDEX });
+  const former = (isOwned: boolean) => [true, isOwned].map((isOwned, i) => ({ key: raw(i + 1), isOwned }));
+  table.takeOver(former(true), 77n, () => 7n);
+  table.release(former(false));
+  const states = (entries: ReadonlyMap<Address, Entry>) => [kept, released].map((vip) => entries.get(vip)?.state);
+  assert.equal(states(table.entriesOf(IFINDEX)), [vipState.OWNED, vipState.NOT_OWNED]);
+  assert.equal(states(readEntries(bench.maps).get(IFINDEX)!), [vipState.OWNED, vipState.NOT_OWNED]);
+});
+
+test("a release of a VIP that is held here is found, by however many entries", () => {
+  const table = new VipTable(bench.maps);
+  replace(table, [], [...table.entriesOf(IFINDEX).keys()]);
+  const all = addresses("10.9.0.0", 3000);
+  const owned = { state: vipState.OWNED, claimNs: 5n, untilNs: 0n, hash: 9n };
+  for (const address of all) table.entriesOf(IFINDEX).set(address, owned);
+  table.write(
+    IFINDEX,
+    all.map((address) => [address, owned]),
+    new Set(all),
+  );
+  const lost = () => Array.from({ length: 4 }, () => [...table.lost()]).flat();
+  assert.equal(lost(), []);
+  const key = { ip: Uint8Array.of(10, 9, 7, 7), ifindex: IFINDEX };
+  bench.maps.answers.set(key, answers.of({ released_ns: 5n })); // recorded, though nothing was held: uncounted
+  assert.ok(table.verify(), "`vips` holds what was written");
+  assert.equal(lost(), [[IFINDEX, [parseAddress("10.9.7.7")]]]);
 });
 
 test.run();
