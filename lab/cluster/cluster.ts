@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../kernel/process.ts";
 import type { Namespaces } from "../namespaces.ts";
 import { type Observer, SwitchPorts } from "../switch/ports.ts";
@@ -26,6 +27,8 @@ import {
 const SWITCH = "switch";
 const CLIENT = { name: "client", mac: "02:00:00:00:00:64", ip: "10.9.255.100" } as const;
 const MANAGEMENT_PREFIX_LENGTH = 24;
+/** A speaker lets a deleted object of MetalLB count for 0.5 s more. */
+const LINGER_MS = 1_000;
 /** Limit for a custom resource to appear or disappear, ms. */
 const SERVED_MS = 30_000;
 
@@ -260,8 +263,18 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
-  /** Removes MetalLB's custom resources, with all their objects. */
+  /** Removes MetalLB's objects, and then their definitions: for a speaker, they are gone for good. */
   async removeMetallb(): Promise<void> {
+    for (const { spec } of DEFINITIONS) {
+      const path = `/apis/metallb.io/v1beta1/namespaces/${METALLB}/${spec.names.plural}`;
+      await this.api.request("DELETE", path);
+    }
+    await sleep(LINGER_MS);
+    await this.deleteDefinitions();
+  }
+
+  /** Deletes the definitions of MetalLB's custom resources, with all their objects. */
+  async deleteDefinitions(): Promise<void> {
     for (const definition of DEFINITIONS) {
       await this.api.delete(definition);
       await this.#served(definition.metadata.name, false);

@@ -3,8 +3,9 @@ import { type Address, formatAddress } from "../../core/address.ts";
 import type { Check, Demand, VipRange } from "../../core/demand.ts";
 import { Diet } from "./diet.ts";
 import { History, type Past } from "./history.ts";
-import { nodesOf } from "./nodes.ts";
+import { nodesOf, sinceBoot } from "./nodes.ts";
 import {
+  type ClusterNode,
   type EndpointSlice,
   formOf,
   type Key,
@@ -38,6 +39,9 @@ import {
 } from "./services.ts";
 import type { ClusterSettings } from "./settings.ts";
 
+/** A Node that has booted is waited for until it is Ready, but not for longer, ms. */
+const BOOT = 300_000;
+
 /** What all Services depend on, beside the objects. */
 interface Given {
   settings: ClusterSettings;
@@ -61,6 +65,11 @@ export class Cluster {
   readonly #slicesOf = new Map<Key, EndpointSlice[]>();
   /** The objects with faults, each with its last good form. */
   readonly #unreadable = new Map<string, Problem & { good: Objects[Kind] | undefined }>();
+
+  /** All Nodes have been listed: one that is not known is new. */
+  knowsNodes = false;
+  /** The Nodes that have not been Ready since they booted, and since when that is known, ms. */
+  readonly #booting = new Map<Key, number | undefined>();
 
   /** Something that all Services depend on has changed since the last update. */
   #isCommonChanged = true;
@@ -104,8 +113,11 @@ export class Cluster {
     return this.#unreadable.delete(idOf(ref)) || isChanged;
   }
 
-  #take(ref: ObjectRef, object: Objects[Kind] | undefined): boolean {
+  #take(ref: ObjectRef, read: Objects[Kind] | undefined): boolean {
     let isChanged = false;
+    const before = this.#objects.Node.get(keyOf(ref));
+    const isNode = ref.kind === "Node" && read;
+    const object = isNode ? sinceBoot(read as ClusterNode, before, this.knowsNodes) : read;
     const selectors = ref.kind === "L2Advertisement" && object ? (object as L2Advertisement).serviceSelectors : [];
     this.diet.apply(idOf(ref), selectors, () => {
       isChanged = this.set(ref.kind, keyOf(ref), object);
@@ -147,8 +159,26 @@ export class Cluster {
     if (kind === "Service") this.#changed.add(key);
     else if (kind === "EndpointSlice") this.#moveSlice(before as EndpointSlice, object as EndpointSlice);
     else this.#isCommonChanged = true;
+    if (kind === "Node") this.#watchBoot(key, object as ClusterNode | undefined);
     if (kind === "L2Advertisement" && object) this.diet.want((object as L2Advertisement).serviceSelectors);
     return true;
+  }
+
+  #watchBoot(key: Key, node: ClusterNode | undefined): void {
+    if (!node?.isBooting) this.#booting.delete(key);
+    else if (!this.#booting.has(key)) this.#booting.set(key, undefined);
+  }
+
+  /** Ends the wait for Nodes that do not become Ready after a boot. @param now ms, monotonic @returns true if one has ended */
+  expire(now: number): boolean {
+    let isAny = false;
+    for (const [key, since = now] of this.#booting) {
+      this.#booting.set(key, since);
+      if (now - since < BOOT) continue;
+      this.set("Node", key, { ...this.#objects.Node.get(key)!, isBooting: false });
+      isAny = true;
+    }
+    return isAny;
   }
 
   #moveSlice(before: EndpointSlice | undefined, now: EndpointSlice | undefined): void {

@@ -38,11 +38,25 @@ export function nodesOf(
   return { running, ownerOf, claimants, entries };
 }
 
+/**
+ * Takes a Node as it is now. A kubelet that comes up writes its Node's bootID, and Ready as False until the node's network
+ * is there; NetworkUnavailable is still as before the boot. A Ready that is lost later plays no part.
+ * @param before undefined: it was not known @param knowsAll all Nodes were known before this one
+ */
+export function sinceBoot(now: ClusterNode, before: ClusterNode | undefined, knowsAll: boolean): ClusterNode {
+  const isNew = before ? before.isBooting || before.bootID !== now.bootID : knowsAll;
+  return now.isBooting && !isNew ? { ...now, isBooting: false } : now;
+}
+
 /** The checks that a Node meets for every VIP alike. */
-export function nodeChecks({ labels, isNetworkUnavailable }: ClusterNode, ignoreExcludeLabel: boolean): Check[] {
+export function nodeChecks(
+  { labels, isNetworkUnavailable, isBooting }: ClusterNode,
+  ignoreExcludeLabel: boolean,
+): Check[] {
   const isExcluded = !ignoreExcludeLabel && Object.hasOwn(labels, EXCLUDE_LABEL); // whatever its value
   return [
     { what: "label", refusal: isExcluded ? `it has the label ${EXCLUDE_LABEL}` : undefined },
     { what: "network", refusal: isNetworkUnavailable ? "its condition NetworkUnavailable is True" : undefined },
+    { what: "booted", refusal: isBooting ? "it has not been Ready since it booted" : undefined },
   ];
 }

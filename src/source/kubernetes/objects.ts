@@ -76,6 +76,10 @@ export interface ClusterNode {
   key: Key;
   labels: Labels;
   isNetworkUnavailable: boolean;
+  /** The kernel's boot_id, by which a boot is noticed. */
+  bootID: string;
+  /** It is not Ready, and as far as is known it has not been since it booted. */
+  isBooting: boolean;
   /** Its first InternalIP that is IPv4. */
   internal: Address | undefined;
   /** All other IPv4 addresses that it lists: a cloud provider may have found a VIP on it, and a kubelet writes what it likes. */
@@ -255,6 +259,7 @@ function nodeOf(object: unknown): ClusterNode {
   const { key, labels } = metadataOf("Node", object);
   const status = part((object as Json).status, "status");
   const conditions = items(status.conditions, "status.conditions").map((item) => part(item, "status.conditions[]"));
+  const statusOf = (wanted: string) => conditions.find(({ type }) => type === wanted)?.status;
   const others: Address[] = [];
   let internal: Address | undefined;
   for (const item of items(status.addresses, "status.addresses")) {
@@ -267,7 +272,9 @@ function nodeOf(object: unknown): ClusterNode {
   return {
     key,
     labels,
-    isNetworkUnavailable: conditions.find(({ type }) => type === "NetworkUnavailable")?.status === "True",
+    isNetworkUnavailable: statusOf("NetworkUnavailable") === "True",
+    bootID: optional(part(status.nodeInfo, "status.nodeInfo").bootID, "status.nodeInfo.bootID") ?? "",
+    isBooting: statusOf("Ready") !== "True",
     internal,
     others: others.filter((address) => address !== internal),
   };

@@ -5,7 +5,7 @@ import type { Cluster } from "./cluster.ts";
 import { KINDS } from "./resources.ts";
 
 /** The version of the file's format. It rises when the form of an object changes; a file of another version is ignored. */
-const FORM = 4;
+const FORM = 5;
 
 const fileOf = (folder: string) => join(folder, "cluster.json");
 

@@ -4,6 +4,7 @@ import { Notices } from "../../core/notices.ts";
 import { replaceFile, replaceFileLater } from "../../files.ts";
 import type { Source, SourceReport, SourceSettings, Surroundings } from "../source.ts";
 import { Cluster } from "./cluster.ts";
+import { Complaints } from "./complaints.ts";
 import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
 import { Metallb, type MetallbTiming } from "./metallb.ts";
@@ -71,7 +72,7 @@ export class KubernetesSource implements Source {
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #connection: Connection;
   readonly #cluster: Cluster;
-  readonly #events: Events;
+  readonly #complaints: Complaints;
 
   /** The resources that have been listed since the start. */
   readonly #listed = new Set<Resource>();
@@ -84,13 +85,7 @@ export class KubernetesSource implements Source {
   #services: AbortController | undefined;
 
   readonly #troubleNotices = new Notices(Number.POSITIVE_INFINITY);
-  readonly #warningNotices = new Notices(Number.POSITIVE_INFINITY);
   readonly #failures = new Notices();
-
-  /** Since when nobody announces what these messages name, ms. */
-  #mute = new Map<string, number>();
-  /** One of them has not lasted for long enough to be said. */
-  #isMuteNew = false;
 
   #hasSnapshot = false;
   /** The snapshot is served, because the API cannot be read. */
@@ -121,7 +116,8 @@ export class KubernetesSource implements Source {
       onChange: () => this.#changed(),
       timing: this.#timing,
     });
-    this.#events = new Events({ connection: this.#connection, node, signal: this.#stop.signal, log });
+    const events = new Events({ connection: this.#connection, node, signal: this.#stop.signal, log });
+    this.#complaints = new Complaints(log, events, this.#timing.settle);
   }
 
   /** @throws Error if this node's default gateways cannot be read */
@@ -202,6 +198,7 @@ export class KubernetesSource implements Source {
       onListed: (keys) => {
         for (const key of cluster.keys(kind)) if (!keys.has(key)) cluster.remove(kind, key);
         if (kind === "Service") cluster.diet.end();
+        if (kind === "Node") cluster.knowsNodes = true;
       },
     });
   }
@@ -294,8 +291,9 @@ export class KubernetesSource implements Source {
    * went by its old demand would take back VIPs that have moved on.
    */
   #checkStale(): void {
-    if (this.#isMuteNew) this.#say();
     const now = performance.now();
+    if (this.#complaints.isWaiting) this.#say();
+    if (this.#cluster.expire(now)) this.#changed();
     if (!this.isFresh) this.#freshAt = undefined;
     else this.#freshAt ??= now;
     if (this.#isStale === undefined || this.#isStale === !this.isFresh) return;
@@ -349,18 +347,9 @@ export class KubernetesSource implements Source {
     this.#saving ??= setTimeout(() => this.#save(), this.#timing.save);
   }
 
-  /** Says what is wrong with the cluster. That nobody announces an address has to last, as objects come one by one. */
   #say(): void {
-    const now = performance.now();
-    const all = this.#cluster.problems;
-    const mute = all.filter(({ reason }) => reason === "NotAnnounced").map(({ message }) => message);
-    this.#mute = new Map(mute.map((message) => [message, this.#mute.get(message) ?? now]));
-    const problems = all.filter(({ message }) => now - (this.#mute.get(message) ?? 0) >= this.#timing.settle);
-    this.#isMuteNew = problems.length < all.length;
-    this.#events.take(problems);
-    const messages = problems.map(({ message }) => message);
-    const warnings = [...messages, ...warningsOf(this.#cluster), ...this.#metallb.warnings];
-    for (const line of this.#warningNotices.noteAll(warnings, now)) this.#options.log("warn", line);
+    const lines = [...warningsOf(this.#cluster), ...this.#metallb.warnings];
+    this.#complaints.take(this.#cluster.problems, lines, performance.now());
   }
 
   #give(demand: Demand): void {

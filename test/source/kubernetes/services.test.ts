@@ -512,12 +512,19 @@ test("the checks give the reason for each node", () => {
   ]).update();
   const table = (ip: string, name: string) =>
     Object.fromEntries(checks(parseAddress(ip), name).map(({ what, refusal }) => [what, refusal ?? "yes"]));
-  assert.equal(table("10.9.0.1", "n1"), { selected: "yes", endpoint: "yes", label: "yes", network: "yes" });
+  assert.equal(table("10.9.0.1", "n1"), {
+    selected: "yes",
+    endpoint: "yes",
+    label: "yes",
+    network: "yes",
+    booted: "yes",
+  });
   assert.equal(table("10.9.0.1", "n2"), {
     selected: "no L2Advertisement selects it for pool metallb-system/p1 and default/web",
     endpoint: "no endpoint of default/web on it can serve (externalTrafficPolicy: Local)",
     label: "it has the label node.kubernetes.io/exclude-from-external-load-balancers",
     network: "its condition NetworkUnavailable is True",
+    booted: "yes",
   });
   assert.equal(table("10.8.0.1", "n1"), { selected: "it is in no IPAddressPool" });
   assert.equal(table("10.8.0.9", "n1"), {});
