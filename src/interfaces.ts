@@ -1,3 +1,4 @@
+import { programsInFront } from "./chain.ts";
 import { type InterfaceEntry, NO_VERDICTS } from "./core/abi.ts";
 import { addressBytes } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
@@ -37,6 +38,10 @@ export class Interfaces {
   /** Where nothing is announced: without an entry in the map `verdicts`, the programs leave peers' frames unread. */
   readonly #guards = new Set<number>();
   #attached: [Link, Point][] = [];
+  /** Why nothing may be owned on an interface: others' programs run before isat's. */
+  readonly blocked = new Map<number, string>();
+  /** By hook, the programs that isat went before when it met them last. */
+  readonly #passed = new Map<string, string>();
 
   constructor(kernel: Kernel, links: Links, hook: HookKind | "auto", log: Log) {
     this.#kernel = kernel;
@@ -149,7 +154,29 @@ export class Interfaces {
       this.#kernel.attach(ifindex, point);
       fail(`isat was no longer attached to ${name} at ${kind} ${direction}: it is again`);
     }
+    const front = this.points(ifindex).flatMap((point) => this.#goFirst({ ifindex, name }, point, fail));
+    if (front.length > 0) this.blocked.set(ifindex, front.join("\n"));
+    else this.blocked.delete(ifindex);
     return missing.length === 0;
+  }
+
+  /**
+   * Puts isat's program before the others at a hook, once: one that insists on being the first would do the same.
+   * @returns what an operator has to do where that did not help
+   */
+  #goFirst({ ifindex, name }: Pick<Link, "ifindex" | "name">, point: Point, fail: (message: string) => void): string[] {
+    const find = () => programsInFront(ifindex, point, this.#kernel.programId(point)).join(", ");
+    const { kind, direction } = point;
+    const before = find();
+    const place = `${ifindex} ${kind} ${direction}`;
+    if (before === "" || this.#passed.get(place) === before)
+      return before === "" ? [] : [standsInFront(name, point, before)];
+    this.#passed.set(place, before);
+    this.#kernel.detach(ifindex, point);
+    this.#kernel.attach(ifindex, point);
+    if (find() !== "") return [standsInFront(name, point, before)];
+    fail(`${before} ran before isat on ${name} at ${kind} ${direction}: isat is the first again`);
+    return [];
   }
 
   /** Detaches from all others. */
@@ -162,6 +189,7 @@ export class Interfaces {
       if (vlan_strip_off) stripVlanTags(name, true);
       this.#entries.delete(ifindex);
       this.#guards.delete(ifindex);
+      this.blocked.delete(ifindex);
       interfaces.deleteMany([ifindex]);
       verdicts.deleteMany([ifindex]);
       if (announced)
@@ -177,6 +205,15 @@ export class Interfaces {
     }
     this.#kernel.discard();
   }
+}
+
+function standsInFront(name: string, { kind, direction }: Point, who: string): string {
+  const advice =
+    kind === "tc" ? "Detach it, or set hook: tcx where the kernel has it" : "Detach it, or attach it after isat";
+  return (
+    `${name}: ${who} runs before isat at ${kind} ${direction} and may keep ARP from it, so this node owns nothing there.` +
+    ` ${advice} (bpftool net show; isat doctor)`
+  );
 }
 
 const hookOfGuards = (): HookKind => (hasTcx() ? "tcx" : "tc");

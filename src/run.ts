@@ -5,6 +5,7 @@ import { type Folders, isDrained } from "./control/drain.ts";
 import { serveReady } from "./control/ready.ts";
 import { removeRunFile, writeRunFile } from "./control/runfile.ts";
 import { removeSocket, serveControl } from "./control/socket.ts";
+import { nodeState } from "./core/abi.ts";
 import type { Demand } from "./core/demand.ts";
 import { isUnwritable, makeOwnFolder } from "./files.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
@@ -137,7 +138,11 @@ class Daemon implements Disposable {
     if (!this.#speaker || !this.#isReady) return "isat is starting";
     const { segments } = this.#speaker.snapshot();
     const bare = segments.find(({ hooks, isGuard }) => !isGuard && hooks.some(({ isAttached }) => !isAttached));
-    return bare && `a program is not attached to ${bare.link.name}`;
+    if (bare) return `a program is not attached to ${bare.link.name}`;
+    const { HEADLESS, PAST_HOLD } = nodeState;
+    const late = segments.find(({ state }) => state === HEADLESS || state === PAST_HOLD);
+    if (late) return `nothing was verified on ${late.link.name} for seconds: see the log`;
+    return segments.find(({ blocked }) => blocked)?.blocked;
   }
 
   get reports(): Reports {

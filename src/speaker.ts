@@ -225,10 +225,10 @@ export class Speaker implements Disposable {
     this.#plan = plan;
     const now = bootTime();
     if (now - this.#tickedAt >= TICK) this.#tick(now);
-    const status = { isDrained: this.#isDrained, isSourceStale: this.#isSourceStale };
     for (const planned of plan.links) {
       const { ifindex } = planned.link;
-      const its = segmentPlan(plan, planned, status);
+      const isDrained = this.#isDrained || this.#wiring.blocked.has(ifindex);
+      const its = segmentPlan(plan, planned, { isDrained, isSourceStale: this.#isSourceStale });
       const step = () => this.#step(ifindex, { kind: "plan", plan: its, isAnnounced: announced.has(ifindex) });
       this.#try(step, mode);
     }
@@ -245,7 +245,10 @@ export class Speaker implements Disposable {
 
   #wake(now: Ns): void {
     if (now >= this.#watchedAt + WATCH - SLACK) this.#try(() => this.#watch(now));
+    const blocked = () => [...this.#wiring.blocked.keys()].join();
+    const before = blocked();
     if (now >= this.#tickedAt + TICK - SLACK) this.#try(() => this.#tick(now));
+    if (blocked() !== before) this.#try(() => this.#replan());
     for (const [ifindex, { wakeAt }] of this.#wiring.attached) {
       if (wakeAt !== undefined && wakeAt <= bootTime()) this.#try(() => this.#step(ifindex, { kind: "wake" }));
     }

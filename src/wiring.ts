@@ -136,7 +136,12 @@ export class Wiring implements Disposable {
 
   /** What an operator should know about how the nodes hear each other. */
   get warnings(): string[] {
-    return [...this.#attached.values()].flatMap(({ segment }) => segment.warnings);
+    return [...this.blocked.values(), ...[...this.#attached.values()].flatMap(({ segment }) => segment.warnings)];
+  }
+
+  /** By interface, why nothing may be owned there. */
+  get blocked(): ReadonlyMap<number, string> {
+    return this.#interfaces.blocked;
   }
 
   /** When the first segment is to be called again. */
@@ -157,6 +162,7 @@ export class Wiring implements Disposable {
       hooks: this.#interfaces
         .points(ifindex)
         .map((point) => ({ ...point, isAttached: this.#interfaces.isAttached(ifindex, point) })),
+      blocked: this.blocked.get(ifindex),
       state: segment.state(now),
       entries: segment.entries,
       electorate: segment.electorate,

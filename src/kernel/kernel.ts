@@ -189,7 +189,12 @@ export class Kernel implements Disposable {
 
   /** True if this speaker's own program is attached there now. It runs on each tick; at tcx it takes a microsecond. */
   isAttached(ifindex: number, point: Point): boolean {
-    return programIds(ifindex, point).includes(this.#ids.get(programFor(point))!);
+    return programIds(ifindex, point).includes(this.programId(point));
+  }
+
+  /** The id of the program that this speaker attaches there. */
+  programId(point: Point): number {
+    return this.#ids.get(programFor(point))!;
   }
 
   /**

@@ -16,6 +16,8 @@ export interface SegmentSnapshot {
   /** Gratuitous ARP frames that have left. */
   announcements: number;
   hooks: readonly (Point & { isAttached: boolean })[];
+  /** Why nothing may be owned there; undefined: nothing keeps this node from it. */
+  blocked: string | undefined;
   state: number;
   entries: ReadonlyMap<Address, Entry>;
   /** What the last election went by. */

@@ -6,9 +6,9 @@ import { Flood } from "../../lab/kernel/flood.ts";
 import { becomes, must, type Process, until } from "../../lab/kernel/process.ts";
 import { measured, NODE_MAC, pinnedId, Rig, TC_HANDLE, TC_PRIORITY, VIP } from "../../lab/kernel/rig.ts";
 import { inNamespace } from "../../lab/namespaces.ts";
-import { answers, LAYOUT, vip } from "../../src/core/abi.ts";
-import { bootTime } from "../../src/ffi/libc.ts";
-import { libbpf } from "../../src/kernel/libbpf.ts";
+import { answers, LAYOUT, vip, vipState } from "../../src/core/abi.ts";
+import { bootTime, libc } from "../../src/ffi/libc.ts";
+import { Fd, libbpf } from "../../src/kernel/libbpf.ts";
 import { stripsVlanTags } from "../../src/link/ethtool.ts";
 
 const test = suite("hooks");
@@ -193,6 +193,88 @@ test("tcx: a program that was attached before still gets the frames that isat pa
     await becomes(() => rig.attached(), { "tcx ingress": [passTc] });
   } finally {
     await must("bpftool", "link", "detach", "pinned", path);
+  }
+});
+
+/** Attaches another program in front of all others at tcx ingress of eth0; undefined: it stands there already. */
+function attachInFront(): { detach(): void } | undefined {
+  const BPF_F_BEFORE = 8;
+  const options = new Uint8Array(48); // struct bpf_link_create_opts
+  new Uint32Array(options.buffer).set([options.length, 0, BPF_F_BEFORE]);
+  const program = libbpf.bpf_obj_get(join(programs, "pass_tc"));
+  const ifindex = rig.ifindex("eth0");
+  const link = inNamespace(rig.namespaces.full("node"), () => libbpf.bpf_link_create(program, ifindex, 46, options));
+  libc.close(program);
+  if (link < 0) return undefined;
+  const attached = new Fd(link);
+  return {
+    detach() {
+      libbpf.bpf_link_detach(attached.number);
+      attached[Symbol.dispose]();
+    },
+  };
+}
+
+const WIRE = { more: "membership: { kind: wire, keys: none }", nodes: "[n1]" };
+
+test("tcx: a program that was put in front is in front no more after a tick, and that is said", async () => {
+  const speaker = await rig.serve({ hook: "tcx" });
+  const from = speaker.log.length;
+  const other = attachInFront()!;
+  try {
+    await speaker.says(new RegExp(`program id ${passTc} .*ran before isat on eth0 at tcx ingress.*first again`), {
+      from,
+    });
+    assert.is((await rig.attached())["tcx ingress"]![1], passTc);
+    await rig.answersWith();
+    assert.equal(rig.pins(), rig.expectedPins("tcx"));
+  } finally {
+    other.detach();
+  }
+});
+
+test("tcx: with a program that insists on being the first this node owns nothing, names it, and owns again when it is gone", async () => {
+  const speaker = await rig.serve({ hook: "tcx", ...WIRE });
+  await until("the VIP is owned", async () => (await rig.answers()).length === 1, 10_000);
+  let from = speaker.log.length;
+  let other = attachInFront()!;
+  try {
+    await speaker.says(/first again/, { from });
+    other.detach();
+    from = speaker.log.length;
+    other = attachInFront()!;
+    await speaker.says(new RegExp(`eth0: program id ${passTc} .*runs before isat at tcx ingress.*owns nothing`), {
+      from,
+    });
+    const { stdout } = await rig.isat(["status", "--config", rig.config]);
+    assert.match(stdout, new RegExp(`program id ${passTc} .*runs before isat`));
+    await until("nothing is owned", () =>
+      rig.maps(({ vips }) => [...vips.entries()].every(([, { state }]) => state !== vipState.OWNED)),
+    );
+  } finally {
+    other.detach();
+  }
+  await until("the VIP is owned again", async () => (await rig.answers()).length === 1, 10_000);
+});
+
+test("tc: a filter of the same priority that was added later, and so would run first, is in front no more after a tick", async () => {
+  const speaker = await rig.serve({ hook: "tc" });
+  const from = speaker.log.length;
+  await foreignFilter("ingress", TC_PRIORITY, "0x7");
+  await speaker.says(new RegExp(`program id ${passTc} \\(pass_tc.*ran before isat on eth0 at tc ingress`), { from });
+  await rig.answersWith();
+});
+
+test("tc: beside a program at tcx, which always runs first, this node owns nothing and says what to do", async () => {
+  const speaker = await rig.serve({ hook: "tc", ...WIRE });
+  const from = speaker.log.length;
+  const other = attachInFront()!;
+  try {
+    await speaker.says(new RegExp(`program id ${passTc} .* at tcx runs before isat at tc ingress.*set hook: tcx`), {
+      from,
+    });
+  } finally {
+    other.detach();
   }
 });
 
