@@ -1,6 +1,6 @@
 import type { Config } from "./config/config.ts";
 import { MAX_INTERFACES, MAX_VIPS } from "./core/abi.ts";
-import { type Address, formatAddress, neverVips, type Range, without } from "./core/address.ts";
+import { type Address, formatAddress, having, neverVips, without } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
 import { type Demand, guardOf, isGuardRange, type VipRange } from "./core/demand.ts";
 import { matches } from "./core/glob.ts";
@@ -75,12 +75,8 @@ export function requireRestart(key: string, value: string, before: string): void
 /** Works out what is to be managed where. It changes nothing, and throws nothing. */
 export function makePlan(config: Config, demand: Demand, network: Network): Plan {
   const { chosen, problems, warnings, notes } = choose(config, demand, network);
-  const meant = chosen.map(({ link, ranges }) => ({
-    link,
-    ranges,
-    never: neverVips(network.gateways, link.addresses),
-  }));
-  const own = [...meant.flatMap((each) => refusals(each, each.never, config)), ...meant.flatMap(ownAddresses)];
+  const meant = chosen.map((each) => ({ ...each, never: neverVips(network.gateways, each.link.addresses) }));
+  const own = [...meant.flatMap((each) => refusals(each, config)), ...meant.flatMap(ownAddresses)];
   const announced = meant.map(({ link, ranges, never }) => ({
     link,
     ranges: without(ranges, [...never.keys(), ...link.addresses.map(({ address }) => address)]),
@@ -143,9 +139,13 @@ export const countAddresses = (ranges: readonly VipRange[]): number =>
 const tooMany = (size: number) =>
   `Cannot hold ${size} entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`;
 
-/** Where VIPs are announced, and which ones. */
+/** A link on which VIPs are announced, and which ones. */
+type Chosen = Pick<PlannedLink, "link" | "ranges">;
+/** The addresses that are never VIPs there, with the reasons. */
+type Meant = Chosen & { never: ReadonlyMap<Address, string> };
+
 interface Choice {
-  chosen: Pick<PlannedLink, "link" | "ranges">[];
+  chosen: Chosen[];
   problems: string[];
   warnings: string[];
   notes: string[];
@@ -240,7 +240,7 @@ function guard(
   { excludeInterfaces }: Config,
   { vips }: Demand,
   { links, gateways }: Network,
-  announced: readonly (Pick<PlannedLink, "link" | "ranges"> & { others: readonly VipRange[] })[],
+  announced: readonly (Chosen & { others: readonly VipRange[] })[],
   room: number,
 ): Pick<Plan, "links" | "unguarded"> {
   const known = new Set(announced.map(({ link }) => link));
@@ -268,9 +268,9 @@ function guard(
 }
 
 /** VIPs that are the node's own address on an interface that announces them: its kernel would answer for them anyway. */
-function ownAddresses({ link, ranges }: Pick<PlannedLink, "link" | "ranges">): string[] {
+function ownAddresses({ link, ranges }: Chosen): string[] {
   return link.addresses
-    .filter(({ address }) => ranges.some(({ first, last }) => first <= address && address <= last))
+    .filter(({ address }) => ranges.some(having(address)))
     .map(
       ({ address }) =>
         `Cannot announce ${formatAddress(address)} as it is this node's own address on ${link.name}. Take it out of the VIPs, or off the interface (ip addr del)`,
@@ -278,22 +278,17 @@ function ownAddresses({ link, ranges }: Pick<PlannedLink, "link" | "ranges">): s
 }
 
 /** VIPs that are never answered for, with the lines of the file that name them. */
-function refusals(
-  { ranges }: Pick<PlannedLink, "ranges">,
-  never: ReadonlyMap<Address, string>,
-  { source }: Config,
-): string[] {
-  const has = (address: Address) => (range: Range) => range.first <= address && address <= range.last;
+function refusals({ ranges, never }: Meant, { source }: Config): string[] {
   return [...never].flatMap(([address, reason]) => {
-    if (!ranges.some(has(address))) return [];
-    const line = source.kind === "file" ? source.vips.find(has(address))?.line : undefined;
+    if (!ranges.some(having(address))) return [];
+    const line = source.kind === "file" ? source.vips.find(having(address))?.line : undefined;
     const where = line === undefined ? "" : ` (line ${line})`;
     return [`Cannot announce ${formatAddress(address)}${where} as ${reason}. Take it out of the VIPs`];
   });
 }
 
 /** A VIP outside every subnet of its interface: nobody on that wire asks for it, unless a route says so. */
-function outside({ link, ranges }: Pick<PlannedLink, "link" | "ranges">): string[] {
+function outside({ link, ranges }: Chosen): string[] {
   const isInside = (address: Address) => isInSubnet(link, address);
   const stray = ranges.find(({ first, last }) => !(isInside(first) && isInside(last)));
   if (!stray) return [];

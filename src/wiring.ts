@@ -1,9 +1,9 @@
 import type { Config } from "./config/config.ts";
 import { MAX_KEYS } from "./core/abi.ts";
-import { type Address, addressBytes } from "./core/address.ts";
+import { type Address, addressBytes, having } from "./core/address.ts";
 import { announcement, formatMac } from "./core/arp.ts";
 import { Nonces } from "./core/claims.ts";
-import type { Demand, VipRange } from "./core/demand.ts";
+import type { Demand } from "./core/demand.ts";
 import { countEntries } from "./core/difference.ts";
 import { ranker } from "./core/ownership.ts";
 import { Segment, type SegmentEvent } from "./core/segment.ts";
@@ -272,8 +272,7 @@ export class Wiring implements Disposable {
   }
 
   #writeInterface({ node, hold, fence }: Config, { link, ranges, guarded, isGuard }: PlannedLink): void {
-    const isIn = (address: Address) => (range: VipRange) => range.first <= address && address <= range.last;
-    const isVip = (address: Address) => ranges.some(isIn(address)) || guarded.some(isIn(address));
+    const isVip = (address: Address) => [ranges, guarded].some((some) => some.some(having(address)));
     const address = link.addresses.find((own) => !isVip(own.address))?.address;
     const incarnation = this.#frames?.incarnation ?? 0n;
     const { segment } = this.#attached.get(link.ifindex)!;

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { MAX_VIPS } from "../core/abi.ts";
-import { formatAddress, type Range } from "../core/address.ts";
+import { formatAddress, having, type Range } from "../core/address.ts";
 import type { FileRange } from "../source/settings.ts";
 import { KEYS, Schema, type Values } from "./schema.ts";
 import { list, show } from "./values.ts";
@@ -156,7 +156,7 @@ export function checkVips(sheet: Sheet, { source }: Values, nodes: string[] | un
     const vip = { ...address, nodes: allowed, interfaces, hashAs: undefined, line: sheet.lineOf(path) };
     vips.push(vip);
     paths.set(vip, path);
-    const own = source.nodes.find(({ address }) => address && vip.first <= address && address <= vip.last);
+    const own = source.nodes.find(({ address }) => address && having(address)(vip));
     if (own) sheet.report(path, `found ${formatAddress(own.address!)}, which is node ${own.name}'s own address`);
   }
 

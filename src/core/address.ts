@@ -9,6 +9,12 @@ export interface Range {
   last: Address;
 }
 
+/** Whether a range has the address. */
+export const having =
+  (address: Address) =>
+  ({ first, last }: Range): boolean =>
+    first <= address && address <= last;
+
 /** The forms that {@link parseRange} accepts, for help texts and errors. */
 export const RANGE_FORMS = "an address (10.9.0.1), a range (10.9.0.10-10.9.0.19) or a block (10.9.1.0/24)";
 
@@ -103,7 +109,7 @@ export function neverVips(
 export function without<T extends Range>(ranges: readonly T[], addresses: Iterable<Address>): readonly T[] {
   let left = ranges;
   for (const address of addresses) {
-    if (!left.some(({ first, last }) => first <= address && address <= last)) continue;
+    if (!left.some(having(address))) continue;
     left = left.flatMap((range) => {
       if (address < range.first || range.last < address) return [range];
       const parts = [

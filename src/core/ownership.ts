@@ -1,5 +1,5 @@
 import { hash as digest } from "node:crypto";
-import { type Address, formatAddress } from "./address.ts";
+import { type Address, formatAddress, having } from "./address.ts";
 import type { Check, Demand, VipRange } from "./demand.ts";
 
 /**
@@ -216,20 +216,17 @@ export interface Ranking {
 
 const LAGS = "it lags: its source is stale, and a node with a fresh one may own the VIP";
 
-const rangeOf = (ranges: readonly VipRange[], address: Address) =>
-  ranges.find(({ first, last }) => first <= address && address <= last);
-
 /** The node that the election names for the address; undefined where it names nobody. */
 export function ownerOf(electorate: Electorate, address: Address): string | undefined {
   const { ranges, candidates } = electorate;
-  const range = rangeOf(ranges, address);
+  const range = ranges.find(having(address));
   if (!range || !candidates) return undefined;
   return elect(eligible(allowed(candidates, range), electorate), hashText(range, address), range.scores);
 }
 
 /** Why this node and not the others, the lowest hash first; undefined where the address is no VIP of the interface. */
 export function ranking(electorate: Electorate, demand: Demand, address: Address): Ranking[] | undefined {
-  const range = rangeOf(electorate.ranges, address);
+  const range = electorate.ranges.find(having(address));
   if (!range) return undefined;
   const owner = ownerOf(electorate, address);
   const { candidates = [] } = electorate;

@@ -1,6 +1,6 @@
 import process from "node:process";
 import { COUNTERS, type InterfaceEntry, vipState } from "../core/abi.ts";
-import { type Address, formatAddress } from "../core/address.ts";
+import { type Address, formatAddress, having } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { isGuardRange } from "../core/demand.ts";
 import { ownerOf, ranking } from "../core/ownership.ts";
@@ -150,9 +150,8 @@ function memberStatuses({ config, demand, segments }: Snapshot): MemberStatus[] 
 function announcedEntries({ entries, electorate, isGuard }: SegmentSnapshot): ReadonlyMap<Address, Entry> {
   if (!electorate?.ranges.some(isGuardRange)) return entries;
   if (isGuard) return new Map();
-  const isGuarded = (address: Address) =>
-    electorate.ranges.some((range) => isGuardRange(range) && range.first <= address && address <= range.last);
-  return new Map([...entries].filter(([address]) => !isGuarded(address)));
+  const guarded = electorate.ranges.filter(isGuardRange);
+  return new Map([...entries].filter(([address]) => !guarded.some(having(address))));
 }
 
 /** A running speaker's status. @param only one VIP, with each node's place in its election; undefined: all VIPs */

@@ -1,5 +1,5 @@
 /** Which L2Advertisements cover which address, by the rules of MetalLB's internal/config. Pure. */
-import type { Address, Range } from "../../core/address.ts";
+import { type Address, having } from "../../core/address.ts";
 import { type Nodes, nodeChecks } from "./nodes.ts";
 import {
   baseOf,
@@ -69,7 +69,7 @@ export class Pools {
 
   /** How the address is advertised for a Service with these labels; undefined if it may not be announced. */
   advertising(address: Address, labels: Labels): Advertising | undefined {
-    const isIn = ({ first, last }: Range) => first <= address && address <= last;
+    const isIn = having(address);
     const { addresses } = this.#settings;
     if (addresses && !addresses.some(isIn)) return undefined;
     if (!this.#selections) return addresses && this.#advertisingBy(undefined, undefined);
