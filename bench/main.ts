@@ -5,6 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { METALLB } from "../lab/cluster/binaries.ts";
 import { Namespaces } from "../lab/namespaces.ts";
 import { drawCharts } from "./charts.ts";
 import { controlPlane } from "./control-plane.ts";
@@ -53,6 +54,7 @@ ${APART.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`).join("\n")}
                         (n1, n2 or n3), $ISAT_BENCH_ADDRESS (the node's), $ISAT_BENCH_PEERS (the others' addresses) and
                         $ISAT_BENCH_FOLDER (a folder to write to). Events that only isat knows (drain, forged frames)
                         are left out. Ready to use: --peer keepalived=bench/peers/keepalived
+  --peer metallb        measures MetalLB's own speaker, beside a real API server (failover)
   --quick               makes fewer and shorter rounds, in about a minute: for a look, not for comparisons
   --help                prints this text
 
@@ -64,6 +66,13 @@ interface Options {
   peers: readonly Responder[];
   isQuick: boolean;
 }
+
+const METALLB_PEER: Responder = {
+  name: "MetalLB",
+  kind: "peer",
+  command: `exec ${join(METALLB, "speaker")} --port=0 --log-level=error`,
+  cluster: true,
+};
 
 /** Reads the arguments; undefined for --help. @throws Error for unknown ones */
 function readOptions(): Options | undefined {
@@ -80,6 +89,7 @@ function readOptions(): Options | undefined {
   const unknown = positionals.find((name) => !names.includes(name));
   if (unknown) throw new Error(`Cannot measure "${unknown}": the sections are ${names.join(", ")}`);
   const peers = values.peer.map((text): Responder => {
+    if (text === "metallb") return METALLB_PEER;
     const [, name, command] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
     if (!name || !command) throw new Error(`Cannot read --peer ${text}: NAME=COMMAND is needed`);
     return { name, kind: "peer", command };

@@ -33,7 +33,7 @@ export type Responder =
   | { name: string; kind: "nobody" | "kernel" | "bare" }
   | { name: string; kind: "empty"; hook: HookKind }
   | { name: string; kind: "isat"; hook: HookKind }
-  | { name: string; kind: "peer"; command: string };
+  | { name: string; kind: "peer"; command: string; cluster?: boolean };
 
 export const NOBODY: Responder = { name: "nobody", kind: "nobody" };
 export const KERNEL: Responder = { name: "kernel", kind: "kernel" };

@@ -83,8 +83,8 @@ export async function rounds(
   return { outcomes: reports.map(outcomeOf), reports };
 }
 
-/** The time that a speaker may take to notice an event and act, ms. Speakers other than isat get the time of VRRP. */
-export const calmOf = (site: Site) => (site.subject.kind === "isat" ? 1_200 : 6_000);
+/** The time that a speaker may take to notice an event and act, ms: isat, MetalLB (memberlist), VRRP. */
+export const calmOf = ({ subject }: Site) => (subject.kind === "isat" ? 1_200 : subject.cluster ? 12_000 : 6_000);
 
 export const calmDown = (site: Site) => sleep(calmOf(site));
 

@@ -10,6 +10,7 @@ import { CLIENT, type LabNode, NODES, nodeByMac, PREFIX_LENGTH } from "../../lab
 import { Trio } from "../../lab/trio/trio.ts";
 import { whoHas } from "../../lab/who-has.ts";
 import { ARP_REPLY, decodeArp, formatMac } from "../../src/core/arp.ts";
+import { PeerCluster } from "./peer-cluster.ts";
 
 /** Limit for each VIP to be answered by one node, ms. */
 const PATIENCE = 90_000;
@@ -34,7 +35,16 @@ export interface Member {
 }
 
 /** The kind of speaker that is measured. */
-export type Subject = { name: string; kind: "isat"; hold?: string } | { name: string; kind: "peer"; command: string };
+export type Subject = { name: string; kind: "isat"; hold?: string } | Peer;
+
+/** Another speaker: a command of sh for each node. */
+export interface Peer {
+  name: string;
+  kind: "peer";
+  command: string;
+  /** It is MetalLB's, and needs a cluster. */
+  cluster?: boolean;
+}
 
 /** Three nodes with a speaker each, and a client that watches, on one bridge. isat and others get the same place. */
 export class Site implements AsyncDisposable {
@@ -42,6 +52,7 @@ export class Site implements AsyncDisposable {
   readonly vips: readonly string[];
   readonly trio: Trio;
   readonly members: readonly Member[];
+  cluster: PeerCluster | undefined;
   /** The number of events so far. Each has another node as its victim. */
   turn = 0;
 
@@ -67,6 +78,8 @@ export class Site implements AsyncDisposable {
   }
 
   async start(): Promise<void> {
+    if (this.subject.kind === "peer" && this.subject.cluster)
+      this.cluster = await PeerCluster.start(this.trio, this.vips);
     for (const member of this.members) member.start();
     await Promise.all(this.members.map((member) => member.ready()));
     await this.settle();
@@ -104,6 +117,8 @@ export class Site implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const member of this.members) if (member instanceof PeerMember) await member.signal("SIGKILL");
+    await this.cluster?.[Symbol.asyncDispose]();
     await this.trio[Symbol.asyncDispose]();
   }
 }
@@ -177,6 +192,7 @@ class PeerMember implements Member {
       ISAT_BENCH_FIRST: vips[0],
       ISAT_BENCH_LAST: vips.at(-1),
       ISAT_BENCH_FOLDER: this.#folder,
+      ...this.#site.cluster?.environment(this.node),
     };
     const child = trio.namespaces.spawn(trio.place(this.node.name), "sh", ["-c", this.#command], {
       stdio: ["ignore", "pipe", "pipe"],

@@ -9,6 +9,8 @@ const NAMES = ["etcd", "kube-apiserver", "kube-proxy", "kubectl"] as const;
 const MORE = ["kubelet", "kube-controller-manager", "kube-scheduler", "helm"] as const;
 /** Debian's containerd, runc and CNI plugins, unpacked. */
 export const RUNTIME = join(OURS, "runtime");
+/** MetalLB's own `speaker`, `controller` and `metallb-native.yaml`. */
+export const METALLB = join(OURS, "metallb");
 
 type Name = (typeof NAMES)[number] | (typeof MORE)[number];
 
@@ -45,6 +47,11 @@ export const noCluster = without(NAMES);
 export const noKubelets =
   without([...NAMES, ...MORE]) ??
   (isExecutable(join(RUNTIME, "usr/bin/containerd")) ? undefined : `no containerd in ${RUNTIME}`);
+
+/** The reason why MetalLB cannot run here; undefined if it can. */
+export const noMetallb = isExecutable(join(METALLB, "speaker"))
+  ? undefined
+  : "no MetalLB in dist/cluster: sh scripts/cluster-binaries says why";
 
 /** The path of a program. @throws Error where it is missing */
 export function binary(name: Name): string {

@@ -1,11 +1,11 @@
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Store, tar } from "../../deploy/image/oci.ts";
-import { RUNTIME } from "../cluster/binaries.ts";
+import { METALLB, RUNTIME } from "../cluster/binaries.ts";
 import { must } from "../kernel/process.ts";
 
 export const PAUSE = "localhost/pause:1";
@@ -59,16 +59,26 @@ function pauseProgram(): Buffer {
   return elf;
 }
 
-function pauseArchive(file: string): string {
+/** Writes the archive of an image that has one program alone. @returns its file */
+function archiveOf(folder: string, name: string, image: string, program: Buffer): string {
   const store = new Store();
-  const files = new Map([["pause", { data: pauseProgram(), mode: 0o755 }]]);
-  const image = store.addImage({ architecture: "amd64", layers: [files], config: { Entrypoint: ["/pause"], Env: [] } });
-  writeFileSync(file, tar(store.layout(image.manifest, PAUSE)));
+  const layers = [new Map([[name, { data: program, mode: 0o755 }]])];
+  const { manifest } = store.addImage({ architecture: "amd64", layers, config: { Entrypoint: [`/${name}`], Env: [] } });
+  const file = join(folder, `${name}.tar`);
+  writeFileSync(file, tar(store.layout(manifest, image)));
   return file;
 }
 
+/** The images of MetalLB's manifest, which their own programs are put into. */
+function metallbArchives(folder: string): string[] {
+  const manifest = readFileSync(join(METALLB, "metallb-native.yaml"), "utf8");
+  return [...manifest.matchAll(/image: (\S+\/(controller|speaker):\S+)/g)].map(([, image, name]) =>
+    archiveOf(folder, name!, image!, readFileSync(join(METALLB, name!))),
+  );
+}
+
 /** Runs containerd once on a folder, so that it has the images; a node's own starts from a copy of it. */
-export async function fillTemplate(folder: string): Promise<string> {
+export async function fillTemplate(folder: string, { metallb = false } = {}): Promise<string> {
   mkdirSync(folder);
   const root = join(folder, "root");
   const socket = join(folder, "sock");
@@ -98,7 +108,8 @@ export async function fillTemplate(folder: string): Promise<string> {
       if (tries === 100) throw new Error(`Cannot start containerd: see ${folder}/log`);
       await sleep(100);
     }
-    for (const archive of [pauseArchive(join(folder, "pause.tar")), isatArchive()])
+    const pause = archiveOf(folder, "pause", PAUSE, pauseProgram());
+    for (const archive of [pause, isatArchive(), ...(metallb ? metallbArchives(folder) : [])])
       await ctr("-n", "k8s.io", "images", "import", archive);
   } finally {
     containerd.kill("SIGTERM");

@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import type { Api, KubeObject } from "../cluster/api.ts";
@@ -12,7 +12,7 @@ import { Namespaces } from "../namespaces.ts";
 import { CLIENT, GATEWAY, NODES, nodeByMac, PREFIX_LENGTH } from "../topology.ts";
 import { type Report, Watch } from "../watch/watch.ts";
 import { fillTemplate } from "./images.ts";
-import { Machine, noCgroups } from "./machine.ts";
+import { Machine, noCgroups, podsOf } from "./machine.ts";
 import { PLANE, Plane } from "./plane.ts";
 
 const SWITCH = "switch";
@@ -43,7 +43,7 @@ export class Kubelets implements AsyncDisposable {
   }
 
   /** Brings everything up, and returns when all nodes are Ready. */
-  static async start(prefix: string): Promise<Kubelets> {
+  static async start(prefix: string, options: { metallb?: boolean } = {}): Promise<Kubelets> {
     await using stack = new AsyncDisposableStack();
     const namespaces = stack.use(new Namespaces(prefix));
     build(namespaces);
@@ -51,7 +51,7 @@ export class Kubelets implements AsyncDisposable {
     const names = NODES.map(({ name }) => name);
     const [plane, template] = await Promise.all([
       Plane.start(namespaces, names).then((its) => stack.use(its)),
-      fillTemplate(join(folder, "template")),
+      fillTemplate(join(folder, "template"), options),
     ]);
     const machines = NODES.map((node) => {
       const own = join(folder, node.name);
@@ -88,8 +88,12 @@ export class Kubelets implements AsyncDisposable {
 
   /** Runs kubectl or helm as the administrator, beside the API server. */
   run(program: "kubectl" | "helm", args: readonly string[], input?: string): Promise<Outcome> {
-    const enter = [`--net=/run/netns/${this.namespaces.full(PLANE.name)}`, binary(program), ...args];
-    const direct = { NO_PROXY: "*", no_proxy: "*" };
+    return this.#run([binary(program), ...args], input);
+  }
+
+  #run(command: readonly string[], input?: string): Promise<Outcome> {
+    const enter = [`--net=/run/netns/${this.namespaces.full(PLANE.name)}`, ...command];
+    const direct = { NO_PROXY: "*", no_proxy: "*", PATH: `${dirname(binary("kubectl"))}:${process.env.PATH}` };
     const home = this.plane.path("home");
     const env = { ...process.env, ...direct, KUBECONFIG: this.plane.kubeconfig("admin"), HOME: home };
     return new Promise((resolve) => {
@@ -103,7 +107,14 @@ export class Kubelets implements AsyncDisposable {
     });
   }
 
-  /** The same for what must succeed. @returns what it printed */
+  /** Runs a command line of a page unchanged, as the administrator, with kubectl and helm in PATH. */
+  async shell(line: string): Promise<string> {
+    const { status, stdout, stderr } = await this.#run(["sh", "-c", line]);
+    if (status !== 0) throw new Error(`${line}: it ended with status ${status}: ${stderr}${stdout}`);
+    return stdout;
+  }
+
+  /** Runs kubectl or helm, which must succeed. @returns what it printed */
   async must(program: "kubectl" | "helm", args: readonly string[], input?: string): Promise<string> {
     const { status, stdout, stderr } = await this.run(program, args, input);
     if (status === 0) return stdout;
@@ -119,8 +130,16 @@ export class Kubelets implements AsyncDisposable {
     await this.must("kubectl", ["apply", "--server-side", "-f", "-"], JSON.stringify(items));
   }
 
-  /** Services with an address each, and a web server behind them on every node, on the host's network. */
+  /** Makes Services with an address each, and all that serveNamed() makes. */
   async serve(vips: readonly string[]): Promise<void> {
+    await this.serveNamed(vips.map((_, index) => `web${index + 1}`));
+    await Promise.all(
+      vips.map((ip, index) => this.api.patch(service(`web${index + 1}`), status([{ ip }] as never), "status")),
+    );
+  }
+
+  /** Makes Services, and a web server behind them on every node, on the host's network. */
+  async serveNamed(names: readonly string[]): Promise<void> {
     const script =
       "require('http').createServer((q,r)=>r.end(process.env.NODE)).listen(8080);process.on('SIGTERM',()=>process.exit())";
     const container = {
@@ -137,10 +156,10 @@ export class Kubelets implements AsyncDisposable {
     const metadata = { name: "web", namespace: "default" };
     await this.apply(
       { apiVersion: "apps/v1", kind: "DaemonSet", metadata, spec: { selector: { matchLabels: labels }, template } },
-      ...vips.map((_, index) => ({
+      ...names.map((name) => ({
         apiVersion: "v1",
         kind: "Service",
-        metadata: { name: `web${index + 1}`, namespace: "default" },
+        metadata: { name, namespace: "default" },
         spec: {
           type: "LoadBalancer",
           allocateLoadBalancerNodePorts: false,
@@ -149,9 +168,7 @@ export class Kubelets implements AsyncDisposable {
         },
       })),
     );
-    await Promise.all(
-      vips.map((ip, index) => this.api.patch(service(`web${index + 1}`), status([{ ip }] as never), "status")),
-    );
+    await this.kubectl("rollout", "status", "ds/web", "--timeout=60s");
   }
 
   /** The pods of isat's DaemonSet, as its status counts them. */
@@ -255,7 +272,9 @@ function build(namespaces: Namespaces): void {
     namespaces.ip(SWITCH, [`link set p${port} master wire`]);
     namespaces.ip(name, [`addr add ${ip}/${PREFIX_LENGTH} dev eth0`, `route add default via ${GATEWAY.ip}`]);
   }
-  for (const { name } of NODES) {
+  for (const { name, ip, port } of NODES) {
+    // The API server calls webhooks in pods: there is no kube-proxy beside it.
+    namespaces.ip(PLANE.name, [`route add ${podsOf(port)} via ${ip}`]);
     namespaces.sysctl(name, "net/ipv4/ip_forward", 1);
     for (const scope of ["all", "eth0"]) namespaces.sysctl(name, `net/ipv4/conf/${scope}/send_redirects`, 0);
   }

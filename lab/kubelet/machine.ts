@@ -22,6 +22,9 @@ export const noCgroups = CONTROLLERS.every((name) => existsSync(join(CGROUPS, na
   ? undefined
   : "the nodes are made for cgroup v1, which is not mounted here";
 
+/** The addresses of a node's pods. */
+export const podsOf = (port: number) => `10.244.${port}.0/24`;
+
 /** A node with a kubelet, a containerd and a kube-proxy, in namespaces of its own. */
 export class Machine implements AsyncDisposable {
   readonly node: LabNode;
@@ -76,7 +79,7 @@ disabled_plugins = [${[...disabled, "internal.v1.tracing", "tracing.processor.v1
       SystemdCgroup = false
 `,
     );
-    const ranges = [[{ subnet: `10.244.${this.node.port}.0/24` }]];
+    const ranges = [[{ subnet: podsOf(this.node.port) }]];
     const ipam = { type: "host-local", ranges, routes: [{ dst: "0.0.0.0/0" }] };
     const plugins = [{ type: "ptp", ipMasq: false, ipam }];
     put("cni/10-lab.conflist", JSON.stringify({ cniVersion: "0.4.0", name: "lab", plugins }));

@@ -154,6 +154,7 @@ export class Plane implements AsyncDisposable {
       "--authorization-mode=Node,RBAC",
       "--enable-admission-plugins=NodeRestriction",
       "--service-cluster-ip-range=10.96.0.0/16",
+      "--enable-aggregator-routing", // webhooks are called at the pods' addresses
     ]);
     this.#server = server;
     await server.ready(async () => {

@@ -25,7 +25,6 @@ if (!noNodes) {
   test.before(async () => {
     cluster = await Kubelets.start("isat-t-pods-");
     await cluster.serve(VIPS);
-    await cluster.kubectl("rollout", "status", "ds/web", "--timeout=60s");
   });
   test.after(async () => await cluster?.[Symbol.asyncDispose]());
 }
