@@ -114,15 +114,11 @@ export class Cluster {
   }
 
   #take(ref: ObjectRef, read: Objects[Kind] | undefined): boolean {
-    let isChanged = false;
     const before = this.#objects.Node.get(keyOf(ref));
     const isNode = ref.kind === "Node" && read;
     const object = isNode ? sinceBoot(read as ClusterNode, before, this.knowsNodes) : read;
     const selectors = ref.kind === "L2Advertisement" && object ? (object as L2Advertisement).serviceSelectors : [];
-    this.diet.apply(idOf(ref), selectors, () => {
-      isChanged = this.set(ref.kind, keyOf(ref), object);
-    });
-    return isChanged;
+    return this.diet.apply(idOf(ref), selectors, () => this.set(ref.kind, keyOf(ref), object));
   }
 
   #putFaulty(ref: ObjectRef, read: Objects[Kind] | undefined, fault: string): boolean {
@@ -142,10 +138,7 @@ export class Cluster {
   /** The object is gone. @returns false if it was not there */
   remove(kind: Kind, key: Key): boolean {
     const id = `${kind} ${key}`;
-    let isChanged = false;
-    this.diet.apply(id, [], () => {
-      isChanged = this.set(kind, key, undefined);
-    });
+    const isChanged = this.diet.apply(id, [], () => this.set(kind, key, undefined));
     return this.#unreadable.delete(id) || isChanged;
   }
 
@@ -211,6 +204,7 @@ export class Cluster {
     this.diet.apply(Object.keys(changed).join(), selector ? [selector] : [], () => {
       this.#given = { ...this.#given, ...changed };
       this.#isCommonChanged = true;
+      return true;
     });
   }
 

@@ -10,7 +10,7 @@ export class Diet {
   /** Those that were wanted when the Services began to be read; undefined: they have not been yet. */
   #reading: ReadonlySet<string> | undefined;
   #read: ReadonlySet<string> | undefined;
-  readonly #waiting = new Map<string, { names: readonly string[]; apply: () => void }>();
+  readonly #waiting = new Map<string, { names: readonly string[]; apply: () => boolean }>();
 
   /** The labels to keep; undefined: all. */
   get names(): ReadonlySet<string> | undefined {
@@ -28,12 +28,16 @@ export class Diet {
     return names;
   }
 
-  /** Applies a change as soon as the labels are there that its selectors name. A later change of the same id replaces it. */
-  apply(id: string, selectors: readonly LabelSelector[], apply: () => void): void {
+  /**
+   * Applies a change as soon as the labels are there that its selectors name. A later change of the same id replaces it.
+   * @returns what the change returns; false while it waits
+   */
+  apply(id: string, selectors: readonly LabelSelector[], apply: () => boolean): boolean {
     const names = this.want(selectors);
     this.#waiting.delete(id);
-    if (this.#isThere(names)) apply();
-    else this.#waiting.set(id, { names, apply });
+    if (this.#isThere(names)) return apply();
+    this.#waiting.set(id, { names, apply });
+    return false;
   }
 
   begin(): void {

@@ -123,7 +123,7 @@ export class KubernetesSource implements Source {
   /** @throws Error if this node's default gateways cannot be read */
   async start(): Promise<Demand> {
     this.#addGateways();
-    this.#try("What was saved of the cluster is not used", () => {
+    void this.#try("What was saved of the cluster is not used", () => {
       this.#hasSnapshot = loadSnapshot(this.#options.folders, this.#cluster);
     });
     const { patience, stale, gateways } = this.#timing;
@@ -371,16 +371,13 @@ export class KubernetesSource implements Source {
     clearTimeout(this.#saving);
     this.#saving = undefined;
     const what = "Cannot save the state of the cluster for a start without the API";
-    const fail = (error: Error) =>
-      this.#try(what, () => {
-        throw error;
-      });
-    this.#try(what, () => void saveSnapshot(this.#options.folders[0], this.#cluster, replace)?.catch(fail));
+    void this.#try(what, () => saveSnapshot(this.#options.folders[0], this.#cluster, replace));
   }
 
-  #try(what: string, body: () => void): void {
+  /** Runs the body at once. A failure is logged, also one that comes later. */
+  async #try(what: string, body: () => void | Promise<void>): Promise<void> {
     try {
-      body();
+      await body();
     } catch (error) {
       const message = `${what}: ${(error as Error).message}`;
       if (this.#failures.note(message, performance.now())) this.#options.log("warn", message);
