@@ -29,7 +29,7 @@ enum isat_constant {
 
 	ISAT_MAX_VIPS = 65536, /* entries: VIPs x announcing interfaces */
 	ISAT_MAX_INTERFACES = 64,
-	ISAT_MAX_PEERS = 4096, /* entries: peers x announcing interfaces */
+	ISAT_MAX_PEERS = 16384, /* entries: peers x announcing interfaces */
 	ISAT_MAX_KEYS = 4,
 	ISAT_RECENT = 4096, /* entries, by the lowest bits of the tag; a power of two */
 	ISAT_STRANGERS = 256, /* probes of strangers that are echoed at once, and in a second */

@@ -1,5 +1,5 @@
 import type { Config } from "./config/config.ts";
-import { MAX_INTERFACES, MAX_VIPS } from "./core/abi.ts";
+import { MAX_INTERFACES, MAX_PEERS, MAX_VIPS } from "./core/abi.ts";
 import { type Address, formatAddress, having, neverVips, without } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
 import { type Demand, guardOf, isGuardRange, type VipRange } from "./core/demand.ts";
@@ -85,6 +85,8 @@ export function makePlan(config: Config, demand: Demand, network: Network): Plan
   const size = sum(announced.map(({ ranges }) => countAddresses(ranges)));
   if (size > MAX_VIPS) problems.push(tooMany(size));
   const { links, unguarded } = guard(config, demand, network, announced, MAX_VIPS - size);
+  const peers = demand.nodes.length * announced.length;
+  if (config.membership.kind === "wire" && peers > MAX_PEERS) problems.push(tooManyPeers(peers));
   // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
   const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
   const all = [...problems, ...warnings, ...own, ...announced.flatMap(outside), ...unguarded.map(withoutGuard)];
@@ -138,6 +140,9 @@ export const countAddresses = (ranges: readonly VipRange[]): number =>
 
 const tooMany = (size: number) =>
   `Cannot hold ${size} entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`;
+
+const tooManyPeers = (peers: number) =>
+  `Cannot hold ${peers} peers (nodes x announcing interfaces) in the kernel's map: it takes ${MAX_PEERS}. Nodes beyond that would answer for the same VIPs. Announce on fewer interfaces`;
 
 /** A link on which VIPs are announced, and which ones. */
 type Chosen = Pick<PlannedLink, "link" | "ranges">;

@@ -168,6 +168,7 @@ export class Wiring implements Disposable {
       electorate: segment.electorate,
       members: segment.members,
       contested: segment.contested(now),
+      unanswered: segment.unanswered,
     }));
     return { maps: this.#kernel.maps, segments };
   }

@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Config, parseConfig } from "../src/config/config.ts";
-import { MAX_INTERFACES, MAX_VIPS } from "../src/core/abi.ts";
+import { MAX_INTERFACES, MAX_PEERS, MAX_VIPS } from "../src/core/abi.ts";
 import { formatAddress, parseAddress } from "../src/core/address.ts";
 import type { Demand, VipRange } from "../src/core/demand.ts";
 import type { Link } from "../src/link/links.ts";
@@ -55,6 +55,22 @@ const vipsOf = ({ links }: Plan) =>
   );
 
 const VIP = range("10.9.0.2");
+
+for (const [interfaces, count, fits] of [
+  [["eth0"], MAX_PEERS, true],
+  [["eth0"], MAX_PEERS + 1, false],
+  [["eth0", "eth1"], MAX_PEERS / 2 + 1, false],
+] as const) {
+  test(`${count} nodes on ${interfaces.length} interfaces: ${fits ? "their peers fit" : "refused at the start, and warned of"}`, () => {
+    const nodes = Array.from({ length: count }, (_, i) => ({ name: `n${i}`, address: undefined }));
+    const plan = makePlan(config({ interfaces: [...interfaces] }), { ...demandOf(VIP), nodes }, networkOf(LINKS));
+    const isTold = plan.warnings.some((text) => /^Cannot hold \d+ peers \(nodes x announcing interfaces\)/.test(text));
+    assert.is(isTold, !fits);
+    if (fits) requireFit(plan);
+    else assert.throws(() => requireFit(plan), /it takes 16384/);
+  });
+}
+
 const filters: [what: string, interfaces: string[], vips: VipRange[], expected: Record<string, string[]>][] = [
   [
     "a VIP is managed on every interface on which isat announces",

@@ -4,7 +4,7 @@ import { bool, bytes, enumOf, ifindexKey, layout, text, u8, u16, u32, u64 } from
 export const LAYOUT = 4;
 export const MAX_VIPS = 65536;
 export const MAX_INTERFACES = 64;
-export const MAX_PEERS = 4096;
+export const MAX_PEERS = 16384;
 export const MAX_KEYS = 4;
 export const RECENT = 4096;
 export const STRANGERS = 256;
@@ -217,9 +217,9 @@ export const maps = {
   vips: { key: vipKey, value: vip, entries: 65536 },
   answers: { key: vipKey, value: answers, entries: 65536 },
   verdicts: { key: ifindexKey, value: verdicts, entries: 64 },
-  peers: { key: peerKey, value: peer, entries: 4096 },
+  peers: { key: peerKey, value: peer, entries: 16384 },
   interfaces: { key: ifindexKey, value: interfaceEntry, entries: 64 },
-  probes: { key: peerKey, value: probe, entries: 4096 },
+  probes: { key: peerKey, value: probe, entries: 16384 },
   keys: { key: ifindexKey, value: wireKey, entries: 4 },
   recent: { key: ifindexKey, value: recent, entries: 4096 },
 } as const;

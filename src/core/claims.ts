@@ -2,35 +2,34 @@ import { claimVerdict, vipState, type WireClaim, wireType } from "./abi.ts";
 import { type Address, addressBytes, addressOfBytes } from "./address.ts";
 import { isLeaving } from "./difference.ts";
 import type { Census } from "./liveness.ts";
-import { type Frame, type Heard, isOwned, type Outgoing, type Step, summary, UNOWNED } from "./step.ts";
+import { Pauses } from "./pauses.ts";
+import { type Frame, type Heard, isOwned, type Outgoing, type Step, UNOWNED } from "./step.ts";
 import { earlier, later, MS, type Ns } from "./time.ts";
 import { claimsWithin, isMine } from "./wire.ts";
 
-/** A claim that is not answered is sent again after this long, then after twice as long, up to the most. */
+/**
+ * A claim that is not answered is sent again after this long, then after twice as long, up to the most: a kernel takes a
+ * reply that is older for a recording.
+ */
 const RETRY: Ns = 20n * MS;
-const RETRY_MOST: Ns = 200n * MS;
+const RETRY_MOST: Ns = 5_000n * MS;
+/** A claim that a peer which echoes has left unanswered so often goes in two frames: perhaps large ones do not pass. */
+const TRIES = 3;
+/** How long a peer that echoes leaves a claim unanswered before that is worth a warning. */
+const UNANSWERED: Ns = 1_000n * MS;
 /** How often open claims are looked after. */
 const LOOK: Ns = 10n * MS;
-/**
- * When a VIP is claimed again that a peer refused, that was lost to a better claim, or that a headless node keeps: after
- * `first`, then after twice as long, up to `most`.
- */
-const PAUSES = {
-  refused: { first: 50n * MS, most: 1_000n * MS },
-  lost: { first: 1_000n * MS, most: 60_000n * MS },
-  // A headless node that has it keeps it until the election changes, which ends these pauses, or until it passes its fence,
-  // of which nobody is told: from then on nobody answers until the VIP is claimed again.
-  kept: { first: 1_000n * MS, most: 2_000n * MS },
-};
-/** How long a peer refuses a VIP before that is worth a warning. */
-const CONTESTED: Ns = 1_000n * MS;
 /** How many claim frames may be unanswered at a time: more would only fill queues. */
 const WINDOW = 256;
 
 /** A question to one peer that is not answered yet. */
 interface Question {
-  nonce: bigint;
+  /** Of all frames that asked it: a reply to any of them is the answer. */
+  nonces: readonly bigint[];
+  /** When it was asked first, and last. */
+  began: Ns;
   sentAt: Ns;
+  /** In frames of this size. */
   tries: number;
 }
 
@@ -48,15 +47,6 @@ interface Batch {
   released: Map<bigint, WireClaim[]>;
   /** Everybody has answered, and the kernel is being read: the batch ends with that reading. */
   isLookedAt: boolean;
-}
-
-interface Pause {
-  reason: keyof typeof PAUSES;
-  until: Ns;
-  length: Ns;
-  /** When it was first refused. */
-  since: Ns;
-  isReported: boolean;
 }
 
 /** VIPs to claim, and whether each is wanted only if no headless node has it, as this node stands in for one. */
@@ -85,12 +75,15 @@ export class Claims {
   private readonly batches = new Set<Batch>();
   /** VIPs in a batch that claims them. A re-assertion may have a VIP in several batches, one for each peer that joined. */
   private readonly busy = new Set<Address>();
-  private readonly pauses = new Map<Address, Pause>();
+  private readonly pauses = new Pauses();
   private ranAt: Ns = 0n;
   private readonly nonces: Nonces;
   private readonly hashOf: (address: Address) => bigint;
-  /** How many VIPs a frame claims at most. */
+  /** How many VIPs a frame claims at most, by the MTU, and while peers do not answer larger ones. */
   private most: number;
+  private size: number;
+  /** Peers that echo and have not answered a claim for a second: how many VIPs wait for each. */
+  unanswered: ReadonlyMap<bigint, { name: string; count: number }> = new Map();
 
   /**
    * @param hashOf this node's rendezvous hash for a VIP, its first 64 bits
@@ -100,16 +93,28 @@ export class Claims {
     this.nonces = nonces;
     this.hashOf = hashOf;
     this.most = Math.max(1, claimsWithin(mtu));
+    this.size = this.most;
   }
 
   /** The interface has this MTU now. Batches that no longer fit a frame are divided. */
   fit(mtu: number): void {
     this.most = Math.max(1, claimsWithin(mtu));
-    for (const batch of [...this.batches]) {
-      if (batch.addresses.length <= this.most) continue;
-      this.batches.delete(batch);
-      for (const addresses of this.parts(batch.addresses))
-        this.batches.add({ ...batch, addresses, asked: new Map(batch.asked) });
+    this.size = Math.min(this.size, this.most);
+    for (const batch of [...this.batches]) if (batch.addresses.length > this.most) this.divide(batch);
+  }
+
+  /** Asks for the batch's VIPs in smaller frames, and for those that some peer has answered already only the others. */
+  private divide(batch: Batch): void {
+    this.batches.delete(batch);
+    const { asked, refused, released } = batch;
+    for (const addresses of this.parts(batch.addresses)) {
+      const again = ([node, question]: [bigint, Question | undefined]) =>
+        [node, question && { ...question, sentAt: 0n, tries: 0 }] as const;
+      const own = new Set(addresses);
+      this.batches.add({
+        ...{ ...batch, addresses, asked: new Map([...asked].map(again)), refused: new Map(refused) },
+        released: new Map([...released].map(([node, claims]) => [node, claimsOf(claims, own)])),
+      });
     }
   }
 
@@ -122,15 +127,12 @@ export class Claims {
 
   /** Whether the VIP was lost or refused a while ago, and is not to be claimed yet. */
   isPausing(address: Address, now: Ns): boolean {
-    const pause = this.pauses.get(address);
-    return pause !== undefined && pause.until > now;
+    return (this.pauses.until(address) ?? 0n) > now;
   }
 
   /** How many VIPs peers have refused for more than a second. */
   contested(now: Ns): number {
-    const isWanted = (address: Address) => this.queue.has(address) || this.busy.has(address);
-    const isLong = ({ reason, since }: Pause) => reason === "refused" && now - since >= CONTESTED;
-    return [...this.pauses].filter(([address, pause]) => isWanted(address) && isLong(pause)).length;
+    return this.pauses.contested((address) => this.queue.has(address) || this.busy.has(address), now);
   }
 
   /** When {@link run} is to be called again. */
@@ -138,7 +140,7 @@ export class Claims {
     const soonest = this.ranAt + LOOK;
     if (this.batches.size > 0) return soonest;
     let first: Ns | undefined;
-    for (const address of this.queue) first = earlier(this.pauses.get(address)?.until ?? soonest, first);
+    for (const address of this.queue) first = earlier(this.pauses.until(address) ?? soonest, first);
     return first && later(first, soonest);
   }
 
@@ -146,10 +148,7 @@ export class Claims {
   want(wanted: Wanted, step: Step): void {
     this.queue.clear();
     this.wanted = wanted;
-    for (const [address, { reason }] of this.pauses) {
-      const isStale = !wanted.has(address) && !isOwned(step.entries.get(address));
-      if (reason === "kept" || isStale) this.pauses.delete(address);
-    }
+    this.pauses.renew((address) => wanted.has(address) || isOwned(step.entries.get(address)));
     for (const address of wanted.keys()) if (!this.busy.has(address)) this.queue.add(address);
   }
 
@@ -170,27 +169,28 @@ export class Claims {
 
   /** The kernel released these to a better claim: they are not claimed again at once. */
   lose(addresses: readonly Address[], now: Ns): void {
-    for (const address of addresses) this.pause(address, "lost", now);
+    for (const address of addresses) this.pauses.begin(address, "lost", now);
   }
 
   /** A peer answered a claim. The kernel is looked at where that was the last answer. */
   reply({ node, nonce, name, claims }: Frame, step: Step): void {
     for (const batch of this.batches) {
-      if (batch.asked.get(node)?.nonce !== nonce) continue;
+      if (!batch.asked.get(node)?.nonces.includes(nonce)) continue;
       batch.asked.set(node, undefined);
       for (const claim of claims) if (isMine(claim)) batch.refused.set(addressOfBytes(claim.ip), name);
       const released = claims.filter(({ verdict }) => verdict === claimVerdict.RELEASED);
-      if (released.length > 0) batch.released.set(node, released);
+      if (released.length > 0) batch.released.set(node, claimsOf(released, new Set(batch.addresses)));
       look(batch, step);
-      return;
     }
   }
 
   /** Sends what is late, and begins with what waits. A batch that everybody has answered has the kernel looked at. */
   run(census: Census, step: Step, send: Send): void {
     this.ranAt = step.now;
+    for (const batch of [...this.batches]) if (this.isTooLarge(batch, census, step.now)) this.divide(batch);
     for (const batch of this.batches) this.askAll(batch, census, step, send);
     this.start(census, step, send);
+    this.unanswered = this.findUnanswered(census, step.now);
     for (const batch of this.batches) look(batch, step);
   }
 
@@ -234,11 +234,12 @@ export class Claims {
   private start(census: Census, step: Step, send: Send): void {
     // Whoever is asked releases it at once, and nobody would answer it until all the others are known and asked too.
     if (!census.isComplete(step.now)) return;
+    if (this.batches.size === 0) this.size = this.most;
     let open = 0;
     for (const { asked } of this.batches) open += asked.size;
     const ready: Address[] = [];
     for (const address of this.queue) {
-      if (ready.length >= (WINDOW - open) * this.most) break;
+      if (ready.length >= (WINDOW - open) * this.size) break;
       if (!this.isPausing(address, step.now)) ready.push(address);
     }
     for (const part of this.parts(ready)) {
@@ -256,7 +257,31 @@ export class Claims {
   }
 
   private *parts(addresses: readonly Address[]): Generator<readonly Address[]> {
-    for (let at = 0; at < addresses.length; at += this.most) yield addresses.slice(at, at + this.most);
+    for (let at = 0; at < addresses.length; at += this.size) yield addresses.slice(at, at + this.size);
+  }
+
+  /** Whether a peer that echoes does not answer the batch. From then on, smaller frames are sent until nothing is open. */
+  private isTooLarge({ addresses, asked }: Batch, census: Census, now: Ns): boolean {
+    const { length } = addresses;
+    for (const [node, question] of length > 1 ? asked : []) {
+      if (!question || question.tries < TRIES || now - question.sentAt < patience(question)) continue;
+      if ((census.alive.get(node)?.echoedNs ?? 0n) <= question.sentAt) continue;
+      this.size = Math.min(this.size, Math.ceil(length / 2));
+      return true;
+    }
+    return false;
+  }
+
+  private findUnanswered(census: Census, now: Ns): Claims["unanswered"] {
+    const found = new Map<bigint, { name: string; count: number }>();
+    for (const { addresses, asked } of this.batches) {
+      for (const [node, question] of asked) {
+        const peer = census.alive.get(node);
+        if (!question || !peer || now - question.began < UNANSWERED || peer.echoedNs <= question.began) continue;
+        found.set(node, { name: peer.name, count: (found.get(node)?.count ?? 0) + addresses.length });
+      }
+    }
+    return found;
   }
 
   private ask(batch: Batch, peer: Heard, step: Step, send: Send): void {
@@ -270,7 +295,8 @@ export class Claims {
       return { ip: addressBytes(address), verdict: isSoft ? claimVerdict.FREE : claimVerdict.CLAIMED, hash };
     });
     send(wireType.WIRE_CLAIM, peer, nonce, claims);
-    asked.set(peer.node, { nonce, sentAt: step.now, tries: (asked.get(peer.node)?.tries ?? 0) + 1 });
+    const { nonces = [], began = step.now, tries = 0 } = asked.get(peer.node) ?? {};
+    asked.set(peer.node, { nonces: [...nonces, nonce], began, sentAt: step.now, tries: tries + 1 });
   }
 
   /** Asks whom it has not asked yet, and again who is late. */
@@ -313,47 +339,24 @@ export class Claims {
     for (const address of addresses) {
       step.set(address, UNOWNED);
       const isKept = !batch.isReassertion && this.wanted.get(address)?.isStandIn;
-      this.pause(address, isKept ? "kept" : "refused", step.now);
+      this.pauses.begin(address, isKept ? "kept" : "refused", step.now);
       if (this.wanted.has(address)) this.queue.add(address);
     }
-    this.report(addresses, batch, step);
+    this.pauses.report(addresses, batch.refused, step);
     return lost;
   }
 
   private win(addresses: readonly Address[], step: Step): void {
     for (const address of addresses) {
-      if (this.pauses.get(address)?.reason !== "lost") this.pauses.delete(address);
+      this.pauses.end(address);
       step.set(address, { ...step.entries.get(address)!, state: vipState.OWNED, untilNs: 0n });
     }
   }
-
-  private pause(address: Address, reason: Pause["reason"], now: Ns): void {
-    const { first, most } = PAUSES[reason];
-    const last = this.pauses.get(address);
-    // After a long quiet time it begins anew.
-    const before = last?.reason === reason && now - last.until < PAUSES.lost.most ? last : undefined;
-    const doubled = before ? before.length * 2n : first;
-    const length = doubled < most ? doubled : most;
-    const { since = now, isReported = false } = before ?? {};
-    this.pauses.set(address, { reason, until: now + length, length, since, isReported });
-  }
-
-  /** Warns once for each VIP that a peer has refused for a second: the two nodes' views differ. */
-  private report(addresses: readonly Address[], { refused }: Batch, step: Step): void {
-    const byPeer = new Map<string, Address[]>();
-    for (const address of addresses) {
-      const pause = this.pauses.get(address)!;
-      const peer = refused.get(address);
-      if (pause.reason !== "refused" || pause.isReported || step.now - pause.since < CONTESTED) continue;
-      if (peer === undefined) continue;
-      pause.isReported = true;
-      byPeer.set(peer, [...(byPeer.get(peer) ?? []), address]);
-    }
-    for (const [peer, its] of byPeer) {
-      step.notice("warn", `${summary(its)} is wanted here, and ${peer} does not release it: the nodes' views differ`);
-    }
-  }
 }
+
+/** What an operator should know of a peer that echoes and does not answer claims. */
+export const unansweredBy = (peer: string, interfaceName: string): string =>
+  `${peer} answers probes on ${interfaceName} and no claims: VIPs wait for it, which nobody answers meanwhile. See isat status there: frames from here may not pass, or be refused`;
 
 /** Whether the batch's answer still means something for the VIP: it was not given up, or claimed anew, meanwhile. */
 function counts(batch: Batch, address: Address, step: Step): boolean {
@@ -376,7 +379,10 @@ function isOpen({ asked }: Batch): boolean {
   return false;
 }
 
+const claimsOf = (claims: readonly WireClaim[], addresses: ReadonlySet<Address>) =>
+  claims.filter(({ ip }) => addresses.has(addressOfBytes(ip)));
+
 function patience({ tries }: Question): Ns {
-  const doubled = RETRY << BigInt(Math.min(tries - 1, 8));
+  const doubled = RETRY << BigInt(Math.min(tries - 1, 10));
   return doubled < RETRY_MOST ? doubled : RETRY_MOST;
 }

@@ -1,7 +1,7 @@
 import { nodeState, vipState } from "./abi.ts";
 import type { Address } from "./address.ts";
 import { Announcer } from "./announcer.ts";
-import type { Nonces } from "./claims.ts";
+import { type Claims, type Nonces, unansweredBy } from "./claims.ts";
 import type { VipRange } from "./demand.ts";
 import { countEntries, difference, isInTransit, isLeaving, LEAVE } from "./difference.ts";
 import { type Candidates, Joining } from "./joining.ts";
@@ -188,7 +188,15 @@ export class Segment {
   }
 
   get warnings(): string[] {
-    return this.plan && this.peering ? this.peering.joining.warnings(this.plan.name, this.plan.nodes) : [];
+    if (!this.plan || !this.peering) return [];
+    const { name, nodes } = this.plan;
+    const mute = [...this.unanswered.values()].map((peer) => unansweredBy(peer.name, name));
+    return [...this.peering.joining.warnings(name, nodes), ...mute];
+  }
+
+  /** Peers that echo and have not answered a claim for a second: how many VIPs wait for each. */
+  get unanswered(): Claims["unanswered"] {
+    return this.peering?.claims.unanswered ?? new Map();
   }
 
   /** The election's word on one VIP; undefined where it is not managed here. */

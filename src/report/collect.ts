@@ -133,7 +133,7 @@ function memberStatuses({ config, demand, segments }: Snapshot): MemberStatus[] 
   if (config.membership.kind === "static") {
     return demand.nodes.map(({ name: node }) => ({ node, isAlive: true, state: "listed" }));
   }
-  return segments.flatMap(({ link, state, members }) => [
+  return segments.flatMap(({ link, state, members, unanswered }) => [
     { node: config.node, interface: link.name, isAlive: true, state: stateName(state), mac: formatMac(link.mac) },
     ...members.map(({ heard, isAlive }) => ({
       node: heard.name,
@@ -142,6 +142,7 @@ function memberStatuses({ config, demand, segments }: Snapshot): MemberStatus[] 
       state: `${stateName(heard.state)}${heard.sourceStale ? ", source stale" : ""}`,
       mac: formatMac(heard.mac),
       echoedMs: age(heard.echoedNs),
+      unanswered: unanswered.get(heard.node)?.count,
     })),
   ]);
 }

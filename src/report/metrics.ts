@@ -56,6 +56,12 @@ export function makeRegistry(read: () => Summary): Registry {
       isAlive ? 1 : 0,
     ]),
   );
+  const unanswered = "VIPs whose claims a peer has left unanswered for more than a second, though it answers probes";
+  metric("isat_unanswered_vips", unanswered, ["node", "interface"], ({ members }) =>
+    members
+      .filter((member) => member.unanswered !== undefined)
+      .map(({ node, interface: name = "", unanswered = 0 }) => [{ node, interface: name }, unanswered]),
+  );
   perInterface("isat_interface_up", "1 while the interface is up and has a carrier", ({ isUp }) => (isUp ? 1 : 0));
   const tickAge = "Age of the last tick, the heartbeat of the control plane";
   perInterface("isat_tick_age_seconds", tickAge, ({ tickAgeMs }) => (tickAgeMs ?? Infinity) / 1_000);

@@ -25,6 +25,8 @@ export interface SegmentSnapshot {
   members: readonly { heard: Heard; isAlive: boolean }[];
   /** VIPs that a peer has refused for more than a second. */
   contested: number;
+  /** Peers that echo and have not answered a claim for a second: how many VIPs wait for each. */
+  unanswered: ReadonlyMap<bigint, { count: number }>;
 }
 
 /** A running speaker at one moment: everything that status and metrics tell of it. */

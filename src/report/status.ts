@@ -39,6 +39,8 @@ export interface MemberStatus {
   isAlive: boolean;
   state: string;
   mac?: string;
+  /** VIPs whose claims it has left unanswered for more than a second, though it answers probes. */
+  unanswered?: number | undefined;
   /** ms since it last answered a probe. */
   echoedMs?: number | undefined;
 }
@@ -127,7 +129,7 @@ export function formatStatus(status: Status): string {
       member.node,
       member.interface ?? "-",
       member.isAlive ? "alive" : "not alive",
-      member.state,
+      member.unanswered ? `${member.state}, answers no claims (${member.unanswered} VIPs wait)` : member.state,
       member.mac ?? "-",
       member.echoedMs === undefined ? "-" : ago(member.echoedMs),
     ]);

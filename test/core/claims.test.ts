@@ -41,6 +41,8 @@ class Town {
   loses: (from: Node, to: Node, message: Message) => boolean = () => false;
   /** How long a frame travels, ms. */
   latency: (from: Node, to: Node, message: Message) => number = () => 0.1;
+  /** Whether peers answer probes. */
+  isEchoing = true;
   /** Frames that left, as `a claims of b`. */
   sent: string[] = [];
   /** Two nodes may answer a VIP at the moment, or looking after each event would take too long. */
@@ -153,7 +155,9 @@ class Node {
   }
 
   private get census(): Census {
-    return { alive: this.alive, isComplete: () => this.isComplete } as unknown as Census;
+    const echoedNs = this.town.isEchoing ? this.town.now : 0n;
+    const alive = new Map([...this.alive].map(([id, heard]) => [id, { ...heard, echoedNs }]));
+    return { alive, isComplete: () => this.isComplete } as unknown as Census;
   }
 
   /** One step; and, where it asks for that, the reading that follows it. */
@@ -440,9 +444,9 @@ for (const what of [wireType.WIRE_CLAIM, wireType.WIRE_REPLY]) {
     let lost = 0;
     town.loses = (from, to, { header: { type } }) => type === what && [from, to].includes(b) && lost++ < 6;
     a.want([A]);
-    town.run(600);
+    town.run(1_250);
     assert.is(a.state(), CLAIMING);
-    town.run(300);
+    town.run(50);
     assert.is(town.who(A), "a");
     assert.is(town.sent.filter((line) => line === "a claims of b").length, 7);
     assert.is(
@@ -466,14 +470,70 @@ test("where a third of all frames is lost, every VIP is owned by one node in the
   assert.equal(new Set(keys.map((key) => town.who(key))), new Set(["a", "b"]));
 });
 
-test("an answer that comes after its claim was sent again does not count, and the next answer does", () => {
+for (const latency of [30, 400, 1_500]) {
+  test(`a peer whose answers come after ${latency} ms grants by its first one, however often it was asked meanwhile`, () => {
+    const { town, a, b } = three();
+    town.latency = (from) => (from === b ? latency : 0.1);
+    const keys = vips(100);
+    for (const node of town.nodes) node.manage(keys);
+    a.want(keys);
+    town.run(latency);
+    assert.is(a.state(keys[0]), CLAIMING);
+    town.run(10);
+    assert.equal(new Set(keys.map((key) => town.who(key))), new Set(["a"]));
+    town.run(5_000);
+    assert.ok(a.claims.isIdle);
+  });
+}
+
+test("where large frames do not pass to a peer that echoes, claims go in smaller ones", () => {
+  const { town, a, b, c } = three();
+  const keys = vips(1_000);
+  for (const node of town.nodes) node.manage(keys);
+  c.own(keys.slice(0, 100));
+  town.loses = (from, to, { claims }) => claims.length > 10 && [from, to].includes(b);
+  a.want(keys);
+  town.run(1_000);
+  assert.equal(new Set(keys.map((key) => town.who(key))), new Set(["a"]));
+  assert.equal([a.claims.isIdle, a.claims.unanswered.size], [true, 0]);
+  const told = c.events.map((event) => Number(/^told of (\d+)/.exec(event)?.[1] ?? 0));
+  assert.is(
+    told.reduce((sum, count) => sum + count),
+    100,
+    "each release is told once",
+  );
+});
+
+test("a frame is as large as ever where a peer does not even echo: it may have died", () => {
   const { town, a, b } = three();
-  town.latency = (from) => (from === b ? 30 : 0.1);
-  a.want([A]);
-  town.run(31);
-  assert.is(a.state(), CLAIMING);
-  town.run(60);
-  assert.is(town.who(A), "a");
+  town.isEchoing = false;
+  town.loses = (_, to) => to === b;
+  const keys = vips(64);
+  a.manage(keys);
+  a.want(keys);
+  town.run(2_000);
+  assert.equal([town.sent.filter((line) => line === "a claims of c").length, a.claims.unanswered.size], [1, 0]);
+});
+
+test("a peer that echoes and answers no claim is told after a second, with how many VIPs wait; it is asked ever more seldom", () => {
+  const { town, a, b } = three();
+  let isMute = true;
+  town.loses = (_, to) => isMute && to === b;
+  const keys = vips(20);
+  a.manage(keys);
+  a.want(keys);
+  town.run(990);
+  assert.is(a.claims.unanswered.size, 0);
+  town.run(30);
+  assert.equal([...a.claims.unanswered], [[b.id, { name: "b", count: 20 }]]);
+  town.run(20_000);
+  town.sent.length = 0;
+  town.run(10_000);
+  assert.ok(town.sent.length <= 3 * keys.length, `${town.sent.length} frames in 10 s`);
+  isMute = false;
+  town.run(5_100);
+  assert.equal(new Set(keys.map((key) => town.who(key))), new Set(["a"]));
+  assert.is(a.claims.unanswered.size, 0);
 });
 
 test("an answer of another node, to another claim, or to no claim changes nothing", () => {

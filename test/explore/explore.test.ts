@@ -129,9 +129,7 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   },
   {
     rule: "say live only once joined",
-    edits: [
-      [SEGMENT, "return !this.plan?.probes || this.isJoined || this.isAdopted ? LIVE : JOINING;", "return LIVE;"],
-    ],
+    edits: [[SEGMENT, "return this.isAdopted ? this.self.state : JOINING;", "return LIVE;"]],
     search: { start: "restart", window: 300, menu: ["power"], silence: 300 },
   },
   {
@@ -153,18 +151,12 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   },
   {
     rule: "stand in for a headless node that answers nothing",
-    edits: [
-      [
-        "src/core/ownership.ts",
-        "return winnerOf(nodes.filter((node) => !headless.includes(node))) === self ? Wish.standIn : Wish.other;",
-        "return Wish.other;",
-      ],
-    ],
+    edits: [[OWNERSHIP, "return winnerOf(able) === self ? Wish.standIn : Wish.other;", "return Wish.other;"]],
     search: { start: "cold", window: 500, menu: ["kills"] },
   },
   {
     rule: "a node is headless after 3 s without a tick",
-    edits: [[STATE, "if (state === nodeState.LIVE && age >= live_ns) return nodeState.HEADLESS;", ""]],
+    edits: [[STATE, "age >= live_ns", "false"]],
     search: { start: "cold", window: 600, menu: ["kills"] },
   },
   {
@@ -184,12 +176,12 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   },
   {
     rule: "the kernel of a live node defends",
-    edits: [[MODEL, "(isDefending && hash >= vip.hash)", "false"]],
+    edits: [[MODEL, "(isDefending && isBetter)", "false"]],
     search: { menu: ["links"], silence: 500 },
   },
   {
     rule: "only the kernel of a live node defends",
-    edits: [[MODEL, "stateOf(here, now) === nodeState.LIVE && vip.state", "vip.state"]],
+    edits: [[MODEL, "(state === LIVE || state === LAGGING) && vip.state", "vip.state"]],
     search: { window: 100, menu: ["kills"] },
   },
   {
