@@ -310,6 +310,13 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
+  /** Makes a namespace, and gives the tenant all rights in it. @param rules what he may do there */
+  async addTenant(namespace: string, rules: readonly Rule[]): Promise<void> {
+    await this.api.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } });
+    await this.api.apply(role("tenant", rules, namespace));
+    await this.api.apply(roleBinding("tenant", USERS.tenant.user, namespace));
+  }
+
   /** A kubeconfig for use in a node's namespace, or here while this process lives. */
   kubeconfig(user: User, from: "node" | "here"): string {
     return this.#plane.kubeconfig(user, from);

@@ -24,6 +24,8 @@ const SEEDS = 48;
 export const USERS = {
   admin: { user: "admin", groups: ["system:masters"] },
   proxy: { user: "system:kube-proxy", groups: [] },
+  /** Somebody who has a namespace. */
+  tenant: { user: "tenant", groups: [] },
   speaker: {
     user: "system:serviceaccount:isat-system:isat",
     groups: ["system:serviceaccounts", "system:serviceaccounts:isat-system"],
@@ -47,7 +49,7 @@ export class ControlPlane implements AsyncDisposable {
     this.#namespaces = namespaces;
     this.#folder = namespaces.folder();
     const token = () => randomBytes(16).toString("hex");
-    this.#tokens = { admin: token(), proxy: token(), speaker: token() };
+    this.#tokens = { admin: token(), proxy: token(), tenant: token(), speaker: token() };
   }
 
   /** @param namespaces must have the namespace NAMESPACE, with ADDRESS on an interface */
