@@ -9,28 +9,23 @@ type Summary = Omit<Status, "vips" | "rankings"> & { owned: number; managed: num
 /** A time series: its labels, and the value now. */
 type Series = [labels: Record<string, string>, value: number];
 
+/** Adds a metric; the series are read anew for each scrape. */
+type Add = (name: string, help: string, labelNames: string[], series: (summary: Summary) => Series[]) => void;
+
 /** @param read called for each metric of each scrape */
 export function makeRegistry(read: () => Summary): Registry {
   const registry = new Registry();
-  const metric = (name: string, help: string, labelNames: string[], series: (summary: Summary) => Series[]) =>
-    new Gauge({
-      name,
-      help,
-      labelNames,
-      registers: [registry],
-      collect() {
-        this.reset();
-        for (const [labels, value] of series(read())) this.set(labels, value);
-      },
-    });
+  const metric: Add = (name, help, labelNames, series) => {
+    const collect = function (this: Gauge) {
+      this.reset();
+      for (const [labels, value] of series(read())) this.set(labels, value);
+    };
+    new Gauge({ name, help, labelNames, registers: [registry], collect });
+  };
   const plain = (name: string, help: string, value: (summary: Summary) => number) =>
     metric(name, help, [], (summary) => [[{}, value(summary)]]);
   const flag = (name: string, help: string, isSet: (summary: Summary) => boolean) =>
     plain(name, `1 while ${help}`, (summary) => (isSet(summary) ? 1 : 0));
-  const perInterface = (name: string, help: string, value: (each: InterfaceStatus) => number) =>
-    metric(name, help, ["interface"], ({ interfaces }) =>
-      interfaces.map((each) => [{ interface: each.name }, value(each)]),
-    );
 
   metric("isat_vips", "VIPs on this node's interfaces, by state", ["state"], ({ owned, managed }) => [
     [{ state: "owned" }, owned],
@@ -62,6 +57,15 @@ export function makeRegistry(read: () => Summary): Registry {
       .filter((member) => member.unanswered !== undefined)
       .map(({ node, interface: name = "", unanswered = 0 }) => [{ node, interface: name }, unanswered]),
   );
+  addInterfaces(metric);
+  return registry;
+}
+
+function addInterfaces(metric: Add): void {
+  const perInterface = (name: string, help: string, value: (each: InterfaceStatus) => number) =>
+    metric(name, help, ["interface"], ({ interfaces }) =>
+      interfaces.map((each) => [{ interface: each.name }, value(each)]),
+    );
   perInterface("isat_interface_up", "1 while the interface is up and has a carrier", ({ isUp }) => (isUp ? 1 : 0));
   const tickAge = "Age of the last tick, the heartbeat of the control plane";
   perInterface("isat_tick_age_seconds", tickAge, ({ tickAgeMs }) => (tickAgeMs ?? Infinity) / 1_000);
@@ -72,7 +76,6 @@ export function makeRegistry(read: () => Summary): Registry {
       Object.entries(verdicts).map(([verdict, count]): Series => [{ interface: name, verdict }, count]),
     ),
   );
-  return registry;
 }
 
 /** Serves the registry at /metrics. @throws Error if the address is in use */

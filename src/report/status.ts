@@ -157,18 +157,21 @@ export function formatStatus(status: Status): string {
     vip.state === "owned" || vip.answers > 0 ? ago(vip.lastAnswerMs) : "-",
   ]);
   lines.push("", ...table([header, ...rows]));
-  const [first] = status.rankings ?? [];
-  if (first) {
-    lines.push("", "why: among the alive nodes allowed for the VIP, the lowest SHA-256 of node#address owns it");
-    const header = ["NODE", "ALIVE", ...first.checks.map(({ what }) => what.toUpperCase()), "HASH", "SO"];
-    const rows = status.rankings!.map(({ node, isAlive, checks, excluded, hash, isOwner }) => [
-      node,
-      isAlive ? "yes" : "no",
-      ...checks.map(({ refusal }) => refusal ?? "yes"),
-      `${hash.slice(0, 16)}…`,
-      isOwner ? "owner" : (excluded ?? "allowed, but its hash is higher"),
-    ]);
-    lines.push(...table([header, ...rows]));
-  }
+  if (status.rankings?.length) lines.push("", ...formatRankings(status.rankings));
   return lines.join("\n");
+}
+
+function formatRankings(rankings: readonly Ranking[]): string[] {
+  const checks = rankings[0]!.checks.map(({ what }) => what.toUpperCase());
+  const rows = rankings.map(({ node, isAlive, checks, excluded, hash, isOwner }) => [
+    node,
+    isAlive ? "yes" : "no",
+    ...checks.map(({ refusal }) => refusal ?? "yes"),
+    `${hash.slice(0, 16)}…`,
+    isOwner ? "owner" : (excluded ?? "allowed, but its hash is higher"),
+  ]);
+  return [
+    "why: among the alive nodes allowed for the VIP, the lowest SHA-256 of node#address owns it",
+    ...table([["NODE", "ALIVE", ...checks, "HASH", "SO"], ...rows]),
+  ];
 }
