@@ -1,12 +1,13 @@
 import type { Config } from "./config/config.ts";
 import { MAX_INTERFACES, MAX_PEERS, MAX_VIPS } from "./core/abi.ts";
 import { type Address, formatAddress, having, neverVips, without } from "./core/address.ts";
-import { formatMac } from "./core/arp.ts";
+import { FORMS, formatMac } from "./core/arp.ts";
 import { type Demand, guardOf, isGuardRange, type VipRange } from "./core/demand.ts";
 import { matches } from "./core/glob.ts";
 import type { Electorate } from "./core/ownership.ts";
 import type { SegmentPlan } from "./core/segment.ts";
 import { toNs } from "./core/time.ts";
+import type { Pace } from "./core/timetable.ts";
 import { cannotAnnounceOn, isInSubnet, isNamed, isPodsWire, type Link } from "./link/links.ts";
 
 /** A link, and the VIPs that this node manages there. */
@@ -122,13 +123,19 @@ export function segmentPlan(
     ...status,
     probes: isWire && !isGuard ? { interval: toNs(membership.interval), dead: membership.dead } : undefined,
     hold: toNs(config.hold),
-    pace: config.garp,
+    pace: paceOf(config.garp),
   };
 }
 
 /** The VIPs of an electorate that are announced, those left out that are only guarded. */
 export const announcedOf = (electorate: Electorate | undefined): readonly VipRange[] =>
   electorate?.ranges.filter((range) => !isGuardRange(range)) ?? [];
+
+/** How fast VIPs are announced: in both forms, each takes two frames. */
+export const paceOf = ({ refresh, rate, form }: Config["garp"]): Pace => ({
+  refresh,
+  rate: rate / FORMS[form].length,
+});
 
 /** Whether a plan has more entries than the kernel's map holds. */
 export const isTooLarge = ({ size }: Plan): boolean => size > MAX_VIPS;

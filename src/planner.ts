@@ -68,6 +68,15 @@ export class Planner implements Disposable {
     return undefined;
   }
 
+  /**
+   * The devices that turn up elsewhere on the network now, since the last {@link watch}: neighbours have to be told. A bridge
+   * moves with its port, of which alone the kernel tells.
+   */
+  takeMoved(): number[] {
+    const masterOf = (ifindex: number) => this.#devices.find((link) => link.ifindex === ifindex)?.portOf?.ifindex;
+    return [...new Set(this.links.takeMoved().flatMap((ifindex) => [ifindex, masterOf(ifindex) ?? ifindex]))];
+  }
+
   #watchRoutes(now: Ns): void {
     this.#areRoutesOutdated ||= this.links.routesChanged();
     if (!this.#areRoutesOutdated || now < this.#routesReadAt + ROUTES) return;

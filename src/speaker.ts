@@ -259,6 +259,7 @@ export class Speaker implements Disposable {
   #watch(now: Ns): void {
     this.#watchedAt = now;
     const plan = this.#planner.watch(this.#plan, now);
+    for (const ifindex of this.#planner.takeMoved()) this.#step(ifindex, { kind: "moved" });
     if (!plan) return;
     this.#commit(plan, "lenient");
     this.#planner.accept();

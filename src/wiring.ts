@@ -1,7 +1,7 @@
 import type { Config } from "./config/config.ts";
 import { MAX_KEYS } from "./core/abi.ts";
 import { type Address, addressBytes, having } from "./core/address.ts";
-import { announcement, formatMac } from "./core/arp.ts";
+import { announcement, FORMS, type Form, formatMac } from "./core/arp.ts";
 import { Nonces } from "./core/claims.ts";
 import type { Demand } from "./core/demand.ts";
 import { countEntries } from "./core/difference.ts";
@@ -20,6 +20,7 @@ import { earlier, MS, type Ns } from "./core/time.ts";
 import type { WireKey } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { Interfaces } from "./interfaces.ts";
+import { heardOf } from "./kernel/heard.ts";
 import { Kernel } from "./kernel/kernel.ts";
 import { readPeers } from "./kernel/peers.ts";
 import { VipTable } from "./kernel/vips.ts";
@@ -73,6 +74,7 @@ export class Wiring implements Disposable {
   readonly #nonces = new Nonces();
   readonly #began = bootTime();
   readonly #resources: DisposableStack;
+  #form: Form;
 
   /**
    * Opens the kernel's side, and takes over what an earlier speaker left there. Nothing is attached yet.
@@ -91,6 +93,7 @@ export class Wiring implements Disposable {
     using stack = new DisposableStack();
     this.#log = log;
     this.#post = post;
+    this.#form = config.garp.form;
     this.#kernel = stack.use(new Kernel(config.pinDir));
     this.#socket = stack.use(new PacketSocket());
     this.#table = new VipTable(this.#kernel.maps);
@@ -248,6 +251,7 @@ export class Wiring implements Disposable {
   /** Makes the interfaces' entries and names those of the plan, and {@link keep}s its links only. */
   follow(plan: Plan): void {
     const { config, links } = plan;
+    this.#form = config.garp.form;
     for (const planned of links) {
       const { link } = planned;
       const attached = this.#attached.get(link.ifindex)!;
@@ -357,10 +361,12 @@ export class Wiring implements Disposable {
     return this.#frames!.send(ifindex, link.mac, frame, self);
   }
 
+  /** @returns the first failure, where a frame of several did not leave */
   #announce(ifindex: number, address: Address, attached: Attached): Sent {
-    const sent = this.#socket.send(ifindex, announcement(attached.link.mac, addressBytes(address)));
-    if (sent === "sent") attached.announcements += 1;
-    return sent;
+    const frameOf = (op: number) => announcement(attached.link.mac, addressBytes(address), op);
+    const sent = FORMS[this.#form].map((op) => this.#socket.send(ifindex, frameOf(op)));
+    attached.announcements += sent.filter((each) => each === "sent").length;
+    return sent.find((each) => each !== "sent") ?? "sent";
   }
 
   #askByArp(ifindex: number, targets: readonly Address[], { link }: Attached): void {

@@ -44,9 +44,13 @@ const garp = v.pipe(
         "the most announcements that a NIC sends in a second",
         { accepts: "a number greater than 0", default: "the profile's" },
       ),
+      form: key(
+        v.optional(v.picklist(["request", "reply", "both"]), "request"),
+        "the form of gratuitous ARP: reply or both for devices that do not learn from requests, where no switch checks the target MAC (DAI)",
+      ),
     }),
   ),
-  v.transform(({ profile, refresh, rate = RATES[profile] }) => ({ refresh, rate })),
+  v.transform(({ profile, refresh, rate = RATES[profile], form }) => ({ refresh, rate, form })),
 );
 
 const membership = mapping(

@@ -32,10 +32,15 @@ export class Announcer {
     }
   }
 
-  /** Takes in which VIPs the step gained and lost. */
-  follow({ gained, lost, now }: Step): void {
+  /**
+   * Takes in which VIPs the step gained and lost, and which disputes it ended: others may have been told meanwhile that a
+   * VIP that is owned here is elsewhere.
+   */
+  follow({ gained, lost, disputed, isPeerBack, entries, now }: Step): void {
     for (const address of lost) this.timetable.lose(address);
+    if (isPeerBack) this.timetable.refreshAll(toMs(now));
     for (const address of gained) this.timetable.gain(address, toMs(now));
+    for (const address of disputed) if (isOwned(entries.get(address))) this.timetable.gain(address, toMs(now));
   }
 
   /** Makes up for announcements that something refused, until one leaves. @param name the interface's */

@@ -58,12 +58,18 @@ export function decodeArp(frame: Uint8Array): Arp | undefined {
   };
 }
 
+/** The forms in which a VIP is announced, by the operations of their frames. */
+export const FORMS = { request: [ARP_REQUEST], reply: [ARP_REPLY], both: [ARP_REQUEST, ARP_REPLY] } as const;
+export type Form = keyof typeof FORMS;
+
 /**
- * A gratuitous ARP in request form: broadcast, SPA = TPA = the VIP. The dst-mac check of DAI would drop a gratuitous
- * reply, and Linux accepts the request at once, even within its locktime.
+ * A gratuitous ARP: broadcast, SPA = TPA = the VIP. The dst-mac check of DAI would drop the reply form, and Linux accepts
+ * the request form at once, even within its locktime. In the reply form THA = SHA: otherwise Linux takes it for an answer
+ * to somebody else (arp_is_garp()).
  */
-export function announcement(mac: Uint8Array, vip: Uint8Array): Uint8Array {
-  return encodeArp({ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, spa: vip, tha: NO_MAC, tpa: vip });
+export function announcement(mac: Uint8Array, vip: Uint8Array, op: number = ARP_REQUEST): Uint8Array {
+  const tha = op === ARP_REPLY ? mac : NO_MAC;
+  return encodeArp({ destination: BROADCAST, source: mac, op, sha: mac, spa: vip, tha, tpa: vip });
 }
 
 const PAIRS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));

@@ -43,7 +43,7 @@ interface Batch {
   asked: Map<bigint, Question | undefined>;
   /** Who refused each VIP. */
   refused: Map<Address, string>;
-  /** What each peer released. */
+  /** What each peer released; of a re-assertion, also what it keeps. It is told, once this node has acted on it. */
   released: Map<bigint, WireClaim[]>;
   /** Everybody has answered, and the kernel is being read: the batch ends with that reading. */
   isLookedAt: boolean;
@@ -178,7 +178,8 @@ export class Claims {
       if (!batch.asked.get(node)?.nonces.includes(nonce)) continue;
       batch.asked.set(node, undefined);
       for (const claim of claims) if (isMine(claim)) batch.refused.set(addressOfBytes(claim.ip), name);
-      const released = claims.filter(({ verdict }) => verdict === claimVerdict.RELEASED);
+      const isNews = (claim: WireClaim) => isReleased(claim) || (batch.isReassertion && isMine(claim));
+      const released = claims.filter(isNews);
       if (released.length > 0) batch.released.set(node, claimsOf(released, new Set(batch.addresses)));
       look(batch, step);
     }
@@ -330,6 +331,8 @@ export class Claims {
     for (const [node, claims] of batch.released) {
       const peer = census.alive.get(node);
       if (peer) send(wireType.WIRE_NOTICE, peer, this.nonces.next(step.now), claims);
+      if (!batch.isReassertion) continue;
+      for (const claim of claims) if (isReleased(claim)) step.disputed.add(addressOfBytes(claim.ip));
     }
     return lost;
   }
@@ -372,6 +375,8 @@ function look(batch: Batch, step: Step): void {
   batch.isLookedAt = true;
   step.lookAt(batch.addresses);
 }
+
+const isReleased = ({ verdict }: WireClaim): boolean => verdict === claimVerdict.RELEASED;
 
 /** Whether any peer has yet to answer. */
 function isOpen({ asked }: Batch): boolean {

@@ -1,5 +1,5 @@
 import { nodeState, wireType } from "./abi.ts";
-import type { Address } from "./address.ts";
+import { type Address, addressOfBytes } from "./address.ts";
 import { BROADCAST, formatMac } from "./arp.ts";
 import { Claims, type Nonces, type Send } from "./claims.ts";
 import type { NodeEntry } from "./demand.ts";
@@ -7,7 +7,7 @@ import type { Joining } from "./joining.ts";
 import { Census, type ProbeOptions } from "./liveness.ts";
 import type { Frame, Heard, Outgoing, Reading, Step } from "./step.ts";
 import { earlier, later, MS, type Ns, SECOND } from "./time.ts";
-import { nodeId } from "./wire.ts";
+import { isMine, nodeId } from "./wire.ts";
 
 /** A peer that has been dead for so long is forgotten. Until then it is probed, so that its return is soon noticed. */
 const FORGET: Ns = 600n * SECOND;
@@ -116,6 +116,7 @@ export class Peering {
       if (now === before || (!before && now === "dead")) continue;
       const peer = `peer ${heard.name} on ${this.plan.name}`;
       const again = before === "dead" ? " again" : "";
+      if (before === "dead") step.isPeerBack = true;
       if (now === "dead") step.notice("info", `${peer} is dead: it no longer answers, and other nodes take its VIPs`);
       else if (!before || before === "dead") step.notice("info", `${peer} answers${again}`);
       if (now === "lagging") step.notice("info", `${peer} lags: its source is stale, and fresh nodes take its VIPs`);
@@ -200,6 +201,7 @@ export class Peering {
     } else if (frame.type === wireType.WIRE_REPLY) this.claims.reply(frame, step);
     else if (frame.type === wireType.WIRE_NOTICE) {
       step.lookAt("all");
+      for (const claim of frame.claims) if (isMine(claim)) step.disputed.add(addressOfBytes(claim.ip));
       const peer = this.census.get(frame.node);
       if (!peer || formatMac(peer.mac) === formatMac(frame.source)) return;
       this.census.sendHello(); // only its echo tells its MAC

@@ -49,6 +49,8 @@ export type SegmentEvent =
   | { kind: "plan"; plan: SegmentPlan; isAnnounced?: boolean }
   /** `wakeAt` has come. */
   | { kind: "wake" }
+  /** The kernel says that neighbours have to be told anew where this interface is: another port of a bond, another host. */
+  | { kind: "moved" }
   /** The answer to {@link Effects.look}. */
   | { kind: "reading"; reading: Reading }
   /** A frame of the peer protocol, authentic and for this speaker. */
@@ -126,6 +128,9 @@ export class Segment {
       case "wake":
         if (this.leftAt !== undefined && now >= this.leftAt) this.isDirty = true;
         peering?.wake(step);
+        break;
+      case "moved":
+        this.announcer?.begin(this.entries, false, now);
         break;
       case "reading":
         if (peering) this.read(event.reading, peering, step);
@@ -331,6 +336,9 @@ export class Segment {
     const { gained, lost } = step;
     if (this.unsettled !== "all") for (const address of step.write.keys()) this.unsettled.add(address);
     this.announcer!.follow(step);
+    const disputed = [...step.disputed].filter((address) => !gained.has(address) && isOwned(this.entries.get(address)));
+    if (disputed.length > 0)
+      step.notice("info", `${summary(disputed)} stays here: another node that had it too has released it`);
     if (gained.size + lost.size === 0) return;
     const counts = countEntries(this.entries);
     const report = (addresses: ReadonlySet<Address>, what: string, field: string) => {

@@ -135,6 +135,10 @@ export class Step implements Effects {
   /** VIPs that are owned after the step and were not before, and the other way round. */
   readonly gained = new Set<Address>();
   readonly lost = new Set<Address>();
+  /** VIPs that another node answered too, until now: it released them, or gave them up. */
+  readonly disputed = new Set<Address>();
+  /** A peer that was dead is heard again: it may have announced what is owned here. */
+  isPeerBack = false;
 
   constructor(now: Ns, entries: Map<Address, Entry>) {
     this.now = now;

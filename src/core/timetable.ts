@@ -88,11 +88,17 @@ export class Timetable {
     this.refill(now);
     this.pace = pace;
     this.tokens = Math.min(this.tokens, this.capacity);
+    this.hasten(() => now + pace.refresh * this.random());
+  }
+
+  /** Refreshes all VIPs now, as far as the rate allows. */
+  refreshAll(now: number): void {
+    this.hasten(() => now);
+  }
+
+  private hasten(soon: () => number): void {
     const waiting = this.refreshes.data.filter((turn) => this.turns.get(turn.address) === turn);
-    for (const turn of waiting) {
-      const soon = Math.max(now + pace.refresh * this.random(), turn.sent + LOCKTIME);
-      turn.due = Math.min(turn.due, soon);
-    }
+    for (const turn of waiting) turn.due = Math.min(turn.due, Math.max(soon(), turn.sent + LOCKTIME));
     this.refreshes = new TinyQueue(waiting, byDue);
   }
 

@@ -1,5 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { UNSIGNED } from "../config/keys.ts";
+import { paceOf } from "../plan.ts";
 import { formatDuration } from "../report/status.ts";
 
 /** Facts about one interface on which isat would announce. */
@@ -140,8 +141,9 @@ function judgeSysctls(each: InterfaceFacts): Finding[] {
 /** Compares the time that it takes to announce all VIPs with the time between two refreshes. */
 function judgePace(each: InterfaceFacts, { garp }: MachineFacts): Finding {
   const what = subject(each);
-  const ms = (each.owned / garp.rate) * 1000;
-  const pace = `${each.owned} VIPs at ${garp.rate}/s: a move takes ${formatDuration(ms)} to announce`;
+  const { rate } = paceOf(garp);
+  const ms = (each.owned / rate) * 1000;
+  const pace = `${each.owned} VIPs at ${rate}/s: a move takes ${formatDuration(ms)} to announce`;
   if (ms > garp.refresh) {
     const found = `${pace}, longer than the refresh of ${formatDuration(garp.refresh)}`;
     return error(what, found, "raise garp.rate, or garp.refresh");

@@ -21,6 +21,9 @@ const RTMGRP = { LINK: 0x1, IPV4_IFADDR: 0x10, IPV4_ROUTE: 0x40, NEXTHOP: 0x8000
 const IFF = { UP: 0x1, NOARP: 0x80, LOWER_UP: 0x10000 } as const;
 const ARPHRD_ETHER = 1;
 const IFLA_IFNAME = 3;
+const IFLA_EVENT = 44;
+/** Values of IFLA_EVENT: a bond sends by another port, or a virtual machine has moved to another host. */
+const MOVES: readonly number[] = [3, 4]; // IFLA_EVENT_BONDING_FAILOVER, IFLA_EVENT_NOTIFY_PEERS
 const RT_TABLE_MAIN = 254;
 
 /** One network device as rtnetlink shows it. */
@@ -155,6 +158,8 @@ export class Links implements Disposable {
   /** Apart, so that a routing daemon's many changes do not overflow the queue of the links' ones. */
   readonly #routes = new NetlinkSocket(NETLINK_ROUTE, RTMGRP.IPV4_ROUTE | RTMGRP.NEXTHOP);
 
+  readonly #moved = new Set<number>();
+
   /** All devices with their addresses. */
   read(): Link[] {
     const parsed = this.#ask.dump(RTM.GETLINK, familyHeader(16)).map(parseLink);
@@ -200,6 +205,13 @@ export class Links implements Disposable {
     return events === "lost" || events.some((event) => !isRoute(event) || isDefaultRoute(event));
   }
 
+  /** Devices of which the kernel has said since the last call that neighbours have to be told anew where they are. */
+  takeMoved(): number[] {
+    const moved = [...this.#moved];
+    this.#moved.clear();
+    return moved;
+  }
+
   /**
    * True if a device for which `concerns` returns true has changed since the last call. Hosts where Pods come and go
    * report hundreds of other devices. If nothing has happened, it costs one system call.
@@ -207,12 +219,16 @@ export class Links implements Disposable {
   changed(concerns: (name: string, ifindex: number) => boolean): boolean {
     const events = this.#listen.events();
     if (events === "lost") return true;
-    return events.some(({ type, body }) => {
+    let isChanged = false;
+    for (const { type, body } of events) {
       const isLink = type === RTM.NEWLINK || type === RTM.DELLINK;
-      const name = isLink ? text(attributes(body, 16).get(IFLA_IFNAME)) : "";
+      const found = isLink ? attributes(body, 16) : new Map<number, Uint8Array>();
       // struct ifinfomsg and struct ifaddrmsg have the ifindex at the same offset.
-      return concerns(name, new DataView(body.buffer, body.byteOffset).getUint32(4, true));
-    });
+      const ifindex = new DataView(body.buffer, body.byteOffset).getUint32(4, true);
+      if (MOVES.includes(u32(found.get(IFLA_EVENT) ?? new Uint8Array(4)))) this.#moved.add(ifindex);
+      isChanged ||= concerns(text(found.get(IFLA_IFNAME)), ifindex);
+    }
+    return isChanged;
   }
 
   [Symbol.dispose](): void {

@@ -621,7 +621,7 @@ const CONFIG: Config = {
   stateDir: "/s",
   hold: 1,
   fence: 2,
-  garp: { refresh: 1, rate: 1 },
+  garp: { refresh: 1, rate: 1, form: "request" },
   membership: { kind: "static" },
   metrics: undefined,
   source: { kind: "file", nodes: [{ name: "n1", address: undefined }], vips: [] },

@@ -87,6 +87,7 @@ export interface Wire {
   isDirty: boolean;
   at(delay: number, happening: Happening): void;
   transmit(from: Machine, message: Message): void;
+  announce(from: Machine, address: Address): void;
   cut(from: Machine, to: Machine, isCut: boolean): void;
   hasNode(asker: Machine, index: number): boolean;
   isPutAside(speaker: Speaker, deed: Deed): boolean;
@@ -381,6 +382,7 @@ export type Deed =
   | { kind: "probe"; probe: ProbeEntry }
   | { kind: "forget"; nodes: readonly bigint[] | "all" }
   | { kind: "send"; frame: Outgoing }
+  | { kind: "announce"; address: Address }
   | { kind: "ask"; addresses: readonly Address[] }
   | { kind: "conflict"; text: string }
   /** What the segment has to know of the effects goes into the queue. */
@@ -388,13 +390,14 @@ export type Deed =
 
 /** The effects one by one, in the order in which they are to be applied. */
 function* deedsOf(effects: Effects): Generator<Deed> {
-  const { self, write, remove, probes, forget, send, ask, conflict, look } = effects;
+  const { self, write, remove, probes, forget, send, announce, ask, conflict, look } = effects;
   if (self) yield { kind: "self", self };
   for (const [address, entry] of write) yield { kind: "write", address, entry };
   for (const address of remove) yield { kind: "remove", address };
   for (const probe of probes) yield { kind: "probe", probe };
   if (forget.length > 0) yield { kind: "forget", nodes: forget };
   for (const frame of send) yield { kind: "send", frame };
+  for (const address of announce) yield { kind: "announce", address };
   if (ask.length > 0) yield { kind: "ask", addresses: ask };
   if (conflict !== undefined) yield { kind: "conflict", text: conflict };
   if (send.length > 0 || look) yield { kind: "report", look };
@@ -576,6 +579,10 @@ export class Speaker {
       case "send":
         left.push(deed.frame);
         simulation.transmit(machine, this.frameOf(deed.frame));
+        break;
+      case "announce":
+        // The egress filter drops what the kernel does not answer for.
+        if (kernel.answers(deed.address, simulation.clock)) simulation.announce(machine, deed.address);
         break;
       case "ask": {
         const isThere = (address: Address) => simulation.hasNode(machine, address - addressOf(0));

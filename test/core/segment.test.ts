@@ -195,6 +195,15 @@ test("a change of MAC is announced for each VIP that is owned, and each peer is 
   );
 });
 
+test("all that is owned is announced anew where the kernel says that the interface has moved", () => {
+  const stage = Stage.among(["b"], {
+    ranges: [range("10.9.0.1", { nodes: ["a"] }), range("10.9.0.2", { nodes: ["b"] })],
+  });
+  stage.run(10_000);
+  const [moved] = stage.handle({ kind: "moved" });
+  assert.equal(moved!.announce, [A]);
+});
+
 test("an announcement that is refused is repeated until it leaves, and said after 3 s", () => {
   const stage = Stage.among(["b"]);
   stage.run(10_000);

@@ -248,6 +248,7 @@ for (const { what, settings, play, silence, moves } of rows) {
       assert.ok(found <= silence, `seed ${seed}: silent for ${found} ms`);
       if (moves === "none") assert.is(simulation.moves, 0, `seed ${seed}`);
       else assert.ok(simulation.moves > 0, `seed ${seed}`);
+      assert.equal(simulation.misled, [], `seed ${seed}: announced by another node last`);
     }
   });
 }
@@ -262,6 +263,41 @@ test(`two sides that hear each other again: each VIP is answered by one node wit
     for (const machine of apart) machine.moveTo(0);
     simulation.run(10_000);
     for (const address of simulation.addresses) assert.is(simulation.owners(address).length, 1);
+  }
+});
+
+for (const apart of [2_000, 20_000]) {
+  test(`after ${apart / 1_000} s apart, clients know each VIP's owner again within 500 ms, by at most 6 announcements of each`, () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const simulation = started({ seed, heal: 500 });
+      const [, two] = simulation.machines as [Machine, Machine, Machine];
+      two.moveTo(1);
+      simulation.run(apart);
+      assert.equal(simulation.misled, [], `seed ${seed}, apart`);
+      two.moveTo(0);
+      simulation.announcements = 0;
+      simulation.run(500);
+      assert.equal(simulation.misled, [], `seed ${seed}`);
+      simulation.run(9_500);
+      assert.equal(simulation.misled, [], `seed ${seed}, later`);
+      const { announcements, addresses } = simulation;
+      assert.ok(announcements <= 6 * addresses.length, `seed ${seed}: ${announcements} announcements`);
+    }
+  });
+}
+
+test("a node that is off when it is heard no more, and starts anew: clients know who owns its VIPs all the time", () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const simulation = started({ seed, nodes: 2 });
+    const [one, two] = simulation.machines as [Machine, Machine];
+    one.moveTo(1);
+    simulation.run(2_000); // the other one takes its VIPs, and announces them
+    two.die();
+    one.moveTo(0);
+    simulation.run(10_000);
+    two.boot();
+    simulation.run(10_000);
+    assert.equal(simulation.misled, [], `seed ${seed}`);
   }
 });
 

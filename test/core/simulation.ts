@@ -105,6 +105,10 @@ export class Simulation implements Wire {
   /** How often another node came to answer a VIP. */
   moves = 0;
   private readonly lastOwner = new Map<Address, Machine>();
+  /** Who announced each VIP last on side 0, where the clients are: the machine's index. */
+  readonly believed = new Map<Address, number>();
+  /** How many announcements left. */
+  announcements = 0;
   /** Directions in which no frame gets through: `from>to`. */
   readonly cuts = new Set<string>();
   /** Until when the nodes cannot know of what was done to them last. */
@@ -345,6 +349,25 @@ export class Simulation implements Wire {
     return this.machines
       .filter(({ isUp, kernel }) => isUp && kernel.answers(address, this.clock))
       .map(({ name }) => name);
+  }
+
+  /** A machine announces a VIP. */
+  announce({ side, index, name }: Machine, address: Address): void {
+    this.announcements += 1;
+    this.tell(() => `${name} announces ${formatAddress(address)}`);
+    if (side === 0) this.believed.set(address, index);
+  }
+
+  /** VIPs that somebody answers on side 0, and that were announced by somebody else last. */
+  get misled(): string[] {
+    return this.addresses
+      .filter((address) => {
+        const owners = this.machines.filter(
+          ({ isUp, side, kernel }) => isUp && side === 0 && kernel.answers(address, this.clock),
+        );
+        return owners.length > 0 && !owners.some(({ index }) => index === this.believed.get(address));
+      })
+      .map(formatAddress);
   }
 
   /** A frame leaves a machine. */

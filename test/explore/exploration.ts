@@ -111,7 +111,18 @@ const LEFT = new Set([
     "node_name",
     "ranked",
   ],
-  ...["names", "electorate", "message", "echoes", "timerAt", "heard_ns", "own_ns", "isDirty", "isReported"],
+  ...[
+    "names",
+    "electorate",
+    "message",
+    "echoes",
+    "timerAt",
+    "heard_ns",
+    "own_ns",
+    "isDirty",
+    "isReported",
+    "announcements",
+  ],
 ]);
 
 /** Where the search is on one path. */
@@ -310,7 +321,7 @@ export class Exploration {
     return faults;
   }
 
-  /** At a path's end, nothing is being asked any more where all nodes are well. */
+  /** At a path's end, nothing is being asked any more where all nodes are well, and clients know who answers. */
   private judge(simulation: Simulation): void {
     const areWell = simulation.machines.every(({ isUp, isWorking }) => !isUp || isWorking);
     const before = simulation.frames.claims;
@@ -323,6 +334,8 @@ export class Exploration {
     const owners = simulation.owners(simulation.addresses[0]!);
     if (areWell && simulation.machines.some(({ isAble }) => isAble) && owners.length !== 1)
       simulation.fail(`the VIP is answered by ${owners.length} nodes in the end`);
+    if (areWell && simulation.machines.every(({ isUp }) => isUp) && simulation.misled.length > 0)
+      simulation.fail("the VIP was announced last by a node that does not answer it");
   }
 
   private text({ simulation, end, until }: Place, budget: number): string {

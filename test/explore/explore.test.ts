@@ -76,6 +76,7 @@ const [CLAIMS, SEGMENT, STATE] = ["src/core/claims.ts", "src/core/segment.ts", "
 /** Two nodes that lag own what is theirs, beside a fresh third one. */
 const LAGGING: Partial<Options> = { nodes: 3, eligible: [0, 1], start: "lagging", window: 100 };
 const OWNERSHIP = "src/core/ownership.ts";
+const ANNOUNCER = "src/core/announcer.ts";
 const MODEL = "test/bpf/model.ts";
 const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
@@ -178,6 +179,19 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
     rule: "the kernel of a live node defends",
     edits: [[MODEL, "(isDefending && isBetter)", "false"]],
     search: { menu: ["links"], silence: 500 },
+  },
+  {
+    rule: "announce anew what was disputed",
+    edits: [
+      [ANNOUNCER, "for (const address of disputed) ", "for (const address of [] as typeof disputed) "],
+      [ANNOUNCER, "if (isPeerBack) ", "if (isPeerBack && false) "],
+    ],
+    search: { window: 100, menu: ["links"] },
+  },
+  {
+    rule: "announce everything anew when a dead peer is heard again: it may have forgotten that it announced",
+    edits: [[ANNOUNCER, "if (isPeerBack) ", "if (isPeerBack && false) "]],
+    search: { faults: 2, window: 50, menu: ["links", "power"] },
   },
   {
     rule: "only the kernel of a live node defends",

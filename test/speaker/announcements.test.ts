@@ -3,8 +3,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { until } from "../../lab/kernel/process.ts";
-import { isAnnouncement, measured, Rig, VIP } from "../../lab/kernel/rig.ts";
+import { must, until } from "../../lab/kernel/process.ts";
+import { isAnnouncement, measured, NODE_MAC, Rig, VIP } from "../../lab/kernel/rig.ts";
+import { inNamespace } from "../../lab/namespaces.ts";
+import { type Arp, formatMac } from "../../src/core/arp.ts";
+import { libc } from "../../src/ffi/libc.ts";
+import { attribute } from "../../src/link/netlink.ts";
 
 const test = suite("announcements of a speaker");
 const rig = new Rig("isat-t-spk-ann-");
@@ -55,5 +59,80 @@ for (const [what, [command, ...up], [, ...down]] of walls) {
     assert.is(announced(), 0, "three are a burst");
   });
 }
+
+const WANTED = {
+  request: ["1 00:00:00:00:00:00"],
+  reply: [`2 ${NODE_MAC}`],
+  both: ["1 00:00:00:00:00:00", `2 ${NODE_MAC}`],
+};
+for (const [form, wanted] of Object.entries(WANTED)) {
+  test(`garp.form: ${form} is what leaves, and a client that has an entry takes it`, async () => {
+    const client = ["-n", rig.namespaces.full("client"), "neigh", "replace", VIP, "dev", "c0", "nud", "stale"];
+    await must("ip", ...client, "lladdr", "02:00:00:00:00:77");
+    const isOurs = ({ spa, tpa }: Arp) => spa.join(".") === VIP && tpa.join(".") === VIP;
+    rig.heard();
+    await rig.serve({ more: `garp: { refresh: 500h, form: ${form} }` });
+    const heard: Arp[] = [];
+    await until("a burst", () => {
+      heard.push(...rig.heard().filter(isOurs));
+      return heard.length >= 3 * wanted.length;
+    });
+    const shapes = heard.map(({ op, tha }) => `${op} ${formatMac(tha)}`);
+    assert.equal(shapes, [...wanted, ...wanted, ...wanted]);
+    for (const { source, sha, destination } of heard)
+      assert.equal([source, sha, destination].map(formatMac), [NODE_MAC, NODE_MAC, "ff:ff:ff:ff:ff:ff"]);
+    assert.match(await must("ip", "-n", rig.namespaces.full("client"), "neigh", "show", VIP), new RegExp(NODE_MAC));
+  });
+}
+
+/**
+ * What the kernel sends to those who listen for changes of links, where a bond fails over or a virtual machine has moved;
+ * this kernel has no bonds. Root may send to the group as the kernel does.
+ */
+function tellOfEvent(name: string, event: number): void {
+  const ifindex = rig.ifindex(name);
+  inNamespace(rig.namespaces.full("node"), () => {
+    const fd = libc.socket(16, 3, 0); // AF_NETLINK, SOCK_RAW, NETLINK_ROUTE
+    const label = new TextEncoder().encode(`${name}\0`);
+    const body = [attribute(3, label), attribute(44, new Uint8Array(Uint32Array.of(event).buffer))]; // IFLA_IFNAME, IFLA_EVENT
+    const length = 32 + body.reduce((sum, { length }) => sum + length, 0);
+    // struct nlmsghdr and struct ifinfomsg
+    const head = Uint32Array.of(length, 16, 0, 0, 1 << 16, ifindex, 0x11043, 0); // RTM_NEWLINK, ARPHRD_ETHER, up
+    const message = Buffer.concat([new Uint8Array(head.buffer), ...body]);
+    const group = new Uint8Array(Uint32Array.of(16, 0, 1).buffer); // struct sockaddr_nl: RTMGRP_LINK
+    libc.sendto(fd, message, message.length, 0, group, 12);
+    libc.close(fd);
+  });
+}
+
+for (const [what, event] of [
+  ["a bond has failed over", 3],
+  ["neighbours have to be told", 4],
+] as const) {
+  test(`all that is owned is announced anew when the kernel says that ${what}`, async () => {
+    await rig.serve();
+    await hears(3);
+    tellOfEvent("eth0", 6); // IFLA_EVENT_BONDING_OPTIONS: nothing has moved
+    await sleep(500);
+    assert.is(announced(), 0);
+    tellOfEvent("eth0", event);
+    await hears(3);
+  });
+}
+
+test("a bridge is announced anew when its port has moved", async () => {
+  rig.namespaces.ip("node", ["link add br9 type bridge", "link set br9 up", "link set eth0 master br9"]);
+  try {
+    await rig.serve({ interfaces: "[br9]" });
+    const bridged = () => rig.heard().filter(({ spa, tpa }) => spa.join(".") === VIP && tpa.join(".") === VIP).length;
+    let heard = 0;
+    await until("a burst", () => (heard += bridged()) === 3);
+    tellOfEvent("eth0", 4);
+    await until("another burst", () => (heard += bridged()) === 6);
+  } finally {
+    await rig.reset();
+    rig.namespaces.ip("node", ["link del br9"]);
+  }
+});
 
 test.run();
