@@ -29,6 +29,7 @@ enum isat_constant {
 
 	ISAT_MAX_VIPS = 65536, /* entries: VIPs x announcing interfaces */
 	ISAT_MAX_INTERFACES = 64,
+	ISAT_MAX_SUBNETS = 8, /* of an interface, to which the egress filter fits a sender's address */
 	ISAT_MAX_PEERS = 16384, /* entries: peers x announcing interfaces */
 	ISAT_MAX_KEYS = 4,
 	ISAT_RECENT = 4096, /* entries, by the lowest bits of the tag; a power of two */
@@ -92,6 +93,9 @@ struct interface {
 	char mac_text[18];
 	__u8 mac[6];
 	__u8 address[4];      /* the interface's own first address; 0.0.0.0: it has none */
+	/* Its own addresses, one in each subnet, and the subnets' masks; the smallest subnets first. Mask 0: none. */
+	__u8 own[4 * ISAT_MAX_SUBNETS];
+	__u8 masks[4 * ISAT_MAX_SUBNETS];
 	__u32 netns;          /* inode of the network namespace in which the ifindex counts */
 	_Bool vlan_strip_off; /* for XDP, isat made the NIC leave VLAN tags in the frame; `isat clean` undoes that */
 	_Bool source_stale;   /* the source of the VIPs has been out of reach: peers ignore what this node wants */

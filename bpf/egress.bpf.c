@@ -46,6 +46,24 @@ static __always_inline bool is_ours(const struct arp *arp, const __u8 source[6],
 	       same_mac(source, interface->mac);
 }
 
+/*
+ * The interface's own address in the target's subnet: some hosts ignore a question from another one. Its first address
+ * where the target lies in none.
+ */
+static __always_inline __u32 own_address(const struct interface *interface, const __u8 target[4])
+{
+	const __u32 *own = (const __u32 *)interface->own, *masks = (const __u32 *)interface->masks;
+	__u32 ip, i;
+
+	__builtin_memcpy(&ip, target, 4);
+#pragma unroll
+	for (i = 0; i < ISAT_MAX_SUBNETS; i++)
+		if (masks[i] && !((own[i] ^ ip) & masks[i]))
+			return own[i];
+	__builtin_memcpy(&ip, interface->address, 4);
+	return ip;
+}
+
 /* Decides on a frame of an interface where isat announces, and is not gone. */
 static __always_inline int guard(struct __sk_buff *skb, int at, const struct interface *interface, __u64 now)
 {
@@ -53,6 +71,7 @@ static __always_inline int guard(struct __sk_buff *skb, int at, const struct int
 	__u8 source[6] __attribute__((aligned(8)));
 	struct vip *vip;
 	struct arp arp;
+	__u32 own;
 
 	if (at < 0)
 		goto drop;
@@ -67,9 +86,10 @@ static __always_inline int guard(struct __sk_buff *skb, int at, const struct int
 		count_on(skb->ifindex, VERDICT_EGRESS_CLAIMED);
 		return CTX_PASS;
 	}
+	own = own_address(interface, arp.tpa);
 	/* A request for another address goes on, under the interface's own address. */
 	if (arp.op == bpf_htons(ARPOP_REQUEST) && !same_ip(arp.spa, arp.tpa) && is_on(interface, skb->ifindex)) {
-		if (bpf_skb_store_bytes(skb, at + __builtin_offsetof(struct arp, spa), interface->address, 4, 0))
+		if (bpf_skb_store_bytes(skb, at + __builtin_offsetof(struct arp, spa), &own, 4, 0))
 			return CTX_DROP;
 		count_on(skb->ifindex, VERDICT_EGRESS_REWRITTEN);
 		return CTX_PASS;

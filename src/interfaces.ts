@@ -1,5 +1,5 @@
 import { programsInFront } from "./chain.ts";
-import { type InterfaceEntry, NO_VERDICTS } from "./core/abi.ts";
+import { type InterfaceEntry, MAX_SUBNETS, NO_VERDICTS } from "./core/abi.ts";
 import { addressBytes } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
 import { LIVE_FOR } from "./core/liveness.ts";
@@ -21,8 +21,8 @@ export interface Facts {
   node: string;
   /** Random, of this run of the speaker. */
   incarnation: bigint;
-  /** The interface's own address that is no VIP: the egress filter puts it into requests. */
-  address: number | undefined;
+  /** The interface's own addresses that are no VIPs: the egress filter puts them into requests. */
+  addresses: Link["addresses"];
   hold: number;
   fence: number;
 }
@@ -73,7 +73,7 @@ export class Interfaces {
       name: link.name,
       mac_text: formatMac(link.mac),
       mac: link.mac,
-      address: addressBytes(facts.address ?? 0),
+      ...subnets(facts.addresses),
       netns: this.#netns,
       vlan_strip_off: this.pinned(link.ifindex)?.vlan_strip_off ?? false,
       ...fields(self),
@@ -217,6 +217,20 @@ function standsInFront(name: string, { kind, direction }: Point, who: string): s
 }
 
 const hookOfGuards = (): HookKind => (hasTcx() ? "tcx" : "tc");
+
+/** The first address, and one of each subnet, the smallest subnets first. */
+function subnets(addresses: Link["addresses"]): Pick<InterfaceEntry, "address" | "own" | "masks"> {
+  const maskOf = (prefix: number) => (prefix === 0 ? 0 : (-1 << (32 - prefix)) >>> 0);
+  const bySubnet = Map.groupBy(addresses, ({ address, prefix }) => `${(address & maskOf(prefix)) >>> 0}/${prefix}`);
+  const firsts = [...bySubnet.values()].map(([first]) => first!).sort((a, b) => b.prefix - a.prefix);
+  const bytes = (values: number[]) =>
+    Uint8Array.from(values.slice(0, MAX_SUBNETS).flatMap((each) => [...addressBytes(each)]));
+  return {
+    address: addressBytes(addresses[0]?.address ?? 0),
+    own: bytes(firsts.map(({ address }) => address)),
+    masks: bytes(firsts.map(({ prefix }) => maskOf(prefix))),
+  };
+}
 
 const fields = ({ state, sourceStale, tick, helloNonce, lastHelloNonce }: Self) => ({
   state,

@@ -278,10 +278,10 @@ export class Wiring implements Disposable {
 
   #writeInterface({ node, hold, fence }: Config, { link, ranges, guarded, isGuard }: PlannedLink): void {
     const isVip = (address: Address) => [ranges, guarded].some((some) => some.some(having(address)));
-    const address = link.addresses.find((own) => !isVip(own.address))?.address;
+    const addresses = link.addresses.filter((own) => !isVip(own.address));
     const incarnation = this.#frames?.incarnation ?? 0n;
     const { segment } = this.#attached.get(link.ifindex)!;
-    this.#interfaces.write(link, { node, incarnation, address, hold, fence }, segment.said, isGuard);
+    this.#interfaces.write(link, { node, incarnation, addresses, hold, fence }, segment.said, isGuard);
   }
 
   /** Has a segment handle an event, applies what it decides, and feeds back what came of that. */

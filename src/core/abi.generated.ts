@@ -4,6 +4,7 @@ import { bool, bytes, enumOf, ifindexKey, layout, text, u8, u16, u32, u64 } from
 export const LAYOUT = 4;
 export const MAX_VIPS = 65536;
 export const MAX_INTERFACES = 64;
+export const MAX_SUBNETS = 8;
 export const MAX_PEERS = 16384;
 export const MAX_KEYS = 4;
 export const RECENT = 4096;
@@ -144,6 +145,8 @@ export const interfaceEntry = layout("interface", {
   mac_text: text(18),
   mac: bytes(6),
   address: bytes(4),
+  own: bytes(32),
+  masks: bytes(32),
   netns: u32,
   vlan_strip_off: bool,
   source_stale: bool,

@@ -287,6 +287,28 @@ test("an entry that says that it is another VIP's lets no claim leave", () => {
   }
 });
 
+const OWN = "0a 09 ff 01 0a 09 08 01 ac 10 00 01 c0 a8 05 06";
+const MASKS = "ff ff ff ff ff ff ff 00 ff ff 00 00 ff ff ff fc";
+const targets: [what: string, target: string, own: string][] = [
+  ["in a subnet of the interface", "ac 10 ff fe", "ac 10 00 01"],
+  ["in a small subnet within a large one", "0a 09 08 fe", "0a 09 08 01"],
+  ["in a subnet of two hosts", "c0 a8 05 05", "c0 a8 05 06"],
+  ["beside a subnet of two hosts", "c0 a8 05 08", OWN_ADDRESS],
+  ["in no subnet of the interface", "cb 00 71 01", OWN_ADDRESS],
+];
+for (const [what, tpa, own] of targets) {
+  test(`a question for a host ${what} leaves under ${own
+    .split(" ")
+    .map((byte) => Number.parseInt(byte, 16))
+    .join(".")}`, () => {
+    const pad = (text: string) => bytes(text.padEnd(95, " 00"));
+    bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1", { own: pad(OWN), masks: pad(MASKS) });
+    const { action, counters, frame: left } = bench.run("isat_egress", frame({ spa: NOT_OWNED, tpa }));
+    assert.equal({ action, counters }, { action: "pass", counters: { egress_rewritten: 1 } });
+    assert.is(left, hex(frame({ spa: own, tpa })));
+  });
+}
+
 test("another interface's address is put into no request", () => {
   bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1", { ifindex: IFINDEX + 1 });
   assert.equal(bench.run("isat_egress", frame({ spa: NOT_OWNED })).counters, { egress_dropped: 1 });

@@ -154,6 +154,15 @@ export function egress(frame: Uint8Array, world: World, now: bigint): Expected {
   return { ...leave(whole, action), counters };
 }
 
+/** The interface's own address in the target's subnet; its first one where there is none. */
+function ownAddress({ address, own, masks }: InterfaceEntry, target: Uint8Array): Uint8Array {
+  const at = Array.from({ length: masks.length / 4 }, (_, i) => 4 * i).find((at) => {
+    const mask = masks.subarray(at, at + 4);
+    return mask.some((byte) => byte > 0) && target.every((byte, i) => ((byte ^ own[at + i]!) & mask[i]!) === 0);
+  });
+  return at === undefined ? address : own.subarray(at, at + 4);
+}
+
 /** ARP without a tag, at egress. */
 function guard(frame: Uint8Array, world: World, now: bigint): Expected {
   const here = world.interface;
@@ -165,7 +174,7 @@ function guard(frame: Uint8Array, world: World, now: bigint): Expected {
     return leave(frame, "pass", "egress_claimed");
   if (word(frame, 20) === 1 && hex(spa) !== hex(tpa) && here.ifindex === IFINDEX) {
     const rewritten = frame.slice();
-    rewritten.set(here.address, 28);
+    rewritten.set(ownAddress(here, tpa), 28);
     return leave(rewritten, "pass", "egress_rewritten");
   }
   return leave(frame, "drop", "egress_dropped");

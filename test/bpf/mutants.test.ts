@@ -216,6 +216,8 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ["a claim is decided by another VIP's entry", "claims.h", "keeps_it || !is_of(vip, &key)", "keeps_it"],
   ["a claim by another VIP's entry leaves", "egress.bpf.c", " && is_of(vip, key)", ""],
   ["another interface's address is put into a request", "egress.bpf.c", " && is_on(interface, skb->ifindex)", ""],
+  ["a question leaves under the first address whatever its target", "egress.bpf.c", "masks[i] && ", "0 && "],
+  ["a subnet of mask 0 is one", "egress.bpf.c", "masks[i] && ", ""],
   ["hardware type 6 is not guarded", "packet.h", " || arp->hardware_type == bpf_htons(ARPHRD_IEEE802)", ""],
   ["the egress filter does not look behind priority tags", "egress.bpf.c", "i < TAGS && is_vlan(type)", "false"],
   ["the egress filter looks into VLANs", "egress.bpf.c", " || !is_priority(tag[0])", ""],

@@ -90,6 +90,8 @@ function settle(bench: Bench, random: () => number): void {
     state: chance(0.7) ? nodeState.LIVE : pick(random, [nodeState.JOINING, nodeState.DRAINED, nodeState.LAGGING]),
     source_stale: chance(0.15),
     ifindex: chance(0.97) ? IFINDEX : IFINDEX + 1,
+    own: bytes(OWN.padEnd(95, " 00")),
+    masks: bytes(chance(0.5) ? MASKS.padEnd(95, " 00") : "00 ".repeat(32)),
     hello_nonce: nonce(),
     last_hello_nonce: nonce(),
   };
@@ -158,6 +160,8 @@ interface Seen {
   answered: Record<string, bigint>;
 }
 
+/** An address in a large subnet of the interface's, and one in a small one. */
+const [OWN, MASKS] = ["0a 09 fe 01 0a 09 ff 02", "ff ff ff 00 ff ff 00 00"];
 const keyOf = (address: string) => ({ ip: Uint8Array.from(address.split("."), Number), ifindex: IFINDEX });
 const peerKeyOf = (node: bigint) => ({ node, ifindex: IFINDEX, zero: 0 });
 const present = <K, V>(keys: Iterable<K>, get: (key: K) => V | undefined): Map<K, V> =>

@@ -33,6 +33,8 @@ const interfaceValue = {
   mac_text: "9e:a4:2c:fb:05:98",
   mac: bytes("9e a4 2c fb 05 98"),
   address: bytes("0a 09 ff 01"),
+  own: bytes("0a 09 ff 01 ".repeat(8)),
+  masks: bytes("ff ff 00 00".repeat(8)),
   netns: 0xf0000001,
   vlan_strip_off: true,
   source_stale: false,
@@ -134,7 +136,7 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
     interfaceEntry,
     interfaceValue,
     `06 00 00 00 ${text("eth0", 16)} ${text("9e:a4:2c:fb:05:98", 18)}
-     9e a4 2c fb 05 98  0a 09 ff 01  01 00 00 f0  01 00 00 00  05 00 00 00 ${text("n1", 32)}  00 00 00 00
+     9e a4 2c fb 05 98  0a 09 ff 01 ${"0a 09 ff 01 ".repeat(8)} ${"ff ff 00 00 ".repeat(8)} 01 00 00 f0  01 00 00 00  05 00 00 00 ${text("n1", 32)}  00 00 00 00
      18 17 16 15 14 13 12 11 ${words(1, 2, 3)}
      08 07 06 05 04 03 02 01 ${words(4, 5)} 00 b8 64 d9 45 00 00 00  ff ff ff ff ff ff ff ff`,
   ],
