@@ -7,22 +7,13 @@ import type { Demand } from "./core/demand.ts";
 import { countEntries } from "./core/difference.ts";
 import { ranker } from "./core/ownership.ts";
 import { Segment, type SegmentEvent } from "./core/segment.ts";
-import {
-  type Effects,
-  type Frame,
-  isOwned,
-  type Notice,
-  type Outgoing,
-  type ProbeEntry,
-  type Reading,
-} from "./core/step.ts";
+import { type Effects, type Frame, isOwned, type Notice, type Outgoing, type Reading } from "./core/step.ts";
 import { earlier, MS, type Ns } from "./core/time.ts";
 import type { WireKey } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { Interfaces } from "./interfaces.ts";
-import { heardOf } from "./kernel/heard.ts";
 import { Kernel } from "./kernel/kernel.ts";
-import { readPeers } from "./kernel/peers.ts";
+import { forgetPeers, readPeers, writeProbe } from "./kernel/peers.ts";
 import { VipTable } from "./kernel/vips.ts";
 import { describeLink, type Link, type Links } from "./link/links.ts";
 import { PacketSocket, type Sent } from "./link/packet.ts";
@@ -270,7 +261,7 @@ export class Wiring implements Disposable {
     for (const ifindex of this.#table.entries.keys()) if (!isKept(ifindex)) this.#table.drop(ifindex);
     for (const ifindex of this.#attached.keys()) {
       if (isKept(ifindex)) continue;
-      this.#forget(ifindex, "all");
+      forgetPeers(this.#kernel.maps, ifindex, "all");
       this.#attached.delete(ifindex);
     }
     this.#interfaces.keep(ifindexes);
@@ -311,8 +302,8 @@ export class Wiring implements Disposable {
       ifindex,
       owned.map(([address]) => address),
     );
-    for (const probe of effects.probes) this.#writeProbe(ifindex, probe);
-    this.#forget(ifindex, effects.forget);
+    for (const probe of effects.probes) writeProbe(this.#kernel.maps, ifindex, probe);
+    forgetPeers(this.#kernel.maps, ifindex, effects.forget);
     const at = bootTime();
     const left = (send: () => Sent) => this.#try(send, notices);
     const frames = effects.send.filter((frame) => left(() => this.#send(ifindex, frame, attached)) === "sent");
@@ -337,23 +328,6 @@ export class Wiring implements Disposable {
       notices.push({ level: "error", message: (error as Error).message });
       return "dropped";
     }
-  }
-
-  #writeProbe(ifindex: number, { peer, nonce, lastNonce }: ProbeEntry): void {
-    const { name, mac, incarnation } = peer;
-    const value = { node: name, mac_text: formatMac(mac), mac, incarnation, nonce, last_nonce: lastNonce };
-    this.#kernel.maps.probes.set({ node: peer.node, ifindex, zero: 0 }, value);
-  }
-
-  #forget(ifindex: number, nodes: readonly bigint[] | "all"): void {
-    const { probes, peers } = this.#kernel.maps;
-    if (nodes.length === 0) return;
-    const keys =
-      nodes === "all"
-        ? [...probes.entries()].map(([key]) => key).filter((key) => key.ifindex === ifindex)
-        : nodes.map((node) => ({ node, ifindex, zero: 0 }));
-    probes.deleteMany(keys);
-    peers.deleteMany(keys);
   }
 
   #send(ifindex: number, frame: Outgoing, { link, segment }: Attached): Sent {

@@ -1,5 +1,6 @@
 import type { Peer } from "../core/abi.ts";
-import type { Heard } from "../core/step.ts";
+import { formatMac } from "../core/arp.ts";
+import type { Heard, ProbeEntry } from "../core/step.ts";
 import type { Maps } from "./object.ts";
 
 /** What the programs know of the peers that are heard on an interface. */
@@ -19,4 +20,21 @@ function heardOf(node: bigint, peer: Peer): Heard {
     stamp: peer.stamp_ns,
     echoedNs: peer.echoed_ns,
   };
+}
+
+/** From now on, the echoes of this probe count. */
+export function writeProbe({ probes }: Maps, ifindex: number, { peer, nonce, lastNonce }: ProbeEntry): void {
+  const { name, mac, incarnation } = peer;
+  const value = { node: name, mac_text: formatMac(mac), mac, incarnation, nonce, last_nonce: lastNonce };
+  probes.set({ node: peer.node, ifindex, zero: 0 }, value);
+}
+
+export function forgetPeers({ probes, peers }: Maps, ifindex: number, nodes: readonly bigint[] | "all"): void {
+  if (nodes.length === 0) return;
+  const keys =
+    nodes === "all"
+      ? [...probes.entries()].map(([key]) => key).filter((key) => key.ifindex === ifindex)
+      : nodes.map((node) => ({ node, ifindex, zero: 0 }));
+  probes.deleteMany(keys);
+  peers.deleteMany(keys);
 }
