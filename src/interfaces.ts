@@ -10,6 +10,7 @@ import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
 import { type Kernel, networkNamespace, pointsOf } from "./kernel/kernel.ts";
 import { requireXdpAnswers } from "./kernel/xdp.ts";
 import { stripsVlanTags, stripVlanTags } from "./link/ethtool.ts";
+import { hasIngressQdisc } from "./link/hooked.ts";
 import type { Link, Links } from "./link/links.ts";
 import type { Log } from "./log.ts";
 
@@ -107,10 +108,21 @@ export class Interfaces {
 
   #attach(link: Link, point: Point): "adopted" | "attached" {
     if (point.direction === "ingress") this.#keepVlanTags(link);
-    const how = this.#kernel.attach(link.ifindex, point);
+    const how = this.#attachAt(link, point);
     if (how === "attached") this.#attached.push([link, point]);
     if (point.kind === "xdp") this.#requireXdp(link);
     return how;
+  }
+
+  /** @throws Error where isat's two filters would replace each other */
+  #attachAt({ ifindex, name }: Pick<Link, "ifindex" | "name">, point: Point): "adopted" | "attached" {
+    if (point.kind === "tc" && hasIngressQdisc(ifindex)) {
+      throw new Error(
+        `Cannot attach isat to ${name} at clsact as a qdisc ingress has its place, which knows no egress. Remove that one` +
+          ` (tc qdisc del dev ${name} ingress), or set hook: tcx`,
+      );
+    }
+    return this.#kernel.attach(ifindex, point);
   }
 
   #requireXdp(link: Link): void {
@@ -151,7 +163,7 @@ export class Interfaces {
     const missing = this.points(ifindex).filter((point) => !this.isAttached(ifindex, point));
     for (const point of missing) {
       const { kind, direction } = point;
-      this.#kernel.attach(ifindex, point);
+      this.#attachAt({ ifindex, name }, point);
       fail(`isat was no longer attached to ${name} at ${kind} ${direction}: it is again`);
     }
     const front = this.points(ifindex).flatMap((point) => this.#goFirst({ ifindex, name }, point, fail));
@@ -165,7 +177,7 @@ export class Interfaces {
    * @returns what an operator has to do where that did not help
    */
   #goFirst({ ifindex, name }: Pick<Link, "ifindex" | "name">, point: Point, fail: (message: string) => void): string[] {
-    const find = () => programsInFront(ifindex, point, this.#kernel.programId(point)).join(", ");
+    const find = () => programsInFront(ifindex, point, this.#kernel.programId(point), this.#kernel.isOurs).join(", ");
     const { kind, direction } = point;
     const before = find();
     const place = `${ifindex} ${kind} ${direction}`;

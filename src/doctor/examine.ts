@@ -68,7 +68,9 @@ function countOwned({ config, demand }: Plan, { ranges }: PlannedLink): number {
 
 function examineInterface(planned: PlannedLink, ownIds: ReadonlySet<number>, plan: Plan): InterfaceFacts {
   const { link } = planned;
-  const sysctl = (name: string) => Number(readText(`/proc/sys/net/ipv4/conf/${link.name}/${name}`) ?? 0);
+  // The kernel takes the higher value of the two (ip-sysctl: "the maximum of conf/{all,interface}", or "at least one").
+  const sysctl = (name: string) =>
+    Math.max(...["all", link.name].map((of) => Number(readText(`/proc/sys/net/ipv4/conf/${of}/${name}`) ?? 0)));
   const bond = readText(`/proc/net/bonding/${link.name}`);
   return {
     name: link.name,

@@ -14,7 +14,7 @@ export interface InterfaceFacts {
   bondMode: string | undefined;
   /** Programs of others at the hooks, as `tcx ingress: program id 7 (cil_from_netdev)`. */
   otherPrograms: string[];
-  /** net.ipv4.conf.<interface>.* */
+  /** net.ipv4.conf.*, of the interface or of `all`, whichever is higher: that is what counts. */
   sysctls: { arp_ignore: number; arp_announce: number; proxy_arp: number };
   /** The number of VIPs that this node owns on the interface. */
   owned: number;
@@ -135,7 +135,14 @@ function judgeSysctls(each: InterfaceFacts): Finding[] {
   const arp = `arp_ignore ${arp_ignore}, arp_announce ${arp_announce}: any value works, isat filters both directions`;
   if (proxy_arp === 0) return [ok(what, arp)];
   const found = "proxy_arp is on: the kernel answers for addresses that it routes";
-  return [warning(what, found, `sysctl net.ipv4.conf.${each.name}.proxy_arp=0, unless you need it`), ok(what, arp)];
+  return [
+    warning(
+      what,
+      found,
+      `sysctl net.ipv4.conf.all.proxy_arp=0 net.ipv4.conf.${each.name}.proxy_arp=0, unless you need it`,
+    ),
+    ok(what, arp),
+  ];
 }
 
 /** Compares the time that it takes to announce all VIPs with the time between two refreshes. */

@@ -13,10 +13,15 @@ export function hasCapability(name: Capability, status = readFileSync("/proc/sel
   return has(name) || ((name === "CAP_BPF" || name === "CAP_PERFMON") && has("CAP_SYS_ADMIN"));
 }
 
+/** The capabilities that isat needs and this process lacks. */
+export function missingCapabilities(): Capability[] {
+  const status = readFileSync("/proc/self/status", "utf8");
+  return NEEDED.filter((name) => !hasCapability(name, status));
+}
+
 /** @throws Error naming every capability that this process lacks. */
 export function requireCapabilities(): void {
-  const status = readFileSync("/proc/self/status", "utf8");
-  const missing = NEEDED.filter((name) => !hasCapability(name, status));
+  const missing = missingCapabilities();
   if (missing.length === 0) return;
   throw new Error(
     `Cannot run as capabilities are missing: ${missing.join(", ")}. Run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW`,

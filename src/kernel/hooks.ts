@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { errno } from "../ffi/libc.ts";
 import { makeOwnFolder } from "../files.ts";
+import { deviceName, explainAttach } from "./explain.ts";
 import { check, Fd, getPinned, infoOf, KernelError, libbpf } from "./libbpf.ts";
 import { unpin } from "./pins.ts";
 
@@ -158,10 +159,12 @@ export class Hooks {
   }
 
   #ensureFilter(ifindex: number, direction: Direction, program: Fd): "adopted" | "attached" {
-    const what = `Cannot attach isat to interface ${ifindex} at clsact ${direction}`;
+    const device = deviceName(ifindex);
+    const what = `Cannot attach isat to ${device} at clsact ${direction}`;
+    const advise = (number: number) => explainAttach("tc", direction, device, number);
     const hook = tcHook(ifindex, direction);
     const created = libbpf.bpf_tc_hook_create(hook);
-    if (created !== -errno.EEXIST) check(what, created);
+    if (created !== -errno.EEXIST) check(what, created, advise);
     const present = tcProgramId(ifindex, direction);
     if (present !== undefined && !this.#isOurs(present)) {
       const place = `handle 0x${TC_HANDLE.toString(16)}, priority ${TC_PRIORITY}`;
@@ -173,7 +176,7 @@ export class Hooks {
     }
     const BPF_TC_F_REPLACE = 1;
     const flags = present === undefined ? 0 : BPF_TC_F_REPLACE;
-    check(what, libbpf.bpf_tc_attach(hook, tcOptions(program.number, flags)));
+    check(what, libbpf.bpf_tc_attach(hook, tcOptions(program.number, flags)), advise);
     return present === undefined ? "attached" : "adopted";
   }
 
@@ -209,7 +212,8 @@ export class Hooks {
 }
 
 function createLink(ifindex: number, { kind, direction }: Point, program: Fd): number {
-  const what = `Cannot attach isat to interface ${ifindex} at ${kind} ${direction}`;
+  const device = deviceName(ifindex);
+  const what = `Cannot attach isat to ${device} at ${kind} ${direction}`;
   const type = kind === "xdp" ? ATTACH_TYPE.xdp.ingress : ATTACH_TYPE.tcx[direction];
   const BPF_F_BEFORE = 8; // at tcx: our program runs before the others
   const options = new Uint8Array(48); // struct bpf_link_create_opts
@@ -220,5 +224,5 @@ function createLink(ifindex: number, { kind, direction }: Point, program: Fd): n
     const by = holder === undefined ? "another program" : describeProgram(holder);
     throw new KernelError(what, -link, `${by} holds its ${kind} hook. Detach it, or set hook: tcx`);
   }
-  return check(what, link);
+  return check(what, link, (number) => explainAttach(kind, direction, device, number));
 }

@@ -93,6 +93,8 @@ export class Kernel implements Disposable {
   readonly #ownIds: Set<number>;
   /** Ids of the programs that this process has loaded. */
   readonly #ids = new Map<ProgramName, number>();
+  /** True for the id of a program of isat's, this speaker's or an earlier one's. */
+  readonly isOurs = (id: number): boolean => this.#ownIds.has(id);
   /** True if nothing was pinned here before. */
   readonly isFresh: boolean;
 
@@ -110,7 +112,7 @@ export class Kernel implements Disposable {
     const folder = layoutFolder(pinDir);
     this.isFresh = !existsSync(folder);
     try {
-      this.#hooks = new Hooks(linksFolder(pinDir), (id) => this.#ownIds.has(id));
+      this.#hooks = new Hooks(linksFolder(pinDir), this.isOurs);
       refuseForeignPins(pinDir, folder, this.#hooks);
       this.#ownIds = pinnedProgramIds(pinDir);
       makeOwnFolder(`${folder}/programs`);

@@ -79,9 +79,12 @@ export class KernelError extends Error {
   }
 }
 
-/** Returns `result`. @throws KernelError if it is negative: libbpf 1.x returns -errno */
-export function check(what: string, result: number): number {
-  if (result < 0) throw new KernelError(what, -result);
+/**
+ * Returns `result`. @throws KernelError if it is negative: libbpf 1.x returns -errno
+ * @param advise the cause and what to do, by the errno
+ */
+export function check(what: string, result: number, advise?: (number: number) => string): number {
+  if (result < 0) throw new KernelError(what, -result, advise?.(-result));
   return result;
 }
 

@@ -3,8 +3,8 @@ import { fileURLToPath } from "node:url";
 import { maps } from "../core/abi.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName } from "../ffi/libc.ts";
-import { explain } from "../files.ts";
 import { hasCapability } from "./capabilities.ts";
+import { explainRefusal } from "./explain.ts";
 import { check, collectMessages, Fd, getPinned, infoOf, KernelError, libbpf } from "./libbpf.ts";
 import { KernelMap } from "./map.ts";
 
@@ -107,7 +107,7 @@ export function explainLoadError(number: number, output: string): string {
   if (reuse) return `the map pinned at ${reuse[1]} has another layout than this isat's. Remove it: isat clean`;
   if (number === errno.EPERM) {
     // libbpf blames RLIMIT_MEMLOCK, which does not limit BPF memory since Linux 5.11.
-    return explain("EPERM");
+    return explainRefusal();
   }
   const begin = lines.findIndex((line) => line.includes("BEGIN PROG LOAD LOG"));
   const end = lines.findIndex((line) => line.includes("END PROG LOAD LOG"));

@@ -10,6 +10,20 @@ export interface Filter {
   programId: number | undefined;
 }
 
+/**
+ * True if the device has a qdisc `ingress`. It stands where clsact would, has no egress side, and takes filters for either
+ * direction into one list.
+ */
+export function hasIngressQdisc(ifindex: number): boolean {
+  const RTM_GETQDISC = 38;
+  const TCA_KIND = 1;
+  using socket = new NetlinkSocket(NETLINK_ROUTE);
+  const request = Uint32Array.of(0, ifindex, 0, 0, 0); // struct tcmsg
+  return socket.dump(RTM_GETQDISC, new Uint8Array(request.buffer)).some(({ body }) => {
+    return u32(body.subarray(4)) === ifindex && text(attributes(body, 20).get(TCA_KIND)) === "ingress";
+  });
+}
+
 /** The filters at a device's clsact; empty if it has none. */
 export function readFilters(ifindex: number): Filter[] {
   const RTM_GETTFILTER = 46;

@@ -103,6 +103,39 @@ for (const direction of ["ingress", "egress"] as const) {
   });
 }
 
+test("tc: a filter of another protocol at isat's priority is told from a missing feature, and the interface is named", async () => {
+  await rig.execute("node", "tc", ["qdisc", "add", "dev", "eth0", "clsact"]);
+  const other = ["protocol", "ip", "prio", "1", "handle", "0x7", "bpf", "da", "pinned", join(programs, "pass_tc")];
+  await filter("add", "ingress", ...other);
+  undo.push(() => rig.execute("node", "tc", ["qdisc", "del", "dev", "eth0", "clsact"]));
+  assert.match(
+    await startError("tc"),
+    /to eth0 at clsact ingress: another kind of filter.*tc filter show dev eth0 ingress/,
+  );
+});
+
+test("tc: a qdisc ingress, which has clsact's place and no egress, is named, and stays", async () => {
+  await rig.execute("node", "tc", ["qdisc", "del", "dev", "eth0", "clsact"]);
+  await rig.must("node", "tc", "qdisc", "add", "dev", "eth0", "ingress");
+  undo.push(() => rig.execute("node", "tc", ["qdisc", "del", "dev", "eth0", "ingress"]));
+  assert.match(await startError("tc"), /to eth0 at clsact as a qdisc ingress.*tc qdisc del dev eth0 ingress/);
+  assert.match(await rig.must("node", "tc", "qdisc", "show", "dev", "eth0"), /qdisc ingress/);
+});
+
+test("xdp: an MTU that is too large is told, and the interface is named", async () => {
+  for (const [namespace, device] of [
+    ["node", "eth0"],
+    ["client", "c0"],
+  ] as const) {
+    await rig.must(namespace, "ip", "link", "set", "dev", device, "mtu", "9000");
+    undo.push(() => rig.must(namespace, "ip", "link", "set", "dev", device, "mtu", "1500"));
+  }
+  assert.match(
+    await startError("xdp"),
+    /to eth0 at xdp ingress: .*MTU.*too large.*ip link set eth0 mtu 1500.*hook: tcx/,
+  );
+});
+
 test("xdp: another program on the hook is named, and nothing is attached", async () => {
   await xdp("node", "eth0");
   const said = await startError("xdp");
