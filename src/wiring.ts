@@ -265,6 +265,7 @@ export class Wiring implements Disposable {
       this.#attached.delete(ifindex);
     }
     this.#interfaces.keep(ifindexes);
+    this.#frames?.listenOn(links.flatMap(({ link, isGuard }) => (isGuard ? [] : [link.ifindex])));
   }
 
   #writeInterface({ node, hold, fence }: Config, { link, ranges, guarded, isGuard }: PlannedLink): void {

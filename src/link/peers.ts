@@ -21,7 +21,7 @@ export class PeerFrames implements Disposable {
   /** Random, of this run of the speaker. */
   readonly incarnation = randomBytes(8).readBigUInt64LE() || 1n;
   readonly #socket: PacketSocket;
-  readonly #listening = new ListeningSocket(ETH_P_ISAT);
+  readonly #listening = new ListeningSocket(ETH_P_ISAT, []);
   readonly #options: PeerFramesOptions;
   readonly #id: bigint;
   keys: readonly WireKey[];
@@ -33,6 +33,11 @@ export class PeerFrames implements Disposable {
     this.#id = nodeId(options.node);
     this.keys = options.keys;
     void this.#listening.listen((received) => this.#receive(received), options.onError);
+  }
+
+  /** Frames of these interfaces are taken in from now on. */
+  listenOn(ifindexes: readonly number[]): void {
+    this.#listening.only(ifindexes);
   }
 
   /** Sends a frame out of an interface. */

@@ -10,9 +10,9 @@ const REPLIES_WITHIN = 300;
 /** Sends ARP requests for the addresses, as any host does. @returns the addresses for which a reply came */
 export async function whoHas(socket: PacketSocket, link: Link, targets: readonly Address[]): Promise<Set<Address>> {
   const answered = new Set<Address>();
-  using listening = new ListeningSocket(ETH_P_ARP);
-  const take = ({ ifindex, frame }: Received) => {
-    const arp = ifindex === link.ifindex ? decodeArp(frame) : undefined;
+  using listening = new ListeningSocket(ETH_P_ARP, [link.ifindex]);
+  const take = ({ frame }: Received) => {
+    const arp = decodeArp(frame);
     if (arp?.op !== ARP_REPLY) return;
     const address = addressOfBytes(arp.spa);
     if (targets.includes(address)) answered.add(address);
