@@ -5,7 +5,7 @@ import { parseMac } from "../lab/mac.ts";
 import { answers, interfaceEntry, nodeState, verdicts, vip, vipState, wireType } from "../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
 import { announcement } from "../src/core/arp.ts";
-import { encodeWire, PUBLIC_KEY } from "../src/core/wire.ts";
+import { clusterId, encodeWire, keyring, wireKeyOf } from "../src/core/wire.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { bootTime, errno } from "../src/ffi/libc.ts";
 import { check, type Fd, libbpf } from "../src/kernel/libbpf.ts";
@@ -21,7 +21,7 @@ const BUILD = fileURLToPath(new URL("../scripts/build-bpf", import.meta.url));
 const IFINDEX = 1;
 const VIPS = 1000;
 /** A key of the peer protocol, and the values that an echo has to repeat. */
-const KEY = { k0: 1n, k1: 2n, id: 1 };
+const RING = keyring([wireKeyOf("bench")], clusterId("bench"), false);
 const INCARNATION = 3n;
 const HOUR = 3_600_000_000_000n;
 /** A nonce from the future, which is never too old. */
@@ -81,13 +81,12 @@ export async function wireCost(context: Context): Promise<Figure[]> {
   using object = loadObject(findObject(), `${bpffs}/wire-cost`);
   fillMaps(object);
   const { maps, programs } = object;
-  maps.keys.set(0, PUBLIC_KEY);
   const subject = "tc, tcx";
   const counter = (name: "not_managed" | "wire_refused" | "wire_stale") => () => maps.verdicts.get(IFINDEX)![name];
   const now = bootTime();
   maps.verdicts.set(IFINDEX, verdicts.of({ interface: NODE_INTERFACE, heard_ns: now }));
   const echo = { type: wireType.WIRE_ECHO, destination: parseMac(NODE_MAC), node: 2n, to: INCARNATION };
-  const [old, replayed] = [now - HOUR, now].map((nonce) => encodeWire({ ...echo, nonce }, PUBLIC_KEY)) as [
+  const [old, replayed] = [now - HOUR, now].map((nonce) => encodeWire({ ...echo, nonce }, RING)) as [
     Uint8Array,
     Uint8Array,
   ];
@@ -142,7 +141,7 @@ function fillMaps({ maps }: LoadedObject): void {
     }),
   );
   maps.verdicts.set(IFINDEX, verdicts.of({ interface: NODE_INTERFACE }));
-  maps.keys.set(0, KEY);
+  maps.keys.set(0, RING.keys[0]!);
   const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: vipBytes(place), ifindex: IFINDEX }));
   for (const key of keys) {
     maps.answers.set(key, answers.of({}));
@@ -166,7 +165,7 @@ function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench
       nonce: NONCE,
       name: "peer",
     },
-    KEY,
+    RING,
   );
   const forged = echo.with(-1, echo.at(-1)! ^ 1);
   const claim = announcement(parseMac(NODE_MAC), vipBytes(0));

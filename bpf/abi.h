@@ -143,6 +143,7 @@ struct peer {
 	_Bool source_stale;
 	_Bool knows_us;       /* its control plane counts with this speaker */
 	__u8 max_version;     /* the highest version of the wire format that it knows */
+	char interface[16];   /* its own name of the interface; empty where it speaks version 1 */
 	__u64 incarnation;
 	__u64 echo_nonce;     /* of the last echo that was taken: one of an earlier nonce is late, or was recorded */
 	__u64 stamp_ns;       /* the peer's clock at its last echo: given back, it proves that a frame is fresh */
@@ -156,11 +157,16 @@ struct peer {
 	__u64 taken_nonce;
 };
 
-/* map `keys`: the first one signs, all verify; without any, frames of the peer protocol are passed unread */
+/*
+ * map `keys`: ISAT_MAX_KEYS for the current version of the wire format, and behind them the same number for version 1,
+ * whose keys are not the cluster's own. The first of each signs, all verify. Without any, frames of the peer protocol
+ * are passed unread; without those of version 1, that version is not spoken.
+ */
 struct wire_key {
-	__u64 k0; /* SipHash-2-4, little-endian halves; an entry with both halves 0 is no key */
+	__u64 k0;      /* SipHash-2-4, little-endian halves; an entry with both halves 0 is no key */
 	__u64 k1;
-	__u32 id; /* sent with each frame, so that a frame is verified once: 1 to 255 */
+	__u64 cluster; /* the identity of this node's cluster */
+	__u32 id;      /* sent with each frame, so that a frame is verified once: 1 to 255 */
 };
 
 /* map `recent`: of the tags with the same lowest bits, the last authentic one; a frame that repeats it is dropped */
@@ -191,6 +197,7 @@ struct recent {
 	X(WIRE_ECHOED, wire_echoed)   /* peers, answered: a probe */                                                   \
 	X(WIRE_TAKEN, wire_taken)     /* peers: an echo, reply, claim or notice that was authentic and fresh */        \
 	X(WIRE_REFUSED, wire_refused) /* peers, drop: cut short, of an unknown version, type or key, or a wrong tag */ \
+	X(WIRE_FOREIGN, wire_foreign) /* peers, drop: of another cluster, or of a version no longer spoken here */     \
 	X(WIRE_STALE, wire_stale)     /* peers, drop: recorded, repeated, late, or meant for an earlier incarnation */ \
 	X(WIRE_STRANGER, wire_stranger) /* peers, drop: a probe of a stranger, beyond ISAT_STRANGERS in a second */    \
 	X(WIRE_OWN, wire_own)         /* peers: our own node's name, from wherever it comes */
@@ -213,6 +220,7 @@ struct verdicts {
 	__u64 heard_ns;              /* when any peer was last heard: authentic, and fresh */
 	__u64 own_ns;                /* when a frame of our own node's name was last passed on */
 	__u64 strangers_ns;          /* the bucket of strangers' probes: when it will be full again */
+	__u64 foreign_ns;            /* when a frame of another cluster was last passed on */
 };
 
 #endif

@@ -20,12 +20,20 @@ static __always_inline int leave(__u32 ifindex, struct verdicts *counters, struc
 	return result.action == ACT_DROP ? CTX_DROP : CTX_PASS;
 }
 
-__weak __noinline __u64 PER_HOOK(hash)(ctx_t *ctx, __u64 k0, __u64 k1, __u32 count)
+__weak __noinline __u64 PER_HOOK(hash)(ctx_t *ctx, __u64 k0, __u64 k1, __u32 pairs)
 {
-	return siphash(ctx_data(ctx), ctx_end(ctx), k0, k1, count);
+	return siphash(ctx_data(ctx), ctx_end(ctx), k0, k1, pairs);
 }
 
-/* Makes a frame readable. Returns its tag, if it is that of a key of ours, else 0. */
+/* In the place of a tag: why a frame has none that counts. No frame of ours has one of these tags. */
+enum no_tag {
+	TAG_WRONG,
+	TAG_OF_COPY,
+	TAG_OF_FOREIGNER,
+	TAG_LEAST,
+};
+
+/* Makes a frame readable. Returns its tag, if it is that of a key of ours, else why not. */
 __weak __noinline __u64 PER_HOOK(authentic_tag)(ctx_t *ctx)
 {
 	const struct wire_key *first = signing_key(), *key;
@@ -34,31 +42,64 @@ __weak __noinline __u64 PER_HOOK(authentic_tag)(ctx_t *ctx)
 	__u64 tag = 0; /* the verifier speculates that it is used unread */
 
 	if (!first || !ctx_pull_all(ctx, WIRE_LEAST, WIRE_MOST))
-		return 0;
+		return TAG_WRONG;
 	frame = data = ctx_data(ctx);
 	end = ctx_end(ctx);
-	if ((void *)(frame + 1) > end || !is_plausible(frame) || !read_tag(frame, end, &tag))
-		return 0;
-	key = key_of(frame->key_id, first);
-	if (!key)
-		return 0;
-	if (frame->count == 0)
-		return siphash(data, end, key->k0, key->k1, 0) == tag ? tag : 0;
-	return PER_HOOK(hash)(ctx, key->k0, key->k1, frame->count) == tag ? tag : 0;
+	if (data + WIRE_OLD_HEADER > end || !is_plausible(frame) || !read_tag(frame, end, &tag))
+		return TAG_WRONG;
+	if (is_copy(frame))
+		return TAG_OF_COPY;
+	if (is_foreign(frame, end, first))
+		return TAG_OF_FOREIGNER;
+	key = key_of(frame->version, frame->key_id, first);
+	if (!key || tag < TAG_LEAST)
+		return TAG_WRONG;
+	if (is_plain(frame))
+		return siphash_header(data, end, key->k0, key->k1) == tag ? tag : TAG_WRONG;
+	return PER_HOOK(hash)(ctx, key->k0, key->k1, pairs_of(frame->version, frame->count)) == tag ? tag : TAG_WRONG;
 }
 
 /*
  * Decides a claim's VIPs, and writes the verdicts beside them. `keeps` is for claims proper, `keeps_free` for those of
- * a stand-in.
+ * a stand-in. A VIP of another family than IPv4 is not managed here.
  */
 __weak __noinline int PER_HOOK(decide_claims)(ctx_t *ctx, __u32 count, __u64 now, __u32 keeps, __u32 keeps_free)
 {
-	__u32 ifindex = ctx_ifindex(ctx), i, ip;
-	struct wire_claim claim;
+	__u32 ifindex = ctx_ifindex(ctx), i, family;
+	struct wire_old_claim claim;
+	__u64 ip;
 
 #pragma unroll
 	for (i = 0; i < WIRE_MAX_CLAIMS; i++) {
-		__u32 at = sizeof(struct wire) + i * sizeof(claim);
+		__u32 at = sizeof(struct wire) + i * sizeof(struct wire_claim);
+
+		if (i >= count) {
+			barrier(); /* as in siphash() */
+			break;
+		}
+		if (ctx_load(ctx, at, &ip) || ctx_load(ctx, at + PAIR, &claim))
+			return -1;
+		__builtin_memcpy(&family, claim.ip, 4);
+		if (family == 4)
+			claim.verdict = claim_one(ip, ifindex, claim.hash, now,
+						  claim.verdict == CLAIM_FREE ? keeps_free : keeps);
+		else
+			claim.verdict = CLAIM_FREE;
+		if (ctx_store(ctx, at + PAIR, &claim))
+			return -1;
+	}
+	return 0;
+}
+
+/* As above, in version 1. */
+__weak __noinline int PER_HOOK(decide_old_claims)(ctx_t *ctx, __u32 count, __u64 now, __u32 keeps, __u32 keeps_free)
+{
+	__u32 ifindex = ctx_ifindex(ctx), i, ip;
+	struct wire_old_claim claim;
+
+#pragma unroll
+	for (i = 0; i < WIRE_OLD_MAX_CLAIMS; i++) {
+		__u32 at = WIRE_OLD_HEADER + i * sizeof(claim);
 
 		if (i >= count) {
 			barrier(); /* as in siphash() */
@@ -75,34 +116,61 @@ __weak __noinline int PER_HOOK(decide_claims)(ctx_t *ctx, __u32 count, __u64 now
 	return 0;
 }
 
+/* Decides all claims of a frame, in its version. */
+static __always_inline int decide_all(ctx_t *ctx, const struct wire *answer, const struct wire *asked,
+				      const struct interface *interface, __u64 now)
+{
+	__u32 keeps, keeps_free;
+
+	if (answer->count == 0)
+		return 0;
+	keeps = keeps_of(interface, asked, CLAIM_CLAIMED, now);
+	keeps_free = keeps_of(interface, asked, CLAIM_FREE, now);
+	if (answer->version == WIRE_OLD_VERSION)
+		return PER_HOOK(decide_old_claims)(ctx, answer->count, now, keeps, keeps_free);
+	return PER_HOOK(decide_claims)(ctx, answer->count, now, keeps, keeps_free);
+}
+
+/* The part of a header that version 1 has. */
+struct old_header {
+	__u64 words[WIRE_OLD_HEADER / 8];
+};
+
 /* Turns a probe or a claim round into the answer. */
 __weak __noinline int PER_HOOK(answer_peer)(ctx_t *ctx, __u64 now)
 {
-	const struct wire_key *key = signing_key();
-	__u32 ifindex = ctx_ifindex(ctx);
+	__u32 ifindex = ctx_ifindex(ctx), pairs;
 	struct interface *interface;
-	enum keeps keeps, keeps_free;
+	const struct wire_key *key;
 	struct wire *frame, answer;
 	__u64 tag;
+	int error;
 
 	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
 	frame = ctx_data(ctx);
-	if ((void *)(frame + 1) > ctx_end(ctx) || !interface || !key)
+	if ((void *)frame + WIRE_OLD_HEADER > ctx_end(ctx) || !interface)
+		return -1;
+	key = key_of_version(frame->version);
+	if (!key)
 		return -1;
 	introduce(&answer, frame, interface, frame->type == WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY, now);
 	if (!is_on(interface, ifindex))
 		return -1;
 	answer.key_id = key->id;
+	answer.cluster = key->cluster;
 	if (is_known(frame, ifindex))
 		answer.flags |= WIRE_KNOWN;
-	keeps = keeps_of(interface, frame, CLAIM_CLAIMED, now);
-	keeps_free = keeps_of(interface, frame, CLAIM_FREE, now);
-	if (answer.count > 0 && PER_HOOK(decide_claims)(ctx, answer.count, now, keeps, keeps_free))
+	if (decide_all(ctx, &answer, frame, interface, now))
 		return -1;
-	if (ctx_store(ctx, 0, &answer))
+	if (answer.version == WIRE_OLD_VERSION)
+		error = ctx_store(ctx, 0, (struct old_header *)&answer);
+	else
+		error = ctx_store(ctx, 0, &answer);
+	if (error)
 		return -1;
-	tag = PER_HOOK(hash)(ctx, key->k0, key->k1, answer.count);
-	return ctx_store(ctx, sizeof(answer) + answer.count * sizeof(struct wire_claim), &tag);
+	pairs = pairs_of(answer.version, answer.count);
+	tag = PER_HOOK(hash)(ctx, key->k0, key->k1, pairs);
+	return ctx_store(ctx, WIRE_OLD_HEADER + pairs * PAIR, &tag);
 }
 
 /* Decides on a frame of the peer protocol, and writes the answer where there is one. */
@@ -112,9 +180,15 @@ static __always_inline struct result decide_peer(ctx_t *ctx, __u32 ifindex, stru
 	struct result result;
 	struct wire *frame;
 	__u64 now, tag = PER_HOOK(authentic_tag)(ctx);
+	void *end;
 
+	if (tag == TAG_OF_COPY)
+		return drop(VERDICT_WIRE_STALE);
+	if (tag == TAG_OF_FOREIGNER)
+		return meet_foreigner(counters);
 	frame = ctx_data(ctx);
-	if (tag == 0 || (void *)(frame + 1) > ctx_end(ctx))
+	end = ctx_end(ctx);
+	if (tag < TAG_LEAST || (void *)frame + WIRE_OLD_HEADER > end)
 		return drop(VERDICT_WIRE_REFUSED);
 	if (is_recorded(frame, counters) || is_repeated(tag, ifindex))
 		return drop(VERDICT_WIRE_STALE);
@@ -124,7 +198,7 @@ static __always_inline struct result decide_peer(ctx_t *ctx, __u32 ifindex, stru
 	if (!is_for(interface, frame))
 		return drop(VERDICT_WIRE_REFUSED);
 	now = bpf_ktime_get_boot_ns();
-	result = hear(frame, interface, ifindex, counters, now);
+	result = hear(frame, end, interface, ifindex, counters, now);
 	if (result.action == ACT_REPLY && PER_HOOK(answer_peer)(ctx, now))
 		return drop(VERDICT_NONE);
 	return result;

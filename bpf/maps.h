@@ -26,15 +26,15 @@ MAP(interfaces, HASH, ISAT_MAX_INTERFACES, __u32, struct interface, 0);
 MAP(verdicts, HASH, ISAT_MAX_INTERFACES, __u32, struct verdicts, 0);
 MAP(probes, HASH, ISAT_MAX_PEERS, struct peer_key, struct probe, BPF_F_NO_PREALLOC);
 MAP(peers, HASH, ISAT_MAX_PEERS, struct peer_key, struct peer, BPF_F_NO_PREALLOC);
-MAP(keys, ARRAY, ISAT_MAX_KEYS, __u32, struct wire_key, 0);
+MAP(keys, ARRAY, 2 * ISAT_MAX_KEYS, __u32, struct wire_key, 0);
 MAP(recent, ARRAY, ISAT_RECENT, __u32, struct recent, 0);
 
 /*
  * BTF has the types that maps and functions name. This function names the others that TypeScript needs. Nothing calls
  * it, so it is never loaded.
  */
-__weak __noinline void name_types(enum isat_constant isat, enum wire_constant wire, enum wire_type type,
-				  struct wire *header, struct wire_claim *claim)
+__weak __noinline void name_types(enum isat_constant isat, enum wire_constant wire,
+				  struct wire *header, struct wire_claim *claim, struct wire_old_claim *old)
 {
 }
 

@@ -12,6 +12,7 @@
 #define ECHO_PAUSE (ECHO_PAUSE_MS * MILLISECOND)
 #define OWN_PAUSE (OWN_PAUSE_MS * MILLISECOND)
 #define STRANGER (SECOND / ISAT_STRANGERS)
+#define FOREIGN_PAUSE (FOREIGN_PAUSE_MS * MILLISECOND)
 
 static __always_inline bool is_for(const struct interface *interface, const struct wire *frame)
 {
@@ -41,8 +42,12 @@ static __always_inline struct peer *peer_of(const struct peer_key *key, __u64 no
 	return bpf_map_lookup_elem(&peers, key);
 }
 
-static __always_inline void describe(struct peer *peer, const struct wire *frame)
+static __always_inline void describe(struct peer *peer, const struct wire *frame, const void *end)
 {
+	if (frame->version != WIRE_OLD_VERSION && (const void *)(frame + 1) <= end)
+		__builtin_memcpy(peer->interface, frame->interface, sizeof(peer->interface));
+	else
+		__builtin_memset(peer->interface, 0, sizeof(peer->interface));
 	__builtin_memcpy(peer->node, frame->name, sizeof(peer->node));
 	__builtin_memcpy(peer->mac, frame->source, 6);
 	peer->state = frame->state;
@@ -64,8 +69,8 @@ static __always_inline bool is_nonce(const struct interface *interface, const st
 }
 
 /* An echo answers a probe of ours. Only an echo changes a peer's state here. */
-static __always_inline struct result take_echo(const struct wire *frame, const struct interface *interface,
-					       const struct peer_key *key, __u64 now)
+static __always_inline struct result take_echo(const struct wire *frame, const void *end,
+					       const struct interface *interface, const struct peer_key *key, __u64 now)
 {
 	word stale, knows_us, is_late, is_news;
 	struct peer *peer;
@@ -101,7 +106,7 @@ static __always_inline struct result take_echo(const struct wire *frame, const s
 	is_news = silent > ECHO_PAUSE || peer->echoed_ns == 0 || peer->incarnation != frame->incarnation ||
 		  peer->state != frame->state || peer->source_stale != stale || peer->knows_us != knows_us ||
 		  peer->max_version != frame->max_version || !same_mac(peer->mac, frame->source);
-	describe(peer, frame);
+	describe(peer, frame, end);
 	peer->knows_us = knows_us;
 	peer->echo_nonce = frame->nonce;
 	peer->stamp_ns = frame->stamp;
@@ -184,8 +189,9 @@ static __always_inline bool may_echo_stranger(struct verdicts *counters, __u64 n
  * A probe that gives back a fresh stamp of ours proves that its sender is alive. It does not change the sender's state,
  * unless no echo did before.
  */
-static __always_inline struct result take_probe(const struct wire *frame, const struct interface *interface,
-						const struct peer_key *key, struct verdicts *counters, __u64 now)
+static __always_inline struct result take_probe(const struct wire *frame, const void *end,
+						const struct interface *interface, const struct peer_key *key,
+						struct verdicts *counters, __u64 now)
 {
 	struct peer *peer = bpf_map_lookup_elem(&peers, key);
 
@@ -201,7 +207,7 @@ static __always_inline struct result take_probe(const struct wire *frame, const 
 		if (!peer)
 			peer = peer_of(key, now);
 		if (peer && peer->echoed_ns == 0)
-			describe(peer, frame);
+			describe(peer, frame, end);
 		if (peer)
 			peer->heard_ns = counters->heard_ns = now;
 	}
@@ -237,9 +243,21 @@ static __always_inline struct result take_own(const struct wire *frame, const st
 	return pass(VERDICT_WIRE_OWN);
 }
 
+/* A frame of another cluster. One in a while is passed on, so that the control plane can name who sends them. */
+static __always_inline struct result meet_foreigner(struct verdicts *counters)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (since(counters->foreign_ns, now) < FOREIGN_PAUSE)
+		return drop(VERDICT_WIRE_FOREIGN);
+	counters->foreign_ns = now;
+	return pass(VERDICT_WIRE_FOREIGN);
+}
+
 /* Decides on an authentic frame that is for us. */
-static __always_inline struct result hear(const struct wire *frame, const struct interface *interface, __u32 ifindex,
-					  struct verdicts *counters, __u64 now)
+static __always_inline struct result hear(const struct wire *frame, const void *end,
+					  const struct interface *interface, __u32 ifindex, struct verdicts *counters,
+					  __u64 now)
 {
 	struct peer_key key = { .node = frame->node, .ifindex = ifindex };
 	word type = frame->type;
@@ -248,11 +266,11 @@ static __always_inline struct result hear(const struct wire *frame, const struct
 	if (frame->node == interface->node)
 		return take_own(frame, interface, counters, now);
 	if (type == WIRE_PROBE)
-		return take_probe(frame, interface, &key, counters, now);
+		return take_probe(frame, end, interface, &key, counters, now);
 	if (frame->to != interface->incarnation)
 		return drop(VERDICT_WIRE_STALE);
 	if (type == WIRE_ECHO)
-		result = take_echo(frame, interface, &key, now);
+		result = take_echo(frame, end, interface, &key, now);
 	else if (type == WIRE_REPLY)
 		result = take_reply(frame, &key, now);
 	else
@@ -262,7 +280,7 @@ static __always_inline struct result hear(const struct wire *frame, const struct
 	return result;
 }
 
-/* Writes the header of the answer to a probe or a claim. */
+/* Writes the header of the answer to a probe or a claim, in the version of the question. */
 static __noinline void introduce(struct wire *answer, const struct wire *asked, const struct interface *interface,
 				 enum wire_type type, __u64 now)
 {
@@ -274,7 +292,7 @@ static __noinline void introduce(struct wire *answer, const struct wire *asked, 
 	__builtin_memcpy(answer->destination, asked->source, 6);
 	__builtin_memcpy(answer->source, interface->mac, 6);
 	answer->protocol = bpf_htons(ETH_P_ISAT);
-	answer->version = WIRE_VERSION;
+	answer->version = asked->version;
 	answer->type = type;
 	answer->state = state_of(interface, now);
 	answer->flags = interface->source_stale ? WIRE_SOURCE_STALE : 0;
@@ -287,6 +305,7 @@ static __noinline void introduce(struct wire *answer, const struct wire *asked, 
 	answer->nonce = asked->nonce;
 	answer->stamp = now;
 	__builtin_memcpy(answer->name, interface->node_name, sizeof(answer->name));
+	__builtin_memcpy(answer->interface, interface->name, sizeof(answer->interface));
 }
 
 /* True if the control plane here counts with the incarnation that asks. */

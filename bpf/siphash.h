@@ -10,8 +10,6 @@
 #include <bpf/bpf_helpers.h>
 #include "wire.h"
 
-#define PAIR 16
-
 struct siphash {
 	__u64 v0, v1, v2, v3;
 };
@@ -49,8 +47,8 @@ static __always_inline void sip_pair(struct siphash *s, const __u64 pair[2])
 	sip_word(s, pair[1]);
 }
 
-/* Not inlined: the unrolled caller has 64 call sites. */
-static __noinline void sip_claim(struct siphash *s, __u64 first, __u64 second)
+/* Not inlined: the unrolled caller has 66 call sites. */
+static __noinline void sip_more(struct siphash *s, __u64 first, __u64 second)
 {
 	struct siphash now = *s;
 
@@ -58,18 +56,32 @@ static __noinline void sip_claim(struct siphash *s, __u64 first, __u64 second)
 	*s = now;
 }
 
-/*
- * The hash of a frame's header and of its claims. The loop is unrolled: without CAP_PERFMON the verifier follows a loop
- * that moves a packet pointer beyond its end.
- */
-static __always_inline __u64 siphash(const struct wire *frame, const void *end, __u64 k0, __u64 k1, __u32 count)
+static __always_inline struct siphash sip_begin(__u64 k0, __u64 k1)
 {
-	struct siphash s = {
+	return (struct siphash){
 		k0 ^ 0x736f6d6570736575,
 		k1 ^ 0x646f72616e646f6d,
 		k0 ^ 0x6c7967656e657261,
 		k1 ^ 0x7465646279746573,
 	};
+}
+
+/* The last word has the length's lowest byte at its end; whole pairs leave no other bytes over. */
+static __always_inline __u64 sip_end(struct siphash *s, __u32 length)
+{
+	sip_word(s, (__u64)(length & 255) << 56);
+	s->v2 ^= 255;
+	sip_round(s);
+	sip_round(s);
+	sip_round(s);
+	sip_round(s);
+	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+}
+
+/* The hash of a header without claims, as most frames are. */
+static __always_inline __u64 siphash_header(const struct wire *frame, const void *end, __u64 k0, __u64 k1)
+{
+	struct siphash s = sip_begin(k0, k1);
 	const void *at = frame;
 	__u32 i;
 
@@ -80,28 +92,36 @@ static __always_inline __u64 siphash(const struct wire *frame, const void *end, 
 		sip_pair(&s, at);
 		at += PAIR;
 	}
-	if (count > 0) {
-		struct siphash more = s;
+	return sip_end(&s, sizeof(*frame));
+}
 
+/*
+ * The hash of a frame with so many pairs of words behind the header of version 1. The loop is unrolled: without
+ * CAP_PERFMON the verifier follows a loop that moves a packet pointer beyond its end.
+ */
+static __always_inline __u64 siphash(const struct wire *frame, const void *end, __u64 k0, __u64 k1, __u32 pairs)
+{
+	struct siphash s = sip_begin(k0, k1);
+	const void *at = frame;
+	__u32 i;
+
+	if (at + WIRE_OLD_HEADER > end)
+		return 0;
 #pragma unroll
-		for (i = 0; i < WIRE_MAX_CLAIMS; i++) {
-			if (i >= count || at + PAIR > end) {
-				barrier(); /* without it, clang merges the two exits, and cannot unroll */
-				break;
-			}
-			sip_claim(&more, *(const __u64 *)at, *(const __u64 *)(at + 8));
-			at += PAIR;
-		}
-		s = more;
+	for (i = 0; i < WIRE_OLD_HEADER / PAIR; i++) {
+		sip_pair(&s, at);
+		at += PAIR;
 	}
-	/* The last word has the length's lowest byte at its end; whole pairs leave no other bytes over. */
-	sip_word(&s, (__u64)((sizeof(*frame) + PAIR * count) & 255) << 56);
-	s.v2 ^= 255;
-	sip_round(&s);
-	sip_round(&s);
-	sip_round(&s);
-	sip_round(&s);
-	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+#pragma unroll
+	for (i = 0; i < WIRE_MOST_PAIRS; i++) {
+		if (i >= pairs || at + PAIR > end) {
+			barrier(); /* without it, clang merges the two exits, and cannot unroll */
+			break;
+		}
+		sip_more(&s, *(const __u64 *)at, *(const __u64 *)(at + 8));
+		at += PAIR;
+	}
+	return sip_end(&s, WIRE_OLD_HEADER + PAIR * pairs);
 }
 
 #endif

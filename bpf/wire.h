@@ -11,14 +11,17 @@
 /* An enum for BTF's sake, as isat_constant. */
 enum wire_constant {
 	ETH_P_ISAT = 0x88b5, /* IEEE 802, local experimental EtherType 1 */
-	WIRE_VERSION = 1,    /* the version that is sent, and the highest that is known */
-	WIRE_MAX_CLAIMS = 64,
+	WIRE_VERSION = 2,    /* the highest version that is known */
+	WIRE_OLD_VERSION = 1, /* the lowest: without `cluster` and `interface`, and with claims of half the size */
+	WIRE_MAX_CLAIMS = 32,
+	WIRE_OLD_MAX_CLAIMS = 64,
 	WIRE_TAG = 8,          /* bytes behind the claims: SipHash-2-4 of all bytes before them */
 	WIRE_SOURCE_STALE = 1, /* flag: the sender's source has been out of reach */
 	WIRE_KNOWN = 2,        /* flag of an echo: the answerer's control plane counts with the asker */
 	FRESH_MS = 5000,       /* a frame that gives back an older stamp of ours was recorded */
 	ECHO_PAUSE_MS = 5000,  /* an echo after a longer silence is news: a thousand peers are probed in less */
 	OWN_PAUSE_MS = 10,     /* between two frames of our own name that are passed on */
+	FOREIGN_PAUSE_MS = 1000, /* between two frames of other clusters that are passed on */
 };
 
 enum wire_type {
@@ -37,6 +40,14 @@ enum claim_verdict {
 };
 
 struct wire_claim {
+	__u8 ip[16];  /* an IPv4 address stands in the first four */
+	__u32 family; /* 4 or 6 */
+	enum claim_verdict verdict;
+	__u64 hash;   /* in a claim: the claimant's for this VIP */
+};
+
+/* A claim of version 1; in version 2, the family stands where the address was, and the address before it. */
+struct wire_old_claim {
 	__u8 ip[4];
 	enum claim_verdict verdict;
 	__u64 hash;
@@ -60,13 +71,27 @@ struct wire {
 	__u64 nonce;       /* the asker's clock, more than in the frame before; the answer gives it back */
 	__u64 stamp;       /* of an answer: the answerer's clock; else the receiver's, from its last answer; 0: none */
 	char name[32];     /* the sender's */
+	/* Version 1 ends here. */
+	__u64 cluster;      /* the identity of the sender's cluster */
+	char interface[16]; /* by which the sender is on this network: an advertisement may name interfaces */
+	__u64 zero;
 };
 
-/* Behind the header stand `count` claims, and then the tag. */
-#define WIRE_LEAST (sizeof(struct wire) + WIRE_TAG)
-#define WIRE_MOST (WIRE_LEAST + WIRE_MAX_CLAIMS * sizeof(struct wire_claim))
+/*
+ * Behind the header stand `count` claims, and then the tag. All of it is whole pairs of words. A frame's size is counted
+ * in the pairs behind the part of the header that all versions have.
+ */
+#define PAIR 16
+#define WIRE_OLD_HEADER __builtin_offsetof(struct wire, cluster)
+#define WIRE_MORE_PAIRS ((sizeof(struct wire) - WIRE_OLD_HEADER) / PAIR)
+#define WIRE_CLAIM_PAIRS (sizeof(struct wire_claim) / PAIR)
+#define WIRE_MOST_PAIRS (WIRE_MORE_PAIRS + WIRE_MAX_CLAIMS * WIRE_CLAIM_PAIRS)
+#define WIRE_LEAST (WIRE_OLD_HEADER + WIRE_TAG)
+#define WIRE_MOST (WIRE_LEAST + WIRE_MOST_PAIRS * PAIR)
 
-_Static_assert(sizeof(struct wire) == 96, "the header is twelve words");
-_Static_assert(sizeof(struct wire_claim) == 16, "a claim is two words");
+_Static_assert(WIRE_OLD_HEADER == 96 && sizeof(struct wire) == 128, "a header is whole pairs of words");
+_Static_assert(sizeof(struct wire_old_claim) == PAIR && sizeof(struct wire_claim) == 2 * PAIR, "so is a claim");
+_Static_assert(__builtin_offsetof(struct wire_claim, verdict) == PAIR + 4, "a claim ends as it did in version 1");
+_Static_assert(WIRE_OLD_MAX_CLAIMS <= WIRE_MOST_PAIRS, "no version has longer frames than the latest");
 
 #endif

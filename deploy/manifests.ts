@@ -14,7 +14,16 @@ const read = (path: string) => readFileSync(new URL(path, import.meta.url), "utf
 const CHART = fileURLToPath(new URL("chart", import.meta.url));
 
 /** What the pod is made for, and so no value can change. */
-const FIXED = new Set(["node", "pinDir", "runDir", "stateDir", "source.kubeconfig", "source.nodes", "source.vips"]);
+const FIXED = new Set([
+  "node",
+  "pinDir",
+  "runDir",
+  "stateDir",
+  "source.cluster",
+  "source.kubeconfig",
+  "source.nodes",
+  "source.vips",
+]);
 
 /** The keys that a value of the chart can give, by their path. */
 export const keys = new Map(

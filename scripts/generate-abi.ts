@@ -31,7 +31,7 @@ const CONSTANTS: Readonly<Record<string, { prefix: string }>> = {
 const RENAMED: Readonly<Record<string, string>> = { interface: "interfaceEntry", wire: "wireHeader" };
 const INTEGERS: Readonly<Record<number, Fields[string]>> = { 1: u8, 2: u16, 4: u32, 8: u64 };
 /** The structs that belong to no map. */
-const WIRE = ["wire", "wire_claim"];
+const WIRE = ["wire", "wire_claim", "wire_old_claim"];
 
 interface Btf {
   id: number;

@@ -59,6 +59,8 @@ export interface Network {
 export function adoptConfig(next: Config, current: Config, warn: (message: string) => void): Config {
   requireRestart("node", next.node, current.node);
   requireRestart("membership.kind", next.membership.kind, current.membership.kind);
+  const clusterOf = ({ source }: Config) => (source.kind === "file" ? source.cluster : "");
+  requireRestart("source.cluster", clusterOf(next), clusterOf(current));
   const adopted = { ...next };
   for (const key of ["hook", "pinDir", "runDir", "stateDir", "metrics"] as const) {
     if (JSON.stringify(next[key]) === JSON.stringify(current[key])) continue;
@@ -108,7 +110,7 @@ export function requireFit({ problems }: Plan): void {
 export function segmentPlan(
   { config, demand }: Plan,
   { link, ranges, guarded, isGuard }: PlannedLink,
-  status: Pick<SegmentPlan, "isDrained" | "isSourceStale">,
+  status: Pick<SegmentPlan, "isDrained" | "isSourceStale" | "isOldSpoken">,
 ): SegmentPlan {
   const { membership } = config;
   const isWire = membership.kind === "wire";

@@ -183,8 +183,7 @@ export class Speaker implements Disposable {
       case "own frame":
         this.#hearOwn(event.ifindex, event.frame);
         break;
-      case "frame":
-      case "answered":
+      default:
         this.#step(event.ifindex, event);
         break;
     }
@@ -208,7 +207,7 @@ export class Speaker implements Disposable {
       const plan = this.#planner.make(adopted, demand);
       requireFit(plan);
       this.#commit(plan, "strict");
-      this.#wiring.setKeys(keys);
+      this.#wiring.keys.set(keys, demand);
     } catch (error) {
       this.#wiring.keep(this.#plan);
       refuse(error as Error);
@@ -225,10 +224,11 @@ export class Speaker implements Disposable {
     this.#plan = plan;
     const now = bootTime();
     if (now - this.#tickedAt >= TICK) this.#tick(now);
+    const [isSourceStale, { isOldSpoken }] = [this.#isSourceStale, this.#wiring.keys];
     for (const planned of plan.links) {
       const { ifindex } = planned.link;
       const isDrained = this.#isDrained || this.#wiring.blocked.has(ifindex);
-      const its = segmentPlan(plan, planned, { isDrained, isSourceStale: this.#isSourceStale });
+      const its = segmentPlan(plan, planned, { isDrained, isSourceStale, isOldSpoken });
       const step = () => this.#step(ifindex, { kind: "plan", plan: its, isAnnounced: announced.has(ifindex) });
       this.#try(step, mode);
     }
@@ -271,6 +271,7 @@ export class Speaker implements Disposable {
     for (const [ifindex, event] of this.#wiring.verify(now, (message) => this.#reporter.fail(message))) {
       this.#try(() => this.#step(ifindex, event));
     }
+    if (this.#wiring.keys.endOld([...this.#wiring.attached.values()], this.#plan.demand, now)) this.#replan();
   }
 
   #hearOwn(ifindex: number, { nonce }: Frame): void {

@@ -1,5 +1,5 @@
 import type { Config } from "./config/config.ts";
-import { MAX_KEYS } from "./core/abi.ts";
+import type { WireHeader } from "./core/abi.ts";
 import { type Address, addressBytes, having } from "./core/address.ts";
 import { announcement, FORMS, type Form, formatMac } from "./core/arp.ts";
 import { Nonces } from "./core/claims.ts";
@@ -9,12 +9,13 @@ import { ranker } from "./core/ownership.ts";
 import { Segment, type SegmentEvent } from "./core/segment.ts";
 import { type Effects, type Frame, isOwned, type Notice, type Outgoing, type Reading } from "./core/step.ts";
 import { earlier, MS, type Ns } from "./core/time.ts";
-import type { WireKey } from "./core/wire.ts";
+import type { FileKey } from "./core/wire.ts";
 import { bootTime } from "./ffi/libc.ts";
 import { Interfaces } from "./interfaces.ts";
 import { Kernel } from "./kernel/kernel.ts";
 import { forgetPeers, readPeers, writeProbe } from "./kernel/peers.ts";
 import { VipTable } from "./kernel/vips.ts";
+import { Keys } from "./keys.ts";
 import { describeLink, type Link, type Links } from "./link/links.ts";
 import { PacketSocket, type Sent } from "./link/packet.ts";
 import { PeerFrames } from "./link/peers.ts";
@@ -42,6 +43,7 @@ export type WiringEvent =
   | { kind: "frame"; ifindex: number; frame: Frame }
   /** A frame that this speaker sent came in. */
   | { kind: "own frame"; ifindex: number; frame: Frame }
+  | { kind: "foreigner"; ifindex: number; header: WireHeader }
   /** Nodes that answered ARP. */
   | { kind: "answered"; ifindex: number; addresses: ReadonlySet<Address> };
 
@@ -53,6 +55,7 @@ export interface Applied {
 
 /** The segments with everything that they act on: links, hooks, maps and sockets. It decides nothing. */
 export class Wiring implements Disposable {
+  readonly keys: Keys;
   readonly #interfaces: Interfaces;
   readonly #kernel: Kernel;
   readonly #socket: PacketSocket;
@@ -77,7 +80,7 @@ export class Wiring implements Disposable {
     config: Config,
     demand: Demand,
     links: Links,
-    keys: readonly WireKey[] | undefined,
+    keys: readonly FileKey[] | undefined,
     log: Log,
     post: (event: WiringEvent) => void,
   ) {
@@ -89,17 +92,19 @@ export class Wiring implements Disposable {
     this.#socket = stack.use(new PacketSocket());
     this.#table = new VipTable(this.#kernel.maps);
     this.#interfaces = new Interfaces(this.#kernel, links, config.hook, log);
+    this.keys = new Keys(this.#kernel.maps.keys);
     if (keys) {
       this.#frames = stack.use(
         new PeerFrames(this.#socket, {
           node: config.node,
-          keys,
+          keys: this.keys,
           onError: (error) => log.error(error.message),
           onFrame: (ifindex, frame) => post({ kind: "frame", ifindex, frame }),
           onOwnFrame: (ifindex, frame) => post({ kind: "own frame", ifindex, frame }),
+          onForeigner: (ifindex, header) => post({ kind: "foreigner", ifindex, header }),
         }),
       );
-      this.setKeys(keys);
+      this.keys.set(keys, demand);
     }
     // Another layout's programs answer until the hooks are swapped, and ours must know by then what they answered.
     const hashOf = keys ? ranker(config.node, demand.vips) : () => 0n;
@@ -176,15 +181,6 @@ export class Wiring implements Disposable {
   /** The start failed: what it attached goes, and what an earlier speaker left stays. */
   undo(): void {
     this.#interfaces.undo();
-  }
-
-  /** The first key signs, all verify. Unused places are zeroed, so that a key that was taken out verifies nothing. */
-  setKeys(keys: readonly WireKey[]): void {
-    if (!this.#frames) return;
-    this.#frames.keys = keys;
-    for (let place = 0; place < MAX_KEYS; place++) {
-      this.#kernel.maps.keys.set(place, keys[place] ?? { k0: 0n, k1: 0n, id: 0 });
-    }
   }
 
   /**
@@ -332,7 +328,7 @@ export class Wiring implements Disposable {
   }
 
   #send(ifindex: number, frame: Outgoing, { link, segment }: Attached): Sent {
-    const self = { state: segment.state(bootTime()), sourceStale: segment.said.sourceStale };
+    const self = { state: segment.state(bootTime()), sourceStale: segment.said.sourceStale, interfaceName: link.name };
     return this.#frames!.send(ifindex, link.mac, frame, self);
   }
 

@@ -37,6 +37,7 @@ const LINKS = [ETH0, ETH1, BOND0];
 const demandOf = (...vips: VipRange[]): Demand => ({
   nodes: ["n1", "n2"].map((name) => ({ name, address: undefined })),
   vips,
+  cluster: "",
   checks: () => [],
 });
 
@@ -412,7 +413,7 @@ test("a plan is made without changing anything, whatever its inputs are, and nev
 
 test("a segment's plan has the interface, the VIPs and the times of the configuration, in nanoseconds", () => {
   const plan = make(["eth0"], [VIP]);
-  const status = { isDrained: true, isSourceStale: true };
+  const status = { isDrained: true, isSourceStale: true, isOldSpoken: false };
   const segment = segmentPlan(plan, plan.links[0]!, status);
   const { membership } = plan.config;
   assert.ok(membership.kind === "wire");

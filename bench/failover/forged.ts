@@ -7,7 +7,16 @@ import { type LabNode, NODES } from "../../lab/topology.ts";
 import { Tap } from "../../lab/trio/tap.ts";
 import { askStatus, tellDrain } from "../../src/control/socket.ts";
 import { formatMac } from "../../src/core/arp.ts";
-import { decodeWire, encodeWire, type Message, PUBLIC_KEY, wireKeyOf } from "../../src/core/wire.ts";
+import {
+  clusterId,
+  decodeWire,
+  encodeWire,
+  type Keyring,
+  keyring,
+  type Message,
+  PUBLIC_KEY,
+  wireKeyOf,
+} from "../../src/core/wire.ts";
 import type { Figure, Target } from "../figure.ts";
 import type { Context } from "../section.ts";
 import { figuresOf, outcomeOf } from "./outcome.ts";
@@ -75,7 +84,8 @@ async function recordNoise(site: Site, victim: LabNode): Promise<string[]> {
     await tellDrain(site.speaker(victim).runDir, isDrained);
     await sleep(1_500);
   }
-  const other = { ...wireKeyOf("another"), id: PUBLIC_KEY.id };
+  const ringOf = (key: typeof PUBLIC_KEY) => keyring([key], clusterId(""), true);
+  const [ring, other] = [PUBLIC_KEY, { ...wireKeyOf("another"), id: PUBLIC_KEY.id }].map(ringOf) as [Keyring, Keyring];
   const everyone = "ff:ff:ff:ff:ff:ff";
   return tap.frames.slice(0, 1024).flatMap(({ from, frame }, i) => {
     const to = formatMac(frame.subarray(0, 6));
@@ -83,7 +93,8 @@ async function recordNoise(site: Site, victim: LabNode): Promise<string[]> {
     const mutated = frame.slice();
     const bit = 14 * 8 + ((i * 7919) % ((frame.length - 14) * 8));
     mutated[bit >> 3]! ^= 1 << (bit & 7);
-    const forged = encodeWire(decodeWire(frame, [PUBLIC_KEY]) as Message, other);
+    const message = decodeWire(frame, ring)!;
+    const forged = encodeWire(message as Message, other, message.version);
     const kinds = [frame, mutated, forged].map((bytes) => Buffer.from(bytes).toString("hex"));
     return targets.flatMap(({ port }) => kinds.map((hex) => `p${port} ${hex}`));
   });

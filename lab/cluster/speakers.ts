@@ -18,6 +18,7 @@ const SOURCE = "addresses: [10.9.0.0/18], interfaces: [eth0]";
 /** The rights that a speaker needs in the whole cluster: those that deploy/isat.yaml grants. */
 export const RULES: readonly Rule[] = [
   { apiGroups: [""], resources: ["services", "nodes"], verbs: ["list", "watch"] },
+  { apiGroups: [""], resources: ["namespaces"], verbs: ["list", "watch"] },
   { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list", "watch"] },
   { apiGroups: ["apiextensions.k8s.io"], resources: ["customresourcedefinitions"], verbs: ["list", "watch"] },
   { apiGroups: [""], resources: ["events"], verbs: ["create"] },

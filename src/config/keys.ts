@@ -1,5 +1,5 @@
 import { readFileSync, statSync } from "node:fs";
-import { PUBLIC_KEY, type WireKey, wireKeyOf } from "../core/wire.ts";
+import { type FileKey, PUBLIC_KEY, wireKeyOf } from "../core/wire.ts";
 
 /** The shortest key, in characters: 128 bits even if all of them are hexadecimal digits. */
 const SHORTEST = 32;
@@ -11,7 +11,7 @@ const REMEDY = "Make one, the same on all nodes: head -c 32 /dev/urandom | base6
  * Reads the keys from their files: the first signs, all verify.
  * @throws Error for a file that is missing, short or readable by others, or two whose keys cannot be told apart
  */
-export function readWireKeys(files: readonly string[] | "none"): WireKey[] {
+export function readWireKeys(files: readonly string[] | "none"): FileKey[] {
   if (files === "none") return [PUBLIC_KEY];
   const keys = files.map((file) => ({ file, ...readKey(file) }));
   for (const [i, { id, file }] of keys.entries()) {
@@ -22,7 +22,7 @@ export function readWireKeys(files: readonly string[] | "none"): WireKey[] {
   return keys.map(({ id, k0, k1 }) => ({ id, k0, k1 }));
 }
 
-function readKey(file: string): WireKey {
+function readKey(file: string): FileKey {
   const fail = (found: string, remedy = REMEDY.replaceAll("FILE", file)): never => {
     throw new Error(`Cannot use the wire key ${file} as ${found}. ${remedy}`);
   };

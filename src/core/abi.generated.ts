@@ -10,14 +10,17 @@ export const MAX_KEYS = 4;
 export const RECENT = 4096;
 export const STRANGERS = 256;
 export const ETH_P_ISAT = 34997;
-export const WIRE_VERSION = 1;
-export const WIRE_MAX_CLAIMS = 64;
+export const WIRE_VERSION = 2;
+export const WIRE_OLD_VERSION = 1;
+export const WIRE_MAX_CLAIMS = 32;
+export const WIRE_OLD_MAX_CLAIMS = 64;
 export const WIRE_TAG = 8;
 export const WIRE_SOURCE_STALE = 1;
 export const WIRE_KNOWN = 2;
 export const FRESH_MS = 5000;
 export const ECHO_PAUSE_MS = 5000;
 export const OWN_PAUSE_MS = 10;
+export const FOREIGN_PAUSE_MS = 1000;
 
 export const vipState = {
   NOT_OWNED: 0,
@@ -99,6 +102,7 @@ export const verdicts = layout("verdicts", {
   wire_echoed: u64,
   wire_taken: u64,
   wire_refused: u64,
+  wire_foreign: u64,
   wire_stale: u64,
   wire_stranger: u64,
   wire_own: u64,
@@ -107,6 +111,7 @@ export const verdicts = layout("verdicts", {
   heard_ns: u64,
   own_ns: u64,
   strangers_ns: u64,
+  foreign_ns: u64,
 });
 export type Verdicts = ReturnType<typeof verdicts.decode>;
 
@@ -125,6 +130,7 @@ export const peer = layout("peer", {
   source_stale: bool,
   knows_us: bool,
   max_version: u8,
+  interface: text(16),
   incarnation: u64,
   echo_nonce: u64,
   stamp_ns: u64,
@@ -177,6 +183,7 @@ export type Probe = ReturnType<typeof probe.decode>;
 export const wireKey = layout("wire_key", {
   k0: u64,
   k1: u64,
+  cluster: u64,
   id: u32,
 });
 export type WireKey = ReturnType<typeof wireKey.decode>;
@@ -205,15 +212,26 @@ export const wireHeader = layout("wire", {
   nonce: u64,
   stamp: u64,
   name: text(32),
+  cluster: u64,
+  interface: text(16),
+  zero: u64,
 });
 export type WireHeader = ReturnType<typeof wireHeader.decode>;
 
 export const wireClaim = layout("wire_claim", {
-  ip: bytes(4),
+  ip: bytes(16),
+  family: u32,
   verdict: enumOf("claim_verdict"),
   hash: u64,
 });
 export type WireClaim = ReturnType<typeof wireClaim.decode>;
+
+export const wireOldClaim = layout("wire_old_claim", {
+  ip: bytes(4),
+  verdict: enumOf("claim_verdict"),
+  hash: u64,
+});
+export type WireOldClaim = ReturnType<typeof wireOldClaim.decode>;
 
 /** The maps by name: the type of each one's key and value, and how many entries it holds. */
 export const maps = {
@@ -223,6 +241,6 @@ export const maps = {
   peers: { key: peerKey, value: peer, entries: 16384 },
   interfaces: { key: ifindexKey, value: interfaceEntry, entries: 64 },
   probes: { key: peerKey, value: probe, entries: 16384 },
-  keys: { key: ifindexKey, value: wireKey, entries: 4 },
+  keys: { key: ifindexKey, value: wireKey, entries: 8 },
   recent: { key: ifindexKey, value: recent, entries: 4096 },
 } as const;

@@ -1,11 +1,11 @@
-import { claimVerdict, vipState, type WireClaim, wireType } from "./abi.ts";
+import { claimVerdict, vipState, wireType } from "./abi.ts";
 import { type Address, addressBytes, addressOfBytes } from "./address.ts";
 import { isLeaving } from "./difference.ts";
 import type { Census } from "./liveness.ts";
 import { Pauses } from "./pauses.ts";
 import { type Frame, type Heard, isOwned, type Outgoing, type Step, UNOWNED } from "./step.ts";
 import { earlier, later, MS, type Ns } from "./time.ts";
-import { claimsWithin, isMine } from "./wire.ts";
+import { type Claim, claimsWithin, isMine } from "./wire.ts";
 
 /**
  * A claim that is not answered is sent again after this long, then after twice as long, up to the most: a kernel takes a
@@ -44,7 +44,7 @@ interface Batch {
   /** Who refused each VIP. */
   refused: Map<Address, string>;
   /** What each peer released; of a re-assertion, also what it keeps. It is told, once this node has acted on it. */
-  released: Map<bigint, WireClaim[]>;
+  released: Map<bigint, Claim[]>;
   /** Everybody has answered, and the kernel is being read: the batch ends with that reading. */
   isLookedAt: boolean;
 }
@@ -63,7 +63,7 @@ export class Nonces {
 }
 
 /** How a claim leaves: the segment fills in what all of its frames have in common. */
-export type Send = (type: Outgoing["type"], peer: Heard, nonce: bigint, claims: readonly WireClaim[]) => void;
+export type Send = (type: Outgoing["type"], peer: Heard, nonce: bigint, claims: readonly Claim[]) => void;
 
 /**
  * Asks the kernels of all live peers for the VIPs that are to be owned here, and owns each once all of them have granted
@@ -178,7 +178,7 @@ export class Claims {
       if (!batch.asked.get(node)?.nonces.includes(nonce)) continue;
       batch.asked.set(node, undefined);
       for (const claim of claims) if (isMine(claim)) batch.refused.set(addressOfBytes(claim.ip), name);
-      const isNews = (claim: WireClaim) => isReleased(claim) || (batch.isReassertion && isMine(claim));
+      const isNews = (claim: Claim) => isReleased(claim) || (batch.isReassertion && isMine(claim));
       const released = claims.filter(isNews);
       if (released.length > 0) batch.released.set(node, claimsOf(released, new Set(batch.addresses)));
       look(batch, step);
@@ -376,7 +376,7 @@ function look(batch: Batch, step: Step): void {
   step.lookAt(batch.addresses);
 }
 
-const isReleased = ({ verdict }: WireClaim): boolean => verdict === claimVerdict.RELEASED;
+const isReleased = ({ verdict }: Claim): boolean => verdict === claimVerdict.RELEASED;
 
 /** Whether any peer has yet to answer. */
 function isOpen({ asked }: Batch): boolean {
@@ -384,7 +384,7 @@ function isOpen({ asked }: Batch): boolean {
   return false;
 }
 
-const claimsOf = (claims: readonly WireClaim[], addresses: ReadonlySet<Address>) =>
+const claimsOf = (claims: readonly Claim[], addresses: ReadonlySet<Address>) =>
   claims.filter(({ ip }) => addresses.has(addressOfBytes(ip)));
 
 function patience({ tries }: Question): Ns {

@@ -45,6 +45,8 @@ export interface Check {
 
 /** What a source wants: the VIPs, and the nodes that may own them. */
 export interface Demand {
+  /** A text that no other source has: whoever has another one belongs to another cluster. */
+  readonly cluster: string;
   nodes: readonly NodeEntry[];
   vips: readonly VipRange[];
   /** The checks that a node met for a VIP, in the order in which they are made; none where the source makes none. */

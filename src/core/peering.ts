@@ -3,11 +3,12 @@ import { type Address, addressOfBytes } from "./address.ts";
 import { BROADCAST, formatMac } from "./arp.ts";
 import { Claims, type Nonces, type Send } from "./claims.ts";
 import type { NodeEntry } from "./demand.ts";
+import { Foreigners } from "./foreigners.ts";
 import type { Joining } from "./joining.ts";
 import { Census, type ProbeOptions } from "./liveness.ts";
 import type { Frame, Heard, Outgoing, Reading, Step } from "./step.ts";
 import { earlier, later, MS, type Ns, SECOND } from "./time.ts";
-import { isMine, nodeId } from "./wire.ts";
+import { isMine, nodeId, OLD_VERSION, VERSION } from "./wire.ts";
 
 /** A peer that has been dead for so long is forgotten. Until then it is probed, so that its return is soon noticed. */
 const FORGET: Ns = 600n * SECOND;
@@ -27,6 +28,8 @@ export interface PeeringPlan {
   node: string;
   nodes: readonly NodeEntry[];
   isSourceStale: boolean;
+  /** Nodes that know version 1 of the wire format only are looked for too. */
+  isOldSpoken: boolean;
 }
 
 /**
@@ -37,6 +40,7 @@ export class Peering {
   readonly census: Census;
   readonly joining: Joining;
   readonly claims: Claims;
+  readonly foreigners = new Foreigners();
   /** The nonces of the last hello and of the one before; 0: none. */
   hellos = { last: 0n, before: 0n };
   private plan: PeeringPlan;
@@ -103,6 +107,7 @@ export class Peering {
     const hasJoined = this.joining.observe(this.census, this.plan.isSourceStale, now);
     this.reportPeers(step);
     this.forgetDead(step);
+    this.foreigners.forget(now);
     return isChanged || hasJoined;
   }
 
@@ -146,7 +151,7 @@ export class Peering {
     }
     if (census.isHelloDue(now)) {
       this.hellos = { before: this.hellos.last, last: this.nonces.next(now) };
-      this.send(step, wireType.WIRE_PROBE, undefined, this.hellos.last);
+      this.greet(step, this.hellos.last);
     }
     for (const node of census.due(now)) this.probe(census.get(node)!, step);
     // Each wake costs more than what is done in it, so there is one a round; more only while this node joins, or where a
@@ -155,6 +160,27 @@ export class Peering {
     const pause = earlier(isUrgent ? census.patience : census.interval, census.options.interval);
     this.roundAt = now + later(REST, earlier(pause, LONGEST));
     return joining.askDue !== undefined && now >= joining.askDue && this.askByArp(step);
+  }
+
+  private versionFor({ maxVersion }: Heard): number {
+    return maxVersion < VERSION && this.plan.isOldSpoken ? OLD_VERSION : VERSION;
+  }
+
+  /** A hello to all; said in version 1 as well, where that is spoken. */
+  private greet(step: Step, nonce: bigint): void {
+    this.send(step, wireType.WIRE_PROBE, undefined, nonce);
+    if (!this.plan.isOldSpoken) return;
+    const hello = step.send.at(-1)!;
+    step.send.push({ ...hello, version: OLD_VERSION });
+  }
+
+  /**
+   * Whether nodes may be there that know version 1 only: for the first ten minutes, and until the last one of them has not
+   * been heard for as long. A node of another cluster that speaks it counts only under the name of one of the source's nodes.
+   */
+  needsOld(names: ReadonlyMap<bigint, string>, now: Ns): boolean {
+    if (now - this.joining.began < FORGET) return true;
+    return [...this.census.members].some(([node, { heard }]) => heard.maxVersion <= OLD_VERSION && names.has(node));
   }
 
   private probe(peer: Heard, step: Step): void {
@@ -183,11 +209,15 @@ export class Peering {
 
   /** These frames left. */
   sent(frames: readonly Outgoing[], at: Ns): void {
-    for (const { type, node } of frames) {
-      if (type !== wireType.WIRE_PROBE) continue;
+    for (const { type, node, version } of frames) {
+      if (type !== wireType.WIRE_PROBE || (node === undefined && version !== VERSION)) continue;
       if (node === undefined) this.census.greeted(at);
       else this.census.probed(node, at);
     }
+  }
+
+  get warnings(): string[] {
+    return [...this.joining.warnings(this.plan.name, this.plan.nodes), ...this.foreigners.warnings];
   }
 
   /** A frame came in. */
@@ -210,7 +240,7 @@ export class Peering {
   }
 
   /** Another machine has this node's name. Whoever has joined under it stays. */
-  private meetNamesake({ source, incarnation, stamp }: Frame, step: Step): void {
+  private meetNamesake({ version, source, incarnation, stamp }: Frame, step: Step): void {
     const { name, node } = this.plan;
     const text = `another node on ${name}, with MAC ${formatMac(source)}, has this node's name: ${node}. Give each node a name of its own`;
     if (this.joining.isJoined) step.notice("error", text);
@@ -218,6 +248,7 @@ export class Peering {
       const nonce = this.nonces.next(step.now);
       step.send.push({
         type: wireType.WIRE_NOTICE,
+        version,
         node: undefined,
         destination: source,
         to: incarnation,
@@ -250,8 +281,14 @@ export class Peering {
     claims?: Outgoing["claims"],
   ): void {
     const to = peer
-      ? { node: peer.node, destination: peer.mac, to: peer.incarnation, stamp: peer.stamp }
-      : { node: undefined, destination: BROADCAST, to: 0n, stamp: 0n };
+      ? {
+          version: this.versionFor(peer),
+          node: peer.node,
+          destination: peer.mac,
+          to: peer.incarnation,
+          stamp: peer.stamp,
+        }
+      : { version: VERSION, node: undefined, destination: BROADCAST, to: 0n, stamp: 0n };
     step.send.push({ type, ...to, nonce, ...(claims && { claims }) });
   }
 }

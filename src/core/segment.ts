@@ -1,4 +1,4 @@
-import { nodeState, vipState } from "./abi.ts";
+import { nodeState, vipState, type WireHeader } from "./abi.ts";
 import type { Address } from "./address.ts";
 import { Announcer } from "./announcer.ts";
 import { type Claims, type Nonces, unansweredBy } from "./claims.ts";
@@ -55,6 +55,8 @@ export type SegmentEvent =
   | { kind: "reading"; reading: Reading }
   /** A frame of the peer protocol, authentic and for this speaker. */
   | { kind: "frame"; frame: Frame }
+  /** A frame of another cluster, or of a version that is no longer spoken here; nobody has verified it. */
+  | { kind: "foreigner"; header: WireHeader }
   /** Of {@link Effects.send}, the frames that really left, and when. */
   | { kind: "sent"; at: Ns; frames: readonly Outgoing[] }
   /** Of {@link Effects.announce}, those that did not leave though the link is up. */
@@ -138,6 +140,9 @@ export class Segment {
       case "frame":
         peering?.hear(event.frame, step);
         break;
+      case "foreigner":
+        peering?.foreigners.hear(event.header, this.plan!.name, now);
+        break;
       case "sent":
         peering?.sent(event.frames, event.at);
         break;
@@ -173,6 +178,11 @@ export class Segment {
     return this.peering.joining.isConverged && this.peering.claims.isIdle;
   }
 
+  /** Whether nodes may be here that know version 1 of the wire format only. */
+  needsOld(now: Ns): boolean {
+    return this.peering?.needsOld(this.names, now) ?? false;
+  }
+
   get isJoined(): boolean {
     return this.peering?.joining.isJoined ?? false;
   }
@@ -194,9 +204,9 @@ export class Segment {
 
   get warnings(): string[] {
     if (!this.plan || !this.peering) return [];
-    const { name, nodes } = this.plan;
+    const { name } = this.plan;
     const mute = [...this.unanswered.values()].map((peer) => unansweredBy(peer.name, name));
-    return [...this.peering.joining.warnings(name, nodes), ...mute];
+    return [...this.peering.warnings, ...mute];
   }
 
   /** Peers that echo and have not answered a claim for a second: how many VIPs wait for each. */

@@ -1,6 +1,7 @@
-import { vipState, type WireClaim, type WireHeader, type wireType } from "./abi.ts";
+import { type Peer, vipState, type WireHeader, type wireType } from "./abi.ts";
 import { type Address, formatAddress } from "./address.ts";
 import type { Ns } from "./time.ts";
+import type { Claim } from "./wire.ts";
 
 /** An entry of the kernel's map `vips`, as this node wrote it. */
 export interface Entry {
@@ -30,10 +31,30 @@ export interface Heard {
   /** Its control plane counts this speaker among its peers. */
   knowsUs: boolean;
   incarnation: bigint;
+  /** The highest version of the wire format that it knows. */
+  maxVersion: number;
+  /** Its own name of the interface; empty where it speaks version 1, which does not tell. */
+  interfaceName: string;
   /** Its clock at its last echo; a frame that gives it back is fresh. */
   stamp: bigint;
   /** When it last answered a probe, by our clock; 0: never. */
   echoedNs: Ns;
+}
+
+export function heardOf(node: bigint, peer: Peer): Heard {
+  return {
+    node,
+    name: peer.node,
+    mac: peer.mac,
+    state: peer.state,
+    sourceStale: peer.source_stale,
+    knowsUs: peer.knows_us,
+    incarnation: peer.incarnation,
+    maxVersion: peer.max_version,
+    interfaceName: peer.interface,
+    stamp: peer.stamp_ns,
+    echoedNs: peer.echoed_ns,
+  };
 }
 
 /** What the kernel's maps say of one interface at one moment. */
@@ -46,11 +67,13 @@ export interface Reading {
 }
 
 /** A frame of the peer protocol that came in, authentic and for this speaker. */
-export type Frame = WireHeader & { claims: WireClaim[] };
+export type Frame = WireHeader & { claims: Claim[] };
 
 /** A frame of the peer protocol to send. The sender's name, MAC, state and signature are added where it leaves. */
 export interface Outgoing {
   type: (typeof wireType)[keyof typeof wireType];
+  /** The version of the wire format to say it in. */
+  version: number;
   /** The peer's id; undefined: a broadcast. */
   node: bigint | undefined;
   /** 6 bytes. */
@@ -58,7 +81,7 @@ export interface Outgoing {
   to: bigint;
   stamp: bigint;
   nonce: bigint;
-  claims?: readonly WireClaim[];
+  claims?: readonly Claim[];
 }
 
 /** What this node says of itself on the interface, in the kernel's map `interfaces`. */

@@ -3,15 +3,20 @@ import {
   claimVerdict,
   ETH_P_ISAT,
   WIRE_MAX_CLAIMS as MAX_CLAIMS,
+  MAX_KEYS,
+  WIRE_OLD_MAX_CLAIMS as OLD_MAX_CLAIMS,
+  WIRE_OLD_VERSION as OLD_VERSION,
   WIRE_TAG as TAG,
   WIRE_VERSION as VERSION,
   type WireClaim,
   type WireHeader,
+  type WireKey,
   type WireType,
   wireClaim,
   wireHeader,
+  wireOldClaim,
 } from "./abi.ts";
-import { type SipKey, sipHash } from "./siphash.ts";
+import { sipHash } from "./siphash.ts";
 
 /** The wire format of the peer protocol: docs/peer-protocol.md. The kernel's side of it is bpf/wire.h. */
 
@@ -19,51 +24,64 @@ export {
   ETH_P_ISAT,
   WIRE_KNOWN as KNOWN,
   WIRE_MAX_CLAIMS as MAX_CLAIMS,
+  WIRE_OLD_VERSION as OLD_VERSION,
   WIRE_SOURCE_STALE as SOURCE_STALE,
   WIRE_VERSION as VERSION,
 } from "./abi.ts";
 
 const PROTOCOL = Uint8Array.of(ETH_P_ISAT >> 8, ETH_P_ISAT & 255);
+/** The part of the header that version 1 has. */
+const OLD_HEADER = wireHeader.fields.get("cluster")!.offset;
 
-/** A key as the kernel's map has it. */
-export interface WireKey extends SipKey {
-  /** Sent with each frame, so that it is verified with one key only: 1 to 255. */
-  id: number;
+/** A claim of either version. */
+export interface Claim extends Pick<WireClaim, "verdict" | "hash"> {
+  /** 4 bytes, or 16. */
+  ip: Uint8Array;
+}
+
+/** What signs and verifies a node's frames, with the identity of its cluster. */
+export interface Keyring {
+  /** Of the current version: the first signs, all verify. */
+  keys: readonly WireKey[];
+  /** Of version 1; none where it is not spoken. */
+  oldKeys: readonly WireKey[];
 }
 
 /** The content of a frame; encodeWire() fills in the fields that are the same in all frames. */
 export type Message = Partial<WireHeader> & {
   type: WireType;
-  claims?: readonly WireClaim[];
+  claims?: readonly Claim[];
 };
 
-/** The bytes to send, signed by the key. */
-export function encodeWire({ claims = [], ...header }: Message, key: WireKey): Uint8Array {
-  const end = wireHeader.size + claims.length * wireClaim.size;
+/** The bytes to send, signed by the first key of the version. */
+export function encodeWire({ claims = [], ...header }: Message, ring: Keyring, version = VERSION): Uint8Array {
+  const { keys, size, claimSize } = formOf(version, ring);
+  const key = keys[0]!;
+  const end = size + claims.length * claimSize;
   const frame = new Uint8Array(end + TAG);
-  const whole = { ...header, protocol: PROTOCOL, version: VERSION, max_version: VERSION, key_id: key.id };
-  frame.set(wireHeader.encode(wireHeader.of({ ...whole, count: claims.length })));
+  const whole = { ...header, protocol: PROTOCOL, version, max_version: VERSION, key_id: key.id, cluster: key.cluster };
+  frame.set(wireHeader.encode(wireHeader.of({ ...whole, count: claims.length })).subarray(0, size));
   claims.forEach((claim, i) => {
-    frame.set(wireClaim.encode(claim), wireHeader.size + i * wireClaim.size);
+    frame.set(encodeClaim(claim, version), size + i * claimSize);
   });
   new DataView(frame.buffer).setBigUint64(end, sipHash(key, frame.subarray(0, end)), true);
   return frame;
 }
 
 /** The content of a frame; undefined for one that is not authentic. */
-export function decodeWire(
-  frame: Uint8Array,
-  keys: readonly WireKey[],
-): (WireHeader & { claims: WireClaim[] }) | undefined {
-  if (frame.length < wireHeader.size + TAG) return undefined;
-  const header = wireHeader.decode(frame);
-  const end = wireHeader.size + header.count * wireClaim.size;
-  const key = keys.find(({ id }) => id === header.key_id);
-  if (!key || header.version !== VERSION || header.count > MAX_CLAIMS || frame.length !== end + TAG) return undefined;
+export function decodeWire(frame: Uint8Array, ring: Keyring): (WireHeader & { claims: Claim[] }) | undefined {
+  const header = decodeHeader(frame);
+  if (!header) return undefined;
+  const { keys, size, claimSize, mostClaims } = formOf(header.version, ring);
+  const end = size + header.count * claimSize;
+  const key = keys.find(
+    ({ id, cluster }) => id === header.key_id && (size === OLD_HEADER || cluster === header.cluster),
+  );
+  if (!key || header.count > mostClaims || frame.length !== end + TAG) return undefined;
   const tag = new DataView(frame.buffer, frame.byteOffset).getBigUint64(end, true);
   if (tag !== sipHash(key, frame.subarray(0, end))) return undefined;
   const claims = Array.from({ length: header.count }, (_, i) =>
-    wireClaim.decode(frame.subarray(wireHeader.size + i * wireClaim.size)),
+    decodeClaim(frame.subarray(size + i * claimSize), header.version),
   );
   return { ...header, claims };
 }
@@ -74,22 +92,79 @@ const ETHERNET = 14;
 /** How many claims a frame has at most on a link of this MTU; 0: not even one fits. */
 export const claimsWithin = (mtu: number): number =>
   Math.max(0, Math.min(MAX_CLAIMS, Math.floor((mtu + ETHERNET - wireHeader.size - TAG) / wireClaim.size)));
+/** What a frame says of its sender, be it authentic or not; undefined for one of an unknown version, or cut short. */
+export function decodeHeader(frame: Uint8Array): WireHeader | undefined {
+  const version = frame[wireHeader.fields.get("version")!.offset];
+  const size = version === OLD_VERSION ? OLD_HEADER : wireHeader.size;
+  if ((version !== VERSION && version !== OLD_VERSION) || frame.length < size + TAG) return undefined;
+  const whole = new Uint8Array(wireHeader.size);
+  whole.set(frame.subarray(0, size));
+  return wireHeader.decode(whole);
+}
+
+function formOf(version: number, { keys, oldKeys }: Keyring) {
+  return version === OLD_VERSION
+    ? { keys: oldKeys, size: OLD_HEADER, claimSize: wireOldClaim.size, mostClaims: OLD_MAX_CLAIMS }
+    : { keys, size: wireHeader.size, claimSize: wireClaim.size, mostClaims: MAX_CLAIMS };
+}
+
+function encodeClaim(claim: Claim, version: number): Uint8Array {
+  return version === OLD_VERSION ? wireOldClaim.encode(claim) : wireClaim.encode({ ...claim, family: familyOf(claim) });
+}
+
+const familyOf = ({ ip }: Claim) => (ip.length === 4 ? 4 : 6);
+
+function decodeClaim(bytes: Uint8Array, version: number): Claim {
+  if (version === OLD_VERSION) return wireOldClaim.decode(bytes);
+  const { ip, verdict, hash, family } = wireClaim.decode(bytes);
+  return { ip: family === 4 ? ip.slice(0, 4) : ip, verdict, hash };
+}
 
 const digest = (text: string) => createHash("sha256").update(text).digest();
 
 /** A node's name in 64 bits: the first 8 bytes of its SHA-256. */
 export const nodeId = (name: string): bigint => digest(name).readBigUInt64BE(0);
 
+/** A text off the wire as it may be printed: a terminal obeys some characters, and a log's reader others. */
+export const printable = (text: string): string => text.replace(/[^A-Za-z0-9.-]/g, "?");
+
+/** The identity of a cluster, out of a text that no other cluster has. */
+export const clusterId = (text: string): bigint => digest(`isat cluster ${text}`).readBigUInt64BE(0);
+
+/** The content of a key file as a key. */
+export type FileKey = Omit<WireKey, "cluster">;
+
 /**
  * The key that a key file's text stands for: the first 16 bytes of its SHA-256, and one byte of the rest as its id.
- * White space around the text does not count.
+ * White space around the text does not count. It signs frames of version 1.
  */
-export function wireKeyOf(text: string): WireKey {
+export function wireKeyOf(text: string): FileKey {
   const bytes = digest(`isat wire key ${text.trim()}`);
   return { k0: bytes.readBigUInt64LE(0), k1: bytes.readBigUInt64LE(8), id: 1 + (bytes[16]! % 255) };
 }
 
 /** The key that signs where none is configured; anybody can sign with it. */
-export const PUBLIC_KEY: WireKey = wireKeyOf("none");
+export const PUBLIC_KEY: FileKey = wireKeyOf("none");
 
-export const isMine = ({ verdict }: WireClaim): boolean => verdict === claimVerdict.MINE;
+/** A cluster's own key out of a key file's: a frame of another cluster with the same key file has another tag. */
+function keyOfCluster({ k0, k1, id }: FileKey, cluster: bigint): WireKey {
+  const bytes = createHash("sha256")
+    .update("isat wire key of a cluster")
+    .update(new Uint8Array(BigUint64Array.of(k0, k1, cluster).buffer))
+    .digest();
+  return { k0: bytes.readBigUInt64LE(0), k1: bytes.readBigUInt64LE(8), id, cluster };
+}
+
+/** @param isOldSpoken whether frames of version 1, which name no cluster, are sent and believed */
+export function keyring(files: readonly FileKey[], cluster: bigint, isOldSpoken: boolean): Keyring {
+  const keys = files.map((key) => keyOfCluster(key, cluster));
+  return { keys, oldKeys: isOldSpoken ? files.map((key) => ({ ...key, cluster })) : [] };
+}
+
+/** The kernel's map `keys`, place by place: those of version 1 behind the others. */
+export function keyPlaces({ keys, oldKeys }: Keyring): WireKey[] {
+  const none = { k0: 0n, k1: 0n, id: 0, cluster: 0n };
+  return [keys, oldKeys].flatMap((its) => Array.from({ length: MAX_KEYS }, (_, i) => its[i] ?? none));
+}
+
+export const isMine = ({ verdict }: Claim): boolean => verdict === claimVerdict.MINE;

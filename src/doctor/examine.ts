@@ -23,7 +23,7 @@ import { fileDemand } from "../source/file.ts";
 import { type Finding, type InterfaceFacts, judge, type MachineFacts } from "./judge.ts";
 
 /** Stands for the demand of a cluster, which doctor does not contact. */
-const NOTHING: Demand = { nodes: [], vips: [], checks: () => [] };
+const NOTHING: Demand = { cluster: "", nodes: [], vips: [], checks: () => [] };
 
 /** What `body` returns, or the message of the error that it throws. */
 function attempt<T>(body: () => T): { value?: T; error?: string } {

@@ -1,19 +1,30 @@
 import { randomBytes } from "node:crypto";
+import type { WireHeader } from "../core/abi.ts";
 import type { Frame, Outgoing } from "../core/step.ts";
-import { decodeWire, ETH_P_ISAT, encodeWire, nodeId, SOURCE_STALE, type WireKey } from "../core/wire.ts";
+import {
+  decodeHeader,
+  decodeWire,
+  ETH_P_ISAT,
+  encodeWire,
+  type Keyring,
+  nodeId,
+  OLD_VERSION,
+  SOURCE_STALE,
+} from "../core/wire.ts";
 import { ListeningSocket, type PacketSocket, type Received, type Sent } from "./packet.ts";
 
 export interface PeerFramesOptions {
   /** This node's name. */
   node: string;
-  /** The first signs, all verify. */
-  keys: readonly WireKey[];
+  keys: { readonly ring: Keyring };
   /** A frame for this speaker came in. */
   onFrame(ifindex: number, frame: Frame): void;
   /** A frame could not be taken in. */
   onError(error: Error): void;
   /** A frame that this speaker sent came in. */
   onOwnFrame(ifindex: number, frame: Frame): void;
+  /** A frame of another cluster came in, or of a version that is no longer spoken. Nothing of it is verified. */
+  onForeigner(ifindex: number, header: WireHeader): void;
 }
 
 /** Frames of the peer protocol, in and out: encoded, signed and verified here. */
@@ -24,14 +35,11 @@ export class PeerFrames implements Disposable {
   readonly #listening = new ListeningSocket(ETH_P_ISAT, []);
   readonly #options: PeerFramesOptions;
   readonly #id: bigint;
-  keys: readonly WireKey[];
-
   /** @throws Error without CAP_NET_RAW */
   constructor(socket: PacketSocket, options: PeerFramesOptions) {
     this.#socket = socket;
     this.#options = options;
     this.#id = nodeId(options.node);
-    this.keys = options.keys;
     void this.#listening.listen((received) => this.#receive(received), options.onError);
   }
 
@@ -44,8 +52,8 @@ export class PeerFrames implements Disposable {
   send(
     ifindex: number,
     mac: Uint8Array,
-    { type, destination, to, stamp, nonce, claims }: Outgoing,
-    self: { state: number; sourceStale: boolean },
+    { type, version, destination, to, stamp, nonce, claims }: Outgoing,
+    self: { state: number; sourceStale: boolean; interfaceName: string },
   ): Sent {
     const header = {
       destination,
@@ -59,18 +67,31 @@ export class PeerFrames implements Disposable {
       stamp,
       nonce,
       name: this.#options.node,
+      interface: self.interfaceName,
     };
-    const frame = encodeWire({ ...header, ...(claims && { claims }) }, this.keys[0]!);
+    const frame = encodeWire({ ...header, ...(claims && { claims }) }, this.#options.keys.ring, version);
     return this.#socket.send(ifindex, frame);
   }
 
   /** Our programs have checked these frames already, but for those that came before they were attached, or around them. */
   #receive({ ifindex, frame }: Received): void {
-    const message = decodeWire(frame, this.keys);
-    if (!message) return;
+    const message = decodeWire(frame, this.#options.keys.ring);
+    if (!message) {
+      this.#suspect(ifindex, frame);
+      return;
+    }
     const isOurNode = message.node === this.#id;
     if (isOurNode && message.incarnation === this.incarnation) this.#options.onOwnFrame(ifindex, message);
     else if (message.to === this.incarnation) this.#options.onFrame(ifindex, message);
+  }
+
+  /** Our programs pass one frame of other clusters a second. */
+  #suspect(ifindex: number, frame: Uint8Array): void {
+    const header = decodeHeader(frame);
+    if (!header) return;
+    const { keys, oldKeys } = this.#options.keys.ring;
+    const isForeign = header.version === OLD_VERSION ? oldKeys.length === 0 : header.cluster !== keys[0]!.cluster;
+    if (isForeign) this.#options.onForeigner(ifindex, header);
   }
 
   [Symbol.dispose](): void {

@@ -2,8 +2,8 @@ import type { Demand } from "../core/demand.ts";
 import type { FileSettings } from "./settings.ts";
 import type { Source, SourceReport, SourceSettings } from "./source.ts";
 
-export function fileDemand({ nodes, vips }: FileSettings): Demand {
-  return { nodes, vips, checks: () => [] };
+export function fileDemand({ cluster, nodes, vips }: FileSettings): Demand {
+  return { cluster, nodes, vips, checks: () => [] };
 }
 
 /** Takes nodes and VIPs from the configuration file itself, which run.ts watches. It is never stale. */

@@ -36,6 +36,11 @@ const range = key(
 /** The keys of `source` where nodes and VIPs are listed in the configuration. */
 export const fileSource = keys({
   kind: key(v.literal("file"), "file: nodes and VIPs are listed here"),
+  cluster: key(
+    v.optional(v.string(), ""),
+    "the name of these nodes' cluster, the same on all of them; another one on each network that several clusters share",
+    { accepts: "a text", default: "none" },
+  ),
   nodes: key(v.pipe(v.array(node), v.minLength(1)), "every node, including this one", {
     accepts:
       "a list of one or more node names, such as [n1, n2], with or without addresses: { name: n2, address: 10.9.255.2 }",

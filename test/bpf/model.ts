@@ -12,7 +12,6 @@ import {
   type Recent,
   type Vip,
   vipState,
-  type WireClaim,
   type WireHeader,
   type WireKey,
   wireHeader,
@@ -20,7 +19,18 @@ import {
 } from "../../src/core/abi.ts";
 import { isFenced, isGone, since, stateOf } from "../../src/core/state.ts";
 import type { Action, Counters } from "./run.ts";
-import { ETH_P_ISAT, IFINDEX, isSigned, speak, tagOf, understand } from "./speech.ts";
+import {
+  addressOf,
+  type Claim,
+  ETH_P_ISAT,
+  headerOf,
+  IFINDEX,
+  isSigned,
+  sizeOf,
+  speak,
+  tagOf,
+  understand,
+} from "./speech.ts";
 
 /** The content of the kernel's maps for the interface on which the frames come. Addresses are dotted text. */
 export interface World {
@@ -31,11 +41,13 @@ export interface World {
   /** By node. */
   peers: ReadonlyMap<bigint, Peer>;
   probes: ReadonlyMap<bigint, Probe>;
+  /** Four of version 2, then four of version 1. */
   keys: readonly WireKey[];
   /** Three fields of `verdicts`. */
   heard_ns: bigint;
   own_ns: bigint;
   strangers_ns: bigint;
+  foreign_ns: bigint;
   /** The entry of `recent` in the place of the frame's tag. */
   recent: Recent;
 }
@@ -46,7 +58,9 @@ export interface Expected {
   counters: Counters;
   answers: Record<string, number>;
   /** The parts of the world that differ from before. */
-  changes: Partial<Pick<World, "releases" | "peers" | "heard_ns" | "own_ns" | "strangers_ns" | "recent">>;
+  changes: Partial<
+    Pick<World, "releases" | "peers" | "heard_ns" | "own_ns" | "strangers_ns" | "foreign_ns" | "recent">
+  >;
 }
 
 const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
@@ -182,34 +196,51 @@ function guard(frame: Uint8Array, world: World, now: bigint): Expected {
 
 const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
 /* The numbers of docs/peer-protocol.md, written down once more: a model that took them from the C could not find them wrong there. */
-const VERSION = 1;
+const VERSION = 2;
+const OLD_VERSION = 1;
 const SOURCE_STALE = 1;
 const KNOWN = 2;
 const TAG = 8;
-const CLAIM = 16;
-const MOST_CLAIMS = 64;
+const MOST_CLAIMS = 32;
+const OLD_MOST_CLAIMS = 64;
 const isKey = ({ k0, k1 }: WireKey) => k0 !== 0n || k1 !== 0n;
 
-/** True if it is a frame of the peer protocol, signed by a key of ours. */
-function isAccepted(frame: Uint8Array, { keys }: World): boolean {
-  if (frame.length < wireHeader.size + TAG) return false;
-  const { version, type, key_id, count } = wireHeader.decode(frame);
-  const most = type === WIRE_PROBE || type === WIRE_ECHO ? 0 : MOST_CLAIMS;
-  const key = keys.find((key) => isKey(key) && key.id === key_id);
+/** The keys of a frame's version. */
+const keysOf = ({ keys }: World, version: number) => (version === OLD_VERSION ? keys.slice(4) : keys.slice(0, 4));
+
+/** True if it has the form of a frame of the peer protocol. */
+function isWellFormed(frame: Uint8Array): boolean {
+  if (frame.length < sizeOf(OLD_VERSION).header + TAG) return false;
+  const { version, type, count } = headerOf(frame);
+  const most = version === OLD_VERSION ? OLD_MOST_CLAIMS : MOST_CLAIMS;
+  const size = sizeOf(version);
   return (
-    version === VERSION &&
+    [VERSION, OLD_VERSION].includes(version) &&
     [WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE].some((known) => known === type) &&
-    count <= most &&
-    frame.length === wireHeader.size + count * CLAIM + TAG &&
-    key !== undefined &&
-    isSigned(frame, key)
+    count <= (type === WIRE_PROBE || type === WIRE_ECHO ? 0 : most) &&
+    frame.length === size.header + count * size.claim + TAG
   );
 }
+
+/** True if it is signed by a key of ours. */
+function isAccepted(frame: Uint8Array, world: World): boolean {
+  const { version, key_id } = headerOf(frame);
+  const key = keysOf(world, version).find((key) => isKey(key) && key.id === key_id);
+  return key !== undefined && tagOf(frame) !== 0n && isSigned(frame, key);
+}
+
+/** A hello in version 1 of a node that knows more: it says the same in version 2. */
+const isCopy = ({ version, max_version, destination }: WireHeader) =>
+  version === OLD_VERSION && max_version > OLD_VERSION && isBroadcast(destination);
+
+/** A node of another cluster; or one of version 1, which names no cluster, where that is not spoken any more. */
+const isForeign = ({ version, cluster }: WireHeader, world: World) =>
+  version === OLD_VERSION ? !isKey(world.keys[4]!) : cluster !== world.keys[0]!.cluster;
 
 const isFresh = (stamp: bigint, now: bigint) => stamp !== 0n && stamp <= now && now - stamp < 5n * SECOND;
 
 /** An echo or a reply. */
-function turn(asked: WireHeader, claims: readonly WireClaim[], world: Kernel, now: bigint): Message {
+function turn(asked: WireHeader, claims: readonly Claim[], world: Kernel, now: bigint): Message {
   const here = world.interface!;
   const age = since(here.tick_ns, now) / (SECOND / 10n);
   const isKnown = world.probes.get(asked.node)?.incarnation === asked.incarnation;
@@ -228,14 +259,24 @@ function turn(asked: WireHeader, claims: readonly WireClaim[], world: Kernel, no
     stamp: now,
     name: here.node_name,
     protocol: ETH_P_ISAT,
-    version: VERSION,
+    version: asked.version,
+    interface: asked.version === OLD_VERSION ? "" : here.name,
     count: claims.length,
   });
   return { header, claims };
 }
 
 /** The fields of a peer's entry that its frames tell. */
-const portrait = ({ name, source, state, flags, max_version, incarnation }: WireHeader): Partial<Peer> => ({
+const portrait = ({
+  name,
+  source,
+  state,
+  flags,
+  max_version,
+  incarnation,
+  interface: its,
+}: WireHeader): Partial<Peer> => ({
+  interface: its,
   node: name,
   mac: source,
   state,
@@ -247,9 +288,17 @@ const portrait = ({ name, source, state, flags, max_version, incarnation }: Wire
 /** A frame of EtherType 0x88B5. */
 function speech(frame: Uint8Array, world: World, now: bigint): Expected {
   if (!isKey(world.keys[0]!)) return leave(frame, "pass");
-  if (!isAccepted(frame, world)) return leave(frame, "drop", "wire_refused");
-  const { type, nonce, stamp } = understand(frame).header;
+  if (!isWellFormed(frame)) return leave(frame, "drop", "wire_refused");
+  const { header } = understand(frame);
+  const { type, nonce, stamp } = header;
   const stale = leave(frame, "drop", "wire_stale");
+  if (isCopy(header)) return stale;
+  if (isForeign(header, world)) {
+    const isPassed = since(world.foreign_ns, now) >= SECOND;
+    const strange = leave(frame, isPassed ? "pass" : "drop", "wire_foreign");
+    return isPassed ? { ...strange, changes: { foreign_ns: now } } : strange;
+  }
+  if (!isAccepted(frame, world)) return leave(frame, "drop", "wire_refused");
   const reading = type === WIRE_ECHO || type === WIRE_REPLY ? nonce : stamp;
   if (type !== WIRE_PROBE && reading !== 0n && since(reading, world.heard_ns) >= 5n * SECOND) return stale;
   const tag = tagOf(frame);
@@ -261,11 +310,11 @@ function speech(frame: Uint8Array, world: World, now: bigint): Expected {
 /** A frame of the peer protocol, decoded. */
 export interface Message {
   header: WireHeader;
-  claims: readonly WireClaim[];
+  claims: readonly Claim[];
 }
 
 /** The part of the world that the rules for authentic frames go by. */
-export type Kernel = Omit<World, "keys" | "recent">;
+export type Kernel = Omit<World, "keys" | "recent" | "foreign_ns">;
 
 /** The outcome of an authentic frame. */
 export interface Taken {
@@ -294,8 +343,9 @@ function fresh(frame: Uint8Array, world: World, now: bigint): Expected {
   // An entry that says that it is another interface's cannot be answered from.
   const isAstray = outcome.reply !== undefined && world.interface?.ifindex !== IFINDEX;
   const { reply, peer, released, action, counters, ...changes }: Taken = isAstray ? astray(outcome) : outcome;
-  const key = world.keys[0]!;
-  const answer = reply ? speak({ ...reply.header, key_id: key.id }, key, reply.claims) : frame;
+  const [key] = keysOf(world, message.header.version);
+  const signed = { key_id: key!.id, cluster: key!.cluster };
+  const answer = reply ? speak({ ...reply.header, ...signed }, key!, reply.claims) : frame;
   return {
     ...{ action, frame: answer, counters, answers: {} },
     changes: {
@@ -342,8 +392,8 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
   if (type === WIRE_PROBE) {
     const isNext = peer?.probe_incarnation === incarnation;
     if (isNext && nonce <= peer.probe_nonce) return stale;
-    const isStranger = !isNext && peer?.incarnation !== incarnation;
-    const strangers_ns = isStranger ? admit(world, now) : world.strangers_ns;
+    const isForeign = !isNext && peer?.incarnation !== incarnation;
+    const strangers_ns = isForeign ? admit(world, now) : world.strangers_ns;
     if (strangers_ns === undefined) return taken("drop", "wire_stranger");
     const last = { probe_incarnation: incarnation, probe_nonce: nonce };
     const echo = { ...taken("answer", "wire_echoed"), reply: turn(header, [], world, now), strangers_ns };
@@ -368,7 +418,7 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
       peer.incarnation !== incarnation &&
       hex(peer.mac) !== hex(told.mac!);
     if (isNamesake) return stale;
-    const { node: _name, ...compared } = told;
+    const { node: _name, interface: _interface, ...compared } = told;
     const isNews =
       !peer ||
       peer.echoed_ns === 0n ||
@@ -397,11 +447,12 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
     get: (address: string) => released.get(address) ?? world.releases.get(address),
   };
   let count = 0;
-  const decided = claims.map((claim): WireClaim => {
+  const decided = claims.map((claim): Claim => {
     const verdict = decide(claim, header, { ...world, releases }, now);
-    const address = dotted(claim.ip);
-    const vip = world.vips.get(address);
-    if (verdict === claimVerdict.MINE || !vip || !releases.has(address)) return { ...claim, verdict };
+    const address = addressOf(claim);
+    const vip = address === undefined ? undefined : world.vips.get(address);
+    if (address === undefined || verdict === claimVerdict.MINE || !vip || !releases.has(address))
+      return { ...claim, verdict };
     if (isHeld(address, { ...world, releases }, now)) count++;
     const before = releases.get(address)!;
     released.set(
@@ -430,16 +481,12 @@ function isHeld(address: string, world: Releases, now: bigint): boolean {
   return isClaiming || isAnswered(address, world, now);
 }
 
-function decide(
-  { ip, hash, verdict }: WireClaim,
-  claimant: WireHeader,
-  world: Pick<World, "interface"> & Releases,
-  now: bigint,
-): number {
+function decide(claim: Claim, claimant: WireHeader, world: Pick<World, "interface"> & Releases, now: bigint): number {
+  const { hash, verdict } = claim;
   const here = world.interface!;
-  const address = dotted(ip);
-  const vip = world.vips.get(address);
-  if (!vip) return claimVerdict.FREE;
+  const address = addressOf(claim);
+  const vip = address === undefined ? undefined : world.vips.get(address);
+  if (address === undefined || !vip) return claimVerdict.FREE;
   if (!isIts(address, vip)) return claimVerdict.MINE;
   if (!isHeld(address, world, now)) return claimVerdict.FREE;
   const { LIVE, LAGGING, HEADLESS, PAST_HOLD } = nodeState;

@@ -36,21 +36,26 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
   const sender = pick(random, pools.nodes);
   const type = chance(0.97) ? pick(random, TYPES) : pick(random, [0, 6, 255]);
   const isLong = type >= WIRE_CLAIM ? chance(0.95) : chance(0.03);
-  const count = isLong ? pick(random, [0, 1, 1, 2, 2, 3, 5, chance(0.1) ? 64 : 4, chance(0.05) ? 65 : 1]) : 0;
+  const version = chance(0.7) ? 2 : chance(0.9) ? 1 : pick(random, [0, 3, 255]);
+  const many = version === 1 ? 64 : 32;
+  const count = isLong ? pick(random, [0, 1, 1, 2, 2, 3, 5, chance(0.1) ? many : 4, chance(0.05) ? many + 1 : 1]) : 0;
   const claims = Array.from({ length: count }, () => ({
     ip: pick(random, pools.ips),
     verdict: chance(0.6) ? claimVerdict.CLAIMED : chance(0.8) ? claimVerdict.FREE : byte(),
     hash: pick(random, pools.hashes),
+    ...(chance(0.1) && { family: pick(random, [0, 4, 6, 260]) }),
   }));
   const header: Partial<WireHeader> = {
     destination: chance(0.8) ? pools.ourMac : pick(random, pools.macs),
     source: chance(0.9) ? sender.mac : pick(random, pools.macs),
-    version: chance(0.97) ? 1 : pick(random, [0, 2, 255]),
+    version,
     type,
     state: chance(0.5) ? nodeState.LIVE : chance(0.9) ? pick(random, Object.values(nodeState)) : byte(),
     flags: chance(0.5) ? 0 : chance(0.9) ? Math.floor(random() * 4) : byte(),
-    max_version: chance(0.65) ? 1 : pick(random, [0, 2, 2, 255]),
-    count: chance(0.97) ? count : pick(random, [0, 1, 2, 64, 65, 128, 65_535]),
+    max_version: chance(0.65) ? version : pick(random, [0, 1, 2, 2, 255]),
+    ...(chance(0.05) && { cluster: pick(random, [0n, 0xc1n, 0xc1n + (1n << 32n)]) }),
+    interface: chance(0.9) ? "eth0" : "i".repeat(Math.floor(random() * 20)),
+    count: chance(0.97) ? count : pick(random, [0, 1, 2, 32, 33, 64, 65, 128, 65_535]),
     tick_age: chance(0.9) ? 3 : pick(random, [0, 65_535]),
     node: sender.node,
     incarnation: chance(0.9) ? sender.incarnation : pick(random, pools.incarnations),
@@ -59,10 +64,14 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
     stamp: chance(0.05) ? 0n : time(),
     name: chance(0.95) ? sender.name : "n".repeat(Math.floor(random() * 40)),
   };
-  const key = chance(0.95) ? pools.keys[0]! : pick(random, pools.keys);
+  const key = chance(0.95) ? pools.keys[version === 1 ? 3 : 0]! : pick(random, pools.keys);
   let frame = speak(header, key, claims);
   if (chance(0.05))
-    frame = resize(frame, pick(random, [14, 95, 96, 103, 104, 105, 112, 119, 120, 121, 1128, 1129]), random);
+    frame = resize(
+      frame,
+      pick(random, [14, 95, 96, 103, 104, 105, 120, 127, 128, 135, 136, 137, 168, 1128, 1129, 1160, 1161]),
+      random,
+    );
   if (chance(0.1)) flip(frame, chance(0.5) ? 64 : frame.length, random);
   // Most that was changed is refused for its tag alone: some of it is signed again.
   if (chance(0.5) && frame.length >= 8) frame = sign(frame, key);

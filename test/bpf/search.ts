@@ -11,7 +11,6 @@ import {
   probe as probeLayout,
   verdicts as verdictsLayout,
   type WireKey,
-  wireHeader,
 } from "../../src/core/abi.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import type { ProgramName } from "../../src/kernel/object.ts";
@@ -19,7 +18,7 @@ import { makeFrame, pcap, pick, shrink } from "./frames.ts";
 import { type Expected, egress, ingress, untagged, type World } from "./model.ts";
 import { makeSpeech, type SpeechPools } from "./random-speech.ts";
 import { Bench, bytes, CLOCKS, type Clock, HOLDINGS, type Holding, hex, IFINDEX, risen } from "./run.ts";
-import { ETH_P_ISAT, isSigned, sign, tagOf } from "./speech.ts";
+import { ETH_P_ISAT, headerOf, isSigned, sign, tagOf } from "./speech.ts";
 
 /** Frames in one world before the maps are written anew. */
 const STAY = 50;
@@ -42,12 +41,17 @@ const POOLS = {
   macs: [MACS.ours, "ff ff ff ff ff ff", "ff ff ff ff ff ff", ...MACS.others].map(bytes),
   ips: ADDRESSES.map((address) => Uint8Array.from(address.split("."), Number)),
 };
+const CLUSTER = 0xc1n;
 const KEYS: WireKey[] = [
-  { k0: 0x0123_4567_89ab_cdefn, k1: 0xfedc_ba98_7654_3210n, id: 1 },
-  { k0: 5n, k1: 0n, id: 2 },
-  { k0: 0n, k1: 6n, id: 3 },
+  { k0: 0x0123_4567_89ab_cdefn, k1: 0xfedc_ba98_7654_3210n, id: 1, cluster: CLUSTER },
+  { k0: 5n, k1: 0n, id: 2, cluster: CLUSTER },
+  { k0: 0n, k1: 6n, id: 3, cluster: CLUSTER },
 ];
-const NO_KEY: WireKey = { k0: 0n, k1: 0n, id: 0 };
+const OLD_KEYS: WireKey[] = [
+  { k0: 0x1123_4567_89ab_cdefn, k1: 0xeedc_ba98_7654_3210n, id: 1, cluster: CLUSTER },
+  { k0: 7n, k1: 0n, id: 2, cluster: CLUSTER },
+];
+const NO_KEY: WireKey = { k0: 0n, k1: 0n, id: 0, cluster: 0n };
 const OUR_BID = 2n ** 63n;
 const LATE = 2n ** 62n;
 const SECOND = 1_000_000_000n;
@@ -55,7 +59,7 @@ const HOUR = 3600n * SECOND;
 const SPEECH_POOLS: SpeechPools = {
   ...POOLS,
   ourMac: bytes(MACS.ours),
-  keys: [...KEYS, { k0: 8n, k1: 9n, id: 1 }, NO_KEY],
+  keys: [...KEYS, ...OLD_KEYS, { k0: 8n, k1: 9n, id: 1, cluster: CLUSTER }, NO_KEY],
   nodes: [
     { node: 0x11n, incarnation: 0xa1n, mac: bytes(MACS.ours), name: "n1" },
     { node: 0x12n, incarnation: 0xa2n, mac: bytes("02 15 a7 00 00 02"), name: "n2" },
@@ -95,13 +99,8 @@ function settle(bench: Bench, random: () => number): void {
     hello_nonce: nonce(),
     last_hello_nonce: nonce(),
   };
-  maps.verdicts.set(
-    IFINDEX,
-    verdictsLayout.of({
-      own_ns: chance(0.3) ? now + HOUR : 0n,
-      strangers_ns: chance(0.1) ? now + HOUR : 0n,
-    }),
-  );
+  const soon = (of: number) => (chance(of) ? now + HOUR : 0n);
+  maps.verdicts.set(IFINDEX, verdictsLayout.of({ own_ns: soon(0.3), strangers_ns: soon(0.1), foreign_ns: soon(0.3) }));
   const address = chance(0.8) ? "10.9.255.1" : "0.0.0.0";
   bench.setInterface(chance(0.95) ? clock : undefined, bytes(MACS.ours), address, entry);
   if (chance(0.3)) {
@@ -136,7 +135,8 @@ function settle(bench: Bench, random: () => number): void {
     const entry = peerLayout.of({
       ...{ node: name, mac, ...incarnations },
       state: pick(random, [nodeState.LIVE, nodeState.LIVE, nodeState.JOINING]),
-      max_version: chance(0.7) ? 1 : 2,
+      max_version: chance(0.7) ? 2 : 1,
+      interface: chance(0.9) ? "eth0" : "",
       source_stale: chance(0.2),
       knows_us: chance(0.5),
       echo_nonce: chance(0.7) ? 0n : nonce(),
@@ -150,7 +150,11 @@ function settle(bench: Bench, random: () => number): void {
     maps.peers.set(key, entry);
   }
   const keys = chance(0.9) ? KEYS : pick(random, [[], [NO_KEY, ...KEYS], [KEYS[1]!, KEYS[0]!]]);
-  for (let place = 0; place < 4; place++) maps.keys.set(place, keys[place] ?? NO_KEY);
+  const oldKeys = chance(0.8) ? OLD_KEYS : [];
+  for (let place = 0; place < 4; place++) {
+    maps.keys.set(place, keys[place] ?? NO_KEY);
+    maps.keys.set(4 + place, oldKeys[place] ?? NO_KEY);
+  }
 }
 
 /** The programs' counts, beside the world. */
@@ -175,7 +179,7 @@ const present = <K, V>(keys: Iterable<K>, get: (key: K) => V | undefined): Map<K
 /** Reads the entries that a frame may change; after a first look, only those that the programs write. */
 function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
   const nodes = nodesOf(frame);
-  const { interface: _name, heard_ns, own_ns, strangers_ns, ...counters } = maps.verdicts.get(IFINDEX)!;
+  const { interface: _name, heard_ns, own_ns, strangers_ns, foreign_ns, ...counters } = maps.verdicts.get(IFINDEX)!;
   const answers = present(ADDRESSES, (address) => maps.answers.get(keyOf(address)));
   const written = {
     releases: new Map([...answers].map(([address, { released_ns }]) => [address, released_ns])),
@@ -183,6 +187,7 @@ function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
     heard_ns,
     own_ns,
     strangers_ns,
+    foreign_ns,
     recent:
       frame && isSpeech(frame) ? maps.recent.get(Bench.placeOf(frame))! : (before?.recent ?? { tag: 0n, ifindex: 0n }),
   };
@@ -190,7 +195,7 @@ function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
     interface: maps.interfaces.get(IFINDEX),
     vips: present(ADDRESSES, (address) => maps.vips.get(keyOf(address))),
     probes: present(nodes, (node) => maps.probes.get(peerKeyOf(node))),
-    keys: [0, 1, 2, 3].map((place) => maps.keys.get(place)!),
+    keys: [0, 1, 2, 3, 4, 5, 6, 7].map((place) => maps.keys.get(place)!),
   });
   return {
     world: { ...(before ?? read()), ...written },
@@ -202,10 +207,8 @@ function look({ maps }: Bench, frame?: Uint8Array, before?: World): Seen {
 /** Puts what the programs write back to what it was. */
 function restore(bench: Bench, { releases, peers, recent, ...times }: World, frame: Uint8Array): void {
   const { maps } = bench;
-  maps.verdicts.set(
-    IFINDEX,
-    verdictsLayout.of({ heard_ns: times.heard_ns, own_ns: times.own_ns, strangers_ns: times.strangers_ns }),
-  );
+  const { heard_ns, own_ns, strangers_ns, foreign_ns } = times;
+  maps.verdicts.set(IFINDEX, verdictsLayout.of({ heard_ns, own_ns, strangers_ns, foreign_ns }));
   maps.peers.deleteMany([...maps.peers.entries()].map(([key]) => key));
   for (const [node, peer] of peers) maps.peers.set(peerKeyOf(node), peer);
   for (const [address, released_ns] of releases) maps.answers.set(keyOf(address), answersLayout.of({ released_ns }));
@@ -239,7 +242,7 @@ function compare(
   const after = look(bench, frame, before.world);
   const isAnswer = action === "answer" && isSpeech(out);
   // The program's own time, as far as it tells.
-  const stamp = isAnswer ? wireHeader.decode(out).stamp : admittedAt(before.world, after.world);
+  const stamp = isAnswer ? headerOf(out).stamp : admittedAt(before.world, after.world);
   const [earliest, latest] = [stamp ?? started, stamp ?? ended];
 
   /** As text, with the time of the frame as a word, for the model's is another. */
@@ -253,13 +256,8 @@ function compare(
         return value instanceof Uint8Array ? hex(value) : value;
       },
     );
-  const stateOf = ({ releases, peers, heard_ns, own_ns, strangers_ns, recent }: World) => ({
-    releases,
-    peers,
-    heard_ns,
-    own_ns,
-    strangers_ns,
-    recent,
+  const stateOf = ({ releases, peers, heard_ns, own_ns, strangers_ns, foreign_ns, recent }: World) => ({
+    ...{ releases, peers, heard_ns, own_ns, strangers_ns, foreign_ns, recent },
   });
   const counted = [risen(before.counters, after.counters), risen(before.answered, after.answered)];
   const is = inWords(action, out, ...counted, stateOf(after.world));
@@ -282,9 +280,7 @@ const NODES = SPEECH_POOLS.nodes.map(({ node }) => node);
 /** The frame's sender is included, whoever it may be. */
 const nodesOf = (frame?: Uint8Array): Set<bigint> =>
   new Set(
-    frame && untagged(frame).length >= 96 && isSpeech(frame)
-      ? [...NODES, wireHeader.decode(untagged(frame)).node]
-      : NODES,
+    frame && untagged(frame).length >= 96 && isSpeech(frame) ? [...NODES, headerOf(untagged(frame)).node] : NODES,
   );
 
 function describe(frame: Uint8Array): string {

@@ -9,13 +9,13 @@ import * as assert from "uvu/assert";
 import {
   claimVerdict,
   type InterfaceEntry,
+  MAX_PEERS,
   nodeState,
   type Peer,
   type Probe,
   peer as peerLayout,
   probe as probeLayout,
   verdicts as verdictsLayout,
-  type WireClaim,
   type WireHeader,
   type WireKey,
   wireHeader,
@@ -26,7 +26,7 @@ import { bootTime } from "../../src/ffi/libc.ts";
 import { findObject } from "../../src/kernel/object.ts";
 import { untagged } from "./model.ts";
 import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
-import { ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
+import { addressOf, type Claim, ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
 
 const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
 const { CLAIMED, FREE, RELEASED, MINE } = claimVerdict;
@@ -50,10 +50,13 @@ const PEER_INCARNATION = 0xb2b2_0000_0000_0002n;
 const NONCES = { nonce: 0x51n, last: 0x52n, hello: 0x53n, lastHello: 0x54n };
 const PEER_KEY = { node: PEER_NODE, ifindex: IFINDEX, zero: 0 };
 
-const KEY: WireKey = { k0: 0x0706050403020100n, k1: 0x0f0e0d0c0b0a0908n, id: 7 };
-const OLD_KEY: WireKey = { k0: 3n, k1: 0n, id: 8 };
-const NO_KEY: WireKey = { k0: 0n, k1: 0n, id: 0 };
-const FOREIGN_KEY: WireKey = { k0: 1n, k1: 2n, id: 7 };
+const CLUSTER = 0xc1c1_0000_0000_0001n;
+const KEY: WireKey = { k0: 0x0706050403020100n, k1: 0x0f0e0d0c0b0a0908n, id: 7, cluster: CLUSTER };
+const SECOND_KEY: WireKey = { k0: 3n, k1: 0n, id: 8, cluster: CLUSTER };
+/** Of version 1, under the same id. */
+const V1_KEY: WireKey = { k0: 21n, k1: 22n, id: 7, cluster: CLUSTER };
+const NO_KEY: WireKey = { k0: 0n, k1: 0n, id: 0, cluster: 0n };
+const FOREIGN_KEY: WireKey = { k0: 1n, k1: 2n, id: 7, cluster: CLUSTER };
 
 /** The content of the maps when the frame comes. */
 interface World {
@@ -65,6 +68,10 @@ interface World {
   peer?: Partial<Peer>;
   vips?: Record<string, Holding>;
   keys?: readonly WireKey[];
+  /** The keys of version 1. */
+  oldKeys?: readonly WireKey[];
+  /** When a frame of another cluster was last passed on. */
+  foreign_ns?: bigint;
   /** When a frame of our own name was last passed on. */
   own_ns?: bigint;
   /** When the bucket of strangers' probes will be full again. */
@@ -106,6 +113,7 @@ const header = (type: number, now: bigint, said: Said): Said => ({
   nonce: NONCES.nonce,
   stamp: now - 100n * MS,
   name: "n2",
+  interface: "eth0",
   ...said,
 });
 const probe =
@@ -123,14 +131,14 @@ const reply =
       claim(OWNED, { verdict: RELEASED }),
     ]);
 const ip = (address: string) => addressBytes(parseAddress(address));
-const claim = (address: string, more: Partial<WireClaim> = {}): Partial<WireClaim> => ({
+const claim = (address: string, more: Partial<Claim> = {}): Partial<Claim> => ({
   ip: ip(address),
   verdict: CLAIMED,
   hash: BETTER,
   ...more,
 });
 const claims =
-  (list: readonly Partial<WireClaim>[], said: Said | ((now: bigint) => Said) = {}) =>
+  (list: readonly Partial<Claim>[], said: Said | ((now: bigint) => Said) = {}) =>
   (now: bigint) =>
     speak(header(WIRE_CLAIM, now, { nonce: 2n, ...(typeof said === "function" ? said(now) : said) }), KEY, list);
 const notice =
@@ -151,25 +159,30 @@ const known = (now: bigint, more: Partial<Peer> = {}): Partial<Peer> => ({
   node: "n2",
   state: LIVE,
   mac: bytes(PEER_MAC),
-  max_version: 1,
+  max_version: 2,
   incarnation: PEER_INCARNATION,
   stamp_ns: 8000n,
   tick_age_ms: 200n,
+  interface: "eth0",
   echoed_ns: now - 100n * MS,
   heard_ns: now - 100n * MS,
   echoes: 5n,
   ...more,
 });
+const old =
+  (type: number, said: Said = {}, list: readonly Partial<Claim>[] = [], key = V1_KEY) =>
+  (now: bigint) =>
+    speak(header(type, now, { version: 1, ...said }), key, list);
 const ECHO: Said = {
   destination: bytes(PEER_MAC),
   source: bytes(OUR_MAC),
   protocol: ETH_P_ISAT,
-  version: 1,
+  version: 2,
   type: WIRE_ECHO,
   key_id: KEY.id,
   state: LIVE,
   flags: 0,
-  max_version: 1,
+  max_version: 2,
   count: 0,
   tick_age: 0,
   node: OUR_NODE,
@@ -177,14 +190,18 @@ const ECHO: Said = {
   to: PEER_INCARNATION,
   nonce: NONCES.nonce,
   name: "n1",
+  cluster: CLUSTER,
+  interface: "test0",
 };
+const V1_ECHO: Said = { version: 1, cluster: 0n, interface: "" };
 /** The entry that a probe makes of its sender, if nobody knew it. */
 const BY_PROBE: Partial<Peer> = {
   node: "n2",
   state: LIVE,
   mac: bytes(PEER_MAC),
-  max_version: 1,
+  max_version: 2,
   incarnation: PEER_INCARNATION,
+  interface: "eth0",
   heard_ns: NOW,
 };
 /** What the entry remembers of the last probe that was echoed. */
@@ -253,27 +270,118 @@ const rows: Row[] = [
   refused("a frame that is a byte short", cut(probe(), 1)),
   refused("a frame that is a byte long", cut(probe(), -1)),
   refused("a frame that is a word long", cut(probe(), -8)),
-  refused("a claim that is a claim short", cut(claims(many(2)), 16)),
+  refused("a claim that is a claim short", cut(claims(many(2)), 32)),
   refused("a claim that is a byte short", cut(claims(many(2)), 1)),
   refused("a claim that is a byte long", cut(claims(many(2)), -1)),
   refused("a claim that is longer than any frame of ours", cut(claims(many(2)), -1400)),
-  refused("a claim of one VIP more than there may be", claims(many(65))),
+  refused("a claim of one VIP more than there may be", claims(many(33))),
   refused("a probe with a claim", (now) => speak(header(WIRE_PROBE, now, {}), KEY, many(1))),
   refused("an echo with a claim", (now) => speak(header(WIRE_ECHO, now, {}), KEY, many(1)), knows()),
   refused("a count that is not that of the claims", claims(many(2), { count: 1 })),
   refused("version 0", probe({ version: 0 })),
-  refused("a later version", probe({ version: 2 })),
+  refused("a later version", probe({ version: 3 })),
   refused("type 0", probe({ type: 0 })),
   refused("an unknown type", probe({ type: 6 })),
   refused("a key of an unknown id", probe({}, { ...KEY, id: 9 })),
   refused("a tag by another key of that id", probe({}, FOREIGN_KEY)),
-  refused("a frame with the id of a place that holds no key", probe({}, NO_KEY)),
+  refused("a frame with the id of a place that holds no key", probe({}, { ...NO_KEY, cluster: CLUSTER })),
   refused("a frame of zeroes", () => {
-    const frame = new Uint8Array(104);
+    const frame = new Uint8Array(136);
     frame.set(bytes(BROADCAST));
     frame.set(ETH_P_ISAT, 12);
     return frame;
   }),
+
+  // version 1
+  refused("a claim in version 1 of one VIP more than there may be", old(WIRE_CLAIM, {}, many(65))),
+  refused("a claim in version 1 that is a byte short", cut(old(WIRE_CLAIM, {}, many(2)), 1, V1_KEY)),
+  refused("a claim in version 1 with a tag by the key of version 2", old(WIRE_CLAIM, {}, many(2), KEY)),
+  refused("a claim in version 2 with a tag by the key of version 1", (now) =>
+    speak(header(WIRE_CLAIM, now, { nonce: 2n }), V1_KEY, many(2)),
+  ),
+  {
+    what: "a probe in version 1 is echoed in version 1, without cluster and interface",
+    frame: old(WIRE_PROBE, { max_version: 1 }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    header: { ...V1_ECHO },
+    peer: { ...PROBED_BY, max_version: 1, interface: "" },
+    isHeard: true,
+  },
+  {
+    what: "a probe in version 1 to this node alone is echoed, be it that its sender knows more",
+    frame: old(WIRE_PROBE),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    header: { ...V1_ECHO },
+    peer: { ...PROBED_BY, interface: "" },
+    isHeard: true,
+  },
+  stale(
+    "a hello in version 1 of a node that knows more",
+    old(WIRE_PROBE, { destination: bytes(BROADCAST), to: 0n, stamp: 0n }),
+  ),
+  {
+    what: "a hello in version 1 of a node that knows no more is echoed",
+    frame: old(WIRE_PROBE, { destination: bytes(BROADCAST), to: 0n, stamp: 0n, max_version: 1 }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    header: { ...V1_ECHO },
+    peer: "none",
+  },
+  {
+    what: "an echo in version 1 is taken, and tells no interface",
+    frame: old(WIRE_ECHO, { stamp: 9000n, max_version: 1 }),
+    world: (now) => ({ ...knows()(now), probe: {} }),
+    action: "pass",
+    counters: { wire_taken: 1 },
+    peer: { ...ECHOED, echoes: 6n, max_version: 1, interface: "" },
+    isHeard: true,
+  },
+  {
+    what: "of a claim of 64 VIPs in version 1 each is decided by itself",
+    frame: old(WIRE_CLAIM, { nonce: 2n, max_version: 1 }, many(64)),
+    world: (now) => ({ ...knows()(now), vips: { "10.9.7.0": "owned", "10.9.7.1": "not owned", "10.9.7.63": "owned" } }),
+    action: "answer",
+    counters: { wire_taken: 1, released: 2 },
+    header: { ...V1_ECHO, type: WIRE_REPLY, nonce: 2n, count: 64 },
+    verdicts: Array.from({ length: 64 }, (_, i) => (i === 0 || i === 63 ? RELEASED : FREE)),
+    peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+    isHeard: true,
+  },
+
+  // other clusters
+  ...(
+    [
+      ["of another cluster", (now) => probe({}, { ...KEY, cluster: CLUSTER + 1n })(now)],
+      ["of another cluster, with the key of that", (now) => probe({}, { ...FOREIGN_KEY, cluster: 0n })(now)],
+      [
+        "of this node's name in another cluster",
+        (now) => echo({ node: OUR_NODE, cluster: CLUSTER ^ (1n << 63n) })(now),
+      ],
+      ["in version 1, where that is not spoken any more", (now) => old(WIRE_CLAIM, { max_version: 1 }, many(2))(now)],
+    ] as [string, Row["frame"]][]
+  ).flatMap(([what, frame]): Row[] => [
+    {
+      what: `a frame ${what} is foreign, and the first in a while is passed on`,
+      frame,
+      world: (now) => ({ ...knows()(now), oldKeys: [], vips: { [OWNED]: "owned" } }),
+      action: "pass",
+      counters: { wire_foreign: 1 },
+    },
+    {
+      what: `another frame ${what} is dropped`,
+      frame,
+      world: (now) => ({ ...knows()(now), oldKeys: [], foreign_ns: now + HOUR }),
+      action: "drop",
+      counters: { wire_foreign: 1 },
+    },
+  ]),
+  stale(
+    "a hello in version 1 of a node that knows more, where version 1 is not spoken any more,",
+    old(WIRE_PROBE, { destination: bytes(BROADCAST), to: 0n, stamp: 0n }),
+    () => ({ oldKeys: [] }),
+  ),
 
   // what was recorded
   ...(
@@ -362,7 +470,7 @@ const rows: Row[] = [
       incarnation: 5n,
       source: bytes(OTHER_MAC),
       name: "x",
-      max_version: 2,
+      max_version: 3,
     }),
     world: knows(),
     action: "answer",
@@ -382,7 +490,7 @@ const rows: Row[] = [
   },
   {
     what: "a probe that another key of ours signed is echoed, and the first key signs",
-    frame: probe({}, OLD_KEY),
+    frame: probe({}, SECOND_KEY),
     action: "answer",
     counters: { wire_echoed: 1 },
     peer: PROBED_BY,
@@ -552,7 +660,7 @@ const rows: Row[] = [
       ["another speaker", { incarnation: 5n }, { incarnation: 5n }],
       ["a stale source", { flags: SOURCE_STALE }, { source_stale: true }],
       ["that it knows us", { flags: KNOWN }, { knows_us: true }],
-      ["a later version", { max_version: 2 }, { max_version: 2 }],
+      ["a later version", { max_version: 3 }, { max_version: 3 }],
       ["another MAC", { source: bytes(OTHER_MAC) }, { mac: bytes(OTHER_MAC) }],
     ] as [string, Said, Partial<Peer>][]
   ).map(
@@ -757,20 +865,31 @@ const rows: Row[] = [
     isHeard: true,
   },
   {
-    what: "of a claim of 64 VIPs each is decided by itself",
-    frame: claims(many(64)),
+    what: "of a claim of 32 VIPs each is decided by itself",
+    frame: claims(many(32)),
     world: (now) => ({
       ...knows()(now),
-      vips: { "10.9.7.0": "owned", "10.9.7.1": "not owned", "10.9.7.62": "claiming", "10.9.7.63": "owned" },
+      vips: { "10.9.7.0": "owned", "10.9.7.1": "not owned", "10.9.7.30": "claiming", "10.9.7.31": "owned" },
     }),
     action: "answer",
     counters: { wire_taken: 1, released: 3 },
-    header: { type: WIRE_REPLY, nonce: 2n, count: 64 },
-    verdicts: Array.from({ length: 64 }, (_, i) => (i === 0 || i === 63 ? RELEASED : FREE)),
+    header: { type: WIRE_REPLY, nonce: 2n, count: 32 },
+    verdicts: Array.from({ length: 32 }, (_, i) => (i === 0 || i === 31 ? RELEASED : FREE)),
     peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
     isHeard: true,
   },
-  ...[1, 2, 3, 10, 31, 32, 63].map(
+  {
+    what: "a VIP of another family is free, and none of its bytes is taken for an IPv4 address",
+    frame: claims([claim(OWNED, { ip: Uint8Array.from({ length: 16 }, (_, i) => [10, 9, 0, 1][i] ?? 0), family: 6 })]),
+    world: (now) => ({ ...knows()(now), vips: { [OWNED]: "owned" } }),
+    action: "answer",
+    counters: { wire_taken: 1 },
+    header: { type: WIRE_REPLY, nonce: 2n, count: 1 },
+    verdicts: [FREE],
+    peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+    isHeard: true,
+  },
+  ...[1, 2, 3, 10, 15, 16, 31].map(
     (count): Row => ({
       what: `a claim of ${count} VIPs is answered with as many`,
       frame: claims(many(count)),
@@ -986,10 +1105,14 @@ function settle(world: World): void {
   const hellos = { hello_nonce: NONCES.hello, last_hello_nonce: NONCES.lastHello };
   const clock = world.clock ?? "live";
   bench.setInterface(clock === "no entry" ? undefined : clock, bytes(OUR_MAC), "10.9.255.1", { ...hellos, ...entry });
-  const { own_ns = 0n, heard_ns = 0n, strangers_ns = 0n } = world;
-  if (own_ns || heard_ns || strangers_ns)
-    maps.verdicts.set(IFINDEX, verdictsLayout.of({ interface: "test0", own_ns, heard_ns, strangers_ns }));
-  for (let place = 0; place < 4; place++) maps.keys.set(place, (world.keys ?? [KEY, OLD_KEY])[place] ?? NO_KEY);
+  const { own_ns = 0n, heard_ns = 0n, strangers_ns = 0n, foreign_ns = 0n } = world;
+  const times = { own_ns, heard_ns, strangers_ns, foreign_ns };
+  if (own_ns || heard_ns || strangers_ns || foreign_ns)
+    maps.verdicts.set(IFINDEX, verdictsLayout.of({ interface: "test0", ...times }));
+  for (let place = 0; place < 4; place++) {
+    maps.keys.set(place, (world.keys ?? [KEY, SECOND_KEY])[place] ?? NO_KEY);
+    maps.keys.set(4 + place, (world.oldKeys ?? [V1_KEY])[place] ?? NO_KEY);
+  }
   bench.clearVips();
   for (const [address, holding] of Object.entries(world.vips ?? {})) bench.addVip(address, holding, IFINDEX, OUR_BID);
   for (const map of [maps.peers, maps.probes]) map.deleteMany([...map.entries()].map(([key]) => key));
@@ -1017,8 +1140,8 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
 
       const out = bytes(outcome.frame);
       if (expected.action === "answer") {
-        assert.ok(isSigned(out, KEY), "the first key has signed it");
         const { header, claims } = understand(out);
+        assert.ok(isSigned(out, header.version === 1 ? V1_KEY : KEY), "the first key has signed it");
         assert.ok(isNow(header.stamp), "its stamp is our clock");
         assert.equal({ ...header, stamp: 0n }, wireHeader.of({ ...ECHO, ...expected.header }));
         assert.equal(
@@ -1056,7 +1179,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
       // A release is recorded for every managed VIP of a granted claim, and for no other.
       const claimed = expected.verdicts ? understand(out).claims : [];
       for (const [address, released] of releasesOf([...releases.keys()])) {
-        const claim = claimed.find(({ ip }) => ip.join(".") === address);
+        const claim = claimed.find((claim) => addressOf(claim) === address);
         if (!claim || claim.verdict === MINE) assert.is(released, releases.get(address));
         else assert.ok(isNow(released));
       }
@@ -1196,7 +1319,9 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
       const isOtherProtocol = bit >> 4 === 6;
       if (isOtherProtocol) continue;
       const { action, counters } = bench.run(program, bytes(changed));
-      assert.equal([action, counters], ["drop", { wire_refused: 1 }], `bit ${bit}`);
+      const isOfCluster = bit >> 6 === 12; // bytes 96 to 103
+      if (isOfCluster) assert.equal(counters, { wire_foreign: 1 }, `bit ${bit}`);
+      else assert.equal([action, counters], ["drop", { wire_refused: 1 }], `bit ${bit}`);
     }
     assert.is(bench.maps.peers.get(PEER_KEY), undefined);
   });
@@ -1205,7 +1330,8 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     const now = bootTime();
     settle({});
     for (const frame of [probe()(now), echo({ nonce: NONCES.hello })(now)]) bench.forget(frame);
-    for (let node = 0n; node < 4096n; node++) bench.maps.peers.set({ node, ifindex: 9, zero: 0 }, peerLayout.of({}));
+    for (let node = 0n; node < BigInt(MAX_PEERS); node++)
+      bench.maps.peers.set({ node, ifindex: 9, zero: 0 }, peerLayout.of({}));
     assert.equal(bench.run(program, probe()(now)).counters, { wire_echoed: 1 });
     const { action, counters } = bench.run(program, echo({ nonce: NONCES.hello })(now));
     assert.equal([action, counters], ["drop", { wire_taken: 1 }]);

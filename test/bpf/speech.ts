@@ -1,5 +1,5 @@
 /** Frames of the peer protocol (bpf/wire.h), built and read for the tests. */
-import { type WireClaim, type WireHeader, type WireKey, wireClaim, wireHeader } from "../../src/core/abi.ts";
+import { type WireHeader, type WireKey, wireClaim, wireHeader, wireOldClaim } from "../../src/core/abi.ts";
 import { siphash } from "./siphash.ts";
 
 /**
@@ -41,30 +41,64 @@ export const tagOf = (frame: Uint8Array): bigint =>
 
 export const isSigned = (frame: Uint8Array, key: WireKey): boolean => Buffer.compare(sign(frame, key), frame) === 0;
 
+/** A claim of either version as it stands in a frame: an IPv4 address may have 4 bytes, or 16. */
+export interface Claim {
+  ip: Uint8Array;
+  verdict: number;
+  hash: bigint;
+  /** @default by the length of `ip` */
+  family?: number;
+}
+
+const OLD = 1;
+/** Bytes of a header without claims and tag, and of a claim. */
+export const sizeOf = (version: number): { header: number; claim: number } =>
+  version === OLD ? { header: 96, claim: 16 } : { header: 128, claim: 32 };
+
+/** The address that a claim is for, dotted; undefined for one that is no IPv4 address. */
+export const addressOf = ({ ip, family = ip.length === 4 ? 4 : 6 }: Claim): string | undefined =>
+  family === 4 ? ip.subarray(0, 4).join(".") : undefined;
+
+function encodeClaim({ ip = new Uint8Array(4), verdict = 0, hash = 0n, family }: Partial<Claim>, version: number) {
+  if (version === OLD) return wireOldClaim.encode({ ip, verdict, hash });
+  return wireClaim.encode({ ip, verdict, hash, family: family ?? (ip.length === 4 ? 4 : 6) });
+}
+
+function decodeClaim(bytes: Uint8Array, version: number): Claim {
+  return version === OLD ? { ...wireOldClaim.decode(bytes), family: 4 } : wireClaim.decode(bytes);
+}
+
 /** A signed frame: the header, with as many claims as it says where `count` is not given, and the tag. */
-export function speak(
-  header: Partial<WireHeader>,
-  key: WireKey,
-  claims: readonly Partial<WireClaim>[] = [],
-): Uint8Array {
+export function speak(header: Partial<WireHeader>, key: WireKey, claims: readonly Partial<Claim>[] = []): Uint8Array {
   const whole = wireHeader.of({
     protocol: ETH_P_ISAT,
-    version: 1,
+    version: 2,
     key_id: key.id,
-    max_version: 1,
+    max_version: 2,
     count: claims.length,
+    cluster: key.cluster,
     ...header,
   });
-  const parts = [wireHeader.encode(whole), ...claims.map((claim) => wireClaim.encode(wireClaim.of(claim)))];
-  return sign(Buffer.concat([...parts, new Uint8Array(TAG)]), key);
+  const size = sizeOf(whole.version);
+  const parts = claims.map((claim) => encodeClaim(claim, whole.version));
+  return sign(Buffer.concat([wireHeader.encode(whole).subarray(0, size.header), ...parts, new Uint8Array(TAG)]), key);
+}
+
+/** The header of a frame that has at least that of version 1, which has nothing in the others' fields. */
+export function headerOf(frame: Uint8Array): WireHeader {
+  const bytes = new Uint8Array(wireHeader.size);
+  const version = frame[14]!;
+  bytes.set(frame.subarray(0, sizeOf(version).header));
+  return wireHeader.decode(bytes);
 }
 
 /** The content of a frame that is long enough. */
-export function understand(frame: Uint8Array): { header: WireHeader; claims: WireClaim[] } {
-  const header = wireHeader.decode(frame);
+export function understand(frame: Uint8Array): { header: WireHeader; claims: Claim[] } {
+  const header = headerOf(frame);
+  const size = sizeOf(header.version);
   const claims = Array.from({ length: header.count }, (_, i) => {
-    const at = wireHeader.size + i * wireClaim.size;
-    return wireClaim.decode(frame.subarray(at, at + wireClaim.size));
+    const at = size.header + i * size.claim;
+    return decodeClaim(frame.subarray(at, at + size.claim), header.version);
   });
   return { header, claims };
 }

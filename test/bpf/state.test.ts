@@ -10,7 +10,7 @@ import { speak, understand } from "./speech.ts";
 const bench = new Bench("isat-t-bpf-state-");
 const MAC = bytes("02 00 00 00 00 01");
 const CLIENT = bytes("02 00 00 00 00 02");
-const KEY = { k0: 1n, k1: 2n, id: 1 };
+const KEY = { k0: 1n, k1: 2n, id: 1, cluster: 0n };
 const VIP = "10.9.0.1";
 const HOUR = 3_600_000_000_000n;
 

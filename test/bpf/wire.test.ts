@@ -21,7 +21,6 @@ import {
   verdicts,
   vip as vipEntry,
   vipState,
-  type WireClaim,
   type WireHeader,
   wireType,
 } from "../../src/core/abi.ts";
@@ -44,7 +43,7 @@ import { pointsOf } from "../../src/kernel/kernel.ts";
 import { findObject, loadObject, type Maps } from "../../src/kernel/object.ts";
 import { Links } from "../../src/link/links.ts";
 import { PacketSocket } from "../../src/link/packet.ts";
-import { ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
+import { addressOf, type Claim, ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
 
 const OBJECT = process.argv[2] ?? findObject();
 const NODE_MAC = parseMac("02:15:a7:00:00:01");
@@ -64,7 +63,7 @@ const MARKER = "10.9.0.4";
 /** Owned here until the peer claims it. */
 const CLAIMED = "10.9.0.5";
 
-const KEY = { k0: 11n, k1: 12n, id: 1 };
+const KEY = { k0: 11n, k1: 12n, id: 1, cluster: 13n };
 const OUR = { node: 1n, incarnation: 101n, hello: bootTime() };
 const THEIR = { node: 2n, incarnation: 102n, nonce: 1002n };
 
@@ -126,7 +125,7 @@ const nameIn = (names: Record<string, number>, value: number) =>
 
 function speechInWords(frame: Uint8Array): string {
   const { header, claims } = understand(frame);
-  const verdicts = claims.map(({ ip, verdict }) => `${ip.join(".")} ${nameIn(claimVerdict, verdict)}`);
+  const verdicts = claims.map((claim) => `${addressOf(claim)} ${nameIn(claimVerdict, claim.verdict)}`);
   return [
     `${formatMac(header.source)} > ${formatMac(header.destination)}: ${nameIn(wireType, header.type)} of ${header.name}`,
     nameIn(nodeState, header.state),
@@ -137,7 +136,7 @@ function speechInWords(frame: Uint8Array): string {
 }
 
 /** A frame of the peer's; its clock is the node's, as both are this machine. */
-function say(type: number, said: Partial<WireHeader> = {}, claims: readonly Partial<WireClaim>[] = []): Uint8Array {
+function say(type: number, said: Partial<WireHeader> = {}, claims: readonly Partial<Claim>[] = []): Uint8Array {
   const header = {
     destination: NODE_MAC,
     source: PEER_MAC,
@@ -567,8 +566,8 @@ for (const hook of ["tcx", "tc", "xdp"] as const) {
     );
   });
 
-  test(`${hook}: 64 VIPs are claimed in one frame`, () => {
-    const vips = Array.from({ length: 64 }, (_, i) => `10.9.7.${i}`);
+  test(`${hook}: 32 VIPs are claimed in one frame`, () => {
+    const vips = Array.from({ length: 32 }, (_, i) => `10.9.7.${i}`);
     const claims = vips.map((vip) => ({ ip: ip(vip) }));
     assert.equal(wire.ask(say(wireType.WIRE_CLAIM, { nonce: 3n }, claims)), [
       said("WIRE_REPLY", 3n, ...vips.map((vip) => `${vip} FREE`)),

@@ -624,7 +624,7 @@ const CONFIG: Config = {
   garp: { refresh: 1, rate: 1, form: "request" },
   membership: { kind: "static" },
   metrics: undefined,
-  source: { kind: "file", nodes: [{ name: "n1", address: undefined }], vips: [] },
+  source: { kind: "file", cluster: "", nodes: [{ name: "n1", address: undefined }], vips: [] },
 };
 const DEMAND = fileDemand(CONFIG.source as FileSettings);
 const plan = (config: Config, links: readonly Link[]) => makePlan(config, DEMAND, networkOf(links));

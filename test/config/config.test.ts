@@ -42,6 +42,7 @@ membership: { kind: wire, keys: [/etc/isat/new.key, /etc/isat/old.key], interval
 metrics: { listen: 127.0.0.1:9121 }
 source:
   kind: file
+  cluster: rack-7
   nodes: [n1, { name: n2, address: 10.9.255.2 }, { name: n3 }]
   vips:
     - address: 10.9.0.1
@@ -68,6 +69,7 @@ test("every key is taken as written", () => {
     metrics: { host: "127.0.0.1", port: 9121 },
     source: {
       kind: "file",
+      cluster: "rack-7",
       nodes: [
         { name: "n1", address: undefined },
         { name: "n2", address: parseAddress("10.9.255.2") },
@@ -99,7 +101,12 @@ test("every key but source has a default", () => {
     garp: { refresh: 95_000, rate: 1000, form: "request" },
     membership: { kind: "wire", keys: KEYS_BY_DEFAULT, interval: 100, dead: 3 },
     metrics: undefined,
-    source: { kind: "file", nodes: ["n1", "n2", "n3"].map((name) => ({ name, address: undefined })), vips: [] },
+    source: {
+      kind: "file",
+      cluster: "",
+      nodes: ["n1", "n2", "n3"].map((name) => ({ name, address: undefined })),
+      vips: [],
+    },
   });
 });
 
@@ -344,7 +351,7 @@ const wrongSource: [name: string, text: string, line: number, ...says: string[]]
     "a key of another kind",
     "kind: file\nnodes: [n1]\nvips: []\naddresses: []",
     5,
-    "source.addresses: unknown key. Accepted here: kind, nodes, vips",
+    "source.addresses: unknown key. Accepted here: kind, cluster, nodes, vips",
   ],
   ["no nodes", "kind: file\nvips: []", 1, "source.nodes: missing"],
   ["an empty list of nodes", "kind: file\nnodes: []\nvips: []", 3, "source.nodes: found an empty list", "[n1, n2]"],

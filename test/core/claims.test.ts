@@ -7,7 +7,6 @@ import {
   nodeState,
   peer as peerLayout,
   vipState,
-  type WireClaim,
   wireHeader,
   wireType,
 } from "../../src/core/abi.ts";
@@ -16,7 +15,7 @@ import { Claims, Nonces, type Send } from "../../src/core/claims.ts";
 import type { Census } from "../../src/core/liveness.ts";
 import { type Entry, type Heard, Step, UNOWNED } from "../../src/core/step.ts";
 import { type Ns, SECOND, toMs, toNs } from "../../src/core/time.ts";
-import { claimsWithin, MAX_CLAIMS, nodeId } from "../../src/core/wire.ts";
+import { type Claim, claimsWithin, MAX_CLAIMS, nodeId } from "../../src/core/wire.ts";
 import type { Message } from "../bpf/model.ts";
 import { Kernel } from "./machine.ts";
 import { heardOf } from "./stage.ts";
@@ -206,13 +205,13 @@ class Node {
     });
   }
 
-  private send(type: Parameters<Send>[0], { node }: Heard, nonce: bigint, claims: readonly WireClaim[]): void {
+  private send(type: Parameters<Send>[0], { node }: Heard, nonce: bigint, claims: readonly Claim[]): void {
     const peer = this.town.nodes.find(({ id }) => id === node)!;
     this.town.sent.push(`${this.name} ${type === wireType.WIRE_CLAIM ? "claims of" : "tells"} ${peer.name}`);
     this.town.transmit(this, peer, this.message(peer, type, nonce, claims));
   }
 
-  message({ heard: to }: Node, type: Parameters<Send>[0], nonce: bigint, claims: readonly WireClaim[]): Message {
+  message({ heard: to }: Node, type: Parameters<Send>[0], nonce: bigint, claims: readonly Claim[]): Message {
     const { mac, incarnation } = this.heard;
     const from = { node: this.id, name: this.name, source: mac, incarnation };
     return {
@@ -416,7 +415,7 @@ test("claims fit the interface's MTU, also those that were under way when it bec
   assert.ok(most.length > 0 && Math.max(...most) === claimsWithin(300), most.join());
 });
 
-test("65,000 VIPs are claimed in frames of 64, a window at a time, and all are owned", () => {
+test("65,000 VIPs are claimed in frames of 32, a window at a time, and all are owned", () => {
   const { town, a, c } = three();
   const keys = vips(65_000);
   a.manage(keys);
@@ -508,7 +507,7 @@ test("a frame is as large as ever where a peer does not even echo: it may have d
   const { town, a, b } = three();
   town.isEchoing = false;
   town.loses = (_, to) => to === b;
-  const keys = vips(64);
+  const keys = vips(MAX_CLAIMS);
   a.manage(keys);
   a.want(keys);
   town.run(2_000);

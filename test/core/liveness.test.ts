@@ -17,6 +17,8 @@ const heard = (node: bigint, more: Partial<Heard> = {}): Heard => ({
   sourceStale: false,
   knowsUs: true,
   incarnation: node * 10n,
+  maxVersion: 2,
+  interfaceName: "eth0",
   stamp: 1n,
   echoedNs: 0n,
   ...more,

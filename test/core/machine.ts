@@ -23,6 +23,7 @@ import {
   type Effects,
   type Entry,
   type Heard,
+  heardOf,
   type Outgoing,
   type ProbeEntry,
   type Reading,
@@ -114,11 +115,7 @@ const portraits = new WeakMap<Peer, Heard>();
 function portrait(node: bigint, peer: Peer): Heard {
   const known = portraits.get(peer);
   if (known) return known;
-  const { node: name, mac, state, source_stale, knows_us, incarnation, stamp_ns, echoed_ns } = peer;
-  const heard: Heard = Object.freeze({
-    ...{ node, name, mac, state, incarnation },
-    ...{ sourceStale: source_stale, knowsUs: knows_us, stamp: stamp_ns, echoedNs: echoed_ns },
-  });
+  const heard = Object.freeze(heardOf(node, peer));
   portraits.set(peer, heard);
   return heard;
 }
@@ -461,7 +458,7 @@ export class Speaker {
     const plan: SegmentPlan = {
       ...{ name: "eth0", mac: formatMac(macOf(index)), mtu: 1500, isUp: true },
       ...{ node: name, nodes: simulation.nodes },
-      ...{ isSourceStale, isDrained, ranges: machine.demand, hold: BigInt(hold * MS) },
+      ...{ isSourceStale, isDrained, isOldSpoken: false, ranges: machine.demand, hold: BigInt(hold * MS) },
       probes: { interval: BigInt(interval * MS), dead },
       pace: { refresh: 120_000, rate: 1_000 },
     };

@@ -328,6 +328,7 @@ const rankings: [what: string, inputs: Partial<Electorate>, rows: Row[]][] = [
   ],
 ];
 const demandOf = (nodes: string[], checks: Demand["checks"] = () => []): Demand => ({
+  cluster: "",
   nodes: nodes.map((name) => ({ name, address: undefined })),
   vips: [],
   checks,

@@ -151,7 +151,7 @@ test("a VIP that is lost is not announced any more", () => {
 
 test("the next window of claims leaves at once when a batch of the last one has ended", () => {
   const stage = Stage.among(["b"], { ranges: [] });
-  const count = 256 * 64 + 1;
+  const count = 256 * 32 + 1;
   const from = stage.steps.length;
   stage.replan({ ranges: [{ ...range("10.9.0.0/16", { nodes: ["a"] }), last: parseAddress("10.9.0.0") + count - 1 }] });
   const all = stage.sent(WIRE_CLAIM, stage.steps.slice(from));
@@ -366,6 +366,7 @@ test("a node whose tick is old is headless by its own account, and live again wi
 });
 
 const namesake = frame({
+  version: 2,
   type: WIRE_NOTICE,
   node: nodeId("a"),
   incarnation: 5n,
@@ -382,7 +383,14 @@ test("before it has joined, a node whose name another one has tells that one, an
     /^Cannot serve as another node on eth0, with MAC 02:00:00:00:00:09, has this node's name: a/,
   );
   const { nonce, ...told } = step!.send[0]!;
-  assert.equal(told, { type: WIRE_NOTICE, node: undefined, destination: namesake.source, to: 5n, stamp: 6n });
+  assert.equal(told, {
+    type: WIRE_NOTICE,
+    version: 2,
+    node: undefined,
+    destination: namesake.source,
+    to: 5n,
+    stamp: 6n,
+  });
 });
 
 test("a node that has joined stays when another one comes with its name, and logs an error", () => {

@@ -5,21 +5,35 @@ import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import { sipHash } from "../../src/core/siphash.ts";
 import {
   claimsWithin,
+  clusterId,
+  decodeHeader,
   decodeWire,
   encodeWire,
+  type FileKey,
   isMine,
+  type Keyring,
   KNOWN,
+  keyring,
   MAX_CLAIMS,
   type Message,
   nodeId,
+  OLD_VERSION,
   PUBLIC_KEY,
+  printable,
   SOURCE_STALE,
   VERSION,
   wireKeyOf,
 } from "../../src/core/wire.ts";
 
-const key = wireKeyOf("0123456789abcdef0123456789abcdef");
-const other = wireKeyOf("fedcba9876543210fedcba9876543210");
+const [file, otherFile] = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"].map(wireKeyOf) as [
+  FileKey,
+  FileKey,
+];
+const CLUSTER = clusterId("c");
+const ringOf = (...files: FileKey[]) => keyring(files, CLUSTER, true);
+const ring = ringOf(file);
+/** The key of the cluster. */
+const key = ring.keys[0]!;
 
 const claims = (count: number) =>
   Array.from({ length: count }, (_, i) => ({
@@ -41,12 +55,13 @@ const message: Message = {
   nonce: 1n,
   stamp: 0x0102030405060708n,
   name: "n1",
+  interface: "eth0",
 };
 
 test("a frame with as many claims as an MTU has room for fits it, and one more claim would not", () => {
   for (let mtu = 68; mtu <= 9_000; mtu++) {
     const most = claimsWithin(mtu);
-    const size = (count: number) => encodeWire({ ...message, claims: claims(count) }, key).length - 14;
+    const size = (count: number) => encodeWire({ ...message, claims: claims(count) }, ring).length - 14;
     if (most > 0) assert.ok(size(most) <= mtu, `${mtu}`);
     if (most < MAX_CLAIMS) assert.ok(size(most + 1) > mtu, `${mtu}`);
     if (most === MAX_CLAIMS) break;
@@ -54,40 +69,62 @@ test("a frame with as many claims as an MTU has room for fits it, and one more c
   assert.is(claimsWithin(1_500), MAX_CLAIMS);
 });
 
-for (const count of [0, 1, 2, MAX_CLAIMS]) {
-  test(`a frame with ${count} claims is read as it was written`, () => {
-    const frame = encodeWire({ ...message, claims: claims(count) }, key);
-    assert.is(frame.length, 96 + 16 * count + 8);
-    const { protocol, version, max_version, key_id, count: read, ...said } = decodeWire(frame, [key])!;
-    assert.equal([...protocol], [0x88, 0xb5]);
-    assert.equal([version, max_version, key_id, read], [VERSION, VERSION, key.id, count]);
-    assert.equal(said, { ...message, claims: claims(count) });
-  });
+for (const [version, size, claimSize] of [
+  [VERSION, 128, 32],
+  [OLD_VERSION, 96, 16],
+] as const) {
+  for (const count of [0, 1, 2, MAX_CLAIMS]) {
+    test(`a frame of version ${version} with ${count} claims is read as it was written`, () => {
+      const frame = encodeWire({ ...message, claims: claims(count) }, ring, version);
+      assert.is(frame.length, size + claimSize * count + 8);
+      const {
+        protocol,
+        version: read,
+        max_version,
+        key_id,
+        count: of,
+        cluster,
+        zero,
+        ...said
+      } = decodeWire(frame, ring)!;
+      assert.equal([...protocol], [0x88, 0xb5]);
+      assert.equal([read, max_version, key_id, of, zero], [version, VERSION, key.id, count, 0n]);
+      const isOld = version === OLD_VERSION;
+      assert.is(cluster, isOld ? 0n : CLUSTER);
+      assert.equal(said, { ...message, interface: isOld ? "" : "eth0", claims: claims(count) });
+    });
+  }
 }
 
-test("a frame of 64 claims fits into a frame of 1,500 bytes", () => {
-  assert.ok(encodeWire({ ...message, claims: claims(MAX_CLAIMS) }, key).length <= 14 + 1500);
+test("a frame of the most claims fits into a frame of IPv6's least MTU", () => {
+  assert.ok(encodeWire({ ...message, claims: claims(MAX_CLAIMS) }, ring).length <= 14 + 1280);
+});
+
+test("a claim has room for an address of 16 bytes", () => {
+  const ip = Uint8Array.from({ length: 16 }, (_, i) => i);
+  const claim = { ip, verdict: claimVerdict.CLAIMED, hash: 1n };
+  assert.equal(decodeWire(encodeWire({ ...message, claims: [claim] }, ring), ring)!.claims, [claim]);
 });
 
 test("a frame in the middle of a buffer is read as it is alone", () => {
-  const frame = encodeWire({ ...message, claims: claims(2) }, key);
-  const buffer = new Uint8Array(frame.length + 20).fill(0xa5);
+  const frame = encodeWire({ ...message, claims: claims(2) }, ring);
+  const buffer = new Uint8Array(frame.length + 20);
   buffer.set(frame, 7);
-  assert.equal(decodeWire(buffer.subarray(7, 7 + frame.length), [key]), decodeWire(frame, [key]));
+  assert.equal(decodeWire(buffer.subarray(7, 7 + frame.length), ring), decodeWire(frame, ring));
 });
 
 test("a name of more than 31 bytes is cut off, and is another node's id all the same", () => {
   const [one, two] = ["a", "b"].map((end) => `node-${"x".repeat(40)}${end}`) as [string, string];
-  assert.is(decodeWire(encodeWire({ ...message, name: one }, key), [key])!.name, one.slice(0, 31));
+  assert.is(decodeWire(encodeWire({ ...message, name: one }, ring), ring)!.name, one.slice(0, 31));
   assert.is.not(nodeId(one), nodeId(two));
 });
 
 test("each of the keys verifies, wherever it stands", () => {
-  const frame = encodeWire(message, key);
-  for (const keys of [[key], [key, other], [other, key]]) assert.ok(decodeWire(frame, keys));
+  const frame = encodeWire(message, ring);
+  for (const files of [[file], [file, otherFile], [otherFile, file]]) assert.ok(decodeWire(frame, ringOf(...files)));
 });
 
-const sound = () => encodeWire({ ...message, claims: claims(2) }, key);
+const sound = () => encodeWire({ ...message, claims: claims(2) }, ring);
 const HEADER = wireHeader.size;
 const at = (field: string) => wireHeader.fields.get(field)!.offset;
 
@@ -102,16 +139,22 @@ function signed(change: (frame: Uint8Array) => void, length = HEADER + 2 * wireC
   return whole;
 }
 
-const refused: [what: string, frame: Uint8Array, keys?: (typeof key)[]][] = [
+const refused: [what: string, frame: Uint8Array, its?: Keyring][] = [
   ["nothing at all", new Uint8Array()],
   ["a header alone, without a tag", sound().subarray(0, HEADER)],
   ["a frame cut short by a byte", sound().subarray(0, -1)],
   ["a frame cut short by a claim", sound().subarray(0, -wireClaim.size)],
   ["a frame with a byte behind it, as padding would be", Uint8Array.of(...sound(), 0)],
-  ["a frame signed by a key that is not here", sound(), [other]],
-  ["a frame signed by another key of the same id", sound(), [{ ...other, id: key.id }]],
-  ["a frame signed by the public key, where there is a key", encodeWire(message, PUBLIC_KEY)],
-  ["any frame where there are no keys", sound(), []],
+  ["a frame signed by a key that is not here", sound(), ringOf(otherFile)],
+  ["a frame signed by another key of the same id", sound(), ringOf({ ...otherFile, id: key.id })],
+  ["a frame signed by the public key, where there is a key", encodeWire(message, ringOf(PUBLIC_KEY))],
+  ["any frame where there are no keys", sound(), ringOf()],
+  ["a frame of another cluster with the same key", encodeWire(message, keyring([file], clusterId("d"), true))],
+  [
+    "a frame of version 1, where that is not spoken",
+    encodeWire(message, ring, OLD_VERSION),
+    keyring([file], CLUSTER, false),
+  ],
   ["a frame of another version", signed((frame) => (frame[at("version")] = VERSION + 1))],
   ["a frame of version 0", signed((frame) => (frame[at("version")] = 0))],
   ["a frame that counts a claim less than it has", signed((frame) => (frame[at("count")] = 1))],
@@ -122,15 +165,15 @@ const refused: [what: string, frame: Uint8Array, keys?: (typeof key)[]][] = [
   ],
   ["a frame of the greatest count there is", signed((frame) => frame.fill(255, at("count"), at("count") + 2))],
 ];
-for (const [what, frame, keys = [key]] of refused) {
-  test(`${what} says nothing`, () => assert.is(decodeWire(frame, keys), undefined));
+for (const [what, frame, its = ring] of refused) {
+  test(`${what} says nothing`, () => assert.is(decodeWire(frame, its), undefined));
 }
 
 test("what is signed here by hand is read where nothing is wrong with it", () => {
   assert.ok(
     decodeWire(
       signed(() => undefined),
-      [key],
+      ring,
     ),
   );
 });
@@ -139,10 +182,28 @@ test("a bit flipped anywhere is refused", () => {
   const frame = sound();
   for (let bit = 0; bit < frame.length * 8; bit++) {
     frame[bit >> 3]! ^= 1 << (bit & 7);
-    assert.is(decodeWire(frame, [key, other]), undefined, `bit ${bit}`);
+    assert.is(decodeWire(frame, ringOf(file, otherFile)), undefined, `bit ${bit}`);
     frame[bit >> 3]! ^= 1 << (bit & 7);
   }
-  assert.ok(decodeWire(frame, [key, other]));
+  assert.ok(decodeWire(frame, ringOf(file, otherFile)));
+});
+
+test("a key of one cluster is another one in the next, under the same id", () => {
+  const [one, next] = ["c", "d"].map((name) => keyring([file], clusterId(name), true));
+  assert.is(one!.keys[0]!.id, next!.keys[0]!.id);
+  assert.not.equal(one!.keys[0]!.k0, next!.keys[0]!.k0);
+  assert.equal([one!.oldKeys[0]!.k0, one!.oldKeys[0]!.k1], [file.k0, file.k1]);
+});
+
+test("what a stranger says of itself can be read without its key", () => {
+  const { cluster, name } = decodeHeader(encodeWire(message, keyring([otherFile], clusterId("d"), true)))!;
+  assert.equal([cluster, name], [clusterId("d"), "n1"]);
+  assert.is(decodeHeader(sound().subarray(0, 100)), undefined);
+});
+
+test("a name off the wire is printed without what a terminal obeys", () => {
+  assert.is(printable("n1.example-2"), "n1.example-2");
+  assert.is(printable("a\u001b[31m b\n\u202e"), "a??31m?b??");
 });
 
 test("a key is what its text says, without white space around it, and never of id 0", () => {

@@ -32,12 +32,23 @@ import { sumOf } from "../../lab/watch/watch.ts";
 import { askStatus, tellDrain } from "../../src/control/socket.ts";
 import { nodeState, type WireHeader, wireHeader, wireType } from "../../src/core/abi.ts";
 import { BROADCAST, formatMac } from "../../src/core/arp.ts";
-import { decodeWire, encodeWire, nodeId, PUBLIC_KEY, wireKeyOf } from "../../src/core/wire.ts";
+import {
+  clusterId,
+  decodeWire,
+  encodeWire,
+  type FileKey,
+  keyring,
+  nodeId,
+  PUBLIC_KEY,
+  wireKeyOf,
+} from "../../src/core/wire.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { speak } from "../bpf/speech.ts";
 
 const test = suite("strangers");
 const trios = new Trios("isat-t-str-");
+const ringOf = (key: FileKey) => keyring([key], clusterId(""), true);
+const RING = ringOf(PUBLIC_KEY);
 test.after(() => trios[Symbol.dispose]());
 
 async function applied(trio: Trio, settings: Partial<SpeakerSettings>): Promise<void> {
@@ -97,8 +108,9 @@ test("recorded, mutated and forged frames change nothing, not even after a resta
     [
       "signed by another key",
       (frame) => {
-        const { claims, type, ...header } = decodeWire(frame, [PUBLIC_KEY])!;
-        return encodeWire({ ...header, type: type as Types, claims }, { ...wireKeyOf("another"), id: PUBLIC_KEY.id });
+        const { claims, type, ...header } = decodeWire(frame, RING)!;
+        const another = ringOf({ ...wireKeyOf("another"), id: PUBLIC_KEY.id });
+        return encodeWire({ ...header, type: type as Types, claims }, another, header.version);
       },
       "wire_refused",
     ],
@@ -400,19 +412,19 @@ class Stranger implements Disposable {
   probe(fields: Partial<WireHeader>): void {
     const header = { type: wireType.WIRE_PROBE, state: nodeState.LIVE, destination: BROADCAST, nonce: 1n, ...fields };
     const who = { source: parseMac(CLIENT.mac), node: this.#node, incarnation: this.#incarnation, name: "n9" };
-    this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
+    this.#port.send(speak({ ...header, ...who }, RING.keys[0]!));
   }
 
   /** Answers the hellos that have arrived, as a joining node of that name. @returns their number */
   echoAs(name: string): number {
     let count = 0;
     for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
-      const probe = decodeWire(frame, [PUBLIC_KEY]);
+      const probe = decodeWire(frame, RING);
       if (probe?.type !== wireType.WIRE_PROBE || probe.node === nodeId(name)) continue;
       const { source: destination, incarnation: to, nonce } = probe;
       const who = { source: parseMac(CLIENT.mac), node: nodeId(name), incarnation: this.#incarnation, name };
       const header = { type: wireType.WIRE_ECHO, state: nodeState.JOINING, destination, to, nonce, stamp: bootTime() };
-      this.#port.send(speak({ ...header, ...who }, PUBLIC_KEY));
+      this.#port.send(speak({ ...header, ...who }, RING.keys[0]!));
       count += 1;
     }
     return count;
@@ -422,7 +434,7 @@ class Stranger implements Disposable {
   echo(node: LabNode, nonce: bigint) {
     return until(`${node.name} echoes`, () => {
       for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
-        const message = decodeWire(frame, [PUBLIC_KEY]);
+        const message = decodeWire(frame, RING);
         if (message?.nonce === nonce && formatMac(message.source) === node.mac) return message;
       }
       return undefined;

@@ -44,6 +44,8 @@ const BOOT = 300_000;
 
 /** What all Services depend on, beside the objects. */
 interface Given {
+  /** The uid of the cluster's Namespace kube-system; empty: not known yet. */
+  identity: string;
   settings: ClusterSettings;
   /** The API serves L2Advertisements: then nothing is announced that none of them covers. */
   hasAdvertisements: boolean;
@@ -88,7 +90,7 @@ export class Cluster {
   #demand: Demand | undefined;
 
   constructor(settings: ClusterSettings, self: string) {
-    this.#given = { settings, hasAdvertisements: false, gateways: new Set() };
+    this.#given = { identity: "", settings, hasAdvertisements: false, gateways: new Set() };
     this.self = self;
     if (settings.serviceSelector) this.diet.want([settings.serviceSelector]);
     this.#common = this.#deriveCommon();
@@ -217,7 +219,8 @@ export class Cluster {
       this.#isCommonChanged = false;
       this.#common = this.#deriveCommon();
       const { entries } = this.#common.nodes;
-      if (!isDeepStrictEqual(this.#demand?.nodes, entries)) this.#demand = undefined;
+      const isSame = this.#demand?.cluster === this.#given.identity && isDeepStrictEqual(this.#demand.nodes, entries);
+      if (!isSame) this.#demand = undefined;
       for (const key of this.#objects.Service.keys()) this.#changed.add(key);
     }
     const addresses = new Set<Address>();
@@ -228,6 +231,7 @@ export class Cluster {
     this.#history.settle();
     for (const address of addresses) this.#decide(address);
     this.#demand ??= {
+      cluster: this.#given.identity,
       nodes: this.#common.nodes.entries,
       vips: [...this.#ranges.values()],
       checks: (address, node) => this.#checks(address, node),

@@ -49,6 +49,14 @@ export const DEFINITIONS: Record<MetallbKind, Resource> = {
   L2Advertisement: definitionOf("l2advertisements"),
 };
 
+/** The Namespace whose uid is the cluster's identity: every cluster has it, for as long as the cluster lives. */
+export const IDENTITY: Resource = {
+  group: "",
+  version: "v1",
+  plural: "namespaces",
+  query: { fieldSelector: "metadata.name=kube-system" },
+};
+
 /** The versions that a CustomResourceDefinition serves: none if it is being deleted; undefined: it is not established yet. */
 export function servedVersions(definition: unknown): string[] | undefined {
   const { metadata, spec, status } = definition as {

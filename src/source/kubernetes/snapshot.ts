@@ -4,8 +4,8 @@ import { makeOwnFolder } from "../../files.ts";
 import type { Cluster } from "./cluster.ts";
 import { KINDS } from "./resources.ts";
 
-/** The version of the file's format. It rises when the form of an object changes; a file of another version is ignored. */
-const FORM = 5;
+/** The version of the file's format. It rises when its form changes, or an object's; a file of another version is ignored. */
+const FORM = 6;
 
 const fileOf = (folder: string) => join(folder, "cluster.json");
 
@@ -18,7 +18,8 @@ export function saveSnapshot<T>(folder: string, cluster: Cluster, replace: (path
   const objects = Object.fromEntries(KINDS.map((kind) => [kind, [...cluster.all(kind).values()]]));
   makeOwnFolder(folder);
   const { given, past } = cluster;
-  const text = JSON.stringify({ form: FORM, hasAdvertisements: given.hasAdvertisements, past, objects });
+  const { identity, hasAdvertisements } = given;
+  const text = JSON.stringify({ form: FORM, identity, hasAdvertisements, past, objects });
   return replace(fileOf(folder), text);
 }
 
@@ -34,11 +35,11 @@ export function removeSnapshot(folder: string): void {
 export function loadSnapshot(folders: readonly string[], cluster: Cluster): boolean {
   const file = folders.map(fileOf).find((each) => existsSync(each));
   if (!file) return false;
-  const { form, hasAdvertisements, past, objects } = JSON.parse(readFileSync(file, "utf8"));
+  const { form, identity, hasAdvertisements, past, objects } = JSON.parse(readFileSync(file, "utf8"));
   if (form !== FORM) return false;
   if (!KINDS.every((kind) => Array.isArray(objects?.[kind]))) throw new Error("it lacks some kind of object");
   for (const kind of KINDS) for (const object of objects[kind]) cluster.set(kind, object.key, object);
-  cluster.give({ hasAdvertisements });
+  cluster.give({ identity, hasAdvertisements });
   cluster.recall(past);
   cluster.update(); // what comes later comes later than these
   return true;

@@ -9,7 +9,7 @@ import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
 import { Metallb, type MetallbTiming } from "./metallb.ts";
 import type { Key, Kind } from "./objects.ts";
-import { DEFINITIONS, METALLB_KINDS, type MetallbKind, resourcesOf } from "./resources.ts";
+import { DEFINITIONS, IDENTITY, METALLB_KINDS, type MetallbKind, resourcesOf } from "./resources.ts";
 import type { KubernetesSettings } from "./settings.ts";
 import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
 import { warningsOf } from "./warnings.ts";
@@ -134,6 +134,7 @@ export class KubernetesSource implements Source {
     );
     for (const kind of ["EndpointSlice", "Node"] as const) this.#follow(kind, this.#stop.signal);
     this.#followDefinitions();
+    this.#followIdentity();
     return this.#first.promise;
   }
 
@@ -171,9 +172,9 @@ export class KubernetesSource implements Source {
     };
   }
 
-  /** Every resource has been read at least once since the start. */
+  /** Every resource has been read at least once since the start, and the cluster's identity is known. */
   get #isRead(): boolean {
-    return this.#required().every((resource) => this.#listed.has(resource));
+    return this.#cluster.given.identity !== "" && this.#required().every((resource) => this.#listed.has(resource));
   }
 
   /** The demand is what the API has, as far as can be known. */
@@ -216,6 +217,30 @@ export class KubernetesSource implements Source {
         // Until all are listed, what was announced before goes on.
         const isListed = metallb.followed.every((its) => this.#listed.has(this.#resources[its]));
         if (isListed && metallb.followed.includes("L2Advertisement")) this.#cluster.give({ hasAdvertisements: true });
+      },
+    });
+  }
+
+  /** Watches kube-system until its uid is known: that never changes. A speaker keeps the identity that it began with. */
+  #followIdentity(): void {
+    const stop = new AbortController();
+    this.#watch(IDENTITY, AbortSignal.any([this.#stop.signal, stop.signal]), {
+      put: (namespace) => {
+        const identity = (namespace as { metadata: { uid: string } }).metadata.uid;
+        stop.abort();
+        this.#setTrouble(IDENTITY, undefined);
+        if (!this.#demand) this.#cluster.give({ identity });
+        else if (this.#cluster.given.identity !== identity)
+          this.#options.log(
+            "warn",
+            "The API is another cluster's than what was saved: that takes effect when isat is started again",
+          );
+        this.#changed();
+      },
+      remove: () => {},
+      onListed: (keys) => {
+        if (keys.size > 0) return;
+        this.#setTrouble(IDENTITY, "There is no Namespace kube-system, whose uid is the cluster's identity");
       },
     });
   }

@@ -42,6 +42,7 @@ class Rig implements AsyncDisposable {
   static async start(...objects: Sent[]): Promise<Rig> {
     const rig = new Rig();
     await rig.api.start();
+    rig.api.put("namespaces", { metadata: { name: "kube-system", uid: "uid-of-the-cluster" } });
     rig.put(...NODES, ...objects);
     return rig;
   }
@@ -308,7 +309,8 @@ test("a version that is gone (410 in an answer of 200) lists anew, and only diff
   await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]), slice("mail", READY));
   const seen = rig.watch();
   await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
-  const lists = () => rig.api.requests.filter((request) => request.includes("sendInitialEvents")).length;
+  const lists = () =>
+    rig.api.requests.filter((request) => /^GET (?!namespaces).*sendInitialEvents/.test(request)).length;
   rig.api.compact();
   await until("five lists more", () => lists() >= 10 && rig.api.watches.length === 5);
   await sleep(50);
@@ -413,7 +415,7 @@ test("a silent watch begins anew where it was", async () => {
   await until("two watches more", () => watches() >= 2);
   rig.put(service("mail", ["10.9.0.2"]));
   await seen.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody");
-  const lists = rig.api.requests.filter((request) => request.includes("sendInitialEvents"));
+  const lists = rig.api.requests.filter((request) => /^GET (?!namespaces).*sendInitialEvents/.test(request));
   assert.is(lists.length, 5, "nothing was listed anew");
   assert.equal(seen.lines, [], "a quiet resource is not logged");
   assert.equal(seen.freshness, [true]);
@@ -498,6 +500,25 @@ test("a start while the API is away serves the snapshot as stale, and takes late
   await rig.api.start();
   await second.shows("10.9.0.1 n1,n2");
   await until("fresh", () => second.freshness.at(-1) === true);
+});
+
+test("the uid of kube-system is the cluster's identity; a start that may not read it waits and says so, or takes what was saved", async () => {
+  await using rig = await Rig.start(...WEB);
+  rig.api.denied.add("namespaces");
+  const first = rig.watch();
+  await first.says("Cannot list and watch namespaces");
+  assert.equal(first.demands, []);
+  rig.api.denied.clear();
+  await first.shows(`10.9.0.1 ${ALL}`);
+  await until("no watch of namespaces", () => !rig.api.watches.includes("namespaces"));
+  first.stop();
+  rig.api.denied.add("namespaces");
+  const second = rig.watch();
+  await second.shows(`10.9.0.1 ${ALL}`);
+  assert.equal(
+    [first, second].map(({ demands }) => demands[0]!.cluster),
+    Array(2).fill("uid-of-the-cluster"),
+  );
 });
 
 test("a start while the API is there waits for it, and does not serve the snapshot", async () => {
