@@ -191,6 +191,16 @@ export class Interfaces {
     return [];
   }
 
+  /** Makes pins again that somebody has removed, and says so, or why not. */
+  repin(fail: (message: string) => void): void {
+    try {
+      const count = this.#kernel.repin();
+      if (count > 0) fail(`${count} of isat's pins were gone, or out of reach: they are there again`);
+    } catch (error) {
+      fail((error as Error).message);
+    }
+  }
+
   /** Detaches from all others. */
   keep(ifindexes: readonly number[]): void {
     const { interfaces, verdicts } = this.#kernel.maps;

@@ -370,6 +370,7 @@ export class Wiring implements Disposable {
       this.#table.mend();
       return [];
     }
+    this.#interfaces.repin(fail);
     const lost = [...this.#table.lost()].map(([ifindex, addresses]) => this.#lose(ifindex, addresses));
     const verified = [...this.#attached].flatMap(([ifindex, { link }]) => {
       try {

@@ -101,9 +101,50 @@ function linkInfo(link: Fd): { kind: HookKind | undefined; programId: number; if
   return { kind: LINK_TYPE[info[0]!], programId: info[2]!, ifindex: info[4]! };
 }
 
+const PROGRAM_NAMES: readonly string[] = ["isat_ingress", "isat_egress", "isat_xdp"];
+
+/** True for a program of isat's name, whoever has loaded it. To know takes CAP_SYS_ADMIN; without it, false. */
+function isNamedIsat(id: number): boolean {
+  const fd = libbpf.bpf_prog_get_fd_by_id(id);
+  if (fd < 0) return false;
+  using program = new Fd(fd);
+  return PROGRAM_NAMES.includes(programInfo(program).name);
+}
+
+/**
+ * Links of programs of isat's name at a hook of this network namespace, found by asking the device: the pins of an earlier
+ * speaker may be out of reach, because pinDir is another now, or a file system was mounted over it.
+ */
+function* namedLinks(ifindex: number, point: Point): Generator<{ link: Fd; programId: number }> {
+  const ids = point.kind === "tc" ? [] : programIds(ifindex, point).filter(isNamedIsat);
+  const next = Uint32Array.of(0);
+  while (ids.length > 0 && libbpf.bpf_link_get_next_id(next[0]!, new Uint8Array(next.buffer)) === 0) {
+    const fd = libbpf.bpf_link_get_fd_by_id(next[0]!);
+    if (fd < 0) continue; // it has gone meanwhile
+    using link = new Fd(fd);
+    const { kind, programId, ifindex: at } = linkInfo(link);
+    if (kind === point.kind && at === ifindex && ids.includes(programId)) yield { link, programId };
+  }
+}
+
+/** Detaches programs of isat's name, but for one. @returns true if there were any */
+export function detachNamed(ifindex: number, point: Point, but?: number): boolean {
+  const filter = point.kind === "tc" ? tcProgramId(ifindex, point.direction) : undefined;
+  let isAny = filter !== undefined && filter !== but && isNamedIsat(filter);
+  if (isAny) libbpf.bpf_tc_detach(tcHook(ifindex, point.direction), tcOptions());
+  for (const { link, programId } of namedLinks(ifindex, point)) {
+    if (programId === but) continue;
+    libbpf.bpf_link_detach(link.number);
+    isAny = true;
+  }
+  return isAny;
+}
+
 /** Attaches programs to devices, and pins the links under one folder. */
-export class Hooks {
+export class Hooks implements Disposable {
   readonly #folder: string;
+  /** The links that were attached here, by their pins' paths. */
+  readonly #held = new Map<string, Fd>();
   readonly #isOurs: (id: number) => boolean;
 
   /**
@@ -138,6 +179,33 @@ export class Hooks {
    */
   ensure(ifindex: number, point: Point, program: Fd, from: readonly string[] = []): "adopted" | "attached" {
     if (point.kind === "tc") return this.#ensureFilter(ifindex, point.direction, program);
+    const how = this.#ensureLink(ifindex, point, program, from);
+    detachNamed(ifindex, point, programInfo(program).id);
+    this.#hold(this.#path(point, ifindex));
+    return how;
+  }
+
+  /** Keeps a pinned link open, so that it can be pinned again. */
+  #hold(path: string): void {
+    this.#held.get(path)?.[Symbol.dispose]();
+    this.#held.set(path, getPinned(path)!);
+  }
+
+  /** Pins links again whose pins were removed, or are out of reach. @returns their paths */
+  repin(): string[] {
+    const missing = [...this.#held].filter(([path]) => !existsSync(path));
+    for (const [path, link] of missing) {
+      makeOwnFolder(this.#folder);
+      check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(link.number, path));
+    }
+    return missing.map(([path]) => path);
+  }
+
+  [Symbol.dispose](): void {
+    for (const link of this.#held.values()) link[Symbol.dispose]();
+  }
+
+  #ensureLink(ifindex: number, point: Point, program: Fd, from: readonly string[]): "adopted" | "attached" {
     const path = this.#path(point, ifindex);
     using own = this.#attachedLink(point, ifindex);
     if (own) {
@@ -149,6 +217,11 @@ export class Hooks {
     for (const folder of from) {
       using link = new Hooks(folder).#attachedLink(point, ifindex);
       if (!link) continue;
+      check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(link.number, path));
+      check(`Cannot swap the program at ${path}`, libbpf.bpf_link_update(link.number, program.number, null));
+      return "adopted";
+    }
+    for (const { link } of namedLinks(ifindex, point)) {
       check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(link.number, path));
       check(`Cannot swap the program at ${path}`, libbpf.bpf_link_update(link.number, program.number, null));
       return "adopted";
@@ -166,7 +239,7 @@ export class Hooks {
     const created = libbpf.bpf_tc_hook_create(hook);
     if (created !== -errno.EEXIST) check(what, created, advise);
     const present = tcProgramId(ifindex, direction);
-    if (present !== undefined && !this.#isOurs(present)) {
+    if (present !== undefined && !this.#isOurs(present) && !isNamedIsat(present)) {
       const place = `handle 0x${TC_HANDLE.toString(16)}, priority ${TC_PRIORITY}`;
       throw new KernelError(
         what,
@@ -186,11 +259,13 @@ export class Hooks {
       // Unpinning alone would detach as well, but the kernel does that some time later.
       using link = getPinned(this.#path(point, ifindex));
       if (link) libbpf.bpf_link_detach(link.number);
+      this.#held.get(this.#path(point, ifindex))?.[Symbol.dispose]();
+      this.#held.delete(this.#path(point, ifindex));
       unpin(this.#path(point, ifindex));
       return;
     }
     const present = tcProgramId(ifindex, point.direction);
-    if (present !== undefined && this.#isOurs(present)) {
+    if (present !== undefined && (this.#isOurs(present) || isNamedIsat(present))) {
       libbpf.bpf_tc_detach(tcHook(ifindex, point.direction), tcOptions());
     }
   }

@@ -10,7 +10,7 @@ import {
 } from "../core/abi.ts";
 import { makeOwnFolder } from "../files.ts";
 import { requireCapabilities } from "./capabilities.ts";
-import { type HookKind, Hooks, hasTcx, type Point, programIds, programInfo } from "./hooks.ts";
+import { detachNamed, type HookKind, Hooks, hasTcx, type Point, programIds, programInfo } from "./hooks.ts";
 import { check, type Fd, getPinned, libbpf } from "./libbpf.ts";
 import { FolderLock } from "./lock.ts";
 import { KernelMap } from "./map.ts";
@@ -93,6 +93,8 @@ export class Kernel implements Disposable {
   readonly #ownIds: Set<number>;
   /** Ids of the programs that this process has loaded. */
   readonly #ids = new Map<ProgramName, number>();
+  /** The programs' pins have their last names. */
+  #isSettled = false;
   /** True for the id of a program of isat's, this speaker's or an earlier one's. */
   readonly isOurs = (id: number): boolean => this.#ownIds.has(id);
   /** True if nothing was pinned here before. */
@@ -185,7 +187,9 @@ export class Kernel implements Disposable {
   detachAllBut(ifindex: number, wanted: readonly Point[]): void {
     for (const point of ALL_POINTS) {
       const isWanted = wanted.some(({ kind, direction }) => kind === point.kind && direction === point.direction);
-      if (!isWanted) this.detach(ifindex, point);
+      if (isWanted) continue;
+      this.detach(ifindex, point);
+      detachNamed(ifindex, point);
     }
   }
 
@@ -210,8 +214,28 @@ export class Kernel implements Disposable {
     for (const name of PINNED) {
       renameSync(`${this.#programsFolder}/${name}_${this.#ids.get(name)}`, `${this.#programsFolder}/${name}`);
     }
+    this.#isSettled = true;
     const isReplaced = (name: string) => !PINNED.some((pinned) => pinned === name);
     for (const name of readdirSync(this.#programsFolder).filter(isReplaced)) unpin(`${this.#programsFolder}/${name}`);
+  }
+
+  /**
+   * Makes pins again that were removed, or that a file system was mounted over: without them, the next speaker would find
+   * neither maps nor links. @returns how many @throws Error where they cannot be made
+   */
+  repin(): number {
+    if (!this.#isSettled) return 0;
+    const programs = PINNED.map((name) => [`${this.#programsFolder}/${name}`, this.#object.programs[name]] as const);
+    const maps = Object.entries(this.maps).map(
+      ([name, { fd }]) => [`${layoutFolder(this.#pinDir)}/${name}`, fd] as const,
+    );
+    const missing = [...maps, ...programs].filter(([path]) => !existsSync(path));
+    if (missing.length > 0) {
+      requireBpffs(this.#pinDir);
+      makeOwnFolder(this.#programsFolder);
+    }
+    for (const [path, fd] of missing) check(`Cannot pin ${path}`, libbpf.bpf_obj_pin(fd.number, path));
+    return missing.length + this.#hooks.repin().length;
   }
 
   /** Removes the pins that a failed start has made. */
@@ -221,6 +245,7 @@ export class Kernel implements Disposable {
 
   /** Closes the descriptors of this process. The pins stay, and the attached programs go on answering. */
   [Symbol.dispose](): void {
+    this.#hooks[Symbol.dispose]();
     this.#object[Symbol.dispose]();
     this.#lock[Symbol.dispose]();
   }
@@ -276,7 +301,13 @@ export function markDrained(pinDir: string): boolean {
  */
 export function clean(pinDir: string, ifindexes: readonly number[], restore: (entry: InterfaceEntry) => void): boolean {
   requireCapabilities();
-  if (!existsSync(pinDir)) return false;
+  const isPinned = existsSync(pinDir) && cleanPins(pinDir, ifindexes, restore);
+  // Where the pins are out of reach, the devices still tell of the programs.
+  const found = ifindexes.flatMap((ifindex) => ALL_POINTS.map((point) => detachNamed(ifindex, point)));
+  return isPinned || found.includes(true);
+}
+
+function cleanPins(pinDir: string, ifindexes: readonly number[], restore: (entry: InterfaceEntry) => void): boolean {
   requireBpffs(pinDir);
   using _lock = new FolderLock(pinDir, "itself");
   const ownIds = pinnedProgramIds(pinDir);

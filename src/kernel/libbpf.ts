@@ -33,6 +33,8 @@ export const libbpf = ffi.open("libbpf.so.1", {
   bpf_link_update: fn(["i32", "i32", "buffer"], "i32"),
   bpf_prog_query: fn(["i32", "i32", "u32", "buffer", "buffer", "buffer"], "i32"),
   bpf_prog_get_fd_by_id: fn(["u32"], "i32"),
+  bpf_link_get_next_id: fn(["u32", "buffer"], "i32"),
+  bpf_link_get_fd_by_id: fn(["u32"], "i32"),
   bpf_prog_test_run_opts: fn(["i32", "buffer"], "i32"),
   bpf_xdp_query_id: fn(["i32", "i32", "buffer"], "i32"),
   bpf_tc_hook_create: fn(["buffer"], "i32"),

@@ -437,6 +437,45 @@ test("a VIP that the kernel has released though nothing was held there yet is fo
   assert.equal(before, [NODE_MAC]);
 });
 
+for (const hook of ["tcx", "tc"] as const) {
+  test(`${hook}: programs of a speaker with another pinDir are found by asking the device, and replaced`, async () => {
+    await (await rig.serve({ hook })).end();
+    const before = await rig.attached();
+    const speaker = await rig.serve({ hook, pinDir: join(rig.bpffs, "elsewhere") });
+    const after = await rig.attached();
+    for (const point of Object.keys(before)) {
+      assert.is(after[point]?.length, 1, point);
+      assert.is.not(after[point]![0], before[point]![0]);
+    }
+    await rig.answersWith();
+    await speaker.end();
+    await rig.clean();
+    await becomes(() => rig.attached(), {});
+    rig.configure({ hook });
+  });
+
+  test(`${hook}: clean finds programs whose pins are out of reach`, async () => {
+    await (await rig.serve({ hook })).end();
+    rig.configure({ hook, pinDir: join(rig.bpffs, "elsewhere") });
+    assert.is((await rig.clean()).status, 0);
+    await becomes(() => rig.attached(), {});
+    rig.configure({ hook });
+  });
+
+  test(`${hook}: pins that vanish while isat runs are made again, and that is said`, async () => {
+    const speaker = await rig.serve({ hook });
+    const from = speaker.log.length;
+    await must("rm", "-r", join(rig.pinDir, `v${LAYOUT}`));
+    await speaker.says(/of isat's pins were gone.*there again/, { from });
+    assert.equal(rig.pins(), rig.expectedPins(hook));
+    await rig.answersWith();
+    await speaker.end("SIGKILL");
+    const next = await rig.serve();
+    assert.match(next.said(/^interface eth0/)!.msg, new RegExp(`${hook} adopted$`));
+    await rig.answersWith();
+  });
+}
+
 test("pins of other programs in pinDir survive clean", async () => {
   rig.configure({ pinDir: rig.pinDir });
   const speaker = await rig.serve();
