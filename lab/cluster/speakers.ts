@@ -117,7 +117,13 @@ export class Speakers implements AsyncDisposable {
       const word = (state: number) =>
         state === vipState.OWNED ? "owned" : state === vipState.LEAVING ? "leaving" : "other";
       const entries = [...readEntries(maps).values()].flatMap((its) => [...its]);
-      return new Map(entries.map(([address, { state }]) => [formatAddress(address), word(state)]));
+      const all = new Map<string, "owned" | "leaving" | "other">();
+      for (const [address, { state }] of entries) {
+        const vip = formatAddress(address);
+        // Where an interface is only guarded, its entry says that nobody answers there.
+        if (word(state) !== "other" || !all.has(vip)) all.set(vip, word(state));
+      }
+      return all;
     });
   }
 
