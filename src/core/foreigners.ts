@@ -1,7 +1,7 @@
 import type { WireHeader } from "./abi.ts";
 import { formatMac } from "./arp.ts";
 import { type Ns, SECOND } from "./time.ts";
-import { OLD_VERSION, printable } from "./wire.ts";
+import { OLD_VERSION } from "./wire.ts";
 
 /** How long a node of another cluster that is no longer heard is still warned of. */
 const FORGET: Ns = 60n * SECOND;
@@ -20,7 +20,7 @@ export class Foreigners {
       heard.times += 1;
       heard.until = now + FORGET;
     } else if (!heard || heard.times === 1) {
-      const who = `${printable(name)} (MAC ${formatMac(source)}) on ${on}`;
+      const who = `${name} (MAC ${formatMac(source)}) on ${on}`;
       const text =
         version === OLD_VERSION
           ? `${who} speaks version 1 of the peer protocol, which is not spoken here any more, so it is not believed. If it is a node of this cluster, upgrade isat there`

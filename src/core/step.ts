@@ -1,7 +1,7 @@
 import { type Peer, vipState, type WireHeader, type wireType } from "./abi.ts";
 import { type Address, formatAddress } from "./address.ts";
 import type { Ns } from "./time.ts";
-import type { Claim } from "./wire.ts";
+import { type Claim, printable } from "./wire.ts";
 
 /** An entry of the kernel's map `vips`, as this node wrote it. */
 export interface Entry {
@@ -44,7 +44,7 @@ export interface Heard {
 export function heardOf(node: bigint, peer: Peer): Heard {
   return {
     node,
-    name: peer.node,
+    name: printable(peer.node),
     mac: peer.mac,
     state: peer.state,
     sourceStale: peer.source_stale,

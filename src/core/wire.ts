@@ -99,7 +99,8 @@ export function decodeHeader(frame: Uint8Array): WireHeader | undefined {
   if ((version !== VERSION && version !== OLD_VERSION) || frame.length < size + TAG) return undefined;
   const whole = new Uint8Array(wireHeader.size);
   whole.set(frame.subarray(0, size));
-  return wireHeader.decode(whole);
+  const header = wireHeader.decode(whole);
+  return { ...header, name: printable(header.name) };
 }
 
 function formOf(version: number, { keys, oldKeys }: Keyring) {
@@ -125,7 +126,7 @@ const digest = (text: string) => createHash("sha256").update(text).digest();
 /** A node's name in 64 bits: the first 8 bytes of its SHA-256. */
 export const nodeId = (name: string): bigint => digest(name).readBigUInt64BE(0);
 
-/** A text off the wire as it may be printed: a terminal obeys some characters, and a log's reader others. */
+/** A name off the wire, as names of nodes are: a terminal obeys some other characters, and the reader of a log others. */
 export const printable = (text: string): string => text.replace(/[^A-Za-z0-9.-]/g, "?");
 
 /** The identity of a cluster, out of a text that no other cluster has. */

@@ -1,7 +1,9 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { nodeState } from "../../src/core/abi.ts";
+import { nodeState, peer as peerLayout } from "../../src/core/abi.ts";
 import { Bound } from "../../src/core/notices.ts";
+import { stateName } from "../../src/core/state.ts";
+import { heardOf } from "../../src/core/step.ts";
 import { nodeId } from "../../src/core/wire.ts";
 import { Stage } from "./stage.ts";
 
@@ -53,6 +55,18 @@ test("this node's own lagging and its end are reported once each", () => {
   stage.replan({ isSourceStale: false });
   stage.run(20_000);
   assert.equal(notices(stage).filter(about(/this node/)), ["this node no longer lags on eth0"]);
+});
+
+test("what a peer says of itself is printed in the letters that names of nodes have, and an unknown state is one", () => {
+  const { name, state } = heardOf(1n, peerLayout.of({ node: "n2\u001b[2J\nroot", state: 99 }));
+  assert.equal([name, stateName(state)], ["n2??2J?root", "unknown"]);
+  const stage = new Stage();
+  stage.answering.add("b");
+  stage.replan();
+  stage.run(5_000);
+  stage.peers.set(nodeId("b"), { ...stage.peers.get(nodeId("b"))!, state: 99 });
+  stage.run(2_000);
+  assert.is(stage.segment.isJoined, true);
 });
 
 test("a kind of line that comes ten times a second is logged once a second, and what was left out is counted", () => {
