@@ -409,7 +409,7 @@ check(
     assert.ok(demands.length > 1 && refusals.length < 40, `${demands.length} demands; ${refusals.join("; ")}`);
     const more = reader.mostRss - before;
     console.log(
-      `MEASURED a tenant's fifty objects: ${Math.round(more / 2 ** 20)} MB more at most (${Math.round(before / 2 ** 20)} before), the loop held for ${Math.round(reader.held)} ms`,
+      `\nMEASURED a tenant's fifty objects: ${Math.round(more / 2 ** 20)} MB more at most (${Math.round(before / 2 ** 20)} before), the loop held for ${Math.round(reader.held)} ms`,
     );
     assert.ok(more < MEMORY, `${more} bytes more`);
     assert.ok(reader.held < FAR_TOO_LONG, `${reader.held} ms`);
