@@ -289,7 +289,7 @@ check("a Node's own address, the gateway's, or a hostname is left alone, and the
     const node = scene.cluster.node("n2");
     await scene.cluster.setIngress(name, [node.ip, GATEWAY.ip, { hostname: "web.example" }, vip]);
     await scene.at(vip, best(node.ip)); // the first ingress is what is hashed
-    await says("n1", /VIPs that are a Node's own address are not announced/);
+    await says("n1", /is announced by nobody: it is Node n2's own address/);
     for (const ip of [node.ip, GATEWAY.ip]) assert.equal(scene.speakers.owners(ip), []);
     scene.cluster.ping([node.ip]);
     await until("the node answers the switch", () => scene.cluster.gateway.tally(node.ip).answered > 0, PATIENCE);
@@ -323,7 +323,7 @@ check("isat status VIP shows for each node why it owns the VIP or not", async ()
       assert.match(why("n1")!.excluded!, /no endpoint of default\/s\d+ on it can serve/);
       assert.match(why("n2")!.excluded!, /it has the label .*exclude-from-external-load-balancers/);
       const columns = rankings![0]!.checks.map(({ what }) => what);
-      assert.equal(columns, ["selected", "endpoint", "label", "network"]);
+      assert.equal(columns, ["selected", "endpoint", "label", "network", "booted"]);
     } finally {
       await scene.cluster.labelNode("n2", { [EXCLUDE]: null });
     }
