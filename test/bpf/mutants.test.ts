@@ -106,8 +106,13 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "add_one(&counters->counter + (VERDICT_##name == VERDICT_GONE));",
   ],
   ["a claim is refused by the same hash only if it is better", "claims.h", "hash >= vip->hash", "hash > vip->hash"],
-  ["a headless node defends", "claims.h", "if (state == NODE_LIVE)\n\t\treturn KEEPS_BETTER;", "return KEEPS_BETTER;"],
-  ["a VIP that is leaving is defended", "claims.h", "holds && state != VIP_LEAVING && (", "holds && ("],
+  [
+    "a headless node defends",
+    "claims.h",
+    "if (state == NODE_LIVE)",
+    "if (state == NODE_LIVE || state == NODE_HEADLESS)",
+  ],
+  ["a VIP that is leaving is defended", "claims.h", "holds && state != VIP_LEAVING &&", "holds &&"],
   ["a release is not recorded", "claims.h", "release(answered, now > claimed ? now : claimed);", ""],
   [
     "a release is not recorded where nothing is held",
