@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import process from "node:process";
+import { programsInFront } from "../chain.ts";
 import { readConfig } from "../config/config.ts";
 import { readWireKeys } from "../config/keys.ts";
 import type { Demand } from "../core/demand.ts";
@@ -51,6 +52,14 @@ function otherPrograms(ifindex: number, ownIds: ReadonlySet<number>): string[] {
   return [...attached, ...filters.map(formatFilter)];
 }
 
+/** The programs of others that run before isat's where it is attached. */
+function programsBefore(ifindex: number, ownIds: ReadonlySet<number>): string[] {
+  return ALL_POINTS.flatMap((point) => {
+    const own = programIds(ifindex, point).find((id) => ownIds.has(id));
+    return own === undefined ? [] : programsInFront(ifindex, point, own, (id) => ownIds.has(id));
+  });
+}
+
 /** Peers that have answered a probe in the last seconds, by the kernel's map; undefined if there is no map. */
 const heardPeers = (pinDir: string): string[] | undefined =>
   readPinnedMaps(layoutFolder(pinDir), ({ peers }) => {
@@ -79,6 +88,7 @@ function examineInterface(planned: PlannedLink, ownIds: ReadonlySet<number>, pla
     stripsVlanTags: stripsVlanTags(link.name),
     bondMode: bond && (/Bonding Mode: (.*)/.exec(bond)?.[1] ?? "unknown"),
     otherPrograms: otherPrograms(link.ifindex, ownIds),
+    inFront: programsBefore(link.ifindex, ownIds),
     sysctls: { arp_ignore: sysctl("arp_ignore"), arp_announce: sysctl("arp_announce"), proxy_arp: sysctl("proxy_arp") },
     owned: countOwned(plan, planned),
   };

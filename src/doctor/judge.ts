@@ -14,6 +14,8 @@ export interface InterfaceFacts {
   bondMode: string | undefined;
   /** Programs of others at the hooks, as `tcx ingress: program id 7 (cil_from_netdev)`. */
   otherPrograms: string[];
+  /** Those of them that run before isat's, so that isat owns nothing there. */
+  inFront: string[];
   /** net.ipv4.conf.*, of the interface or of `all`, whichever is higher: that is what counts. */
   sysctls: { arp_ignore: number; arp_announce: number; proxy_arp: number };
   /** The number of VIPs that this node owns on the interface. */
@@ -124,9 +126,13 @@ function judgeBond(each: InterfaceFacts): Finding[] {
 
 function judgeOtherPrograms(each: InterfaceFacts): Finding[] {
   const what = subject(each);
+  const before = each.inFront.map((program) => {
+    const advice = "detach it, or attach it after isat: until then this node owns nothing there";
+    return error(what, `${program} runs before isat, and may keep ARP from it`, advice);
+  });
   if (each.otherPrograms.length === 0) return [ok(what, "no other program at the hooks")];
   const advice = "make sure that it passes ARP on to isat (bpftool prog show id ID)";
-  return each.otherPrograms.map((program) => warning(what, `another program: ${program}`, advice));
+  return [...before, ...each.otherPrograms.map((program) => warning(what, `another program: ${program}`, advice))];
 }
 
 function judgeSysctls(each: InterfaceFacts): Finding[] {

@@ -9,6 +9,7 @@ const nic: InterfaceFacts = {
   stripsVlanTags: false,
   bondMode: undefined,
   otherPrograms: [],
+  inFront: [],
   sysctls: { arp_ignore: 0, arp_announce: 0, proxy_arp: 0 },
   owned: 10,
 };
@@ -100,6 +101,14 @@ const nicRows: [
     /802\.3ad/,
   ],
   ["active-backup is fine", { bondMode: "fault-tolerance (active-backup) 1" }, {}, "ok", /active-backup/],
+  [
+    "a program in front",
+    { otherPrograms: ["tcx ingress: program id 7 (x)"], inFront: ["program id 7 (x) at tcx"] },
+    {},
+    "error",
+    /id 7 \(x\) at tcx runs before isat/,
+    /attach it after isat/,
+  ],
   ["another program", { otherPrograms: ["tcx ingress: program id 7 (x)"] }, {}, "warning", /id 7 \(x\)/, /passes ARP/],
   [
     "proxy_arp",
