@@ -15,8 +15,8 @@ const AFTER_HOLD: Wanted = { silence: 50, moves: 1, doubled: 0 };
 
 const seconds = (count: number) => sleep(count * 1_000);
 
-/** The events, in the order in which they are played; "forged frames" is measured in its own way. */
-export function eventsOf(site: Site, times: Times): (Event | "forged frames")[] {
+/** The events, in the order in which they are played; "forged frames" and "port back" are measured in their own way. */
+export function eventsOf(site: Site, times: Times): (Event | "forged frames" | "port back")[] {
   const isIsat = site.subject.kind === "isat";
   const restarts = (signal: "SIGKILL" | "SIGTERM") => times.pauses.map((pause) => restart(site, signal, pause));
   return [
@@ -32,7 +32,7 @@ export function eventsOf(site: Site, times: Times): (Event | "forged frames")[] 
     allKilled(site, times),
     nodeDies(site, times),
     nodeJoins(site, times),
-    ...(isIsat ? [drain(site, times)] : []),
+    ...(isIsat ? [drain(site, times), "port back" as const] : []),
   ];
 }
 

@@ -7,6 +7,7 @@ import { forgedFrames } from "./forged.ts";
 import { deathOfMany, MANY } from "./many.ts";
 import { figuresOf } from "./outcome.ts";
 import { ASKED, FINE, FULL, MANY_ASKED, QUICK, rounds, SECTION, type Times } from "./play.ts";
+import { portBack } from "./port.ts";
 import { rest } from "./rest.ts";
 import { Site, type Subject } from "./site.ts";
 
@@ -52,6 +53,10 @@ async function measure(context: Context, subject: Subject, times: Times, figures
   for (const event of eventsOf(site, times)) {
     if (event === "forged frames") {
       figures.push(...(await forgedFrames(context, site, times)));
+      continue;
+    }
+    if (event === "port back") {
+      figures.push(...(await portBack(context, site, times)));
       continue;
     }
     const { outcomes } = await rounds(context, site, event);

@@ -5,56 +5,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { execute, until } from "../../lab/kernel/process.ts";
-import { PacketPort } from "../../lab/packet-port.ts";
-import { ArpTable } from "../../lab/switch/arp-table.ts";
-import { H3C } from "../../lab/switch/settings.ts";
 import { CLIENT, NODES, nodeByMac, ownerOf, VIPS } from "../../lab/topology.ts";
 import type { Trio } from "../../lab/trio/trio.ts";
 import { assertQuiet, measured, n1, Trios, without, words } from "../../lab/trio/trios.ts";
-import { addressOfBytes, formatAddress } from "../../src/core/address.ts";
-import { decodeArp, formatMac } from "../../src/core/arp.ts";
+import { Learner } from "../../lab/watch/learner.ts";
 
 const test = suite("announcements");
 const trios = new Trios("isat-t-lab-ann-");
 test.after(() => trios[Symbol.dispose]());
-
-/** What stands beside the client: a switch that keeps a port in each ARP entry, and learns from announcements alone. */
-class Learner implements Disposable {
-  count = 0;
-  readonly #table = new ArpTable({ ...H3C, portFromGratuitous: "ingress", timeScale: 1 });
-  readonly #port: PacketPort;
-  readonly #timer: NodeJS.Timeout;
-
-  constructor(trio: Trio) {
-    this.#port = new PacketPort(trio.namespaces.full(trio.place(CLIENT.name)), "eth0");
-    this.#timer = setInterval(() => this.#learn(), 2);
-  }
-
-  #learn(): void {
-    for (let frame = this.#port.receive(); frame; frame = this.#port.receive()) {
-      const arp = decodeArp(frame);
-      const node = nodeByMac(formatMac(arp?.source ?? new Uint8Array(6)));
-      const ip = formatAddress(addressOfBytes(arp?.spa ?? new Uint8Array(4)));
-      if (!arp || !node || !VIPS.includes(ip) || ip !== formatAddress(addressOfBytes(arp.tpa))) continue;
-      this.count += 1;
-      this.#table.hear({ ip, mac: formatMac(arp.sha), port: node.port, kind: "gratuitous" }, performance.now());
-    }
-  }
-
-  /** The node whose MAC and whose port each entry has. */
-  get owners(): Record<string, string | undefined> {
-    const nameOf = (ip: string) => {
-      const entry = this.#table.entry(ip, performance.now());
-      return NODES.find(({ mac, port }) => entry?.mac === mac && entry.port === port)?.name;
-    };
-    return Object.fromEntries(VIPS.map((ip) => [ip, nameOf(ip)]));
-  }
-
-  [Symbol.dispose](): void {
-    clearInterval(this.#timer);
-    this.#port[Symbol.dispose]();
-  }
-}
 
 /** To whom the client's kernel would send now, by its neighbour entries. */
 function neighbours(trio: Trio): Record<string, string | undefined> {
@@ -68,7 +26,7 @@ const same = (a: object, b: object) => JSON.stringify(a) === JSON.stringify(b);
 
 test("a node's port is off the bridge for 2 s, carrier kept: client and switch send to the owners again at once", async () => {
   await using trio = await trios.start();
-  using learner = new Learner(trio);
+  using learner = new Learner(trio, VIPS);
   const owners = (nodes: typeof NODES) => Object.fromEntries(VIPS.map((vip) => [vip, ownerOf(vip, nodes).name]));
   const know = (nodes: typeof NODES) => () =>
     same(learner.owners, owners(nodes)) && same(neighbours(trio), owners(nodes));
