@@ -31,6 +31,8 @@ export interface Facts {
 /** The interfaces that are served: what the kernel's maps say of each, and the programs at its hooks. */
 export class Interfaces {
   readonly #points: readonly Point[];
+  /** XDP would have some NICs drop frames for a while, which a guard is not worth. */
+  readonly #guardPoints: readonly Point[];
   readonly #kernel: Kernel;
   readonly #links: Links;
   readonly #log: Log;
@@ -48,12 +50,14 @@ export class Interfaces {
     this.#kernel = kernel;
     this.#links = links;
     this.#log = log;
-    this.#points = pointsOf(hook === "auto" ? hookOfGuards() : hook);
+    const tc = hasTcx() ? "tcx" : "tc";
+    this.#points = pointsOf(hook === "auto" ? tc : hook);
+    this.#guardPoints = hook === "xdp" ? pointsOf(tc) : this.#points;
   }
 
-  /** Where the programs attach. XDP would have some NICs drop frames for a while, which a guard is not worth. */
+  /** Where the programs attach. */
   points(ifindex: number): readonly Point[] {
-    return this.#guards.has(ifindex) ? pointsOf(hookOfGuards()) : this.#points;
+    return this.#guards.has(ifindex) ? this.#guardPoints : this.#points;
   }
 
   hook(ifindex: number): HookKind {
@@ -237,8 +241,6 @@ function standsInFront(name: string, { kind, direction }: Point, who: string): s
     ` ${advice} (bpftool net show; isat doctor)`
   );
 }
-
-const hookOfGuards = (): HookKind => (hasTcx() ? "tcx" : "tc");
 
 /** The first address, and one of each subnet, the smallest subnets first. */
 function subnets(addresses: Link["addresses"]): Pick<InterfaceEntry, "address" | "own" | "masks"> {

@@ -139,10 +139,22 @@ export const paceOf = ({ refresh, rate, form }: Config["garp"]): Pace => ({
   rate: rate / FORMS[form].length,
 });
 
+/** The VIPs whose packets this node is to accept by itself: those that it may own. */
+export function acceptedVips({ config, links }: Plan): Set<Address> {
+  const { node, source } = config;
+  const accepted = new Set<Address>();
+  if (source.kind !== "file" || !source.accept) return accepted;
+  for (const { first, last, nodes } of links.flatMap(({ ranges }) => ranges)) {
+    if (nodes && !nodes.includes(node)) continue;
+    for (let address = first; address <= last; address++) accepted.add(address);
+  }
+  return accepted;
+}
+
 /** Whether a plan has more entries than the kernel's map holds. */
 export const isTooLarge = ({ size }: Plan): boolean => size > MAX_VIPS;
 
-const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
+export const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
 
 export const countAddresses = (ranges: readonly VipRange[]): number =>
   sum(ranges.map(({ first, last }) => last - first + 1));
@@ -243,7 +255,7 @@ const rangesOf = (vips: readonly VipRange[], isHere: (range: VipRange) => boolea
   vips.every(isHere) ? vips : vips.filter(isHere);
 
 const withoutGuard = ({ name }: Link) =>
-  `Cannot keep this node silent about its VIPs on ${name} as the kernel's map has no room. Set net.ipv4.conf.${name}.arp_ignore=1 and arp_announce=2, or take VIPs out`;
+  `Cannot keep this node silent about its VIPs on ${name} as the kernel's map is full, or a macvlan takes its frames. Set net.ipv4.conf.${name}.arp_ignore=1 and arp_announce=2, or take VIPs out`;
 
 /**
  * Adds the guard: wherever a client could be, the kernel must not answer for a VIP that it has on `lo`, whether or not isat
@@ -258,8 +270,15 @@ function guard(
   room: number,
 ): Pick<Plan, "links" | "unguarded"> {
   const known = new Set(announced.map(({ link }) => link));
+  // What the programs drop on the device below a macvlan, the macvlan would not see.
+  const below = new Set(announced.map(({ link }) => link.over));
+  const unguarded = links.filter((link) => !known.has(link) && below.has(link.ifindex));
   const isNetworks = (link: Link) =>
-    !known.has(link) && !cannotAnnounceOn(link, links) && !isNamed(link, excludeInterfaces) && !isPodsWire(link);
+    !known.has(link) &&
+    !unguarded.includes(link) &&
+    !cannotAnnounceOn(link, links) &&
+    !isNamed(link, excludeInterfaces) &&
+    !isPodsWire(link);
   const guards = links.filter(isNetworks).slice(0, MAX_INTERFACES - announced.length);
   const own = links.filter(({ name }) => name !== "lo").flatMap(({ addresses }) => addresses);
   const never = new Set([...gateways, ...own.map(({ address }) => address)]);
@@ -269,7 +288,6 @@ function guard(
     ...announced.map(({ link, ranges, others }) => ({ link, ranges, guarded: guarded(others), isGuard: false })),
     ...guards.map((link) => ({ link, ranges: [], guarded: everything, isGuard: true })),
   ];
-  const unguarded: Link[] = [];
   let left = room;
   const planned = wanted.map((each) => {
     const count = countAddresses(each.guarded);

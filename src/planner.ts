@@ -55,6 +55,7 @@ export class Planner implements Disposable {
     const { interfaces = [], excludeInterfaces } = config;
     const concerns = (given: string, ifindex: number) => {
       const name = given || nameOf(ifindex); // an event of an address has no name
+      if (name === "lo") return false; // where VIPs are put, by isat and others
       return known.has(ifindex) || matches(name, interfaces) || !matches(name, excludeInterfaces);
     };
     this.#isOutdated ||= this.links.changed(concerns);

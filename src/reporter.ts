@@ -22,14 +22,10 @@ export class Reporter {
     this.lastError = { at: new Date().toISOString(), message };
   }
 
-  /** @param warnings everything that is to be warned of now */
-  warn(warnings: readonly string[]): void {
+  /** @param warnings everything that is to be warned of now @param notes what needs nobody to act; undefined: as before */
+  warn(warnings: readonly string[], notes?: readonly string[]): void {
+    for (const text of notes ? this.#notes.noteAll(notes, performance.now()) : []) this.log.info(text);
     for (const text of this.#warnings.noteAll(warnings, performance.now())) this.log.warn(text);
-  }
-
-  /** @param notes everything that is to be known now, and needs nobody to act */
-  note(notes: readonly string[]): void {
-    for (const text of this.#notes.noteAll(notes, performance.now())) this.log.info(text);
   }
 
   notice({ level, message, fields = {} }: Notice): void {

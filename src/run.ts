@@ -13,6 +13,7 @@ import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
 import { stripVlanTags } from "./link/ethtool.ts";
 import { Links } from "./link/links.ts";
+import { Loopback } from "./link/loopback.ts";
 import { type Log, makeLog } from "./log.ts";
 import { requireRestart } from "./plan.ts";
 import { type Reports, runningSummary } from "./report/collect.ts";
@@ -281,6 +282,8 @@ function nextSignal(log: Log, reread: EventTarget): Promise<string> {
 /** Detaches and removes everything. @returns true if there was something */
 export function cleanUp({ pinDir, runDir, stateDir = runDir }: Folders & { pinDir: string }): boolean {
   using _lock = existsSync(runDir) ? new FolderLock(runDir) : undefined;
+  using loopback = new Loopback();
+  const hasAccepted = loopback.keep(new Set()); // first, as without the programs the node's kernel answers for them
   using links = new Links();
   const ifindexes = links.read().map(({ ifindex }) => ifindex);
   const found = clean(pinDir, ifindexes, ({ name, vlan_strip_off }) => {
@@ -289,5 +292,5 @@ export function cleanUp({ pinDir, runDir, stateDir = runDir }: Folders & { pinDi
   removeRunFile(runDir);
   removeSocket(runDir);
   for (const folder of [runDir, stateDir]) removeSnapshot(folder);
-  return found;
+  return found || hasAccepted;
 }

@@ -1,5 +1,6 @@
+import { Acceptance } from "./acceptance.ts";
 import type { Config } from "./config/config.ts";
-import { readWireKeys, UNSIGNED } from "./config/keys.ts";
+import { readWireKeys, unsigned } from "./config/keys.ts";
 import type { Demand } from "./core/demand.ts";
 import type { SegmentEvent } from "./core/segment.ts";
 import type { Frame } from "./core/step.ts";
@@ -43,6 +44,7 @@ export class Speaker implements Disposable {
   readonly #reporter: Reporter;
   readonly #planner: Planner;
   readonly #wiring: Wiring;
+  readonly #acceptance: Acceptance;
   readonly #resources: DisposableStack;
   readonly #ready = Promise.withResolvers<void>();
   readonly #queue: Event[] = [];
@@ -71,8 +73,8 @@ export class Speaker implements Disposable {
     const plan = this.#planner.make(config, demand);
     requireFit(plan);
     const keys = membership.kind === "wire" ? readWireKeys(membership.keys) : undefined;
-    this.#wiring = new Wiring(config, demand, this.#planner.links, keys, log, (event) => this.#post(event));
-    stack.use(this.#wiring);
+    this.#wiring = stack.use(new Wiring(config, demand, this.#planner.links, keys, log, (event) => this.#post(event)));
+    this.#acceptance = stack.use(new Acceptance());
     this.#plan = { ...plan, links: [] };
     try {
       this.#commit(plan, "strict");
@@ -220,6 +222,7 @@ export class Speaker implements Disposable {
   #commit(plan: Plan, mode: Mode): void {
     if (isTooLarge(plan)) throw new Error(plan.problems.join("\n"));
     const announced = this.#wiring.attach(plan, mode === "strict", ({ message }) => this.#reporter.fail(message));
+    this.#acceptance.withdraw(plan);
     this.#wiring.follow(plan);
     this.#plan = plan;
     const now = bootTime();
@@ -232,15 +235,11 @@ export class Speaker implements Disposable {
       const step = () => this.#step(ifindex, { kind: "plan", plan: its, isAnnounced: announced.has(ifindex) });
       this.#try(step, mode);
     }
-    this.#reporter.warn(this.#warnings);
-    this.#reporter.note(plan.notes);
+    this.#reporter.warn(this.#warnings, plan.notes);
   }
 
   get #warnings(): string[] {
-    const { warnings, config } = this.#plan;
-    const { membership } = config;
-    const unsigned = membership.kind === "wire" && membership.keys === "none" ? [UNSIGNED] : [];
-    return [...warnings, ...unsigned, ...this.#wiring.warnings];
+    return [...this.#plan.warnings, ...unsigned(this.config), ...this.#wiring.warnings, ...this.#acceptance.warnings];
   }
 
   #wake(now: Ns): void {
@@ -258,6 +257,7 @@ export class Speaker implements Disposable {
   /** Where a link changed that matters, plans anew; a plan that failed is tried again. */
   #watch(now: Ns): void {
     this.#watchedAt = now;
+    this.#acceptance.accept(this.#plan, this.#wiring);
     const plan = this.#planner.watch(this.#plan, now);
     for (const ifindex of this.#planner.takeMoved()) this.#step(ifindex, { kind: "moved" });
     if (!plan) return;

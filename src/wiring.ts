@@ -21,7 +21,7 @@ import { PacketSocket, type Sent } from "./link/packet.ts";
 import { PeerFrames } from "./link/peers.ts";
 import { whoHas } from "./link/who-has.ts";
 import type { Log } from "./log.ts";
-import { announcedOf, countAddresses, type Plan, type PlannedLink } from "./plan.ts";
+import { announcedOf, countAddresses, type Plan, type PlannedLink, sum } from "./plan.ts";
 import type { Snapshot } from "./report/snapshot.ts";
 
 /** A segment whose step failed is called again after this long. */
@@ -121,12 +121,9 @@ export class Wiring implements Disposable {
   }
 
   get counts(): { owned: number; managed: number } {
-    let [owned, managed] = [0, 0];
-    for (const { segment } of this.#attached.values()) {
-      owned += countEntries(segment.entries).owned;
-      managed += countAddresses(announcedOf(segment.electorate));
-    }
-    return { owned, managed };
+    const all = [...this.#attached.values()].map(({ segment }) => segment);
+    const owned = sum(all.map(({ entries }) => countEntries(entries).owned));
+    return { owned, managed: sum(all.map(({ electorate }) => countAddresses(announcedOf(electorate)))) };
   }
 
   get isReady(): boolean {
@@ -141,6 +138,13 @@ export class Wiring implements Disposable {
   /** By interface, why nothing may be owned there. */
   get blocked(): ReadonlyMap<number, string> {
     return this.#interfaces.blocked;
+  }
+
+  /** The interfaces to which not all programs are attached. */
+  get bare(): string[] {
+    const isBare = ([ifindex]: [number, Attached]) =>
+      !this.#interfaces.points(ifindex).every((point) => this.#interfaces.isAttached(ifindex, point));
+    return [...this.#attached].filter(isBare).map(([, { link }]) => link.name);
   }
 
   /** When the first segment is to be called again. */
@@ -174,8 +178,8 @@ export class Wiring implements Disposable {
 
   /** The start succeeded: pins that no start needs any more go. */
   settle(): void {
-    const wanted = [...this.#attached.keys()].map((ifindex) => [ifindex, this.#interfaces.points(ifindex)] as const);
-    this.#kernel.removeLeftovers(new Map(wanted));
+    const its = (ifindex: number) => [ifindex, this.#interfaces.points(ifindex)] as const;
+    this.#kernel.removeLeftovers(new Map([...this.#attached.keys()].map(its)));
   }
 
   /** The start failed: what it attached goes, and what an earlier speaker left stays. */
@@ -217,10 +221,7 @@ export class Wiring implements Disposable {
 
   #open({ link, isGuard }: PlannedLink): void {
     const known = this.#attached.get(link.ifindex);
-    if (known) {
-      known.isGuard = isGuard;
-      return;
-    }
+    if (known) return void (known.isGuard = isGuard);
     const pinned = this.#interfaces.pinned(link.ifindex);
     const segment = new Segment(
       {

@@ -16,6 +16,7 @@ const LINK: Link = {
   name: "eth0",
   altnames: [],
   kind: "",
+  over: undefined,
   mac: new Uint8Array(6),
   isEthernet: true,
   mtu: 1500,

@@ -5,7 +5,16 @@ import { MAX_INTERFACES, MAX_PEERS, MAX_VIPS } from "../src/core/abi.ts";
 import { formatAddress, parseAddress } from "../src/core/address.ts";
 import type { Demand, VipRange } from "../src/core/demand.ts";
 import type { Link } from "../src/link/links.ts";
-import { adoptConfig, isTooLarge, makePlan, type Network, type Plan, requireFit, segmentPlan } from "../src/plan.ts";
+import {
+  adoptConfig,
+  isTooLarge,
+  makePlan,
+  type Network,
+  type Plan,
+  paceOf,
+  requireFit,
+  segmentPlan,
+} from "../src/plan.ts";
 import { networkOf, range } from "./core/stage.ts";
 
 const FILE = "isat.yaml";
@@ -21,6 +30,7 @@ function linkOf(ifindex: number, name: string, changes: Partial<Link> = {}): Lin
     name,
     altnames: [],
     kind: "",
+    over: undefined,
     mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
     isEthernet: true,
     mtu: 1500,
@@ -429,7 +439,7 @@ test("a segment's plan has the interface, the VIPs and the times of the configur
     ranges: plan.demand.vips,
     probes: { interval: BigInt(interval) * 1_000_000n, dead },
     hold: BigInt(plan.config.hold) * 1_000_000n,
-    pace: plan.config.garp,
+    pace: paceOf(plan.config.garp),
   });
   const alone = { ...plan, config: config({ membership: { kind: "static" } }) };
   assert.is(segmentPlan(alone, plan.links[0]!, status).probes, undefined);

@@ -1,10 +1,14 @@
 import { readFileSync, statSync } from "node:fs";
 import { type FileKey, PUBLIC_KEY, wireKeyOf } from "../core/wire.ts";
+import type { Membership } from "./config.ts";
 
 /** The shortest key, in characters: 128 bits even if all of them are hexadecimal digits. */
 const SHORTEST = 32;
 /** The warning where membership has no key. */
 export const UNSIGNED = "frames between nodes are not signed: anybody on the wire can forge them";
+export const unsigned = ({ membership }: { membership: Membership }): string[] =>
+  membership.kind === "wire" && membership.keys === "none" ? [UNSIGNED] : [];
+
 const REMEDY = "Make one, the same on all nodes: head -c 32 /dev/urandom | base64 > FILE && chmod 600 FILE";
 
 /**

@@ -34,6 +34,8 @@ export interface Link {
   altnames: readonly string[];
   /** `veth`, `bridge`, ...; empty for a NIC. */
   kind: string;
+  /** Of a macvlan or ipvlan, the ifindex of the device whose frames it takes part in. */
+  over: number | undefined;
   /** 6 bytes on Ethernet. */
   mac: Uint8Array;
   /** Ethernet, and not told to do without ARP, as dummies are. */
@@ -58,7 +60,7 @@ function familyHeader(length: number, family = 0): Uint8Array {
 }
 
 function parseLink({ body }: NetlinkMessage): Link {
-  const IFLA = { ADDRESS: 1, MTU: 4, MASTER: 10, LINKINFO: 18, STATS64: 23, PROP_LIST: 52 } as const;
+  const IFLA = { ADDRESS: 1, MTU: 4, LINK: 5, MASTER: 10, LINKINFO: 18, STATS64: 23, PROP_LIST: 52 } as const;
   const IFLA_INFO = { KIND: 1, SLAVE_KIND: 4 } as const;
   const view = new DataView(body.buffer, body.byteOffset);
   const found = attributes(body, 16);
@@ -71,6 +73,7 @@ function parseLink({ body }: NetlinkMessage): Link {
     name: text(found.get(IFLA_IFNAME)),
     altnames: texts(found.get(IFLA.PROP_LIST)),
     kind: text(info.get(IFLA_INFO.KIND)),
+    over: /^(mac|ip)v(lan|tap)$/.test(text(info.get(IFLA_INFO.KIND))) ? u32(found.get(IFLA.LINK)!) : undefined,
     mac: found.get(IFLA.ADDRESS) ?? new Uint8Array(6),
     isEthernet: view.getUint16(2, true) === ARPHRD_ETHER && (flags & IFF.NOARP) === 0,
     mtu: u32(found.get(IFLA.MTU) ?? new Uint8Array(4)),

@@ -5,7 +5,7 @@ import { explain } from "../files.ts";
 const AF_NETLINK = 16;
 export const NETLINK_ROUTE = 0;
 export const NETLINK_GENERIC = 16;
-const NLM_F = { REQUEST: 0x1, DUMP: 0x300, DUMP_INTR: 0x10 } as const;
+const NLM_F = { REQUEST: 0x1, ACK: 0x4, DUMP: 0x300, DUMP_INTR: 0x10 } as const;
 const NLMSG = { ERROR: 2, DONE: 3 } as const;
 /** The longest answer that one recv() may give. */
 const BUFFER_BYTES = 1 << 18;
@@ -51,6 +51,19 @@ export function attribute(type: number, value: Uint8Array): Uint8Array {
   return bytes;
 }
 
+/** What one recv() gave. */
+interface Received {
+  messages: NetlinkMessage[];
+  interrupted: boolean;
+  done: boolean;
+  /** The kernel's verdict on a request; 0: done. */
+  error: number | undefined;
+}
+
+function refuse(error: number | undefined): void {
+  if (error) throw new Error(`Cannot ask netlink: ${errnoName(error)}`);
+}
+
 /** A netlink socket of the network namespace in which it was opened. (/sys/class/net may show another namespace.) */
 export class NetlinkSocket implements Disposable {
   readonly #fd: number;
@@ -67,7 +80,7 @@ export class NetlinkSocket implements Disposable {
   }
 
   /** The messages since the last call; undefined if there are none, "lost" if the queue has overflowed. */
-  #receive(flags: number): { messages: NetlinkMessage[]; interrupted: boolean; done: boolean } | "lost" | undefined {
+  #receive(flags: number): Received | "lost" | undefined {
     const length = Number(libc.recv(this.#fd, this.#buffer, this.#buffer.length, flags));
     if (length < 0) {
       const error = ffi.errno();
@@ -76,14 +89,14 @@ export class NetlinkSocket implements Disposable {
       throw new Error(`Cannot read a netlink socket: ${errnoName(error)}`);
     }
     const view = new DataView(this.#buffer.buffer);
-    const result = { messages: [] as NetlinkMessage[], interrupted: false, done: false };
+    const result: Received = { messages: [], interrupted: false, done: false, error: undefined };
     for (let at = 0; at + 16 <= length; ) {
       const size = view.getUint32(at, true);
       if (size < 16) break;
       const type = view.getUint16(at + 4, true);
       if (view.getUint16(at + 6, true) & NLM_F.DUMP_INTR) result.interrupted = true;
       if (type === NLMSG.DONE) result.done = true;
-      else if (type === NLMSG.ERROR) throw new Error(`Cannot ask netlink: ${errnoName(-view.getInt32(at + 16, true))}`);
+      else if (type === NLMSG.ERROR) result.error = -view.getInt32(at + 16, true);
       else result.messages.push({ type, body: this.#buffer.slice(at + 16, at + size) });
       at += (size + 3) & ~3;
     }
@@ -111,6 +124,7 @@ export class NetlinkSocket implements Disposable {
       for (let done = false; !done; ) {
         const received = this.#receive(0);
         if (received === undefined || received === "lost") continue;
+        refuse(received.error);
         all.push(...received.messages);
         interrupted ||= received.interrupted;
         done = received.done;
@@ -124,7 +138,18 @@ export class NetlinkSocket implements Disposable {
     this.#ask(type, body, NLM_F.REQUEST);
     for (;;) {
       const received = this.#receive(0);
-      if (received !== "lost" && received?.messages[0]) return received.messages[0];
+      if (received === "lost" || received === undefined) continue;
+      refuse(received.error);
+      if (received.messages[0]) return received.messages[0];
+    }
+  }
+
+  /** Sends a request that changes something. @returns the kernel's error; 0: it is done */
+  change(type: number, body: Uint8Array, flags: number): number {
+    this.#ask(type, body, NLM_F.REQUEST | NLM_F.ACK | flags);
+    for (;;) {
+      const received = this.#receive(0);
+      if (received !== "lost" && received?.error !== undefined) return received.error;
     }
   }
 

@@ -48,6 +48,7 @@ export const fileSource = keys({
   vips: key(v.array(range), "the VIPs, at most 65,536 addresses in total", {
     accepts: "a list, such as [{ address: 10.9.0.1 }], or [] for none",
   }),
+  accept: key(v.optional(v.boolean(), true), "this node accepts the packets of its VIPs: each is put on lo"),
 });
 
 export interface FileRange extends VipRange {

@@ -602,6 +602,7 @@ const LINK: Link = {
   name: "eth0",
   altnames: [],
   kind: "",
+  over: undefined,
   mac: new Uint8Array(6),
   isEthernet: true,
   mtu: 1500,
@@ -624,7 +625,7 @@ const CONFIG: Config = {
   garp: { refresh: 1, rate: 1, form: "request" },
   membership: { kind: "static" },
   metrics: undefined,
-  source: { kind: "file", cluster: "", nodes: [{ name: "n1", address: undefined }], vips: [] },
+  source: { kind: "file", cluster: "", nodes: [{ name: "n1", address: undefined }], vips: [], accept: true },
 };
 const DEMAND = fileDemand(CONFIG.source as FileSettings);
 const plan = (config: Config, links: readonly Link[]) => makePlan(config, DEMAND, networkOf(links));

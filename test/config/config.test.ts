@@ -50,6 +50,7 @@ source:
     - address: 10.9.1.0/24
       nodes: [n1, n2]
       interfaces: [eth0]
+  accept: false
 `;
 
 test("every key is taken as written", () => {
@@ -76,10 +77,11 @@ test("every key is taken as written", () => {
         { name: "n3", address: undefined },
       ],
       vips: [
-        { ...parseRange("10.9.0.1"), ...all, line: 18 },
-        { ...parseRange("10.9.0.10-10.9.0.19"), ...all, line: 19 },
-        { ...parseRange("10.9.1.0/24"), ...all, nodes: ["n1", "n2"], interfaces: ["eth0"], line: 20 },
+        { ...parseRange("10.9.0.1"), ...all, line: 19 },
+        { ...parseRange("10.9.0.10-10.9.0.19"), ...all, line: 20 },
+        { ...parseRange("10.9.1.0/24"), ...all, nodes: ["n1", "n2"], interfaces: ["eth0"], line: 21 },
       ],
+      accept: false,
     },
   });
 });
@@ -106,6 +108,7 @@ test("every key but source has a default", () => {
       cluster: "",
       nodes: ["n1", "n2", "n3"].map((name) => ({ name, address: undefined })),
       vips: [],
+      accept: true,
     },
   });
 });

@@ -259,6 +259,7 @@ const link: Link = {
   name: "eth0",
   altnames: [],
   kind: "",
+  over: undefined,
   mac: new Uint8Array(6),
   isEthernet: true,
   mtu: 1500,

@@ -200,7 +200,8 @@ test("a macvlan answers with its own MAC, and with another one once it has that"
     "link set mv0 address 02:00:00:00:00:22 up",
   );
   ip(`addr add ${NODE_IP}/16 dev mv0`);
-  await rig.serve({ interfaces: "[mv0]" });
+  const speaker = await rig.serve({ interfaces: "[mv0]" });
+  await speaker.says(/Cannot keep this node silent about its VIPs on eth0/);
   await rig.answersWith("02:00:00:00:00:22");
   ip("link set mv0 address 02:00:00:00:00:23");
   await rig.answersWith("02:00:00:00:00:23");
