@@ -10,16 +10,16 @@ export interface MetallbOptions {
   forget(kind: MetallbKind): void;
   /** The demand, or what is to be said, may have changed. */
   onChange(): void;
-  timing: MetallbTiming;
+  timing: typeof METALLB_TIMING;
 }
 
 /** In ms. */
-export interface MetallbTiming {
+export const METALLB_TIMING = {
   /** For so long what MetalLB's resources said counts, after the API has ceased to serve them. */
-  grace: number;
+  grace: 600_000,
   /** An object that is deleted counts for so long. A definition that is deleted takes its objects with it, in no sure order. */
-  linger: number;
-}
+  linger: 500,
+};
 
 /**
  * MetalLB's resources, whose definitions may come and go while isat runs: MetalLB is installed and removed, or a chart

@@ -7,13 +7,13 @@ import { Cluster } from "./cluster.ts";
 import { Complaints } from "./complaints.ts";
 import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
-import { Metallb, type MetallbTiming } from "./metallb.ts";
+import { METALLB_TIMING, Metallb } from "./metallb.ts";
 import type { Key, Kind } from "./objects.ts";
 import { DEFINITIONS, IDENTITY, METALLB_KINDS, type MetallbKind, resourcesOf } from "./resources.ts";
 import type { KubernetesSettings } from "./settings.ts";
 import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
 import { warningsOf } from "./warnings.ts";
-import { follow, type Handler, type Resource, TIMING, type Timing } from "./watch.ts";
+import { follow, type Handler, type Resource, TIMING } from "./watch.ts";
 
 export interface KubernetesOptions extends Surroundings {
   /** The name of this node's Node. */
@@ -26,35 +26,26 @@ export interface KubernetesOptions extends Surroundings {
 }
 
 /** All in ms. */
-export interface SourceTiming extends Timing, MetallbTiming {
+const SOURCE_TIMING = {
+  ...TIMING,
+  ...METALLB_TIMING,
   /**
    * The API may be away for this long before the source is stale. Peers whose sources are fresh leave this node out some
    * seconds later (LAGGING in core/liveness.ts): both together make ten seconds.
    */
-  stale: number;
-  /** A start waits this long for the API before it takes the snapshot. */
-  patience: number;
-  /** The least time between two snapshots. */
-  save: number;
-  /** The least time between two demands. */
-  deliver: number;
-  /** How often the default gateways are read. */
-  gateways: number;
-  /** For how long nobody has to announce an address before that is said. */
-  settle: number;
-}
-
-const SOURCE_TIMING: SourceTiming = {
-  ...TIMING,
   stale: 2_000,
+  /** A start waits this long for the API before it takes the snapshot. */
   patience: 3_000,
+  /** The least time between two snapshots. */
   save: 10_000,
+  /** The least time between two demands. */
   deliver: 20,
+  /** How often the default gateways are read. */
   gateways: 60_000,
+  /** For how long nobody has to announce an address before that is said. */
   settle: 2_000,
-  grace: 600_000,
-  linger: 500,
 };
+export type SourceTiming = typeof SOURCE_TIMING;
 
 /**
  * Watches a cluster's Services, and all that they depend on. A demand that follows another has the same objects in it for
@@ -324,17 +315,13 @@ export class KubernetesSource implements Source {
     if (this.#isStale === undefined || this.#isStale === !this.isFresh) return;
     if (this.#freshAt !== undefined && now - this.#freshAt < this.#timing.stale / 4) return;
     this.#isStale = !this.#isStale;
-    if (this.#isStale) this.#beginAnew();
+    if (this.#isStale) {
+      // Every watch begins anew. One of them has lost the API; the connections of the others may still be open, but TCP
+      // repeats what was lost on them only after up to the time that the API was away, and the source would be fresh by then.
+      this.#reach.abort();
+      this.#reach = new AbortController();
+    }
     this.#options.emit({ kind: "stale", isStale: this.#isStale });
-  }
-
-  /**
-   * Makes every watch begin anew. One of them has lost the API; the connections of the others may still be open, but TCP
-   * repeats what was lost on them only after up to the time that the API was away, and the source would be fresh by then.
-   */
-  #beginAnew(): void {
-    this.#reach.abort();
-    this.#reach = new AbortController();
   }
 
   /** An address that was a gateway once stays one: its route may be away for a moment. */
