@@ -30,7 +30,7 @@ import {
 } from "../../lab/trio/trios.ts";
 import { sumOf } from "../../lab/watch/watch.ts";
 import { askStatus, tellDrain } from "../../src/control/socket.ts";
-import { nodeState, type WireHeader, wireHeader, wireType } from "../../src/core/abi.ts";
+import { nodeState, type WireHeader, wireType } from "../../src/core/abi.ts";
 import { BROADCAST, formatMac } from "../../src/core/arp.ts";
 import {
   clusterId,
@@ -43,7 +43,7 @@ import {
   wireKeyOf,
 } from "../../src/core/wire.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
-import { speak } from "../bpf/speech.ts";
+import { headerOf, speak } from "../bpf/speech.ts";
 
 const test = suite("strangers");
 const trios = new Trios("isat-t-str-");
@@ -76,7 +76,7 @@ async function viewOf(trio: Trio) {
 }
 
 /** The sum of a counter over all nodes. */
-async function counted(trio: Trio, name: "wire_refused" | "wire_stale"): Promise<number> {
+async function counted(trio: Trio, name: "wire_refused" | "wire_stale" | "wire_foreign"): Promise<number> {
   const all = (await statuses(trio)).flatMap(({ interfaces }) => interfaces.map(({ verdicts }) => verdicts[name]));
   return all.reduce((sum, count) => sum + count, 0);
 }
@@ -89,7 +89,7 @@ test("recorded, mutated and forged frames change nothing, not even after a resta
   speakerOf(trio, n1).isat("undrain");
   await sleep(1_500);
   const frames = tap.frames.slice();
-  const types = new Set(frames.map(({ frame }) => wireHeader.decode(frame).type));
+  const types = new Set(frames.map(({ frame }) => headerOf(frame).type));
   assert.equal([...types].sort(), Object.values(wireType), "every type of frame was recorded");
 
   const rounds: [string, (frame: Uint8Array, i: number) => Uint8Array, "wire_refused" | "wire_stale"][] = [
@@ -154,7 +154,7 @@ test("frames of a node's earlier speaker, replayed to it while it starts, do not
   const sent = (type: number, destination: string) =>
     until(`a frame of type ${type}`, () => {
       const is = (frame: Uint8Array) =>
-        wireHeader.decode(frame).type === type && formatMac(frame.subarray(0, 6)) === destination;
+        headerOf(frame).type === type && formatMac(frame.subarray(0, 6)) === destination;
       return tap.frames.find(({ from, frame }) => from === n1 && is(frame))?.frame;
     });
   const hello = await sent(wireType.WIRE_PROBE, "ff:ff:ff:ff:ff:ff");
@@ -205,9 +205,7 @@ test("a granted claim that is replayed while it is fresh takes nothing a second 
   tap.frames.length = 0;
   await tellDrain(runDir, false); // n1 claims from its peers what is its own
   await sleep(700);
-  const claims = tap.frames.filter(
-    ({ from, frame }) => from === n1 && wireHeader.decode(frame).type === wireType.WIRE_CLAIM,
-  );
+  const claims = tap.frames.filter(({ from, frame }) => from === n1 && headerOf(frame).type === wireType.WIRE_CLAIM);
   assert.ok(claims.length >= 2, `${claims.length} claims were recorded`);
   await tellDrain(runDir, true); // and it is theirs again
   await sleep(300);
@@ -450,19 +448,49 @@ test("frames of a newer protocol are refused and counted; a newer peer that uses
   await using trio = await trios.start();
   using stranger = new Stranger(trio);
   const refused = await counted(trio, "wire_refused");
-  stranger.probe({ version: 2, max_version: 2 });
+  stranger.probe({ version: 3, max_version: 3 });
   await until("all refuse it", async () => (await counted(trio, "wire_refused")) === refused + NODES.length);
 
-  stranger.probe({ max_version: 2, nonce: 2n });
+  stranger.probe({ max_version: 3, nonce: 2n });
   const { incarnation, stamp } = await stranger.echo(n1, 2n);
-  stranger.probe({ max_version: 2, nonce: 3n, destination: parseMac(n1.mac), to: incarnation, stamp });
+  stranger.probe({ max_version: 3, nonce: 3n, destination: parseMac(n1.mac), to: incarnation, stamp });
   await stranger.echo(n1, 3n);
   const known = speakerOf(trio, n1).maps(({ peers }) => [...peers.entries()].map(([, peer]) => peer));
   assert.equal(
     known.filter(({ node }) => node === "n9").map(({ max_version }) => max_version),
-    [2],
+    [3],
   );
   assertQuiet(await trio.watched(VIPS, () => sleep(500)));
+});
+
+test("another cluster with the same key and the same names changes nothing, is counted and named, and ends nobody", async () => {
+  await using trio = await trios.start();
+  using port = new PacketPort(trios.namespaces.full(trio.place(CLIENT.name)), "eth0");
+  const [foreign] = keyring([PUBLIC_KEY], clusterId("another"), false).keys;
+  const speaker = speakerOf(trio, n1);
+  const before = await counted(trio, "wire_foreign");
+  const report = await trio.watched(VIPS, async () => {
+    await speaker.signal("SIGKILL"); // a speaker that joins would end for its name
+    speaker.start();
+    const ready = speaker.ready();
+    for (let nonce = bootTime(), times = 0; times < 90; times++, nonce += 2n) {
+      for (const { name } of NODES) {
+        const who = { source: parseMac(CLIENT.mac), node: nodeId(name), incarnation: 9n, name, state: nodeState.LIVE };
+        const said = { ...who, destination: BROADCAST, nonce, to: 0n };
+        port.send(speak({ ...said, type: wireType.WIRE_PROBE }, foreign!));
+        port.send(speak({ ...said, type: wireType.WIRE_NOTICE, stamp: bootTime() }, foreign!));
+      }
+      await sleep(50);
+    }
+    await ready;
+  });
+  assertQuiet(report);
+  assert.ok((await counted(trio, "wire_foreign")) >= before + 400);
+  const all = await statuses(trio);
+  for (const { members, warnings } of all) {
+    assert.equal(members.map(({ node }) => node).sort(), ["n1", "n2", "n3"]);
+    assert.match(warnings.join(), /is of another cluster \(identity [0-9a-f]{16}\), so it is not believed/);
+  }
 });
 
 test.run();
