@@ -7,13 +7,14 @@ import { Cluster } from "./cluster.ts";
 import { Complaints } from "./complaints.ts";
 import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
-import { METALLB_TIMING, Metallb } from "./metallb.ts";
+import { Metallb } from "./metallb.ts";
 import type { Key, Kind } from "./objects.ts";
 import { DEFINITIONS, IDENTITY, METALLB_KINDS, type MetallbKind, resourcesOf } from "./resources.ts";
 import type { KubernetesSettings } from "./settings.ts";
 import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
+import { SOURCE_TIMING, type SourceTiming, waitFor } from "./timing.ts";
 import { warningsOf } from "./warnings.ts";
-import { follow, type Handler, type Resource, TIMING } from "./watch.ts";
+import { follow, type Handler, type Resource } from "./watch.ts";
 
 export interface KubernetesOptions extends Surroundings {
   /** The name of this node's Node. */
@@ -24,28 +25,6 @@ export interface KubernetesOptions extends Surroundings {
   gateways(): ReadonlySet<Address>;
   timing?: Partial<SourceTiming>;
 }
-
-/** All in ms. */
-const SOURCE_TIMING = {
-  ...TIMING,
-  ...METALLB_TIMING,
-  /**
-   * The API may be away for this long before the source is stale. Peers whose sources are fresh leave this node out some
-   * seconds later (LAGGING in core/liveness.ts): both together make ten seconds.
-   */
-  stale: 2_000,
-  /** A start waits this long for the API before it takes the snapshot. */
-  patience: 3_000,
-  /** The least time between two snapshots. */
-  save: 10_000,
-  /** The least time between two demands. */
-  deliver: 20,
-  /** How often the default gateways are read. */
-  gateways: 60_000,
-  /** For how long nobody has to announce an address before that is said. */
-  settle: 2_000,
-};
-export type SourceTiming = typeof SOURCE_TIMING;
 
 /**
  * Watches a cluster's Services, and all that they depend on. A demand that follows another has the same objects in it for
@@ -84,6 +63,8 @@ export class KubernetesSource implements Source {
   readonly #first = Promise.withResolvers<Demand>();
   /** The demand that was given last. */
   #demand: Demand | undefined;
+  /** When the API last sent something of a list, ms. */
+  #progressAt = Number.NEGATIVE_INFINITY;
   /** As it was emitted last; undefined before the first demand. */
   #isStale: boolean | undefined;
   /** Since when the API can be read again, ms. */
@@ -117,11 +98,16 @@ export class KubernetesSource implements Source {
     void this.#try("What was saved of the cluster is not used", () => {
       this.#hasSnapshot = loadSnapshot(this.#options.folders, this.#cluster);
     });
-    const { patience, stale, gateways } = this.#timing;
+    const { stale, gateways } = this.#timing;
     this.#timers.push(
-      setTimeout(() => this.#serveSnapshot(), patience),
       setInterval(() => this.#checkStale(), Math.min(500, stale / 4)),
       setInterval(() => this.#try("Cannot look up the default gateways", () => this.#addGateways()), gateways).unref(),
+    );
+    waitFor(
+      () => this.#progressAt,
+      this.#timing,
+      this.#stop.signal,
+      () => this.#serveSnapshot(),
     );
     for (const kind of ["EndpointSlice", "Node"] as const) this.#follow(kind, this.#stop.signal);
     this.#followDefinitions();
@@ -171,7 +157,11 @@ export class KubernetesSource implements Source {
   /** The demand is what the API has, as far as can be known. */
   get isFresh(): boolean {
     const since = this.#required().map((resource) => this.#lost.get(resource) ?? Number.POSITIVE_INFINITY);
-    return this.#isRead && performance.now() - Math.min(...since) < this.#timing.stale;
+    const { stale } = this.#timing;
+    const now = performance.now();
+    // What is listed for the first time, and comes in slowly, is not out of reach.
+    if (!this.#isRead && this.#isStale !== true) return now - this.#progressAt < stale;
+    return this.#isRead && now - Math.min(...since) < stale;
   }
 
   /** Later, a kind of object that comes to be served must not hold up all others. */
@@ -269,8 +259,13 @@ export class KubernetesSource implements Source {
   #watch(resource: Resource, signal: AbortSignal, its: Pick<Handler, "put" | "remove" | "onListed">): void {
     const handler: Handler = {
       ...its,
+      put: (object, fault) => {
+        this.#progressAt = performance.now();
+        its.put(object, fault);
+      },
       log: this.#options.log,
       onListed: (keys: ReadonlySet<Key>) => {
+        this.#progressAt = performance.now();
         this.#listed.add(resource);
         its.onListed(keys);
         this.#readServices();
@@ -336,7 +331,7 @@ export class KubernetesSource implements Source {
   #serveSnapshot(): void {
     if (this.#isRead || this.#isSnapshotServed || this.#demand || !this.#hasSnapshot) return;
     this.#isSnapshotServed = true;
-    this.#options.log("warn", "The API cannot be read: what was saved of the cluster is served until it can");
+    this.#options.log("warn", "The API has not been read yet: what was saved of the cluster is served until it is");
     this.#changed();
   }
 

@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 interface ApiObject {
   metadata: { name: string; namespace?: string; resourceVersion?: string };
@@ -31,6 +32,8 @@ export class Api {
   readonly requests: string[] = [];
   readonly events: { metadata: { name: string }; involvedObject: object; message: string }[] = [];
   /** The answer to a WatchList: as it should be, an ERROR event (etcd without progress), or a refusal. */
+  /** ms before each object of a list. */
+  pause = 0;
   watchList: "served" | "error" | "refused" = "served";
   /** Resources that may not be read. */
   readonly denied = new Set<string>();
@@ -183,12 +186,12 @@ export class Api {
     response.end(JSON.stringify({ kind: "List", apiVersion: "v1", metadata, items: items.slice(start, end) }));
   }
 
-  #watch(
+  async #watch(
     plural: string,
     query: Record<string, string>,
     response: ServerResponse,
     refuse: (code: number, message: string) => unknown,
-  ): unknown {
+  ): Promise<unknown> {
     const isListing = query.sendInitialEvents === "true";
     if (isListing && this.watchList === "refused") {
       return refuse(
@@ -210,7 +213,10 @@ export class Api {
       return response.end();
     }
     if (isListing) {
-      for (const object of this.#of(plural).values()) if (isMeant(object)) write("ADDED", object);
+      for (const object of this.#of(plural).values()) {
+        if (this.pause > 0) await sleep(this.pause);
+        if (isMeant(object)) write("ADDED", object);
+      }
       const annotations = { "k8s.io/initial-events-end": "true" };
       write("BOOKMARK", { metadata: { resourceVersion: String(this.#version), annotations } });
     } else {

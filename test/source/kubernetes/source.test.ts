@@ -10,7 +10,8 @@ import { skip } from "../../../lab/skip.ts";
 import { type Address, formatAddress, parseAddress, parseRange } from "../../../src/core/address.ts";
 import type { Demand } from "../../../src/core/demand.ts";
 import type { KubernetesSettings } from "../../../src/source/kubernetes/settings.ts";
-import { KubernetesSource, type SourceTiming } from "../../../src/source/kubernetes/source.ts";
+import { KubernetesSource } from "../../../src/source/kubernetes/source.ts";
+import type { SourceTiming } from "../../../src/source/kubernetes/timing.ts";
 import type { SourceEvent } from "../../../src/source/source.ts";
 import { Api, type Identity } from "./api.ts";
 import { PLAIN } from "./clusters.ts";
@@ -530,6 +531,43 @@ test("a start while the API is there waits for it, and does not serve the snapsh
   const second = rig.watch();
   await second.shows(`10.9.0.1 ${ALL}`);
   assert.is(second.demands.length, 1);
+});
+
+test("a start whose lists come in slowly waits for them: it is neither stale nor served from the snapshot", async () => {
+  await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]), slice("mail", READY));
+  const first = rig.watch();
+  await first.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
+  first.stop();
+  rig.api.remove("services", "mail");
+  rig.api.pause = 400; // so that a list takes longer than the patience
+  const second = rig.watch({}, { timing: { patience: 700, stale: 700 } });
+  await second.shows(`10.9.0.1 ${ALL}`);
+  assert.equal([second.demands.length, second.freshness], [1, [true]]);
+  assert.not(second.lines.some((line) => /what was saved/.test(line)));
+});
+
+test("a start that waited long enough serves the snapshot, and is not stale while there is progress", async () => {
+  await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]), slice("mail", READY));
+  const first = rig.watch();
+  await first.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
+  first.stop();
+  rig.api.remove("services", "mail");
+  rig.api.pause = 1_000;
+  const second = rig.watch({}, { timing: { patience: 1_200, stale: 1_800, slow: 1_000 } });
+  await second.shows(`10.9.0.1 ${ALL}`);
+  await second.says("what was saved of the cluster is served");
+  assert.equal(second.freshness, [true]);
+});
+
+test("a start whose lists stop coming in serves the snapshot, as stale", async () => {
+  await using rig = await Rig.start(...WEB);
+  const first = rig.watch();
+  await first.shows(`10.9.0.1 ${ALL}`);
+  first.stop();
+  rig.api.pause = 20_000;
+  const second = rig.watch({}, { timing: { patience: 300, stale: 300 } });
+  await second.shows(`10.9.0.1 ${ALL}`);
+  assert.equal([second.freshness, second.source.isFresh], [[false], false]);
 });
 
 test("a snapshot that cannot be read is logged, and left alone until it is replaced", async () => {
