@@ -37,11 +37,17 @@ static __always_inline int find_arp(struct __sk_buff *skb)
 	return type == bpf_htons(ETH_P_ARP) ? at : 0;
 }
 
-/* True if the claim is ours to make. */
-static __always_inline bool is_ours(const struct arp *arp, const __u8 source[6], const struct vip *vip,
-				    const struct vip_key *key, const struct interface *interface, __u64 now)
+/*
+ * True if the claim is ours to make, or that of another speaker of this node while isat starts beside it: until it is known
+ * who owns the VIP, what that one says leaves. It writes its ARP through a socket; the kernel's own ARP has none.
+ */
+static __always_inline bool is_ours(struct __sk_buff *skb, const struct arp *arp, const __u8 source[6],
+				    const struct vip *vip, const struct vip_key *key,
+				    const struct interface *interface, __u64 now)
 {
-	return is_answered(vip, bpf_map_lookup_elem(&answers, key), now) && is_of(vip, key) &&
+	bool is_another = (vip->state == VIP_UNDECIDED || vip->state == VIP_CLAIMING) && skb->sk;
+
+	return (is_another || is_answered(vip, bpf_map_lookup_elem(&answers, key), now)) && is_of(vip, key) &&
 	       !is_fenced(interface, since(interface->tick_ns, now)) && same_mac(arp->sha, interface->mac) &&
 	       same_mac(source, interface->mac);
 }
@@ -82,7 +88,7 @@ static __always_inline int guard(struct __sk_buff *skb, int at, const struct int
 	vip = bpf_map_lookup_elem(&vips, &key);
 	if (!vip)
 		return CTX_PASS;
-	if (is_ours(&arp, source, vip, &key, interface, now)) {
+	if (is_ours(skb, &arp, source, vip, &key, interface, now)) {
 		count_on(skb->ifindex, VERDICT_EGRESS_CLAIMED);
 		return CTX_PASS;
 	}

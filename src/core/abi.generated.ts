@@ -27,6 +27,7 @@ export const vipState = {
   OWNED: 1,
   CLAIMING: 2,
   LEAVING: 3,
+  UNDECIDED: 4,
 } as const;
 export type VipState = (typeof vipState)[keyof typeof vipState];
 

@@ -1,13 +1,13 @@
 import { vipState } from "./abi.ts";
 import type { Address } from "./address.ts";
 import { Wish } from "./ownership.ts";
-import { type Entry, UNOWNED } from "./step.ts";
+import { type Entry, isHeld, UNDECIDED, UNOWNED } from "./step.ts";
 import { type Ns, SECOND } from "./time.ts";
 
 /** How long a node goes on answering for a VIP that its view gives to another node: so a hand-over has no hole. */
 export const LEAVE: Ns = SECOND;
 
-const { NOT_OWNED, OWNED, CLAIMING, LEAVING } = vipState;
+const { OWNED, LEAVING } = vipState;
 
 /** What becomes of one VIP: its next entry, and whether peers are asked for it first. */
 export interface Change {
@@ -35,13 +35,13 @@ export function difference(
   const stay = (entry: Entry): Change => ({ entry, claim: undefined });
   switch (wish) {
     case Wish.unknown:
-      return stay(next);
+      return stay(entry ? next : UNDECIDED);
     case Wish.nobody:
       return stay(UNOWNED);
     case Wish.other:
       // Alone, nobody would take it over from here: whoever owns it now answers already.
       if (next.state === OWNED) return stay(mustAsk ? { ...next, state: LEAVING, untilNs: now + LEAVE } : UNOWNED);
-      return stay(next.state === CLAIMING ? UNOWNED : next);
+      return stay(next.state === LEAVING ? next : UNOWNED);
     default:
       if (next.state === OWNED) return stay(next);
       // A claim goes on or begins anew: one in the map may be that of a speaker that is no more.
@@ -61,5 +61,4 @@ export function countEntries(entries: ReadonlyMap<Address, Entry>): { owned: num
   return { owned, managed: entries.size };
 }
 
-export const isInTransit = (entry: Entry | undefined): boolean =>
-  entry !== undefined && entry.state !== OWNED && entry.state !== NOT_OWNED;
+export const isInTransit = (entry: Entry | undefined): boolean => isHeld(entry) && entry!.state !== OWNED;

@@ -1,4 +1,4 @@
-import { nodeState, vipState, type WireHeader } from "./abi.ts";
+import { nodeState, type WireHeader } from "./abi.ts";
 import type { Address } from "./address.ts";
 import { Announcer } from "./announcer.ts";
 import { type Claims, type Nonces, unansweredBy } from "./claims.ts";
@@ -13,6 +13,7 @@ import {
   type Effects,
   type Entry,
   type Frame,
+  isHeld,
   isOwned,
   type Outgoing,
   type Reading,
@@ -264,7 +265,6 @@ export class Segment {
 
   /** VIPs that the kernel released are no longer owned here, and are not claimed again at once. */
   private takeReleases(released: readonly Address[], { claims, census }: Peering, step: Step): void {
-    const isHeld = (entry: Entry | undefined) => entry !== undefined && entry.state !== vipState.NOT_OWNED;
     const lost = released.filter((address) => isHeld(this.entries.get(address)));
     if (lost.length === 0) return;
     for (const address of lost) step.set(address, UNOWNED);

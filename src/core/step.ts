@@ -17,6 +17,13 @@ export interface Entry {
 /** A VIP that this node manages and some other node answers. */
 export const UNOWNED: Entry = Object.freeze({ state: vipState.NOT_OWNED, claimNs: 0n, untilNs: 0n, hash: 0n });
 
+/** A VIP of which this node does not know yet who owns it. */
+export const UNDECIDED: Entry = Object.freeze({ ...UNOWNED, state: vipState.UNDECIDED });
+
+/** Whether the VIP is owned here, is to be, or was until now. */
+export const isHeld = (entry: Entry | undefined): boolean =>
+  entry !== undefined && entry.state !== vipState.NOT_OWNED && entry.state !== vipState.UNDECIDED;
+
 export const isOwned = (entry: Entry | undefined): boolean => entry?.state === vipState.OWNED;
 
 /** A peer's entry of the kernel's map `peers`, as far as the control plane uses it. */

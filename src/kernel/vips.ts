@@ -1,6 +1,6 @@
 import { answers, MAX_VIPS, type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
 import { type Address, addressBytes, addressOfBytes } from "../core/address.ts";
-import { type Entry, UNOWNED } from "../core/step.ts";
+import { type Entry, isHeld, UNOWNED } from "../core/step.ts";
 import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
 
@@ -77,8 +77,7 @@ function survey({ answers: map }: Maps, entries: Entries, batches: Iterable<Batc
 }
 
 /** An entry counts only while its claim is later than the kernel's last release of the VIP. */
-const isReleased = ({ state, claimNs }: Entry, releasedNs: bigint) =>
-  state !== vipState.NOT_OWNED && releasedNs >= claimNs;
+const isReleased = (entry: Entry, releasedNs: bigint) => isHeld(entry) && releasedNs >= entry.claimNs;
 
 /** Reads both maps; VIPs that the kernel has released count as not owned. */
 function readBoth(maps: Maps) {
@@ -298,5 +297,5 @@ const isOf = (ifindex: number, address: Address, values: DataView, at: number) =
 
 function isSame(entry: Entry | undefined, values: DataView, at: number): boolean {
   if (entry?.state !== values.getUint32(at + STATE, true)) return false;
-  return entry.state === vipState.NOT_OWNED || entry.claimNs === values.getBigUint64(at + CLAIM, true);
+  return !isHeld(entry) || entry.claimNs === values.getBigUint64(at + CLAIM, true);
 }

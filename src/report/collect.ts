@@ -56,7 +56,7 @@ function stateInWords(entry: InterfaceEntry, heard: bigint): InterfaceStatus["st
 const guardNames = ({ interfaces, verdicts }: Maps): string[] =>
   [...interfaces.entries()].flatMap(([ifindex, { name }]) => (verdicts.get(ifindex) ? [] : [name]));
 
-const VIP_STATES = ["not owned", "owned", "claiming", "leaving"] as const;
+const VIP_STATES = ["not owned", "owned", "claiming", "leaving", "undecided"] as const;
 
 /** @param ownerOf the node that owns an address, where that is known */
 function vipStatuses(

@@ -24,7 +24,7 @@ export interface VipStatus {
   interface: string;
   /** undefined where no speaker runs, and another node owns it. */
   owner: string | undefined;
-  state: "owned" | "not owned" | "claiming" | "leaving";
+  state: "owned" | "not owned" | "claiming" | "leaving" | "undecided";
   /** The MAC that answers, where this node does. */
   mac: string | undefined;
   answers: number;

@@ -115,7 +115,7 @@ export type Clock = keyof typeof CLOCKS;
 
 /** The entries of `vips` and `answers` for an address, at a time. */
 type At = (now: bigint) => { entry: Partial<Vip>; released: bigint };
-const { NOT_OWNED, OWNED, CLAIMING, LEAVING } = vipState;
+const { NOT_OWNED, OWNED, CLAIMING, LEAVING, UNDECIDED } = vipState;
 
 export const HOLDINGS = {
   owned: (now) => ({ entry: { state: OWNED, claim_ns: now }, released: 0n }),
@@ -124,6 +124,7 @@ export const HOLDINGS = {
   "owned, and released in that instant": (now) => ({ entry: { state: OWNED, claim_ns: now }, released: now }),
   "owned, without a claim": () => ({ entry: { state: OWNED, claim_ns: 0n }, released: 0n }),
   "not owned": (now) => ({ entry: { state: NOT_OWNED, claim_ns: now }, released: 0n }),
+  undecided: () => ({ entry: { state: UNDECIDED }, released: 0n }),
   claiming: (now) => ({ entry: { state: CLAIMING, claim_ns: now }, released: 0n }),
   "claiming, and released since": (now) => ({ entry: { state: CLAIMING, claim_ns: now - 1n }, released: now }),
   leaving: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now + HOUR }, released: 0n }),

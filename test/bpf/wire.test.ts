@@ -595,6 +595,21 @@ for (const hook of ["tcx", "tc", "xdp"] as const) {
     assert.equal(counted, { egress_rewritten: 1 });
   });
 
+  test(`${hook}: while nobody knows who owns a VIP, another speaker's words leave, and not the kernel's`, () => {
+    wire.claim(NOT_OWNED, vipState.UNDECIDED);
+    const [seen, counted] = wire.counting(() => [
+      ...wire.connectFrom(NOT_OWNED),
+      ...wire.announce(NODE_MAC, NOT_OWNED, OWNED),
+      ...wire.announce(OTHER_MAC, NOT_OWNED, OWNED),
+    ]);
+    wire.claim(NOT_OWNED, vipState.NOT_OWNED);
+    assert.equal(
+      seen,
+      [question(NODE), ...[NOT_OWNED, OWNED].map((vip) => inWords(announcement(NODE_MAC, ip(vip))))].flat(),
+    );
+    assert.equal(counted, { egress_rewritten: 1, egress_claimed: 4, egress_dropped: 2 });
+  });
+
   test(`${hook}: the kernel's own question in the name of a VIP owned here leaves as it is`, () => {
     const [seen, counted] = wire.counting(() => wire.connectFrom(OWNED_ON_LO));
     assert.equal(seen, [question(OWNED_ON_LO)]);

@@ -3,7 +3,7 @@ import * as assert from "uvu/assert";
 import { vipState } from "../../src/core/abi.ts";
 import { type Change, countEntries, difference, isInTransit, isLeaving, LEAVE } from "../../src/core/difference.ts";
 import { Wish } from "../../src/core/ownership.ts";
-import { type Entry, UNOWNED } from "../../src/core/step.ts";
+import { type Entry, UNDECIDED, UNOWNED } from "../../src/core/step.ts";
 import { SECOND } from "../../src/core/time.ts";
 
 const { OWNED, CLAIMING, LEAVING } = vipState;
@@ -27,6 +27,7 @@ type Became = Entry | "as it was" | "claimed";
 const table: [wish: keyof typeof Wish, entry: Entry | undefined, amongPeers: Became, alone: Became][] = [
   ["ours", undefined, "claimed", taken],
   ["ours", none, "claimed", taken],
+  ["ours", UNDECIDED, "claimed", taken],
   ["ours", own, "as it was", "as it was"],
   ["ours", claiming, "claimed", taken],
   ["ours", leaving, "claimed", own],
@@ -49,7 +50,10 @@ const table: [wish: keyof typeof Wish, entry: Entry | undefined, amongPeers: Bec
   ["nobody", claiming, none, none],
   ["nobody", leaving, none, none],
   ["nobody", left, none, none],
-  ["unknown", undefined, none, none],
+  ["unknown", undefined, UNDECIDED, UNDECIDED],
+  ["unknown", UNDECIDED, "as it was", "as it was"],
+  ["nobody", UNDECIDED, none, none],
+  ["other", UNDECIDED, none, none],
   ["unknown", none, "as it was", "as it was"],
   ["unknown", own, "as it was", "as it was"],
   ["unknown", claiming, "as it was", "as it was"],
@@ -60,6 +64,7 @@ const table: [wish: keyof typeof Wish, entry: Entry | undefined, amongPeers: Bec
 const NAMES = new Map<Entry | undefined, string>([
   [undefined, "is new"],
   [none, "is not owned"],
+  [UNDECIDED, "is not decided"],
   [own, "is owned"],
   [claiming, "is being claimed"],
   [leaving, "is leaving"],

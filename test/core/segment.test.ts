@@ -8,7 +8,7 @@ import { MS, SECOND } from "../../src/core/time.ts";
 import { nodeId } from "../../src/core/wire.ts";
 import { heardOf, range, START, Stage } from "./stage.ts";
 
-const { NOT_OWNED, OWNED, CLAIMING, LEAVING } = vipState;
+const { NOT_OWNED, OWNED, CLAIMING, LEAVING, UNDECIDED } = vipState;
 const { JOINING, LIVE, DRAINED, HEADLESS } = nodeState;
 const { WIRE_PROBE, WIRE_CLAIM, WIRE_NOTICE } = wireType;
 const A = parseAddress("10.9.0.1");
@@ -33,7 +33,7 @@ test("a node that knows no peer yet says that it joins, and owns nothing", () =>
   assert.is(stage.segment.said.state, JOINING);
   assert.equal(
     [...first!.write.values()].map(({ state }) => state),
-    [NOT_OWNED],
+    [UNDECIDED],
   );
   assert.equal([...first!.added], [A], "it is managed, so that nothing else on this node answers");
 });
@@ -78,7 +78,7 @@ test("a VIP is written as claimed in the step in which its claim leaves, before 
     stage.sent(WIRE_CLAIM).map(({ node, claims }) => [node, claims!.length, claims![0]!.hash]),
     ["b", "c"].map((name) => [nodeId(name), 1, claiming.write.get(A)!.hash]),
   );
-  assert.equal(stage.written(A), [NOT_OWNED, CLAIMING, OWNED]);
+  assert.equal(stage.written(A), [UNDECIDED, CLAIMING, OWNED]);
 });
 
 /** A segment that has claimed A of b and c, who have not answered yet. */
