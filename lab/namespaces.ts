@@ -91,6 +91,11 @@ export class Namespaces implements Disposable {
     run("ip", ["-netns", this.full(name), "-batch", "-"], `${lines.join("\n")}\n`);
   }
 
+  /** Runs a script of nft in a namespace. */
+  nft(name: string, script: string): void {
+    run("nsenter", [`--net=${join(NETNS, this.full(name))}`, "nft", "-f", "-"], script);
+  }
+
   /** Writes a sysctl of the namespace, named by its path under /proc/sys. */
   sysctl(name: string, path: string, value: number): void {
     inNamespace(this.full(name), () => writeFileSync(`/proc/sys/${path}`, `${value}\n`));

@@ -36,6 +36,8 @@ export interface Plan {
   notes: readonly string[];
   /** Links without a guard, though a client could be there. */
   unguarded: readonly Link[];
+  /** The default gateways of this machine. */
+  gateways: readonly Address[];
 }
 
 /** This machine's network, as far as plans go by it. */
@@ -93,7 +95,17 @@ export function makePlan(config: Config, demand: Demand, network: Network): Plan
   // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
   const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
   const all = [...problems, ...warnings, ...own, ...announced.flatMap(outside), ...unguarded.map(withoutGuard)];
-  return { config, demand, links, size, problems: refused, warnings: [...new Set(all)], notes, unguarded };
+  return {
+    config,
+    demand,
+    links,
+    size,
+    problems: refused,
+    warnings: [...new Set(all)],
+    notes,
+    unguarded,
+    gateways: [...network.gateways],
+  };
 }
 
 function others(vips: readonly VipRange[], ranges: readonly VipRange[]): readonly VipRange[] {
@@ -108,7 +120,7 @@ export function requireFit({ problems }: Plan): void {
 
 /** The plan of one segment. @param status what this node is, whatever the interface */
 export function segmentPlan(
-  { config, demand }: Plan,
+  { config, demand, gateways }: Plan,
   { link, ranges, guarded, isGuard }: PlannedLink,
   status: Pick<SegmentPlan, "isDrained" | "isSourceStale" | "isOldSpoken">,
 ): SegmentPlan {
@@ -121,6 +133,7 @@ export function segmentPlan(
     isUp: link.isUp,
     node: config.node,
     nodes: demand.nodes,
+    gateways,
     ranges: guarded.length > 0 ? [...ranges, ...guarded] : ranges,
     ...status,
     probes: isWire && !isGuard ? { interval: toNs(membership.interval), dead: membership.dead } : undefined,

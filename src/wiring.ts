@@ -1,5 +1,5 @@
 import type { Config } from "./config/config.ts";
-import type { WireHeader } from "./core/abi.ts";
+import { framesOfOthers, NO_VERDICTS, type WireHeader } from "./core/abi.ts";
 import { type Address, addressBytes, having } from "./core/address.ts";
 import { announcement, FORMS, type Form, formatMac } from "./core/arp.ts";
 import { Nonces } from "./core/claims.ts";
@@ -19,7 +19,7 @@ import { Keys } from "./keys.ts";
 import { describeLink, type Link, type Links } from "./link/links.ts";
 import { PacketSocket, type Sent } from "./link/packet.ts";
 import { PeerFrames } from "./link/peers.ts";
-import { whoHas } from "./link/who-has.ts";
+import { type Answer, WhoHas } from "./link/who-has.ts";
 import type { Log } from "./log.ts";
 import { announcedOf, countAddresses, type Plan, type PlannedLink, sum } from "./plan.ts";
 import type { Snapshot } from "./report/snapshot.ts";
@@ -44,8 +44,7 @@ export type WiringEvent =
   /** A frame that this speaker sent came in. */
   | { kind: "own frame"; ifindex: number; frame: Frame }
   | { kind: "foreigner"; ifindex: number; header: WireHeader }
-  /** Nodes that answered ARP. */
-  | { kind: "answered"; ifindex: number; addresses: ReadonlySet<Address> };
+  | ({ kind: "answered" } & Answer);
 
 /** What applying a segment's effects comes to, beside what was done. */
 export interface Applied {
@@ -64,7 +63,7 @@ export class Wiring implements Disposable {
   /** undefined: static membership, without peers. */
   readonly #frames: PeerFrames | undefined;
   readonly #log: Log;
-  readonly #post: (event: WiringEvent) => void;
+  readonly #whoHas: WhoHas;
   readonly #nonces = new Nonces();
   readonly #began = bootTime();
   readonly #resources: DisposableStack;
@@ -86,10 +85,10 @@ export class Wiring implements Disposable {
   ) {
     using stack = new DisposableStack();
     this.#log = log;
-    this.#post = post;
     this.#form = config.garp.form;
     this.#kernel = stack.use(new Kernel(config.pinDir));
     this.#socket = stack.use(new PacketSocket());
+    this.#whoHas = stack.use(new WhoHas(this.#socket, (answer) => post({ kind: "answered", ...answer })));
     this.#table = new VipTable(this.#kernel.maps);
     this.#interfaces = new Interfaces(this.#kernel, links, config.hook, log);
     this.keys = new Keys(this.#kernel.maps.keys);
@@ -132,7 +131,10 @@ export class Wiring implements Disposable {
 
   /** What an operator should know about how the nodes hear each other. */
   get warnings(): string[] {
-    return [...this.blocked.values(), ...[...this.#attached.values()].flatMap(({ segment }) => segment.warnings)];
+    return [
+      ...this.blocked.values(),
+      ...[...this.#attached.values()].flatMap(({ segment }) => segment.warnings(bootTime())),
+    ];
   }
 
   /** By interface, why nothing may be owned there. */
@@ -304,14 +306,16 @@ export class Wiring implements Disposable {
     forgetPeers(this.#kernel.maps, ifindex, effects.forget);
     const at = bootTime();
     const left = (send: () => Sent) => this.#try(send, notices);
-    const frames = effects.send.filter((frame) => left(() => this.#send(ifindex, frame, attached)) === "sent");
+    const outcomes = effects.send.map((frame) => ({ frame, sent: left(() => this.#send(ifindex, frame, attached)) }));
+    const those = (which: Sent) => outcomes.flatMap(({ frame, sent }) => (sent === which ? [frame] : []));
     // Those that meet a link that is down or gone are not repeated: the link's return announces all anew.
     const refused = effects.announce.filter(
       (address) => left(() => this.#announce(ifindex, address, attached)) === "dropped",
     );
-    if (effects.ask.length > 0) this.#askByArp(ifindex, effects.ask, attached);
+    const asked = effects.ask.filter((question) => left(() => this.#whoHas.ask(attached.link, question)) === "sent");
+    const departure = { at, frames: those("sent"), refused: those("dropped"), asked };
     return [
-      ...(frames.length > 0 ? [{ kind: "sent", at, frames } as const] : []),
+      ...(effects.send.length + effects.ask.length > 0 ? [{ kind: "sent", ...departure } as const] : []),
       ...(refused.length > 0 ? [{ kind: "refused", addresses: refused } as const] : []),
       ...(lost.length > 0 ? [this.#lose(ifindex, lost)[1]] : []),
       ...(effects.look ? [{ kind: "reading", reading: this.#read(ifindex, effects.look) } as const] : []),
@@ -341,18 +345,11 @@ export class Wiring implements Disposable {
     return sent.find((each) => each !== "sent") ?? "sent";
   }
 
-  #askByArp(ifindex: number, targets: readonly Address[], { link }: Attached): void {
-    whoHas(this.#socket, link, targets).then(
-      (addresses) => this.#post({ kind: "answered", ifindex, addresses }),
-      () => {}, // the link went away meanwhile, which the links report
-    );
-  }
-
   #read(ifindex: number, look: NonNullable<Effects["look"]>): Reading {
     const peers = readPeers(this.#kernel.maps, ifindex);
-    const releases = this.#kernel.maps.verdicts.getField(ifindex, "released") ?? 0n;
+    const verdicts = this.#kernel.maps.verdicts.get(ifindex) ?? NO_VERDICTS;
     const released = look === "all" ? this.#table.released(ifindex) : this.#table.releasedOf(ifindex, look);
-    return { peers, releases, released };
+    return { peers, releases: verdicts.released, released, seen: framesOfOthers(verdicts) };
   }
 
   /** What a segment has to know of VIPs that it holds, and that its kernel has released. */

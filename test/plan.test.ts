@@ -436,6 +436,7 @@ test("a segment's plan has the interface, the VIPs and the times of the configur
     isUp: true,
     node: "n1",
     nodes: plan.demand.nodes,
+    gateways: [],
     ranges: plan.demand.vips,
     probes: { interval: BigInt(interval) * 1_000_000n, dead },
     hold: BigInt(plan.config.hold) * 1_000_000n,

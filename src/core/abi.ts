@@ -15,3 +15,9 @@ export type Counter = Exclude<keyof Verdicts, "interface" | `${string}_ns`>;
 export const COUNTERS = [...verdicts.fields]
   .filter(([name, { kind }]) => kind === "u64" && !name.endsWith("_ns"))
   .map(([name]) => name as Counter);
+
+const OF_OTHERS = COUNTERS.filter((name) => !/^egress_|^bad_sender$|^wire_own$|^answered_|^released$/.test(name));
+
+/** How many frames of other machines were counted: not what this one sends, nor its own frames that come back. */
+export const framesOfOthers = (counted: Verdicts): bigint =>
+  OF_OTHERS.reduce((sum, counter) => sum + counted[counter], 0n);

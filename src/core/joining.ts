@@ -1,10 +1,10 @@
 import { nodeState } from "./abi.ts";
-import type { Address } from "./address.ts";
 import type { NodeEntry } from "./demand.ts";
 import type { Census } from "./liveness.ts";
 import { type Electorate, equals } from "./ownership.ts";
 import type { Heard } from "./step.ts";
 import { type Ns, SECOND } from "./time.ts";
+import { Unheard } from "./unheard.ts";
 
 /** How long a joining node waits at most until its peers count it among theirs. */
 const PATIENCE: Ns = 5n * SECOND;
@@ -14,13 +14,6 @@ const PATIENCE: Ns = 5n * SECOND;
  * before others, and that must move nothing. For the same reason a node that lagged calls its source stale for so long more.
  */
 const LAG: Ns = 8n * SECOND;
-
-/** How often nodes that are not heard are asked for by ARP. */
-const ASK: Ns = SECOND;
-/** Questions in a row without any answer after which this node takes itself for the only one. */
-const ASKS = 3;
-/** How long a node waits to hear a peer where the source does not give the nodes' addresses. */
-const WAIT: Ns = 10n * SECOND;
 
 const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED, LAGGING } = nodeState;
 
@@ -35,10 +28,7 @@ type Standing = Pick<Heard, "node" | "state" | "sourceStale">;
  * - *joined*: it knows its peers, and they know it;
  * - *converged*: its peers have had two intervals to join as well. Where all nodes start together, the first one to join
  *   would otherwise claim everything and release most of it at once;
- * - *alone*: nobody was heard, and no other node answers ARP either.
- *
- * Where nobody is heard, that may mean that there is nobody, or that the wire drops the peer protocol. Until it is known
- * which, a node owns no more than the election among all of the source's nodes gives it.
+ * - *alone*: nobody was heard, and no other node answers ARP either ({@link Unheard}).
  */
 export class Joining {
   readonly began: Ns;
@@ -52,17 +42,15 @@ export class Joining {
   private converged = false;
   private beatenSince: Ns | undefined;
   private laggedAt: Ns | undefined;
-  private askAt: Ns | undefined;
-  private asks = 0;
-  private isAlone = false;
-  /** Addresses of nodes that answered the last question. */
-  private answered: ReadonlySet<Address> = new Set();
+  /** What ARP shows while no peer is heard. */
+  readonly unheard: Unheard;
 
   /** @param isLagging an earlier speaker lagged here */
   constructor(now: Ns, isLagging = false) {
     this.began = now;
     this.isLagging = isLagging;
     if (isLagging) this.beatenSince = now - LAG;
+    this.unheard = new Unheard(now);
   }
 
   get isJoined(): boolean {
@@ -80,7 +68,6 @@ export class Joining {
     if (census.alive.size > 0) this.hasHeard = true;
     if (this.joinedAt === undefined && this.mayJoin(census, now)) {
       this.joinedAt = now;
-      this.askAt = now + ASK;
     }
     if (this.joinedAt !== undefined && now - this.joinedAt >= 2n * census.interval) this.converged = true;
     return before !== this.standing;
@@ -107,27 +94,9 @@ export class Joining {
     this.isStale = isStale || (this.laggedAt !== undefined && now - this.laggedAt < LAG);
   }
 
-  /** When other nodes are to be asked for by ARP; undefined: not at all. */
-  get askDue(): Ns | undefined {
-    return this.hasHeard ? undefined : this.askAt;
-  }
-
-  /** The question left. */
-  asked(now: Ns): void {
-    this.askAt = now + ASK;
-  }
-
-  /**
-   * Some of the other nodes answered, or none.
-   * @param hasAsked whether all of them could be asked
-   * @returns whether anything changed by that
-   */
-  hear(answered: ReadonlySet<Address>, hasAsked: boolean, now: Ns): boolean {
-    const [wasAlone, before] = [this.isAlone, this.answered.size];
-    this.asks = answered.size > 0 ? 0 : this.asks + 1;
-    this.answered = answered;
-    this.isAlone = this.asks >= ASKS && (hasAsked || now - this.began >= WAIT);
-    return wasAlone !== this.isAlone || before !== answered.size;
+  /** Whether nodes are to be asked for by ARP, as none has been heard. */
+  get isAsking(): boolean {
+    return this.isJoined && !this.hasHeard;
   }
 
   /**
@@ -143,38 +112,63 @@ export class Joining {
     countsAge: boolean,
   ): Candidates | undefined {
     if (!this.converged) return undefined;
-    if (!this.hasHeard) return this.unheard(self, names);
-    const all = [self, ...census.alive.values()].filter(
+    if (!this.hasHeard) return this.unheardOf(self, names);
+    // A deaf peer goes on with what it has: whatever its control plane does, nobody is to stand in for it.
+    const deaf = census.deaf.map(({ heard }) => heard);
+    const all = [self, ...census.alive.values(), ...deaf].filter(
       ({ node, state }) => names.has(node) && mayOwn(state, countsAge),
     );
     const those = (is: (node: Standing) => boolean) => all.filter(is).map(({ node }) => names.get(node)!);
     const lagging = those(({ state }) => state === LAGGING);
     return {
       candidates: those(() => true),
-      headless: those(({ node, state }) => (state === HEADLESS || state === PAST_HOLD) && node !== self.node),
+      headless: those(({ node, state }) => (state === HEADLESS || state === PAST_HOLD) && census.alive.has(node)),
       lagging,
       fresh: lagging.length === 0 ? [] : those(({ state, sourceStale }) => state !== LAGGING && !sourceStale),
     };
   }
 
-  private unheard(self: { name: string; state: number }, names: ReadonlyMap<bigint, string>): Candidates {
-    const isOnly = names.size <= 1 || this.isAlone;
-    const all = isOnly ? [self.name] : [...names.values()];
+  private unheardOf(self: { name: string; state: number }, names: ReadonlyMap<bigint, string>): Candidates {
+    const all = [...names.values()].filter((name) => name === self.name || !this.unheard.isAway(name));
     return equals(self.state === DRAINED ? all.filter((name) => name !== self.name) : all);
   }
 
   /** What an operator should know about how the nodes hear each other. */
-  warnings(interfaceName: string, nodes: readonly NodeEntry[]): string[] {
-    if (nodes.length <= 1 || !this.isJoined || this.hasHeard) return [];
-    const there = nodes.filter(({ address }) => address !== undefined && this.answered.has(address));
-    if (there.length > 0) {
-      const names = there.map(({ name }) => name).join(", ");
+  warnings(interfaceName: string, nodes: readonly NodeEntry[], census: Census, now: Ns): string[] {
+    if (nodes.length <= 1 || !this.isJoined) return [];
+    if (this.hasHeard) return deafness(interfaceName, census, now);
+    const there = nodes.filter(({ name }) => this.unheard.isThere(name)).map(({ name }) => name);
+    if (there.length > 0)
       return [
-        `no peer is heard on ${interfaceName}, though ${names} ${there.length === 1 ? "answers" : "answer"} ARP there: let the switch pass EtherType 0x88b5, start isat there, and give all nodes the same key. Until then the nodes that are listed count as alive`,
+        `no peer is heard on ${interfaceName}, though ${answering(there)} there: ${census.isMute(now) ? OWN_EGRESS : "let the switch pass EtherType 0x88b5, start isat there, and give all nodes the same key"}. Until then the nodes that answer keep their VIPs`,
       ];
-    }
-    return this.isAlone ? [`no peer is heard on ${interfaceName}: this node takes itself for the only one alive`] : [];
+    return this.unheard.isAlone
+      ? [`no peer is heard on ${interfaceName}: this node takes itself for the only one alive`]
+      : [];
   }
+}
+
+/** Deaf peers are warned of once one has been deaf for so long: by then the others are known, too. */
+const DEAF_FOR: Ns = SECOND;
+const OWN_EGRESS =
+  "this node's own egress drops EtherType 0x88b5. Look for a firewall or a tc filter here that does (nft list ruleset; tc filter show dev ... egress)";
+
+const answering = (names: readonly string[]) => `${names.join(", ")} ${names.length === 1 ? "answers" : "answer"} ARP`;
+
+/** Warns of peers that do not answer isat's frames, and answer ARP for their VIPs: which of them, and why, if that is known. */
+function deafness(interfaceName: string, census: Census, now: Ns): string[] {
+  const { deaf } = census;
+  if (!deaf.some(({ silentSince }) => now - silentSince >= DEAF_FOR)) return [];
+  const isHeard = deaf.some(({ isStillHeard }) => isStillHeard);
+  const why = census.isMute(now)
+    ? OWN_EGRESS
+    : isHeard
+      ? "their frames come in here, so that what this node sends is lost, on its way out or at the switch. Let all of it pass EtherType 0x88b5"
+      : "let the switch, and every firewall and filter on these nodes, pass EtherType 0x88b5";
+  const names = deaf.map(({ heard }) => heard.name).sort();
+  return [
+    `isat's frames are lost on ${interfaceName}, though ${answering(names)} for ${names.length === 1 ? "its" : "their"} VIPs: ${why}. Until then each node keeps its VIPs`,
+  ];
 }
 
 /** Live, lagging and headless nodes may own; a tick older than `hold` counts against a node only where `countsAge`. */

@@ -1,3 +1,6 @@
+import type { Address } from "./address.ts";
+import { formatMac } from "./arp.ts";
+import { Presence } from "./presence.ts";
 import type { Heard } from "./step.ts";
 import { MS, type Ns, SECOND } from "./time.ts";
 
@@ -33,6 +36,11 @@ const STALE_HELLO: Ns = 3n * SECOND;
  */
 const PAUSES_PER_MISS = 3;
 
+/** How often a dead peer is asked for by ARP: it may be back, and be deaf. */
+const ASK_DEAD: Ns = SECOND;
+/** For so long, none of this node's own frames must have left for it to be mute. */
+const MUTE: Ns = SECOND;
+
 /** A pause of this process, as {@link Census.observe} finds it. */
 interface Pause {
   /** Longer than two intervals between probes: what was not answered in it proves nothing. */
@@ -41,10 +49,24 @@ interface Pause {
   hidesPeers: boolean;
 }
 
-/** One peer: alive while it answers, dead once it has left `dead` probes in a row unanswered. */
+/**
+ * One peer: alive while it echoes. Once it has left `dead` probes in a row unanswered, it is deaf where it still answers
+ * ARP for its VIPs, and dead where it does not.
+ */
 class Peer {
   heard: Heard;
   isAlive = false;
+  isDeaf = false;
+  /** Since when it has not been alive. */
+  silentSince: Ns = 0n;
+  /** Whether its own probes came in during the first second of that: it is the frames to it, or its echoes, that are lost. */
+  isStillHeard = false;
+  readonly presence = new Presence();
+  /** How many probes to it in a row this machine itself has dropped. */
+  refused = 0;
+  private deadSince: Ns = 0n;
+  /** When the last question by ARP left. */
+  private askedAt: Ns = 0n;
   /** When it last answered while alive. */
   aliveAt: Ns;
   /** How often it joined: it came, came back, or was silent for so long that it may have taken this node for dead. */
@@ -72,6 +94,18 @@ class Peer {
     this.due = due;
   }
 
+  /** A question by ARP left. */
+  asked(at: Ns): void {
+    this.askedAt = at;
+    this.presence.asked(at);
+  }
+
+  /** Whether the wire is to be asked for it with the next probe: from its first missed probe on, and while it is deaf. */
+  isInDoubt(now: Ns, patience: Ns, pause: Ns): boolean {
+    const hasMissed = this.refused + this.pauses > 0 || this.open.some((sent) => now - sent >= patience);
+    return this.isDeaf || (hasMissed && (this.isAlive || now - this.askedAt >= pause));
+  }
+
   /**
    * Takes what the kernel says of the peer now.
    * @returns whether it joined, or whether it lives is different from before
@@ -83,9 +117,10 @@ class Peer {
     if (this.pausedAt !== undefined && heard.echoedNs > this.pausedAt) this.pausedAt = undefined;
     this.heard = heard;
     this.open = this.open.filter((sent) => sent > heard.echoedNs);
-    if (pause.hidesAnswers && this.open.length > 0) {
+    if (pause.hidesAnswers) {
+      this.presence.pause();
+      if (this.open.length > 0) this.pauses += 1;
       this.open = [];
-      this.pauses += 1;
     }
     return this.judge(now, patience, dead, wasAway);
   }
@@ -104,13 +139,30 @@ class Peer {
     const hasAnswered = this.heard.echoedNs > this.aliveAt;
     const isAlive = missed < dead && (this.isAlive || hasAnswered);
     const hasJoined = isAlive && (wasAway || !this.isAlive);
-    const isChanged = hasJoined || isAlive !== this.isAlive;
+    // It answered ARP since its last echo, or since it was dead, and goes on to.
+    const { presence, heard } = this;
+    const isDead = !this.isAlive && !this.isDeaf;
+    const isThere = presence.answeredNs > (isDead ? this.deadSince : heard.echoedNs);
+    const isDeaf = !isAlive && isThere && !presence.isGone(now, patience);
+    if (!isDead && !isAlive && !isDeaf) this.deadSince = now;
+    const isChanged = hasJoined || isAlive !== this.isAlive || isDeaf !== this.isDeaf;
     if (hasJoined) this.joins += 1;
+    if (this.isAlive && !isAlive) this.silentSince = now;
+    if (now - this.silentSince <= SECOND) this.isStillHeard = heard.heardNs > this.silentSince;
     this.isAlive = isAlive;
+    this.isDeaf = isDeaf;
     if (isAlive) this.aliveAt = this.heard.echoedNs;
     return isChanged;
   }
 }
+
+/** A peer, as others may read it. */
+export type Member = Readonly<
+  Pick<
+    Peer,
+    "heard" | "isAlive" | "isDeaf" | "aliveAt" | "silentSince" | "isStillHeard" | "joins" | "refused" | "presence"
+  >
+>;
 
 /**
  * Who is alive on one interface, out of what the kernel heard and which probes really left.
@@ -135,6 +187,8 @@ export class Census {
   /** After a pause: when a hello left, or 0 until one has; undefined: the peers are known. */
   private askedAt: Ns | undefined;
   private living: ReadonlyMap<bigint, Heard> = new Map();
+  /** Since when this machine itself has dropped all that was to be sent. */
+  private refusedSince: Ns | undefined;
 
   /** @param random from 0 to 1 */
   constructor(options: ProbeOptions, now: Ns, random: () => number) {
@@ -167,8 +221,13 @@ export class Census {
   }
 
   /** Everybody who is or was heard. */
-  get members(): ReadonlyMap<bigint, Readonly<Pick<Peer, "heard" | "isAlive" | "aliveAt" | "joins">>> {
+  get members(): ReadonlyMap<bigint, Member> {
     return this.peers;
+  }
+
+  /** Peers that do not answer their probes, and answer ARP for their VIPs. */
+  get deaf(): Member[] {
+    return [...this.peers.values()].filter(({ isDeaf }) => isDeaf);
   }
 
   /** Peers that answer their probes, whatever their state, by id. */
@@ -205,6 +264,7 @@ export class Census {
     this.observedAt = now;
     if (gap >= LIVE_FOR) this.wokeAt = now;
     const waited = this.askedAt && now - this.askedAt;
+    if (this.isMute(now)) this.askedAt = undefined;
     // The hello of before has been answered by now, even where this process pauses between any two rounds: otherwise such
     // a process would never know its peers.
     if (waited && waited < STALE_HELLO) this.askedAt = waited >= this.patience ? undefined : this.askedAt;
@@ -233,11 +293,52 @@ export class Census {
     return [...this.peers].filter(([, { due }]) => due <= now).map(([node]) => node);
   }
 
+  /** Of the peers that are due, those for which the wire is to be asked. */
+  doubtful(now: Ns): Member[] {
+    const shared = 10n * this.interval;
+    const pause = shared > ASK_DEAD ? shared : ASK_DEAD;
+    const isAsked = (peer: Peer) => peer.due <= now && peer.isInDoubt(now, this.patience, pause);
+    return [...this.peers.values()].filter(isAsked);
+  }
+
+  /** Questions by ARP for the peer left. One stands in for a probe that this machine itself has dropped. */
+  asked(node: bigint, at: Ns): void {
+    const peer = this.peers.get(node);
+    peer?.asked(at);
+    if (peer && peer.refused > 0) this.leave(peer, at);
+  }
+
+  /** The peer's MAC answered for the address by ARP. */
+  answered(mac: string, address: Address, now: Ns): boolean {
+    const its = [...this.peers.values()].filter(({ heard }) => formatMac(heard.mac) === mac);
+    return its.filter(({ presence }) => presence.hear(address, now)).length > 0;
+  }
+
+  /** This machine itself dropped a probe of the peer, or a hello. */
+  refused(node: bigint | undefined, at: Ns): void {
+    this.refusedSince ??= at;
+    const peer = node !== undefined && this.peers.get(node);
+    if (peer) peer.refused += 1;
+  }
+
+  /** Whether this machine has let no frame of the peer protocol out for a while. */
+  isMute(now: Ns): boolean {
+    return this.refusedSince !== undefined && now - this.refusedSince >= MUTE;
+  }
+
   /** A probe of the peer left. */
   probed(node: bigint, at: Ns): void {
+    this.refusedSince = undefined;
+    const peer = this.peers.get(node);
+    if (!peer) return;
+    peer.refused = 0;
+    this.leave(peer, at);
+  }
+
+  private leave(peer: Peer, at: Ns): void {
     // A little early, by chance: rounds have a grain of their own, and many peers spread over the interval.
     const due = at + (this.interval * BigInt(Math.floor(850 + 100 * this.random()))) / 1000n;
-    this.peers.get(node)?.probed(at, this.options.dead, due);
+    peer.probed(at, this.options.dead, due);
   }
 
   /** Makes a hello due now. */
@@ -253,6 +354,7 @@ export class Census {
   /** A hello left. */
   greeted(at: Ns): void {
     const { interval, dead } = this.options;
+    this.refusedSince = undefined;
     this.hellos += 1;
     if (this.askedAt === 0n) this.askedAt = at;
     if (this.hellos <= dead + 1) this.joiningHelloAt = at;
@@ -267,7 +369,7 @@ export class Census {
 
   /** Whether enough hellos have left to find every peer, and the last of them has had the time to be answered. */
   hasCalled(now: Ns): boolean {
-    return this.hellos > this.options.dead && now - this.joiningHelloAt >= this.patience;
+    return this.isMute(now) || (this.hellos > this.options.dead && now - this.joiningHelloAt >= this.patience);
   }
 
   forget(node: bigint): void {

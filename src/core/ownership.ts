@@ -1,6 +1,7 @@
 import { hash as digest } from "node:crypto";
 import { type Address, formatAddress, having } from "./address.ts";
 import type { Check, Demand, VipRange } from "./demand.ts";
+import { FEW } from "./presence.ts";
 
 /**
  * A node's rendezvous hash for a VIP: SHA-256 of `node#address` in hex, so that strings sort as their bytes do. The lowest
@@ -102,6 +103,8 @@ function eligible(nodes: readonly string[], { lagging, fresh }: Electorate): rea
 export class Election {
   private electorate: Electorate | undefined;
   private readonly wishes = new Map<Address, Wish>();
+  /** A few of the VIPs that each node wins. */
+  private readonly shares = new Map<string, Set<Address>>();
 
   get(address: Address): Wish | undefined {
     return this.wishes.get(address);
@@ -115,6 +118,11 @@ export class Election {
     return this.electorate;
   }
 
+  /** A few of the VIPs that the node wins; none where it wins none. */
+  shareOf(node: string): readonly Address[] {
+    return [...(this.shares.get(node) ?? [])];
+  }
+
   /**
    * Holds the election. Among 10,000 VIPs of which one changed, only that one is elected anew.
    * @returns the addresses that came, went or may have another owner; `all`: any of them
@@ -122,8 +130,16 @@ export class Election {
   hold(now: Electorate): ReadonlySet<Address> | "all" {
     const before = this.electorate;
     this.electorate = now;
-    if (before && isSameVote(before, now)) return this.holdChanged(before.ranges, now);
+    if (before && isSameVote(before, now)) {
+      const changed = this.holdChanged(before.ranges, now);
+      // What is left of a node's share is not known where the few of it that were kept are gone.
+      const isKnown = [...this.shares.values()].every(({ size }) => size > 0);
+      if (!isKnown) this.shares.clear();
+      if (!isKnown) for (const range of now.ranges) this.holdFor(range, now);
+      return changed;
+    }
     this.wishes.clear();
+    this.shares.clear();
     for (const range of now.ranges) this.holdFor(range, now);
     return "all";
   }
@@ -135,9 +151,17 @@ export class Election {
     // A lagging node stands in where only headless ones are fresh.
     const able = nodes && headless.length > 0 ? eligible(without(nodes, headless), electorate) : [];
     for (let address = range.first; address <= range.last; address++) {
-      this.wishes.set(address, wish(standing, able, electorate, range, address));
+      const winner = standing && winnerOf(standing, range, address);
+      const its = winner === undefined ? Wish.nobody : wish(winner, able, electorate, range, address);
+      this.wishes.set(address, standing ? its : Wish.unknown);
       changed?.add(address);
+      if (winner !== undefined && winner !== electorate.self) this.keepSome(winner, address);
     }
+  }
+
+  private keepSome(winner: string, address: Address): void {
+    const share = this.shares.get(winner) ?? new Set();
+    if (share.size < FEW) this.shares.set(winner, share.add(address));
   }
 
   private holdChanged(before: readonly VipRange[], now: Electorate): ReadonlySet<Address> {
@@ -146,6 +170,7 @@ export class Election {
     for (const { first, last } of gone) {
       for (let address = first; address <= last; address++) {
         this.wishes.delete(address);
+        for (const share of this.shares.values()) share.delete(address);
         changed.add(address);
       }
     }
@@ -183,22 +208,20 @@ const rangeText = ({ first, last, nodes, hashAs, scores, interfaces }: VipRange)
 
 const without = (nodes: readonly string[], left: readonly string[]) => nodes.filter((node) => !left.includes(node));
 
+const winnerOf = (names: readonly string[], range: VipRange, address: Address) =>
+  names.length <= 1 ? names[0] : elect(names, hashText(range, address), range.scores);
+
 /** @param able those that stand for election once the headless ones are left out */
 function wish(
-  nodes: readonly string[] | undefined,
+  winner: string,
   able: readonly string[],
   { self, headless }: Electorate,
   range: VipRange,
   address: Address,
 ): Wish {
-  if (!nodes) return Wish.unknown;
-  if (nodes.length === 0) return Wish.nobody;
-  const winnerOf = (names: readonly string[]) =>
-    names.length === 1 ? names[0] : elect(names, hashText(range, address), range.scores);
-  const winner = winnerOf(nodes);
   if (winner === self) return Wish.ours;
-  if (!headless.includes(winner!)) return Wish.other;
-  return winnerOf(able) === self ? Wish.standIn : Wish.other;
+  if (!headless.includes(winner)) return Wish.other;
+  return winnerOf(able, range, address) === self ? Wish.standIn : Wish.other;
 }
 
 /** One node's place in the election for one VIP. */

@@ -1,12 +1,13 @@
 import { nodeState, wireType } from "./abi.ts";
-import { type Address, addressOfBytes } from "./address.ts";
+import { type Address, addressOfBytes, formatAddress } from "./address.ts";
 import { BROADCAST, formatMac } from "./arp.ts";
 import { Claims, type Nonces, type Send } from "./claims.ts";
 import type { NodeEntry } from "./demand.ts";
 import { Foreigners } from "./foreigners.ts";
 import type { Joining } from "./joining.ts";
 import { Census, type ProbeOptions } from "./liveness.ts";
-import type { Frame, Heard, Outgoing, Reading, Step } from "./step.ts";
+import type { Election } from "./ownership.ts";
+import type { Departure, Frame, Heard, Outgoing, Reading, Step } from "./step.ts";
 import { earlier, later, MS, type Ns, SECOND } from "./time.ts";
 import { isMine, nodeId, OLD_VERSION, VERSION } from "./wire.ts";
 
@@ -27,6 +28,8 @@ export interface PeeringPlan {
   /** This node's name. */
   node: string;
   nodes: readonly NodeEntry[];
+  /** The default gateways of this machine. */
+  gateways: readonly Address[];
   isSourceStale: boolean;
   /** Nodes that know version 1 of the wire format only are looked for too. */
   isOldSpoken: boolean;
@@ -56,7 +59,7 @@ export class Peering {
   private newsAt: Ns | undefined;
   private readAt: Ns = 0n;
   /** What was reported of each peer last. */
-  private readonly reported = new Map<bigint, "alive" | "lagging" | "dead">();
+  private readonly reported = new Map<bigint, "alive" | "lagging" | "deaf" | "dead">();
   /** Rounds in which peers are still to be told that our MAC is another. */
   private macRounds = 0;
 
@@ -97,7 +100,7 @@ export class Peering {
   }
 
   /** Takes what the kernel's maps say of peers. @returns whether anything that an election goes by is different */
-  read({ peers }: Reading, step: Step): boolean {
+  read({ peers, seen }: Reading, step: Step): boolean {
     const { now } = step;
     this.newsAt = undefined;
     this.readAt = now;
@@ -105,33 +108,39 @@ export class Peering {
     const others = peers.filter(({ node }) => node !== self);
     const isChanged = this.census.observe(others, now);
     const hasJoined = this.joining.observe(this.census, this.plan.isSourceStale, now);
+    this.joining.unheard.see(seen);
+    const isJudged = this.joining.isAsking && this.joining.unheard.judge(this.others(), now);
     this.reportPeers(step);
     this.forgetDead(step);
     this.foreigners.forget(now);
-    return isChanged || hasJoined;
+    return isChanged || hasJoined || isJudged;
   }
 
-  /** Reports each peer's death, return and lagging once. */
+  /** Reports each peer's death, deafness, return and lagging once. */
   private reportPeers(step: Step): void {
-    for (const [node, { isAlive, heard }] of this.census.members) {
+    for (const [node, { isAlive, isDeaf, heard, presence }] of this.census.members) {
       const before = this.reported.get(node);
-      const now = !isAlive ? "dead" : heard.state === nodeState.LAGGING ? "lagging" : "alive";
-      this.reported.set(node, now);
+      const living = heard.state === nodeState.LAGGING ? "lagging" : "alive";
+      const now = isAlive ? living : isDeaf ? "deaf" : "dead";
       // A peer that has not answered yet is none that died.
-      if (now === before || (!before && now === "dead")) continue;
+      if (now === before || (!before && !isAlive)) continue;
+      this.reported.set(node, now);
       const peer = `peer ${heard.name} on ${this.plan.name}`;
-      const again = before === "dead" ? " again" : "";
+      const isBack = before === "dead" || before === "deaf";
       if (before === "dead") step.isPeerBack = true;
       if (now === "dead") step.notice("info", `${peer} is dead: it no longer answers, and other nodes take its VIPs`);
-      else if (!before || before === "dead") step.notice("info", `${peer} answers${again}`);
+      else if (now === "deaf") {
+        const what = presence.answeredFor === undefined ? "" : ` for ${formatAddress(presence.answeredFor)}`;
+        step.notice("info", `${peer} is deaf: it answers no probe, but ARP${what}. It keeps its VIPs`);
+      } else if (!before || isBack) step.notice("info", `${peer} answers${isBack ? " again" : ""}`);
       if (now === "lagging") step.notice("info", `${peer} lags: its source is stale, and fresh nodes take its VIPs`);
       else if (before === "lagging" && now === "alive") step.notice("info", `${peer} no longer lags`);
     }
   }
 
   private forgetDead(step: Step): void {
-    for (const [node, { isAlive, aliveAt }] of this.census.members) {
-      if (isAlive || step.now - aliveAt < FORGET) continue;
+    for (const [node, { isAlive, isDeaf, aliveAt }] of this.census.members) {
+      if (isAlive || isDeaf || step.now - aliveAt < FORGET) continue;
       step.forgetPeer(node);
       this.census.forget(node);
       this.probes.delete(node);
@@ -139,9 +148,12 @@ export class Peering {
     }
   }
 
-  /** Where a round has begun, sends the probes that are due. @returns whether asking by ARP changed anything */
-  round(step: Step): boolean {
-    if (!this.isRound) return false;
+  /**
+   * Where a round has begun, sends the probes that are due, and asks the wire for peers that miss theirs.
+   * @param shares tells a few of the VIPs that a node wins
+   */
+  round(step: Step, shares: Pick<Election, "shareOf">): void {
+    if (!this.isRound) return;
     this.isRound = false;
     const { census, joining } = this;
     const { now } = step;
@@ -153,13 +165,13 @@ export class Peering {
       this.hellos = { before: this.hellos.last, last: this.nonces.next(now) };
       this.greet(step, this.hellos.last);
     }
+    this.ask(step, shares);
     for (const node of census.due(now)) this.probe(census.get(node)!, step);
     // Each wake costs more than what is done in it, so there is one a round; more only while this node joins, or where a
     // peer is about to be dead.
     const isUrgent = !joining.isJoined || census.isCloseToDeath;
     const pause = earlier(isUrgent ? census.patience : census.interval, census.options.interval);
     this.roundAt = now + later(REST, earlier(pause, LONGEST));
-    return joining.askDue !== undefined && now >= joining.askDue && this.askByArp(step);
   }
 
   private versionFor({ maxVersion }: Heard): number {
@@ -190,34 +202,48 @@ export class Peering {
     this.send(step, wireType.WIRE_PROBE, peer, nonce);
   }
 
-  private askByArp(step: Step): boolean {
-    this.joining.asked(step.now);
-    const targets = this.others().flatMap(({ address }) => address ?? []);
-    step.ask.push(...targets);
-    return targets.length === 0 && this.answered(new Set(), step.now);
+  /** Asks the wire for a few VIPs of each peer that misses its probes; and for all nodes, where none has been heard. */
+  private ask(step: Step, shares: Pick<Election, "shareOf">): void {
+    for (const { heard, presence, isAlive, isDeaf } of this.census.doubtful(step.now)) {
+      const entry = this.plan.nodes.find(({ name }) => nodeId(name) === heard.node);
+      const share = entry ? shares.shareOf(entry.name) : [];
+      const { node, mac } = heard;
+      for (const target of presence.aim(share, entry?.address, isAlive || isDeaf)) step.ask.push({ node, target, mac });
+    }
+    const { isAsking, unheard } = this.joining;
+    if (isAsking)
+      step.ask.push(...unheard.questions({ others: this.others(), gateways: this.plan.gateways }, shares, step.now));
   }
 
   private others(): NodeEntry[] {
     return this.plan.nodes.filter(({ name }) => name !== this.plan.node);
   }
 
-  /** These nodes answered ARP. @returns whether that changed anything */
-  answered(addresses: ReadonlySet<Address>, now: Ns): boolean {
-    const hasAskedAll = this.others().every(({ address }) => address !== undefined);
-    return !this.joining.hasHeard && this.joining.hear(addresses, hasAskedAll, now);
+  /** A MAC answered for the address by ARP. */
+  answered(address: Address, mac: Uint8Array, step: Step): void {
+    const isSign = this.census.answered(formatMac(mac), address, step.now);
+    const surroundings = { others: this.others(), gateways: this.plan.gateways };
+    if (this.joining.isAsking) this.joining.unheard.hear(address, mac, surroundings, step.now);
+    // A peer that was dead until now is deaf, and what it has is not to be answered here any longer.
+    if (isSign) step.lookAt([]);
   }
 
-  /** These frames left. */
-  sent(frames: readonly Outgoing[], at: Ns): void {
-    for (const { type, node, version } of frames) {
-      if (type !== wireType.WIRE_PROBE || (node === undefined && version !== VERSION)) continue;
+  /** These frames and questions left, and those frames did not. */
+  sent({ frames, refused, asked, at }: Departure): void {
+    // Of a hello in two versions, the present one counts.
+    const isProbe = ({ type, node, version }: Outgoing) =>
+      type === wireType.WIRE_PROBE && (node !== undefined || version === VERSION);
+    for (const { node } of refused.filter(isProbe)) this.census.refused(node, at);
+    for (const { node } of frames.filter(isProbe)) {
       if (node === undefined) this.census.greeted(at);
       else this.census.probed(node, at);
     }
+    for (const node of new Set(asked.map(({ node }) => node))) if (node !== undefined) this.census.asked(node, at);
   }
 
-  get warnings(): string[] {
-    return [...this.joining.warnings(this.plan.name, this.plan.nodes), ...this.foreigners.warnings];
+  warnings(now: Ns): string[] {
+    const { name, nodes } = this.plan;
+    return [...this.joining.warnings(name, nodes, this.census, now), ...this.foreigners.warnings];
   }
 
   /** A frame came in. */

@@ -6,16 +6,16 @@ import type { VipRange } from "./demand.ts";
 import { countEntries, difference, isInTransit, isLeaving, LEAVE } from "./difference.ts";
 import { type Candidates, Joining } from "./joining.ts";
 import { LIVE_FOR, type ProbeOptions } from "./liveness.ts";
-import { Election, type Electorate, equals, ranker, type Wish } from "./ownership.ts";
+import { Election, type Electorate, equals, ranker, Wish } from "./ownership.ts";
 import { Peering, type PeeringPlan } from "./peering.ts";
 import { stateOf } from "./state.ts";
 import {
+  type Departure,
   type Effects,
   type Entry,
   type Frame,
   isHeld,
   isOwned,
-  type Outgoing,
   type Reading,
   type Self,
   Step,
@@ -58,12 +58,12 @@ export type SegmentEvent =
   | { kind: "frame"; frame: Frame }
   /** A frame of another cluster, or of a version that is no longer spoken here; nobody has verified it. */
   | { kind: "foreigner"; header: WireHeader }
-  /** Of {@link Effects.send}, the frames that really left, and when. */
-  | { kind: "sent"; at: Ns; frames: readonly Outgoing[] }
+  /** What really left of {@link Effects.send} and {@link Effects.ask}, and when. */
+  | ({ kind: "sent" } & Departure)
   /** Of {@link Effects.announce}, those that did not leave though the link is up. */
   | { kind: "refused"; addresses: readonly Address[] }
-  /** The answer to {@link Effects.ask}. */
-  | { kind: "answered"; addresses: ReadonlySet<Address> }
+  /** An answer to one of {@link Effects.ask}. */
+  | { kind: "answered"; address: Address; mac: Uint8Array }
   /** A verification that began then found the kernel as it should be. */
   | { kind: "verified"; at: Ns };
 
@@ -145,13 +145,13 @@ export class Segment {
         peering?.foreigners.hear(event.header, this.plan!.name, now);
         break;
       case "sent":
-        peering?.sent(event.frames, event.at);
+        peering?.sent(event);
         break;
       case "refused":
         this.announcer?.refused(event.addresses, this.plan!.name, step);
         break;
       case "answered":
-        if (peering?.answered(event.addresses, now)) this.isDirty = true;
+        peering?.answered(event.address, event.mac, step);
         break;
       case "verified":
         this.verifiedAt = event.at;
@@ -203,11 +203,11 @@ export class Segment {
     return this.peering?.claims.contested(now) ?? 0;
   }
 
-  get warnings(): string[] {
+  warnings(now: Ns): string[] {
     if (!this.plan || !this.peering) return [];
     const { name } = this.plan;
     const mute = [...this.unanswered.values()].map((peer) => unansweredBy(peer.name, name));
-    return [...this.peering.warnings, ...mute];
+    return [...this.peering.warnings(now), ...mute];
   }
 
   /** Peers that echo and have not answered a claim for a second: how many VIPs wait for each. */
@@ -260,7 +260,7 @@ export class Segment {
     const { claims, census } = peering;
     if (claims.finish(census, reading.released, step, peering.sender(step)).length > 0) this.isDirty = true;
     this.takeReleases(reading.released, peering, step);
-    if (peering.round(step)) this.isDirty = true;
+    peering.round(step, this.election);
   }
 
   /** VIPs that the kernel released are no longer owned here, and are not claimed again at once. */
@@ -315,6 +315,7 @@ export class Segment {
     const { peering, election, entries } = this;
     const { now } = step;
     const hasPeers = peering !== undefined && (!peering.census.isComplete(now) || peering.census.alive.size > 0);
+    const isUndecided = peering?.joining.isAsking && peering.joining.unheard.isUndecided;
     const wanted = new Map<Address, { isStandIn: boolean }>();
     const again = new Set<Address>();
     for (const address of this.affected(changed, step)) {
@@ -325,6 +326,10 @@ export class Segment {
         continue;
       }
       const mustAsk = hasPeers || (peering?.claims.isPausing(address, now) ?? false);
+      if (isUndecided && wish === Wish.other && isOwned(before)) {
+        again.add(address);
+        continue;
+      }
       const { entry, claim } = difference(wish, before, now, mustAsk, () => this.hashOf(address));
       if (entry !== before) step.set(address, entry);
       if (claim) wanted.set(address, { isStandIn: claim === "standIn" });

@@ -46,6 +46,8 @@ export interface Heard {
   stamp: bigint;
   /** When it last answered a probe, by our clock; 0: never. */
   echoedNs: Ns;
+  /** When it was last heard at all, be it by a probe of its own; 0: never. */
+  heardNs: Ns;
 }
 
 export function heardOf(node: bigint, peer: Peer): Heard {
@@ -61,6 +63,7 @@ export function heardOf(node: bigint, peer: Peer): Heard {
     interfaceName: peer.interface,
     stamp: peer.stamp_ns,
     echoedNs: peer.echoed_ns,
+    heardNs: peer.heard_ns,
   };
 }
 
@@ -71,6 +74,8 @@ export interface Reading {
   releases: bigint;
   /** The addresses that were looked for and that the kernel has released since they were claimed. */
   released: readonly Address[];
+  /** How many frames of other machines have come in so far, of those that the kernel's programs count. */
+  seen: bigint;
 }
 
 /** A frame of the peer protocol that came in, authentic and for this speaker. */
@@ -89,6 +94,26 @@ export interface Outgoing {
   stamp: bigint;
   nonce: bigint;
   claims?: readonly Claim[];
+}
+
+/** A question by ARP: who has the address? */
+export interface Question {
+  /** The id of the node that is asked, or asked for; undefined: none, as for a gateway. */
+  node: bigint | undefined;
+  target: Address;
+  /** 6 bytes: the node's MAC, so that nobody else hears the question and answers it; undefined: everybody is asked. */
+  mac: Uint8Array | undefined;
+}
+
+/** What became of the frames and questions of one step. */
+export interface Departure {
+  at: Ns;
+  /** Frames that left. */
+  frames: readonly Outgoing[];
+  /** Frames that this machine itself dropped, as a full queue or a filter at its egress does. */
+  refused: readonly Outgoing[];
+  /** Questions that left. */
+  asked: readonly Question[];
 }
 
 /** What this node says of itself on the interface, in the kernel's map `interfaces`. */
@@ -129,12 +154,12 @@ export interface Effects {
   readonly probes: readonly ProbeEntry[];
   /** 5. Peers that the kernel's maps are to forget. */
   readonly forget: readonly bigint[] | "all";
-  /** 6. Frames to peers. The ones that left come back as an event `sent`. */
+  /** 6. Frames to peers. What became of them, and of the questions, comes back as an event `sent`. */
   readonly send: readonly Outgoing[];
   /** 7. Gratuitous ARP. */
   readonly announce: readonly Address[];
-  /** 8. Nodes to ask for by ARP; the answers come back as an event `answered`. */
-  readonly ask: readonly Address[];
+  /** 8. Questions by ARP; each answer comes back as an event `answered`. */
+  readonly ask: readonly Question[];
   /** 9. The log. */
   readonly notices: readonly Notice[];
   /** 10. Another machine has this node's name, and had it first: this one must not serve. */
@@ -157,7 +182,7 @@ export class Step implements Effects {
   forget: bigint[] | "all" = [];
   readonly send: Outgoing[] = [];
   readonly announce: Address[] = [];
-  readonly ask: Address[] = [];
+  readonly ask: Question[] = [];
   readonly notices: Notice[] = [];
   conflict: string | undefined;
   look: Set<Address> | "all" | undefined;

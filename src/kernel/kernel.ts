@@ -1,15 +1,8 @@
 import { existsSync, readdirSync, readlinkSync, renameSync } from "node:fs";
-import {
-  answers as answersLayout,
-  type InterfaceEntry,
-  LAYOUT,
-  nodeState,
-  rawLayout,
-  vip,
-  vipState,
-} from "../core/abi.ts";
+import { answers as answersLayout, type InterfaceEntry, LAYOUT, rawLayout, vip, vipState } from "../core/abi.ts";
 import { makeOwnFolder } from "../files.ts";
 import { requireCapabilities } from "./capabilities.ts";
+import { sayDrained, sayGoodbye } from "./goodbye.ts";
 import { detachNamed, type HookKind, Hooks, hasTcx, type Point, programIds, programInfo } from "./hooks.ts";
 import { check, type Fd, getPinned, libbpf } from "./libbpf.ts";
 import { FolderLock } from "./lock.ts";
@@ -283,17 +276,15 @@ function refuseForeignPins(pinDir: string, folder: string, hooks: Hooks): void {
 export function markDrained(pinDir: string): boolean {
   if (!existsSync(layoutFolder(pinDir))) return false;
   using _lock = new FolderLock(pinDir, "itself");
-  const marked = readPinnedMaps(layoutFolder(pinDir), ({ interfaces }) => {
-    for (const [ifindex, entry] of [...interfaces.entries()]) {
-      interfaces.set(ifindex, { ...entry, state: nodeState.DRAINED });
-    }
+  const marked = readPinnedMaps(layoutFolder(pinDir), (maps) => {
+    sayDrained(maps);
     return true;
   });
   return marked ?? false;
 }
 
 /**
- * Detaches and removes everything that isat has under `pinDir`.
+ * Detaches and removes everything that isat has under `pinDir`, once peers have taken over what this node answers for.
  * @param ifindexes the devices of this network namespace
  * @param restore called first, for each interface entry of this namespace
  * @returns true if there was anything to remove
@@ -313,8 +304,9 @@ function cleanPins(pinDir: string, ifindexes: readonly number[], restore: (entry
   const ownIds = pinnedProgramIds(pinDir);
   const folders = [layoutFolder(pinDir), ...otherLayouts(pinDir)].filter((folder) => existsSync(folder));
   const hooks = new Hooks(linksFolder(pinDir), (id) => ownIds.has(id));
-  readPinnedMaps(layoutFolder(pinDir), ({ interfaces }) => {
-    for (const [, entry] of interfaces.entries()) if (entry.netns === networkNamespace()) restore(entry);
+  readPinnedMaps(layoutFolder(pinDir), (maps) => {
+    sayGoodbye(maps);
+    for (const [, entry] of maps.interfaces.entries()) if (entry.netns === networkNamespace()) restore(entry);
   });
   for (const ifindex of ifindexes) {
     for (const direction of ["ingress", "egress"] as const) {

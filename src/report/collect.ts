@@ -135,14 +135,15 @@ function memberStatuses({ config, demand, segments }: Snapshot): MemberStatus[] 
   }
   return segments.flatMap(({ link, state, members, unanswered }) => [
     { node: config.node, interface: link.name, isAlive: true, state: stateName(state), mac: formatMac(link.mac) },
-    ...members.map(({ heard, isAlive }) => ({
+    ...members.map(({ heard, isAlive, isDeaf, presence: { answeredFor, answeredNs } }) => ({
       node: heard.name,
       interface: link.name,
-      isAlive,
-      state: `${stateName(heard.state)}${heard.sourceStale ? ", source stale" : ""}`,
+      isAlive: isAlive || isDeaf,
+      state: isDeaf ? "deaf" : `${stateName(heard.state)}${heard.sourceStale ? ", source stale" : ""}`,
       mac: formatMac(heard.mac),
       echoedMs: age(heard.echoedNs),
       unanswered: unanswered.get(heard.node)?.count,
+      arp: answeredFor === undefined ? undefined : { address: formatAddress(answeredFor), ms: age(answeredNs) ?? 0 },
     })),
   ]);
 }

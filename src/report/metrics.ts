@@ -44,7 +44,8 @@ export function makeRegistry(read: () => Summary): Registry {
     Object.entries(source?.skipped ?? {}).map(([reason, count]) => [{ reason }, count]),
   );
   plain("isat_warnings", "Warnings that isat status shows", ({ warnings }) => warnings.length);
-  const member = "1 for each node that is heard on an interface, by its state; 0 after it has died";
+  const member =
+    "1 for each node that is heard on an interface, by its state, and for one that is deaf: it only answers ARP; 0 after it has died";
   metric("isat_member", member, ["node", "interface", "state"], ({ members }) =>
     members.map(({ node, interface: name = "", state, isAlive }) => [
       { node, interface: name, state },

@@ -1,8 +1,9 @@
 import type { Config } from "../config/config.ts";
 import type { Address } from "../core/address.ts";
 import type { Demand } from "../core/demand.ts";
+import type { Member } from "../core/liveness.ts";
 import type { Electorate } from "../core/ownership.ts";
-import type { Entry, Heard } from "../core/step.ts";
+import type { Entry } from "../core/step.ts";
 import type { Point } from "../kernel/hooks.ts";
 import type { Maps } from "../kernel/object.ts";
 import type { Link } from "../link/links.ts";
@@ -22,7 +23,7 @@ export interface SegmentSnapshot {
   entries: ReadonlyMap<Address, Entry>;
   /** What the last election went by. */
   electorate: Electorate | undefined;
-  members: readonly { heard: Heard; isAlive: boolean }[];
+  members: readonly Member[];
   /** VIPs that a peer has refused for more than a second. */
   contested: number;
   /** Peers that echo and have not answered a claim for a second: how many VIPs wait for each. */

@@ -36,6 +36,7 @@ export interface MemberStatus {
   node: string;
   /** Absent with static membership, where all are alive everywhere. */
   interface?: string;
+  /** It answers probes; or it is deaf to them, and answers ARP. */
   isAlive: boolean;
   state: string;
   mac?: string;
@@ -43,6 +44,8 @@ export interface MemberStatus {
   unanswered?: number | undefined;
   /** ms since it last answered a probe. */
   echoedMs?: number | undefined;
+  /** The VIP or address of it for which it last answered ARP; absent where it never had to be asked. */
+  arp?: { address: string; ms: number | undefined } | undefined;
 }
 
 /** What `isat status --json` prints. */
@@ -124,7 +127,7 @@ export function formatStatus(status: Status): string {
   if (status.isDrained) lines.push("DRAINED: this node owns nothing until isat undrain");
   if (status.contested > 0) lines.push(`${status.contested} VIPs are wanted here, and a peer does not give them`);
   if (status.members.length > 0) {
-    const header = ["NODE", "INTERFACE", "ALIVE", "STATE", "MAC", "LAST ECHO"];
+    const header = ["NODE", "INTERFACE", "ALIVE", "STATE", "MAC", "LAST ECHO", "LAST ARP"];
     const rows = status.members.map((member) => [
       member.node,
       member.interface ?? "-",
@@ -132,6 +135,7 @@ export function formatStatus(status: Status): string {
       member.unanswered ? `${member.state}, answers no claims (${member.unanswered} VIPs wait)` : member.state,
       member.mac ?? "-",
       member.echoedMs === undefined ? "-" : ago(member.echoedMs),
+      member.arp ? `${member.arp.address}, ${ago(member.arp.ms)}` : "-",
     ]);
     lines.push("", ...table([header, ...rows]), "");
   }

@@ -17,8 +17,10 @@ const INTERVAL = 100n * MS;
 const censusOf = (peers: readonly Heard[], hasCalled = true) =>
   ({
     alive: new Map(peers.map((peer) => [peer.node, peer])),
+    deaf: [],
     interval: INTERVAL,
     hasCalled: () => hasCalled,
+    isMute: () => false,
   }) as unknown as Census;
 
 const namesOf = (...names: string[]) => new Map(names.map((name) => [nodeId(name), name]));
@@ -305,7 +307,6 @@ test("a speaker that is started again lags on from the start, while its source i
 });
 
 const NODES = ["self", "b", "c"].map((name, i) => ({ name, address: parseAddress("10.9.255.1") + i }));
-const all = new Set(NODES.slice(1).map(({ address }) => address));
 
 test("where nobody is heard, all nodes of the source stand for election, a drained one excepted", () => {
   const { joining, census } = converged([]);
@@ -314,54 +315,19 @@ test("where nobody is heard, all nodes of the source stand for election, a drain
   assert.equal(joining.candidates(selfOf(DRAINED), census, names, true)?.candidates, ["b", "c"]);
 });
 
-test("a node that is the only one of its source owns everything, and asks nobody", () => {
-  const { joining, census } = converged([]);
-  assert.equal(joining.candidates(selfOf(LIVE), census, namesOf("self"), true)?.candidates, ["self"]);
-  assert.equal(joining.warnings("eth0", NODES.slice(0, 1)), []);
-});
-
-test("a node that hears nobody asks by ARP each second after it has joined, until it hears a peer", () => {
-  const joining = new Joining(START);
-  assert.is(joining.askDue, undefined);
-  joining.observe(censusOf([]), false, START);
-  assert.is(joining.askDue, START + SECOND);
-  joining.asked(START + SECOND);
-  assert.is(joining.askDue, START + 2n * SECOND);
-  assert.is(joining.observe(censusOf([heardOf("b")]), false, START + 2n * SECOND), true);
-  assert.is(joining.askDue, undefined);
-});
-
-test("a node takes itself for the only one alive after three questions in a row without any answer", () => {
+test("a node that is the only one of its source owns everything", () => {
   const { joining, census, now } = converged([]);
-  const names = namesOf("self", "b", "c");
-  const nobody = new Set<number>();
-  assert.is(joining.hear(nobody, true, now), false);
-  assert.is(joining.hear(nobody, true, now), false);
-  assert.is(joining.hear(all, true, now), true);
-  assert.match(
-    joining.warnings("eth0", NODES)[0]!,
-    /^no peer is heard on eth0, though b, c answer ARP there: let the switch/,
-  );
-  assert.is(joining.hear(new Set([...all].slice(0, 1)), true, now), true);
-  assert.match(joining.warnings("eth0", NODES)[0]!, /though b answers ARP there/);
-  for (const isAlone of [false, false, true]) {
-    joining.hear(nobody, true, now);
-    const { candidates } = joining.candidates(selfOf(LIVE), census, names, true)!;
-    assert.equal(candidates, isAlone ? ["self"] : ["self", "b", "c"]);
-  }
-  assert.equal(joining.warnings("eth0", NODES), [
-    "no peer is heard on eth0: this node takes itself for the only one alive",
-  ]);
-  assert.is(joining.hear(nobody, true, now), false, "nothing changed");
+  assert.equal(joining.candidates(selfOf(LIVE), census, namesOf("self"), true)?.candidates, ["self"]);
+  assert.equal(joining.warnings("eth0", NODES.slice(0, 1), census, now), []);
 });
 
-test("where not all nodes could be asked, a node waits ten seconds to hear a peer", () => {
-  const { joining, census } = converged([]);
-  const candidates = () => joining.candidates(selfOf(LIVE), census, namesOf("self", "b"), true)!.candidates;
-  for (let i = 0; i < 5; i++) joining.hear(new Set(), false, START + 10n * SECOND - 1n);
-  assert.equal(candidates(), ["self", "b"]);
-  assert.is(joining.hear(new Set(), false, START + 10n * SECOND), true);
-  assert.equal(candidates(), ["self"]);
+test("a node that hears nobody asks by ARP after it has joined, until it hears a peer", () => {
+  const joining = new Joining(START);
+  assert.is(joining.isAsking, false);
+  joining.observe(censusOf([]), false, START);
+  assert.is(joining.isAsking, true);
+  assert.is(joining.observe(censusOf([heardOf("b")]), false, START + 2n * SECOND), true);
+  assert.is(joining.isAsking, false);
 });
 
 test("a node that has heard a peer is not alone when that peer dies: it does not vote for nodes that it cannot hear", () => {
@@ -369,7 +335,45 @@ test("a node that has heard a peer is not alone when that peer dies: it does not
   const census = censusOf([]);
   joining.observe(census, false, now + SECOND);
   assert.equal(joining.candidates(selfOf(LIVE), census, namesOf("self", "b", "c"), true)?.candidates, ["self"]);
-  assert.equal(joining.warnings("eth0", NODES), []);
+  assert.equal(joining.warnings("eth0", NODES, census, now), []);
 });
+
+/** A peer that does not echo, and answers ARP. */
+const deafOf = (name: string, more: Partial<Heard> = {}, isStillHeard = false) =>
+  ({ heard: heardOf(name, more), silentSince: START, isDeaf: true, isStillHeard }) as Census["deaf"][number];
+
+test("a deaf peer stands for election as if it were alive, unless what it last said of itself forbids that", () => {
+  const { joining, census, now } = converged([heardOf("b"), heardOf("c")]);
+  const silent = { ...censusOf([]), deaf: [deafOf("b", { state: HEADLESS }), deafOf("c", { state: DRAINED })] };
+  joining.observe(census, false, now);
+  const found = joining.candidates(selfOf(LIVE), silent as unknown as Census, namesOf("self", "b", "c"), true);
+  assert.equal(found, equals(["self", "b"]), "nobody stands in for one that answers");
+});
+
+const reasons: [what: string, isStillHeard: boolean, isMute: boolean, expected: RegExp][] = [
+  ["whose frames come in", true, false, /their frames come in here, so that what this node sends is lost/],
+  [
+    "that are not heard at all",
+    false,
+    false,
+    /let the switch, and every firewall and filter on these nodes, pass EtherType 0x88b5/,
+  ],
+  ["while this machine itself drops what it sends", false, true, /this node's own egress drops EtherType 0x88b5/],
+];
+for (const [what, isStillHeard, isMute, expected] of reasons) {
+  test(`a warning names deaf peers ${what}, once they have been deaf for a second, and says why`, () => {
+    const { joining } = converged([heardOf("b")]);
+    const census = {
+      ...censusOf([]),
+      deaf: ["b", "c"].map((name) => deafOf(name, {}, isStillHeard)),
+      isMute: () => isMute,
+    } as unknown as Census;
+    assert.equal(joining.warnings("eth0", NODES, census, START + SECOND - 1n), []);
+    const [warning, ...others] = joining.warnings("eth0", NODES, census, START + SECOND);
+    assert.equal(others, []);
+    assert.match(warning!, /^isat's frames are lost on eth0, though b, c answer ARP for their VIPs: /);
+    assert.match(warning!, expected);
+  });
+}
 
 test.run();

@@ -21,6 +21,7 @@ const heard = (node: bigint, more: Partial<Heard> = {}): Heard => ({
   interfaceName: "eth0",
   stamp: 1n,
   echoedNs: 0n,
+  heardNs: 0n,
   ...more,
 });
 

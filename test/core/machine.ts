@@ -26,6 +26,7 @@ import {
   heardOf,
   type Outgoing,
   type ProbeEntry,
+  type Question,
   type Reading,
   type Self,
   UNOWNED,
@@ -41,6 +42,8 @@ export const MS = 1e6;
 export type Happening =
   /** A frame comes to a machine's NIC. */
   | { kind: "arrive"; from: number; machine: number; message: Message }
+  /** A question by ARP comes to a machine's NIC. */
+  | { kind: "ask"; from: number; process: number; machine: number; target: Address }
   /** A process gets to know something. */
   | { kind: "cause"; machine: number; process: number; cause: Cause }
   /** A process that was put aside, or frozen, goes on. */
@@ -52,7 +55,10 @@ export type Happening =
   /** Time for the next look at everything. */
   | { kind: "look" };
 
-/** What can be done to a machine; `cut` and `heal` are of what it sends to another one. */
+/**
+ * What can be done to a machine; `cut` and `heal` are of what it sends to another one, and `hush` and `unhush` too, where only
+ * the peer protocol is lost, and ARP passes; `deafen` and `undeafen` are that with all others, in both directions.
+ */
 export const acts = {
   kill: (machine: Machine) => machine.kill(),
   start: (machine: Machine) => machine.start(),
@@ -68,6 +74,10 @@ export const acts = {
   all: (machine: Machine) => machine.simulation.allow(undefined),
   cut: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, true),
   heal: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, false),
+  hush: (machine: Machine, other: Machine) => machine.simulation.hush([[machine, other]], true),
+  unhush: (machine: Machine, other: Machine) => machine.simulation.hush([[machine, other]], false),
+  deafen: (machine: Machine) => machine.simulation.hush(machine.pairs, true),
+  undeafen: (machine: Machine) => machine.simulation.hush(machine.pairs, false),
 } as const;
 export type Act = keyof typeof acts;
 
@@ -90,7 +100,10 @@ export interface Wire {
   transmit(from: Machine, message: Message): void;
   announce(from: Machine, address: Address): void;
   cut(from: Machine, to: Machine, isCut: boolean): void;
-  hasNode(asker: Machine, index: number): boolean;
+  hush(pairs: readonly (readonly [from: Machine, to: Machine])[], isHushed: boolean): void;
+  ask(from: Machine, question: Question): void;
+  /** How many frames a client has sent to all so far. */
+  readonly clientFrames: number;
   isPutAside(speaker: Speaker, deed: Deed): boolean;
   note(what: string, more?: number): void;
   tell(what: () => string): void;
@@ -101,13 +114,11 @@ export interface Wire {
 const TICK = 500 * MS;
 /** ns that a frame takes from the kernel to the speaker. */
 const PASS = 0.05 * MS;
-/** ns that the speaker waits for answers to a question by ARP. */
-const ARP = 300 * MS;
 const FOREVER = 2n ** 62n;
 
 export const macOf = (index: number) => Uint8Array.of(2, 0, 0, 0, index >> 8, index & 255);
 export const macIndex = (mac: Uint8Array) => (mac[4]! << 8) | mac[5]!;
-const addressOf = (index: number): Address => parseAddress("10.10.0.0") + index;
+export const addressOf = (index: number): Address => parseAddress("10.10.0.0") + index;
 
 /** How the model's entries of peers read to a segment; an entry is replaced, never changed. */
 const portraits = new WeakMap<Peer, Heard>();
@@ -132,6 +143,8 @@ export class Kernel implements World {
   strangers_ns = 0n;
   /** The counter `released` of the map `verdicts`. */
   released = 0n;
+  /** Those of frames that others sent. */
+  seen = 0n;
 
   write(address: Address, { state, claimNs, untilNs, hash }: Entry): void {
     const text = formatAddress(address);
@@ -163,8 +176,9 @@ export class Kernel implements World {
     return [...this.vips.keys()].map(parseAddress);
   }
 
-  read(look: ReadonlySet<Address> | "all"): Reading {
+  read(look: ReadonlySet<Address> | "all", clientFrames = 0): Reading {
     return {
+      seen: this.seen + BigInt(clientFrames),
       peers: [...this.peers].map(([node, peer]) => portrait(node, peer)),
       releases: this.released,
       released: (look === "all" ? this.addresses : [...look]).filter((address) => this.wasReleased(address)),
@@ -188,6 +202,7 @@ export class Kernel implements World {
     if (peer) this.peers.set(message.header.node, Object.freeze(peer));
     for (const [address, at] of released ?? []) this.releases.set(address, at);
     this.released += BigInt(counters.released ?? 0);
+    this.seen += 1n;
     this.heard_ns = heard_ns ?? this.heard_ns;
     this.own_ns = own_ns ?? this.own_ns;
     return { reply, isPassed: action === "pass" };
@@ -240,6 +255,20 @@ export class Machine {
   /** That kernel counts this speaker among its peers. */
   acquaint({ machine: { id }, incarnation }: Speaker): void {
     this.kernel.probes.set(id, probeLayout.of({ incarnation }));
+  }
+
+  /** This machine with each other one, in both directions. */
+  get pairs(): [from: Machine, to: Machine][] {
+    const others = this.simulation.machines.filter((other) => other !== this);
+    return others.flatMap((other): [Machine, Machine][] => [
+      [this, other],
+      [other, this],
+    ]);
+  }
+
+  /** Whether it answers when it is asked by ARP: for its own address, or for a VIP. */
+  answersFor(address: Address): boolean {
+    return this.isUp && (address === addressOf(this.index) || this.kernel.answers(address, this.simulation.clock));
   }
 
   get isWorking(): boolean {
@@ -380,7 +409,7 @@ export type Deed =
   | { kind: "forget"; nodes: readonly bigint[] | "all" }
   | { kind: "send"; frame: Outgoing }
   | { kind: "announce"; address: Address }
-  | { kind: "ask"; addresses: readonly Address[] }
+  | { kind: "ask"; question: Question }
   | { kind: "conflict"; text: string }
   /** What the segment has to know of the effects goes into the queue. */
   | { kind: "report"; look: Effects["look"] };
@@ -395,9 +424,9 @@ function* deedsOf(effects: Effects): Generator<Deed> {
   if (forget.length > 0) yield { kind: "forget", nodes: forget };
   for (const frame of send) yield { kind: "send", frame };
   for (const address of announce) yield { kind: "announce", address };
-  if (ask.length > 0) yield { kind: "ask", addresses: ask };
+  for (const question of ask) yield { kind: "ask", question };
   if (conflict !== undefined) yield { kind: "conflict", text: conflict };
-  if (send.length > 0 || look) yield { kind: "report", look };
+  if (send.length + ask.length > 0 || look) yield { kind: "report", look };
 }
 
 /** A speaker process: the shipped segment, and what it has yet to do and to hear. */
@@ -414,6 +443,7 @@ export class Speaker {
   private events: SegmentEvent[] = [];
   /** The step's frames that left, and when the first one was about to. */
   private left: Outgoing[] = [];
+  private asked: Question[] = [];
   private leftAt = 0n;
   wakeAt: bigint | undefined;
   private timerAt: bigint | undefined;
@@ -445,9 +475,10 @@ export class Speaker {
 
   /** It has heard a peer, or knows that there is none. */
   get knowsPeers(): boolean {
-    // biome-ignore lint/complexity/useLiteralKeys: the keys are private
-    const [joining, isAlone] = [this.segment["peering"]?.joining, this.segment["peering"]?.joining["isAlone"]];
-    return this.machine.simulation.machines.length === 1 || joining?.hasHeard === true || isAlone === true;
+    // biome-ignore lint/complexity/useLiteralKeys: the key is private
+    const joining = this.segment["peering"]?.joining;
+    const isDecided = joining?.unheard.isUndecided === false;
+    return this.machine.simulation.machines.length === 1 || joining?.hasHeard === true || isDecided;
   }
 
   replan(): void {
@@ -457,7 +488,7 @@ export class Speaker {
     const { hold, interval, dead } = simulation.settings;
     const plan: SegmentPlan = {
       ...{ name: "eth0", mac: formatMac(macOf(index)), mtu: 1500, isUp: true },
-      ...{ node: name, nodes: simulation.nodes },
+      ...{ node: name, nodes: simulation.nodes, gateways: [] },
       ...{ isSourceStale, isDrained, isOldSpoken: false, ranges: machine.demand, hold: BigInt(hold * MS) },
       probes: { interval: BigInt(interval * MS), dead },
       pace: { refresh: 120_000, rate: 1_000 },
@@ -581,18 +612,20 @@ export class Speaker {
         // The egress filter drops what the kernel does not answer for.
         if (kernel.answers(deed.address, simulation.clock)) simulation.announce(machine, deed.address);
         break;
-      case "ask": {
-        const isThere = (address: Address) => simulation.hasNode(machine, address - addressOf(0));
-        this.post({ kind: "answered", addresses: new Set(deed.addresses.filter(isThere)) }, ARP);
+      case "ask":
+        if (this.left.length + this.asked.length === 0) this.leftAt = simulation.clock;
+        this.asked.push(deed.question);
+        simulation.ask(machine, deed.question);
         break;
-      }
       case "conflict":
         simulation.fail(deed.text);
         break;
       case "report":
+        if (left.length + this.asked.length > 0)
+          this.events.push({ kind: "sent", at: this.leftAt, frames: left, refused: [], asked: this.asked });
         this.left = [];
-        if (left.length > 0) this.events.push({ kind: "sent", at: this.leftAt, frames: left });
-        if (deed.look) this.events.push({ kind: "reading", reading: kernel.read(deed.look) });
+        this.asked = [];
+        if (deed.look) this.events.push({ kind: "reading", reading: kernel.read(deed.look, simulation.clientFrames) });
         break;
     }
   }

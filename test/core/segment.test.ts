@@ -96,7 +96,7 @@ test("a VIP is owned only after a reading of the kernel that followed the last g
   const [ofB, ofC] = asked.map((claim) => stage.replyTo(claim, claimVerdict.FREE));
   const first = stage.segment.handle({ kind: "frame", frame: ofB! }, stage.now);
   assert.equal([first.look, first.write.size], [undefined, 0]);
-  const early = { peers: [...stage.peers.values()], releases: 0n, released: [] };
+  const early = { peers: [...stage.peers.values()], releases: 0n, released: [], seen: 0n };
   assert.is(stage.segment.handle({ kind: "reading", reading: early }, stage.now).write.size, 0, "c has not granted it");
   const last = stage.segment.handle({ kind: "frame", frame: ofC! }, stage.now);
   assert.equal([[...(last.look as Set<Address>)], last.write.size], [[A], 0]);

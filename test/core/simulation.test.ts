@@ -239,6 +239,54 @@ const rows: Row[] = [
     moves: "some",
   },
 ];
+/** What of the peer protocol is lost while ARP passes, and for how long, ms. */
+const losses: [what: string, lose: (machines: Machine[]) => [from: Machine, to: Machine][]][] = [
+  ["no node hears another", (machines) => machines.flatMap(({ pairs }) => pairs)],
+  ["one node neither hears nor is heard", ([, two]) => two!.pairs],
+  ["one node hears nobody", ([, two]) => two!.pairs.filter(([, to]) => to === two)],
+  ["one node is heard by nobody", ([, two]) => two!.pairs.filter(([from]) => from === two)],
+  ["one node does not hear one other", ([one, two]) => [[one!, two!]]],
+];
+for (const [what, lose] of losses) {
+  for (const seconds of [1, 20]) {
+    rows.push({
+      what: `${what} for ${seconds} s, though all answer ARP`,
+      play: (simulation, machines) => {
+        simulation.hush(lose(machines), true);
+        simulation.run(seconds * 1000);
+        simulation.hush(lose(machines), false);
+        simulation.run(10_000);
+      },
+      silence: 0,
+      moves: "none",
+    });
+  }
+  rows.push(
+    {
+      what: `${what}, and a node dies`,
+      play: (simulation, machines) => {
+        simulation.hush(lose(machines), true);
+        simulation.run(3_000);
+        machines[2]!.die();
+        simulation.run(5_000);
+      },
+      silence: 500,
+      moves: "some",
+    },
+    {
+      what: `${what}, and its speaker starts again`,
+      play: (simulation, machines) => {
+        simulation.hush(lose(machines), true);
+        simulation.run(3_000);
+        machines[1]!.kill();
+        machines[1]!.start();
+        simulation.run(10_000);
+      },
+      silence: 0,
+      moves: "none",
+    },
+  );
+}
 for (const { what, settings, play, silence, moves } of rows) {
   test(`${what}: VIPs are silent for at most ${silence} ms, and ${moves} move`, () => {
     for (let seed = 1; seed <= 20; seed++) {

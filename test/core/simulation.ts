@@ -3,8 +3,20 @@ import { randomOf } from "../../lab/random.ts";
 import { vipState, wireClaim, wireHeader, wireType } from "../../src/core/abi.ts";
 import { type Address, formatAddress, parseAddress } from "../../src/core/address.ts";
 import type { NodeEntry, VipRange } from "../../src/core/demand.ts";
+import type { Question } from "../../src/core/step.ts";
 import type { Message } from "../bpf/model.ts";
-import { acts, type Deed, type Happening, Machine, MS, macIndex, nodesOf, type Speaker, type Wire } from "./machine.ts";
+import {
+  acts,
+  type Deed,
+  type Happening,
+  Machine,
+  MS,
+  macIndex,
+  macOf,
+  nodesOf,
+  type Speaker,
+  type Wire,
+} from "./machine.ts";
 
 /*
  * Nodes on one wire, in time that passes as fast as it can be computed: the shipped segments (src/core/segment.ts) over the
@@ -47,6 +59,8 @@ export interface Settings {
   heal: number;
   /** For so long after both count each other as alive, both may answer, ms. */
   exchange: number;
+  /** Whether no client sends anything. */
+  isQuiet: boolean;
   /** The first so many nodes run a speaker, and own VIPs; the others are only kernels that look alive. */
   speakers: number;
   /** Of those, which may own VIPs, by index; undefined: all. */
@@ -69,6 +83,7 @@ export const DEFAULTS: Settings = {
   silence: 1_500,
   heal: 1_500,
   exchange: Number.POSITIVE_INFINITY,
+  isQuiet: false,
   speakers: Number.POSITIVE_INFINITY,
   eligible: undefined,
   outdated: 20_000,
@@ -111,6 +126,8 @@ export class Simulation implements Wire {
   announcements = 0;
   /** Directions in which no frame gets through: `from>to`. */
   readonly cuts = new Set<string>();
+  /** Directions in which no frame of the peer protocol gets through, though ARP does. */
+  readonly hushes = new Set<string>();
   /** Until when the nodes cannot know of what was done to them last. */
   disturbed = START;
   /** When something was done to them last, or to a frame that is on its way. */
@@ -176,7 +193,13 @@ export class Simulation implements Wire {
     } else {
       const machine = this.machines[happening.machine]!;
       if (happening.kind === "arrive") {
-        if (machine.isUp && this.hears(this.machines[happening.from]!, machine)) machine.hear(happening.message);
+        const from = this.machines[happening.from]!;
+        const isHushed = this.hushes.has(`${from.index}>${machine.index}`);
+        if (machine.isUp && this.hears(from, machine) && !isHushed) machine.hear(happening.message);
+        return;
+      }
+      if (happening.kind === "ask") {
+        this.answer(happening, machine);
         return;
       }
       if (happening.kind === "act") {
@@ -211,10 +234,37 @@ export class Simulation implements Wire {
     for (const machine of this.machines) machine.speaker?.replan();
   }
 
-  /** Whether a node that is asked for by ARP is there. */
-  hasNode(asker: Machine, index: number): boolean {
-    const machine = this.machines[index];
-    return machine?.isUp === true && this.hears(asker, machine) && this.hears(machine, asker);
+  /** Loses the peer protocol's frames in these directions, and lets ARP pass; or lets both pass again. */
+  hush(pairs: readonly (readonly [from: Machine, to: Machine])[], isHushed: boolean): void {
+    for (const [from, to] of pairs) {
+      const name = `${from.index}>${to.index}`;
+      if (this.hushes.has(name) === isHushed) continue;
+      this.note(`${to.name} ${isHushed ? "is deaf to" : "is no longer deaf to"} ${from.name}`);
+      if (isHushed) this.hushes.add(name);
+      else this.hushes.delete(name);
+      if (!isHushed) from.since = to.since = this.now;
+    }
+  }
+
+  get clientFrames(): number {
+    return this.settings.isQuiet ? 0 : Math.floor(this.now / SECOND);
+  }
+
+  /** A question by ARP leaves a machine. */
+  ask(from: Machine, { target, mac }: Question): void {
+    for (const to of mac ? [this.machines[macIndex(mac)]!] : this.machines) {
+      if (to === from) continue;
+      const question = { from: from.index, process: from.starts, machine: to.index, target };
+      this.at(this.between(...this.settings.latency) * MS, { kind: "ask", ...question });
+    }
+  }
+
+  private answer({ from, process, target }: Happening & { kind: "ask" }, machine: Machine): void {
+    const asker = this.machines[from]!;
+    if (!this.hears(asker, machine) || !this.hears(machine, asker) || !machine.answersFor(target)) return;
+    const { speaker, starts } = asker;
+    const answer = { kind: "answered", address: target, mac: macOf(machine.index) } as const;
+    if (speaker && starts === process) speaker.post(answer, this.between(...this.settings.latency) * MS);
   }
 
   /** Whether the process is put aside before it does that: the world goes on, and it does so later. */

@@ -1,9 +1,10 @@
 import { claimVerdict, nodeState, wireHeader, wireType } from "../../src/core/abi.ts";
 import { type Address, parseRange } from "../../src/core/address.ts";
+import { formatMac } from "../../src/core/arp.ts";
 import { Nonces } from "../../src/core/claims.ts";
 import type { VipRange } from "../../src/core/demand.ts";
 import { Segment, type SegmentEvent, type SegmentOptions, type SegmentPlan } from "../../src/core/segment.ts";
-import type { Effects, Entry, Frame, Heard, Outgoing } from "../../src/core/step.ts";
+import type { Effects, Entry, Frame, Heard, Outgoing, Question } from "../../src/core/step.ts";
 import { MS, SECOND } from "../../src/core/time.ts";
 import { nodeId } from "../../src/core/wire.ts";
 import type { Link } from "../../src/link/links.ts";
@@ -43,6 +44,7 @@ export const heardOf = (name: string, more: Partial<Heard> = {}): Heard => ({
   interfaceName: "eth0",
   stamp: 1n,
   echoedNs: 0n,
+  heardNs: 0n,
   ...more,
 });
 
@@ -62,8 +64,12 @@ export class Stage {
   /** What the kernel has released, and how many it says that it has. */
   readonly released = new Set<Address>();
   releases = 0n;
-  /** Whether frames leave. */
-  isSending = true;
+  /** Whether frames leave; `refused`: this machine itself drops those of the peer protocol. */
+  isSending: boolean | "refused" = true;
+  /** Who answers ARP for an address, by name: whoever is asked, or all. */
+  readonly arp = new Map<Address, string>();
+  /** The kernel's count of frames of others. */
+  seen = 0n;
   /** The verdict with which peers answer a claim at once; undefined: they do not answer. */
   verdict: number | undefined = claimVerdict.FREE;
   private wakeAt: bigint | undefined;
@@ -78,6 +84,7 @@ export class Stage {
       node: "a",
       nodes: ["a", "b", "c"].map((name) => ({ name, address: undefined })),
       ranges: [range("10.9.0.1", { nodes: ["a"] })],
+      gateways: [],
       isDrained: false,
       isSourceStale: false,
       isOldSpoken: false,
@@ -119,11 +126,14 @@ export class Stage {
       this.wakeAt = step.wakeAt;
       if (step.forget === "all") this.peers.clear();
       else for (const node of step.forget) this.peers.delete(node);
-      const frames = this.isSending ? step.send : [];
-      if (frames.length > 0) events.push({ kind: "sent", at: this.now, frames });
+      const frames = this.isSending === true ? step.send : [];
+      const refused = this.isSending === "refused" ? step.send : [];
+      const asked = this.isSending ? step.ask : [];
+      if (step.send.length + asked.length > 0) events.push({ kind: "sent", at: this.now, frames, refused, asked });
       for (const frame of frames) if (frame.type === wireType.WIRE_PROBE) this.echo(frame);
       if (step.look) events.push({ kind: "reading", reading: this.reading(step.look) });
       for (const frame of frames) events.push(...this.replies(frame));
+      for (const question of asked) events.push(...this.answersTo(question));
     }
     this.steps.push(...steps);
     return steps;
@@ -131,7 +141,14 @@ export class Stage {
 
   private reading(look: ReadonlySet<Address> | "all") {
     const released = [...this.released].filter((address) => look === "all" || look.has(address));
-    return { peers: [...this.peers.values()], releases: this.releases, released };
+    return { peers: [...this.peers.values()], releases: this.releases, released, seen: this.seen };
+  }
+
+  private answersTo({ target, mac }: Question): SegmentEvent[] {
+    const name = this.arp.get(target);
+    const its = name === undefined ? undefined : (this.peers.get(nodeId(name)) ?? heardOf(name)).mac;
+    if (!its || (mac && formatMac(mac) !== formatMac(its))) return [];
+    return [{ kind: "answered", address: target, mac: its }];
   }
 
   private echo({ node }: Outgoing): void {

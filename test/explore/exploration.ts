@@ -114,6 +114,8 @@ const LEFT = new Set([
   ...[
     "names",
     "electorate",
+    "seen",
+    "seenAtFirst",
     "message",
     "echoes",
     "timerAt",

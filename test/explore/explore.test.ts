@@ -152,7 +152,9 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   },
   {
     rule: "stand in for a headless node that answers nothing",
-    edits: [[OWNERSHIP, "return winnerOf(able) === self ? Wish.standIn : Wish.other;", "return Wish.other;"]],
+    edits: [
+      [OWNERSHIP, "return winnerOf(able, range, address) === self ? Wish.standIn : Wish.other;", "return Wish.other;"],
+    ],
     search: { start: "cold", window: 500, menu: ["kills"] },
   },
   {

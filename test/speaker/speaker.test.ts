@@ -408,8 +408,8 @@ test("status tells of the running speaker, for a person and as JSON", async () =
 
   const { stdout } = await rig.isat(["status", "--run-dir", rig.runDir]);
   assert.match(stdout, new RegExp(`^node n1: pid ${speaker.pid}, pins ${rig.pinDir}$`, "m"));
-  assert.match(stdout, /^n1 +- +alive +listed +- +-$/m);
-  assert.match(stdout, /^n2 +- +alive +listed +- +-$/m);
+  assert.match(stdout, /^n1 +- +alive +listed +- +- +-$/m);
+  assert.match(stdout, /^n2 +- +alive +listed +- +- +-$/m);
   assert.match(stdout, /^interface eth0: 02:00:00:00:00:01, 10.9.255.1, up, live, tick /m);
   assert.match(stdout, /^ {2}hook tcx ingress: attached$/m);
   assert.match(stdout, /^10\.9\.0\.1 +n1 +owned +eth0 +02:00:00:00:00:01 +1 +\d/m);

@@ -1,0 +1,154 @@
+import type { Address } from "./address.ts";
+import { formatMac } from "./arp.ts";
+import type { NodeEntry } from "./demand.ts";
+import type { Election } from "./ownership.ts";
+import { Presence } from "./presence.ts";
+import type { Question } from "./step.ts";
+import { MS, type Ns, SECOND } from "./time.ts";
+import { nodeId } from "./wire.ts";
+
+/** How often nodes that are not heard are asked for by ARP. */
+const ASK: Ns = SECOND;
+/** How long the answers are waited for. */
+const PATIENCE: Ns = 300n * MS;
+/** How long after the first question its answers are followed by the second one, to each MAC alone. */
+const FOLLOW: Ns = 100n * MS;
+/** How long a node waits to hear a peer where the source does not give the nodes' addresses. */
+const WAIT: Ns = 10n * SECOND;
+/**
+ * How long a link on which nothing of others was seen may be one that does not forward yet: a switch's port with STP
+ * forwards after up to 30 s (IEEE 802.1D, two times the forward delay), one with LACP a few seconds after it is up.
+ */
+const SHUT: Ns = 30n * SECOND;
+
+/** What the segment tells of its surroundings. */
+export interface Surroundings {
+  /** The other nodes of the source. */
+  others: readonly NodeEntry[];
+  gateways: readonly Address[];
+}
+
+/**
+ * The nodes of the source, as ARP shows them, while no peer has been heard. That may mean that there is nobody, that the wire
+ * drops the peer protocol, or that it does not forward yet.
+ *
+ * Each second everybody is asked for each node's address, which gives the MACs. Then each MAC alone is asked for the node's
+ * VIPs: only an answer to that counts, as whoever answers for others (proxy ARP, EVPN's suppression of ARP) is not asked
+ * then. A node that has not answered three times is away; until that is known of all, this node keeps what it owns.
+ */
+export class Unheard {
+  /** Whether all others are away: this node takes itself for the only one alive. */
+  isAlone = false;
+  /** Whether it is not known yet of all others whether they are there: this node keeps what it owns. */
+  isUndecided = true;
+  private readonly began: Ns;
+  private readonly presences = new Map<string, Presence>();
+  /** For which nodes' and gateways' addresses each MAC has answered, of those that were asked for last. */
+  private readonly macs = new Map<string, { mac: Uint8Array; addresses: Set<Address> }>();
+  private readonly away = new Set<string>();
+  private readonly there = new Set<string>();
+  private askedAt: Ns | undefined;
+  /** When the MACs that answered are asked; undefined: they were. */
+  private followAt: Ns | undefined;
+  /** How many frames of others the kernel had counted at first. */
+  private seenAtFirst: bigint | undefined;
+  private isLinkOpen = false;
+
+  constructor(now: Ns) {
+    this.began = now;
+  }
+
+  /** Whether the node is known not to be there. */
+  isAway(name: string): boolean {
+    return this.away.has(name);
+  }
+
+  /** Whether the node answers for its VIPs, or for its address where it wins none. */
+  isThere(name: string): boolean {
+    return this.there.has(name);
+  }
+
+  /** Takes in how many frames of others came in. */
+  see(seen: bigint): void {
+    this.seenAtFirst ??= seen;
+    if (seen > this.seenAtFirst) this.isLinkOpen = true;
+  }
+
+  /** What is to be asked now. @param shares tells a few of the VIPs that a node wins */
+  questions({ others, gateways }: Surroundings, shares: Pick<Election, "shareOf">, now: Ns): Question[] {
+    if (this.askedAt === undefined || now >= this.askedAt + ASK) {
+      this.askedAt = now;
+      this.followAt = now + FOLLOW;
+      this.macs.clear();
+      const nodes = others.flatMap(({ name, address }) => (address === undefined ? [] : [{ name, address }]));
+      for (const { name } of nodes) this.presenceOf(name).asked(now);
+      const isNode = (gateway: Address) => nodes.some(({ address }) => address === gateway);
+      return [
+        ...nodes.map(({ name, address }) => ({ node: nodeId(name), target: address, mac: undefined })),
+        ...gateways
+          .filter((gateway) => !isNode(gateway))
+          .map((target) => ({ node: undefined, target, mac: undefined })),
+      ];
+    }
+    if (this.followAt === undefined || now < this.followAt) return [];
+    this.followAt = undefined;
+    return others.flatMap(({ name, address }) => {
+      const targets = this.presenceOf(name).aim(shares.shareOf(name), address, !this.isAway(name));
+      const macs = address === undefined ? [] : this.macsOf(address);
+      return macs.flatMap((mac) => targets.map((target) => ({ node: nodeId(name), target, mac })));
+    });
+  }
+
+  private presenceOf(name: string): Presence {
+    const known = this.presences.get(name) ?? new Presence();
+    this.presences.set(name, known);
+    return known;
+  }
+
+  /** The MACs that answered for the address, and for no other node's and no gateway's. */
+  private macsOf(address: Address): Uint8Array[] {
+    const its = [...this.macs.values()].filter(({ addresses }) => addresses.size === 1 && addresses.has(address));
+    return its.map(({ mac }) => mac);
+  }
+
+  /** A MAC answered by ARP. */
+  hear(address: Address, mac: Uint8Array, { others, gateways }: Surroundings, now: Ns): void {
+    const text = formatMac(mac);
+    const isToAll = this.followAt !== undefined;
+    if (isToAll && (gateways.includes(address) || others.some((node) => node.address === address))) {
+      const known = this.macs.get(text) ?? { mac, addresses: new Set() };
+      known.addresses.add(address);
+      this.macs.set(text, known);
+    }
+    if (isToAll) return;
+    for (const { name, address: own } of others) {
+      const isIts = own !== undefined && this.macsOf(own).some((known) => formatMac(known) === text);
+      if (isIts) this.presenceOf(name).hear(address, now);
+    }
+  }
+
+  /** Concludes who is there. @returns whether anything changed by that */
+  judge(others: readonly NodeEntry[], now: Ns): boolean {
+    const before = this.describe();
+    for (const { name } of others) {
+      const presence = this.presenceOf(name);
+      const isAway = presence.isGone(now, PATIENCE);
+      this.away[isAway ? "add" : "delete"](name);
+      this.there[!isAway && presence.answeredNs > 0n ? "add" : "delete"](name);
+    }
+    const isUnknown = others.some(({ name, address }) => address !== undefined && !this.isAway(name));
+    const canAskAll = others.every(({ address }) => address !== undefined);
+    const hasWaited = canAskAll || now - this.began >= WAIT;
+    this.isAlone = !isUnknown && hasWaited && (this.isLinkOpen || now - this.began >= SHUT);
+    if (this.isAlone) for (const { name } of others) this.away.add(name);
+    else if (this.there.size === 0) this.away.clear();
+    const isOpen = ({ name, address }: NodeEntry) =>
+      !this.away.has(name) && !this.there.has(name) && !(address === undefined && now - this.began >= WAIT);
+    this.isUndecided = !this.isAlone && (others.some(isOpen) || this.there.size === 0);
+    return this.describe() !== before;
+  }
+
+  private describe(): string {
+    return `${this.isAlone} ${this.isUndecided} ${[...this.away].sort()} / ${[...this.there].sort()}`;
+  }
+}
