@@ -245,7 +245,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ["the egress filter does not look behind priority tags", "egress.bpf.c", "i < TAGS && is_vlan(type)", "false"],
   ["the egress filter looks into VLANs", "egress.bpf.c", " || !is_priority(tag[0])", ""],
   ["two priority tags leave", "egress.bpf.c", "\tif (tags > 1)\n\t\treturn -1;\n", ""],
-  ["a priority tag is left in", "ingress.h", "if (behind && ctx_pop(ctx) == 0)", "if (false)"],
+  ["what is behind a priority tag is not looked at", "ingress.h", "\t\ttype = behind;", "\t\t;"],
   ["recorded frames of our own name are passed on", "peers.h", "if (!is_fresh(reading, now))", "if (!reading)"],
   [
     "frames of our own name to an earlier incarnation are passed on",
