@@ -276,9 +276,9 @@ const withoutGuard = ({ name }: Link) =>
  * @param room entries that the kernel's map has left
  */
 function guard(
-  { excludeInterfaces }: Config,
+  { interfaces = [], excludeInterfaces }: Config,
   { vips }: Demand,
-  { links, gateways }: Network,
+  { links, gateways, barred }: Network,
   announced: readonly (Chosen & { others: readonly VipRange[] })[],
   room: number,
 ): Pick<Plan, "links" | "unguarded"> {
@@ -291,7 +291,7 @@ function guard(
     !unguarded.includes(link) &&
     !cannotAnnounceOn(link, links) &&
     !isNamed(link, excludeInterfaces) &&
-    !isPodsWire(link);
+    (!isPodsWire(link) || isNamed(link, interfaces) || barred.has(link.ifindex));
   const guards = links.filter(isNetworks).slice(0, MAX_INTERFACES - announced.length);
   const own = links.filter(({ name }) => name !== "lo").flatMap(({ addresses }) => addresses);
   const never = new Set([...gateways, ...own.map(({ address }) => address)]);

@@ -368,6 +368,19 @@ test("the guard stands on every other interface of the network, for every VIP th
   assert.equal(unguarded, []);
 });
 
+test("the guard stands on an interface that was named, or was announced on until it was found on another's wire", () => {
+  const bare = linkOf(6, "eth1", { kind: "veth", addresses: [] });
+  const network = networkOf([LAN, bare]);
+  const barred = new Map([[bare.ifindex, "it is on one wire with lan"]]);
+  const isGuarded = (its: Config, surroundings: typeof network & { barred?: ReadonlyMap<number, string> }) =>
+    makePlan(its, demandOf(range("10.9.0.2")), surroundings).links.some(
+      ({ link, isGuard }) => link === bare && isGuard,
+    );
+  assert.not.ok(isGuarded(config({ interfaces: ["lan"] }), network), "a Pod's wire");
+  assert.ok(isGuarded(config({ interfaces: ["lan", "eth1"] }), { ...network, barred }));
+  assert.ok(isGuarded(config({ interfaces: ["lan"] }), { ...network, barred }));
+});
+
 test("where the kernel's map has no room for a guard, VIPs are announced all the same, and it is said", () => {
   const plan = makePlan(
     config({ interfaces: ["lan"] }),
