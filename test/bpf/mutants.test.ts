@@ -113,14 +113,19 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "if (state == NODE_LIVE || state == NODE_HEADLESS)",
   ],
   ["a VIP that is leaving is defended", "claims.h", "holds && state != VIP_LEAVING &&", "holds &&"],
-  ["a release is not recorded", "claims.h", "release(answered, now > claimed ? now : claimed);", ""],
+  ["a release is not recorded", "claims.h", "release(answered, now > claimed ? now : claimed);", "(void)claimed;"],
   [
     "a release is not recorded where nothing is held",
     "claims.h",
     "release(answered, now",
     "if (holds)\n\t\trelease(answered, now",
   ],
-  ["a release is recorded earlier than the claim that it ends", "claims.h", "now > claimed ? now : claimed", "now"],
+  [
+    "a release is recorded earlier than the claim that it ends",
+    "claims.h",
+    "release(answered, now > claimed ? now : claimed);",
+    "(void)claimed;\n\trelease(answered, now);",
+  ],
   [
     "a VIP that is only being claimed is said to be released",
     "claims.h",
@@ -144,7 +149,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "an answer is signed by the key of the question",
     "ingress.h",
     "key = key_of_version(frame->version);",
-    "key = key_of(frame->version, 2, key_of_version(WIRE_VERSION));",
+    "key = signing_key();\n\tif (key)\n\t\tkey = key_of(frame->version, frame->key_id, key);",
   ],
   [
     "frames of our own name are passed on without a limit",

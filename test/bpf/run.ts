@@ -159,7 +159,12 @@ export class Bench implements Disposable {
   /** @param object a file compiled by scripts/build-bpf */
   constructor(prefix: string, object = findObject()) {
     this.#namespaces = new Namespaces(prefix);
-    this.#object = loadObject(object, this.#namespaces.bpffs());
+    try {
+      this.#object = loadObject(object, this.#namespaces.bpffs());
+    } catch (error) {
+      this.#namespaces[Symbol.dispose]();
+      throw error;
+    }
     this.maps = this.#object.maps;
   }
 
