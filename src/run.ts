@@ -281,6 +281,7 @@ function nextSignal(log: Log, reread: EventTarget): Promise<string> {
 
 /** Detaches and removes everything. @returns true if there was something */
 export function cleanUp({ pinDir, runDir, stateDir = runDir }: Folders & { pinDir: string }): boolean {
+  requireCapabilities();
   using _lock = existsSync(runDir) ? new FolderLock(runDir) : undefined;
   using loopback = new Loopback();
   const hasAccepted = loopback.keep(new Set()); // first, as without the programs the node's kernel answers for them

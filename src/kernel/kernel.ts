@@ -291,7 +291,6 @@ export function markDrained(pinDir: string): boolean {
  * @throws Error if a speaker is running on `pinDir`
  */
 export function clean(pinDir: string, ifindexes: readonly number[], restore: (entry: InterfaceEntry) => void): boolean {
-  requireCapabilities();
   const isPinned = existsSync(pinDir) && cleanPins(pinDir, ifindexes, restore);
   // Where the pins are out of reach, the devices still tell of the programs.
   const found = ifindexes.flatMap((ifindex) => ALL_POINTS.map((point) => detachNamed(ifindex, point)));
