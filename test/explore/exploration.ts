@@ -12,8 +12,10 @@ import { copy, textOf } from "./copy.ts";
 const SECOND = 1000 * MS;
 /** ms; short, so that a path may be longer than both. */
 const [HOLD, FENCE] = [6_000, 8_000];
+/** For so long the peer protocol is lost and ARP is not, ms; undefined: for ever. */
+const DEAF = [500, 3_000, undefined];
 
-export const starts = ["converged", "cold", "restart", "lagging"] as const;
+export const starts = ["converged", "cold", "restart", "lagging", "headless"] as const;
 
 export interface Options {
   nodes: number;
@@ -47,6 +49,7 @@ export const kinds = [
   "drains",
   "outages",
   "demands",
+  "deafness",
 ] as const;
 export type Kind = (typeof kinds)[number];
 
@@ -116,6 +119,9 @@ const LEFT = new Set([
     "electorate",
     "seen",
     "seenAtFirst",
+    "answeredFor",
+    "isStillHeard",
+    "silentSince",
     "message",
     "echoes",
     "timerAt",
@@ -194,6 +200,10 @@ export class Exploration {
       for (const machine of machines) machine.kill();
       simulation.run(4_000);
       for (const machine of machines) machine.start();
+    }
+    if (start === "headless") {
+      machines.at(-1)!.kill();
+      simulation.run(4_000);
     }
     if (start === "lagging") {
       for (const machine of machines.slice(0, -1)) machine.setSourceStale(true);
@@ -319,6 +329,9 @@ export class Exploration {
       for (let other = 0; other < nodes && has("links"); other++) {
         if (other !== machine && simulation.cuts.size === 0) act(machine, "cut", "heal", [250, 2_000], other);
       }
+      if (!has("deafness") || simulation.hushes.size > 0) continue;
+      act(machine, "deafen", "undeafen", DEAF);
+      for (let other = 0; other < nodes; other++) if (other !== machine) act(machine, "hush", "unhush", DEAF, other);
     }
     return faults;
   }

@@ -45,6 +45,14 @@ test("two moments have the same text where all is alike but the time", () => {
   assert.is.not(one, textOf({ began: 996n * 10n ** 9n }, 1_000e9, new Set()));
 });
 
+/**
+ * The peer protocol is lost between two nodes, and ARP is not. Nothing else happens then but that links are cut: a node that
+ * comes to want a VIP meanwhile does not ask whether a deaf peer has it (docs/membership.md says where that is so).
+ */
+const DEAF: Partial<Options> = { menu: ["deafness"], silence: 50 };
+/** One node's speaker does not run, and its kernel answers. */
+const HEADLESS: Partial<Options> = { start: "headless", window: 100, menu: ["deafness"] };
+
 /** Searched whole. The last number: states that are seen at least, so that a search that sees nothing does not pass. */
 const searches: [what: string, options: Partial<Options>, states: number][] = [
   ["two nodes, one fault at any event", { isFine: true, window: 300 }, 500],
@@ -60,6 +68,10 @@ const searches: [what: string, options: Partial<Options>, states: number][] = [
     { nodes: 3, eligible: [0, 1], start: "lagging", window: 100, menu: [...DEFAULTS.menu, "demands"] },
     100,
   ],
+  ["two nodes, of which one is deaf: no hole of 50 ms", DEAF, 100],
+  ["three nodes, of which one is deaf: no hole of 50 ms", { ...DEAF, nodes: 3 }, 300],
+  ["two nodes, deaf, of which one is headless", HEADLESS, 50],
+  ["two nodes, deaf twice, or deaf and cut off", { faults: 2, window: 50, menu: ["deafness", "links"] }, 1_000],
   ["three nodes, drained: no hole of 50 ms", { nodes: 3, menu: ["drains"], silence: 50 }, 50],
 ];
 for (const [what, options, states] of searches) {
@@ -75,6 +87,7 @@ for (const [what, options, states] of searches) {
 const [CLAIMS, SEGMENT, STATE] = ["src/core/claims.ts", "src/core/segment.ts", "src/core/state.ts"];
 /** Two nodes that lag own what is theirs, beside a fresh third one. */
 const LAGGING: Partial<Options> = { nodes: 3, eligible: [0, 1], start: "lagging", window: 100 };
+const LIVENESS = "src/core/liveness.ts";
 const OWNERSHIP = "src/core/ownership.ts";
 const ANNOUNCER = "src/core/announcer.ts";
 const MODEL = "test/bpf/model.ts";
@@ -112,11 +125,7 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
     rule: "know all peers again after a pause before anything is concluded",
     edits: [
-      [
-        "src/core/liveness.ts",
-        "return this.askedAt === undefined && now - this.observedAt <= this.longPause;",
-        "return true;",
-      ],
+      [LIVENESS, "return this.askedAt === undefined && now - this.observedAt <= this.longPause;", "return true;"],
     ],
     search: { faults: 2, window: 50, menu: ["processes", "links"] },
   },
@@ -235,6 +244,27 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
       ],
     ],
     search: { ...LAGGING, menu: ["kills"] },
+  },
+  {
+    rule: "a peer that answers ARP for its VIPs is not dead",
+    edits: [[LIVENESS, "const isDeaf = !isAlive && isThere &&", "const isDeaf = false &&"]],
+    search: { window: 100, menu: ["deafness"] },
+  },
+  {
+    rule: "a deaf peer that answers no ARP any more is dead",
+    edits: [[LIVENESS, "isThere && !presence.isGone(now, patience)", "isThere"]],
+    search: HEADLESS,
+  },
+  {
+    rule: "nobody stands in for a deaf peer",
+    edits: [
+      [
+        "src/core/joining.ts",
+        "(state === HEADLESS || state === PAST_HOLD) && census.alive.has(node)",
+        "state === HEADLESS || state === PAST_HOLD",
+      ],
+    ],
+    search: HEADLESS,
   },
 ];
 /** The same search of the shipped sources: were something found there, a mutant's story would prove nothing. */
