@@ -152,7 +152,7 @@ check("a Node that comes to list a VIP withdraws nothing, and the Event names th
   await reader.shows(later, "n3");
 });
 
-check("whoever had an address first decides, also for a speaker that starts later with what it had saved", async () => {
+check("whoever had an address first decides, also for a speaker that starts later", async () => {
   const old: KubeObject = service("old", { namespace: TENANT, policy: "Local" });
   await cluster.apiAs("tenant").apply(old);
   await sleep(1_100); // creation times are in seconds

@@ -21,13 +21,13 @@ import { Pools } from "./pools.ts";
 import { problemsOf, type Remark, remarksOn, remarksOnService } from "./remarks.ts";
 import { KINDS } from "./resources.ts";
 import {
-  byAge,
   type Common,
   checksOf,
   decidingOf,
   type Evaluation,
   evaluate,
   hashText,
+  inTurn,
   isOurs,
   NO_SKIPPED,
   nodesWithEndpoint,
@@ -82,6 +82,8 @@ export class Cluster {
   #common: Common;
   readonly #evaluations = new Map<Key, Evaluation>();
   readonly #history = new History();
+  /** The Services of each address, in the order in which they came to it. */
+  readonly #sharing = new Map<Address, readonly ServiceAddress[]>();
   readonly #ranges = new Map<Address, VipRange>();
   readonly #sharingProblems = new Map<Address, readonly Problem[]>();
   readonly #remarksOnServices = new Map<Key, readonly Remark[]>();
@@ -224,11 +226,8 @@ export class Cluster {
       for (const key of this.#objects.Service.keys()) this.#changed.add(key);
     }
     const addresses = new Set<Address>();
-    // Of Services that come to an address at once, the oldest counts as the first.
-    const changed = [...this.#changed].map((key) => ({ key, ...this.#objects.Service.get(key) }));
-    for (const { key } of changed.sort(byAge)) this.#evaluate(key, addresses);
+    for (const key of this.#changed) this.#evaluate(key, addresses);
     this.#changed.clear();
-    this.#history.settle();
     for (const address of addresses) this.#decide(address);
     this.#demand ??= {
       cluster: this.#given.identity,
@@ -296,11 +295,11 @@ export class Cluster {
     const now = isMeant ? evaluate(service, this.#endpoints(key), this.#common) : undefined;
     for (const { address } of before?.addresses ?? []) {
       addresses.add(address);
-      if (!now?.addresses.some((one) => one.address === address)) this.#history.share(address, key, undefined);
+      if (!now?.addresses.some((one) => one.address === address)) this.#share(address, key, undefined);
     }
     for (const one of now?.addresses ?? []) {
       addresses.add(one.address);
-      this.#history.share(one.address, key, one);
+      this.#share(one.address, key, one);
     }
     keep(this.#remarksOnServices, key, service ? remarksOnService(service, this.#common) : []);
     if (now) this.#evaluations.set(key, now);
@@ -310,9 +309,17 @@ export class Cluster {
     }
   }
 
+  /** @param one undefined: the Service no longer has the address */
+  #share(address: Address, key: Key, one: ServiceAddress | undefined): void {
+    const others = (this.#sharing.get(address) ?? []).filter(({ service }) => service.key !== key);
+    if (one) this.#sharing.set(address, [...others, one].sort(inTurn));
+    else if (others.length > 0) this.#sharing.set(address, others);
+    else this.#sharing.delete(address);
+  }
+
   /** Decides anew who may own an address. */
   #decide(address: Address): void {
-    const sharing = this.#history.sharing(address);
+    const sharing = this.#sharing.get(address) ?? [];
     const deciding = decidingOf(sharing);
     const before = this.#ranges.get(address);
     const its = deciding && remarksOn(deciding, this.#endpoints(deciding.service.key), this.#common);
@@ -335,7 +342,7 @@ export class Cluster {
   }
 
   #checks(address: Address, node: string): Check[] {
-    const deciding = decidingOf(this.#history.sharing(address));
+    const deciding = decidingOf(this.#sharing.get(address) ?? []);
     if (deciding) return this.#checksOf(deciding, node);
     const its = [...this.#objects.Service.values()].filter(({ ingress }) =>
       ingress.some((entry) => entry.address === address),

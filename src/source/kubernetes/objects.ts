@@ -48,8 +48,8 @@ export interface Ingress {
 export interface Service {
   key: Key;
   uid: string;
-  /** ms since 1970. */
-  created: number;
+  /** When its addresses were written last, ms since 1970; where nobody tells, when it was made. */
+  addressed: number;
   labels: Labels;
   /** `spec.loadBalancerClass`. */
   loadBalancerClass: string | undefined;
@@ -156,8 +156,9 @@ export const baseOf = (key: Key): string => key.slice(key.indexOf("/") + 1);
 function metadataOf(kind: Kind, object: unknown) {
   const ref = refOf(kind, object);
   if (ref.name === "") throw new Error("metadata.name is missing");
-  const { labels, annotations, creationTimestamp } = part((object as Json).metadata, "metadata");
-  return { key: keyOf(ref), uid: ref.uid, labels: labelsOf(labels, "metadata.labels"), annotations, creationTimestamp };
+  const { labels, annotations, creationTimestamp, managedFields } = part((object as Json).metadata, "metadata");
+  const read = { key: keyOf(ref), uid: ref.uid, labels: labelsOf(labels, "metadata.labels") };
+  return { ...read, annotations, creationTimestamp, managedFields };
 }
 
 /**
@@ -179,7 +180,7 @@ const MAX_INGRESS = 64;
 const SHARING = ["metallb.io/allow-shared-ip", "metallb.universe.tf/allow-shared-ip"];
 
 function serviceOf(object: unknown, _note?: Note, names?: ReadonlySet<string>): Service | undefined {
-  const { key, uid, labels, annotations, creationTimestamp } = metadataOf("Service", object);
+  const { key, uid, labels, annotations, creationTimestamp, managedFields } = metadataOf("Service", object);
   const spec = part((object as Json).spec, "spec");
   if (spec.type !== "LoadBalancer") return undefined;
   const status = part((object as Json).status, "status");
@@ -202,7 +203,7 @@ function serviceOf(object: unknown, _note?: Note, names?: ReadonlySet<string>): 
   return {
     key,
     uid,
-    created,
+    addressed: addressedAt(managedFields) ?? created,
     labels: names ? kept(labels, names) : labels,
     loadBalancerClass: optional(spec.loadBalancerClass, "spec.loadBalancerClass"),
     isSharing: SHARING.some((name) => Boolean(part(annotations, "metadata.annotations")[name])),
@@ -210,6 +211,17 @@ function serviceOf(object: unknown, _note?: Note, names?: ReadonlySet<string>): 
     ingress: trim(ingress),
     hostnames: all.length - ingress.length,
   };
+}
+
+/** When the status's load balancer was written last, by what the API server records of each who wrote it; ms since 1970. */
+function addressedAt(managedFields: unknown): number | undefined {
+  const times = items(managedFields, "metadata.managedFields").flatMap((entry) => {
+    const { fieldsV1, time } = part(entry, "metadata.managedFields[]");
+    const status = part(part(fieldsV1, "fieldsV1")["f:status"], "f:status");
+    const at = Date.parse(optional(time, "metadata.managedFields[].time") ?? "");
+    return status["f:loadBalancer"] === undefined || Number.isNaN(at) ? [] : [at];
+  });
+  return times.length === 0 ? undefined : Math.max(...times);
 }
 
 function endpointSliceOf(object: unknown): EndpointSlice | undefined {

@@ -103,10 +103,12 @@ function candidatesOf(
   return isLocal ? available.filter((node) => endpoints.includes(node)) : available;
 }
 
-/** The older is first; Services of the same second are in the order of namespace and name. */
-export function byAge(a: Pick<Service, "key"> & Partial<Service>, b: typeof a): number {
-  return (a.created ?? 0) - (b.created ?? 0) || (a.key < b.key ? -1 : 1);
-}
+/**
+ * The order in which Services came to their addresses: the API server's, so that all nodes have the same. Services of the
+ * same second are in the order of namespace and name.
+ */
+export const inTurn = (a: ServiceAddress, b: ServiceAddress): number =>
+  a.service.addressed - b.service.addressed || (a.service.key < b.service.key ? -1 : 1);
 
 /**
  * The Service that decides who owns a shared address: the first that had it and has a candidate, or else the first. Its age

@@ -20,6 +20,8 @@ export interface ServiceOptions {
   annotations?: Labels;
   /** @default "2026-01-01T00:00:00Z" */
   created?: string;
+  /** When its status got its addresses; undefined: the API does not tell. */
+  addressed?: string;
   loadBalancerClass?: string;
   policy?: "Cluster" | "Local";
   type?: string;
@@ -28,10 +30,15 @@ export interface ServiceOptions {
 /** A Service with these ingress entries; each is an IP, or an entry as the API sends it. */
 export function service(name: string, ingress: (string | object)[], options: ServiceOptions = {}): Sent {
   const { namespace = "default", labels, annotations, created = "2026-01-01T00:00:00Z", loadBalancerClass } = options;
+  const fieldsV1 = { "f:status": { "f:loadBalancer": { "f:ingress": {} } } };
+  const managedFields = options.addressed && [
+    { manager: "a", subresource: "status", time: options.addressed, fieldsV1 },
+    { manager: "b", time: "2026-12-01T00:00:00Z", fieldsV1: { "f:spec": {} } },
+  ];
   return [
     "Service",
     {
-      metadata: metadata(name, { namespace, labels, annotations, creationTimestamp: created }),
+      metadata: metadata(name, { namespace, labels, annotations, creationTimestamp: created, managedFields }),
       spec: {
         type: options.type ?? "LoadBalancer",
         externalTrafficPolicy: options.policy ?? "Cluster",

@@ -294,7 +294,12 @@ test("a Service that is not served where the older one has the address is report
 });
 
 /** Another tenant's Service, older than the one that has the address, points its status at it. */
-const thief = service("thief", ["10.9.0.1"], { namespace: "other", created: "2020-01-01T00:00:00Z", policy: "Local" });
+const thief = service("thief", ["10.9.0.1"], {
+  namespace: "other",
+  created: "2020-01-01T00:00:00Z",
+  addressed: "2026-02-01T00:00:00Z",
+  policy: "Local",
+});
 const thiefs = slice("thief", [["n3"]], "thief-1", "other");
 const victim = [...NODES, web("10.9.0.1"), slice("web", READY)];
 
@@ -312,9 +317,10 @@ test("whoever had an address first decides, however old the Services are that co
   cluster.put(...node("n4", "10.0.0.4"));
   cluster.remove("Node", "n4");
   assert.equal(owners(cluster.update()), { "10.9.0.1": "n2" }, "nor when all Services are evaluated anew");
+  assert.equal(owners(clusterOf([...victim, thief, thiefs].reverse()).update()), { "10.9.0.1": "n2" }, "for all nodes");
   cluster.put(...web("10.9.0.2"));
   assert.equal(owners(cluster.update()), { "10.9.0.1": "n3", "10.9.0.2": "n1" });
-  cluster.put(...web("10.9.0.1"));
+  cluster.put(...web("10.9.0.1", { addressed: "2026-03-01T00:00:00Z" }));
   assert.equal(owners(cluster.update()), { "10.9.0.1": "n3" }, "who comes back is the last");
 });
 
@@ -324,8 +330,7 @@ test("a Service that was made anew under its name comes anew", () => {
   cluster.put(...thiefs);
   cluster.update();
   cluster.remove("Service", "default/web");
-  const [kind, object] = web("10.9.0.1") as [Kind, { metadata: object }];
-  cluster.put(kind, { ...object, metadata: { ...object.metadata, uid: "another" } });
+  cluster.put(...web("10.9.0.1", { created: "2026-03-01T00:00:00Z" }));
   assert.equal(owners(cluster.update()), { "10.9.0.1": "n3" });
 });
 

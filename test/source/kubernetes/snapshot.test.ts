@@ -23,7 +23,7 @@ function clusterOf(hasAdvertisements: boolean): Cluster {
     given,
     all: () => new Map(),
     set() {},
-    past: { shared: [], sides: [] },
+    past: [],
     recall() {},
     update() {},
     give: (more: object) => Object.assign(given, more),
