@@ -239,6 +239,8 @@ export class Peering {
       else this.census.probed(node, at);
     }
     for (const node of new Set(asked.map(({ node }) => node))) if (node !== undefined) this.census.asked(node, at);
+    // The last probe of a peer that misses it: its death is known as soon as the answer is overdue.
+    if (this.census.isCloseToDeath) this.roundAt = earlier(this.roundAt, at + this.census.patience);
   }
 
   warnings(now: Ns): string[] {
