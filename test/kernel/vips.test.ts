@@ -108,7 +108,8 @@ test("a release of a VIP that is held here is found, by however many entries", (
     all.map((address) => [address, owned]),
     new Set(all),
   );
-  const lost = () => Array.from({ length: 4 }, () => [...table.lost()]).flat();
+  // In four parts all entries have been looked at, some of them twice.
+  const lost = () => [...new Map(Array.from({ length: 4 }, () => [...table.lost()]).flat())];
   assert.equal(lost(), []);
   const key = { ip: Uint8Array.of(10, 9, 7, 7), ifindex: IFINDEX };
   bench.maps.answers.set(key, answers.of({ released_ns: 5n })); // recorded, though nothing was held: uncounted
