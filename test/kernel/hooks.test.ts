@@ -172,11 +172,18 @@ function stripsTags(): boolean {
   return inNamespace(rig.namespaces.full("node"), () => stripsVlanTags("eth0"));
 }
 
+/** The frames that found the queue of eth0's other end full: it holds 256, and a busy machine empties it late. */
+async function droppedAtQueue(): Promise<number> {
+  const [link] = JSON.parse(await rig.must("node", "ip", "-j", "-s", "link", "show", "dev", "eth0"));
+  return link.stats64.tx.dropped;
+}
+
 test("a change of hook over restarts leaves only the new one attached, and no request unanswered", async () => {
   await xdp("client", "c0");
   const vlan = stripsTags();
   await (await rig.serve({ hook: "tcx" })).end();
   const before = rig.answered();
+  const full = await droppedAtQueue();
   await using flood = await Flood.start(rig, programs);
   const steps = ["tc", "xdp", "tc", "tcx", "xdp", "tcx"] as const;
   for (const hook of steps) {
@@ -188,8 +195,8 @@ test("a change of hook over restarts leaves only the new one attached, and no re
   }
   const toll = await flood.stop();
   measured(`${steps.length} changes of hook`, `${toll.left} requests left (${toll.rate}/s), ${toll.came} answers came`);
-  assert.is(toll.left - toll.came, 0, "requests unanswered");
-  assert.is(rig.answered() - before, toll.came, "each request is answered by one hook only");
+  assert.is(rig.answered() - before, toll.left, "each request is answered, by one hook only");
+  assert.is(toll.left - toll.came, (await droppedAtQueue()) - full, "every answer comes but those of a full queue");
   assert.is(stripsTags(), vlan, "whether the NIC strips VLAN tags");
 });
 
