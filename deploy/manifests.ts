@@ -20,6 +20,7 @@ const FIXED = new Set([
   "runDir",
   "stateDir",
   "source.cluster",
+  "source.accept",
   "source.kubeconfig",
   "source.nodes",
   "source.vips",

@@ -45,10 +45,11 @@ const MATRIX: Record<string, object> = {
   "every key of the configuration": {
     config: {
       interfaces: ["eth0", "ens*"],
+      excludeInterfaces: ["cni*"],
       hook: "tc",
       hold: "20s",
       fence: "10m",
-      garp: { profile: "guarded", refresh: "60s", rate: 4 },
+      garp: { profile: "guarded", refresh: "60s", rate: 4, form: "both" },
       membership: { kind: "wire", keys: ["/etc/isat/next.key", "/etc/isat/wire.key"], interval: "50ms", dead: 4 },
       metrics: { listen: "0.0.0.0:9121" },
       source: {
