@@ -2,29 +2,15 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { parseConfig } from "../src/config/config.ts";
 import { formatAddress, parseAddress } from "../src/core/address.ts";
-import type { Link } from "../src/link/links.ts";
 import { makePlan } from "../src/plan.ts";
 import { fileDemand } from "../src/source/file.ts";
 import type { FileSettings } from "../src/source/settings.ts";
 
-import { networkOf } from "./core/stage.ts";
+import { linkOf, networkOf } from "./core/stage.ts";
 
 const test = suite("addresses that are never VIPs");
 
-const LINK: Link = {
-  ifindex: 2,
-  name: "eth0",
-  altnames: [],
-  kind: "",
-  over: undefined,
-  mac: new Uint8Array(6),
-  isEthernet: true,
-  mtu: 1500,
-  isUp: true,
-  portOf: undefined,
-  addresses: [{ address: parseAddress("10.9.255.1"), prefix: 16 }],
-  transmitted: { packets: 0n, dropped: 0n },
-};
+const LINK = linkOf(2, "eth0");
 
 function planOf(vips: string, gateways: string[], prefix = 16) {
   const text = `node: n1\nsource:\n  kind: file\n  nodes: [n1]\n  vips:\n    - { address: ${vips} }\n`;

@@ -15,7 +15,7 @@ import {
   requireFit,
   segmentPlan,
 } from "../src/plan.ts";
-import { networkOf, range } from "./core/stage.ts";
+import { linkOf, networkOf, range } from "./core/stage.ts";
 
 const FILE = "isat.yaml";
 const TEXT =
@@ -24,23 +24,6 @@ const CONFIG = parseConfig(TEXT, FILE, {}, "host");
 const config = (changes: Partial<Config> = {}): Config => ({ ...CONFIG, ...changes });
 const inCluster = { source: { ...CONFIG.source, kind: "kubernetes" } as unknown as Config["source"] };
 
-function linkOf(ifindex: number, name: string, changes: Partial<Link> = {}): Link {
-  return {
-    ifindex,
-    name,
-    altnames: [],
-    kind: "",
-    over: undefined,
-    mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
-    isEthernet: true,
-    mtu: 1500,
-    isUp: true,
-    portOf: undefined,
-    addresses: [{ address: parseAddress("10.9.255.1"), prefix: 16 }],
-    transmitted: { packets: 0n, dropped: 0n },
-    ...changes,
-  };
-}
 const [ETH0, ETH1, BOND0] = [linkOf(2, "eth0"), linkOf(3, "eth1"), linkOf(4, "bond0")];
 const LINKS = [ETH0, ETH1, BOND0];
 

@@ -19,7 +19,7 @@ import { cannotAnnounceOn, type Link } from "../../src/link/links.ts";
 import { makePlan } from "../../src/plan.ts";
 import { fileDemand } from "../../src/source/file.ts";
 import type { FileSettings } from "../../src/source/settings.ts";
-import { networkOf } from "../core/stage.ts";
+import { linkOf, networkOf } from "../core/stage.ts";
 
 const rig = new Rig("isat-t-cli-");
 const METRICS = "127.0.0.1:19131";
@@ -597,21 +597,8 @@ usage("isat --help: status 0, and every command; isat alone prints it as well", 
 // Bonds and teams, which this kernel may not have: made-up links through the same plan.
 
 const planning = suite("ports");
-const LINK: Link = {
-  ifindex: 2,
-  name: "eth0",
-  altnames: [],
-  kind: "",
-  over: undefined,
-  mac: new Uint8Array(6),
-  isEthernet: true,
-  mtu: 1500,
-  isUp: true,
-  portOf: undefined,
-  addresses: [{ address: parseAddress(NODE_IP), prefix: 16 }],
-  transmitted: { packets: 0n, dropped: 0n },
-};
-const MASTER: Link = { ...LINK, ifindex: 3, name: "up0", addresses: [] };
+const LINK = linkOf(2, "eth0", { addresses: [{ address: parseAddress(NODE_IP), prefix: 16 }] });
+const MASTER = { ...LINK, ifindex: 3, name: "up0", addresses: [] };
 const CONFIG: Config = {
   node: "n1",
   interfaces: ["eth0"],

@@ -1,5 +1,5 @@
 import { claimVerdict, nodeState, wireHeader, wireType } from "../../src/core/abi.ts";
-import { type Address, parseRange } from "../../src/core/address.ts";
+import { type Address, parseAddress, parseRange } from "../../src/core/address.ts";
 import { formatMac } from "../../src/core/arp.ts";
 import { Nonces } from "../../src/core/claims.ts";
 import type { VipRange } from "../../src/core/demand.ts";
@@ -23,6 +23,25 @@ export const range = (text: string, more: Partial<VipRange> = {}): VipRange => (
 });
 
 /** A machine with these links, of which none was ever announced on. */
+/** A made-up link: an Ethernet interface that is up. */
+export function linkOf(ifindex: number, name: string, changes: Partial<Link> = {}): Link {
+  return {
+    ifindex,
+    name,
+    altnames: [],
+    kind: "",
+    over: undefined,
+    mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
+    isEthernet: true,
+    mtu: 1500,
+    isUp: true,
+    portOf: undefined,
+    addresses: [{ address: parseAddress("10.9.255.1"), prefix: 16 }],
+    transmitted: { packets: 0n, dropped: 0n },
+    ...changes,
+  };
+}
+
 export const networkOf = (links: readonly Link[]): Network => ({
   links,
   gateways: new Set(),

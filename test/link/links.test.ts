@@ -4,6 +4,7 @@ import { becomes, must, until } from "../../lab/kernel/process.ts";
 import { CLIENT_IP, isAnnouncement, measured, NODE_IP, NODE_MAC, Rig, VIP } from "../../lab/kernel/rig.ts";
 import { formatMac } from "../../src/core/arp.ts";
 import { cannotAnnounceOn, type Link } from "../../src/link/links.ts";
+import { linkOf } from "../core/stage.ts";
 
 const test = suite("links that change under a running speaker");
 const rig = new Rig("isat-t-spk-links-");
@@ -254,20 +255,7 @@ test("the default route chooses the interface of a VIP in no subnet, by its metr
   ip("link del eth4");
 });
 
-const link: Link = {
-  ifindex: 2,
-  name: "eth0",
-  altnames: [],
-  kind: "",
-  over: undefined,
-  mac: new Uint8Array(6),
-  isEthernet: true,
-  mtu: 1500,
-  isUp: true,
-  portOf: undefined,
-  addresses: [],
-  transmitted: { packets: 0n, dropped: 0n },
-};
+const link = linkOf(2, "eth0", { addresses: [] });
 const master: Link = { ...link, ifindex: 3, name: "m0" };
 const devices: [name: string, link: Link, reason: string | undefined][] = [
   ["a device without a master may", link, undefined],
