@@ -185,8 +185,8 @@ export class Interfaces {
     const { kind, direction } = point;
     const before = find();
     const place = `${ifindex} ${kind} ${direction}`;
-    if (before === "" || this.#passed.get(place) === before)
-      return before === "" ? [] : [standsInFront(name, point, before)];
+    if (before === "") return [];
+    if (this.#passed.get(place) === before) return [standsInFront(name, point, before)];
     this.#passed.set(place, before);
     this.#kernel.detach(ifindex, point);
     this.#kernel.attach(ifindex, point);

@@ -121,9 +121,10 @@ export class Unheard {
       this.macs.set(text, known);
     }
     if (isToAll) return;
+    const owns = this.macs.get(text)?.addresses;
+    if (owns?.size !== 1) return;
     for (const { name, address: own } of others) {
-      const isIts = own !== undefined && this.macsOf(own).some((known) => formatMac(known) === text);
-      if (isIts) this.presenceOf(name).hear(address, now);
+      if (own !== undefined && owns.has(own)) this.presenceOf(name).hear(address, now);
     }
   }
 

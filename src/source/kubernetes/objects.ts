@@ -157,8 +157,14 @@ function metadataOf(kind: Kind, object: unknown) {
   const ref = refOf(kind, object);
   if (ref.name === "") throw new Error("metadata.name is missing");
   const { labels, annotations, creationTimestamp, managedFields } = part((object as Json).metadata, "metadata");
-  const read = { key: keyOf(ref), uid: ref.uid, labels: labelsOf(labels, "metadata.labels") };
-  return { ...read, annotations, creationTimestamp, managedFields };
+  return {
+    key: keyOf(ref),
+    uid: ref.uid,
+    labels: labelsOf(labels, "metadata.labels"),
+    annotations,
+    creationTimestamp,
+    managedFields,
+  };
 }
 
 /**
