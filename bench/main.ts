@@ -5,7 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { METALLB } from "../lab/cluster/binaries.ts";
+import { METALLB_FILES } from "../lab/cluster/binaries.ts";
 import { Namespaces } from "../lab/namespaces.ts";
 import { drawCharts } from "./charts.ts";
 import { controlPlane } from "./control-plane.ts";
@@ -70,7 +70,7 @@ interface Options {
 const METALLB_PEER: Responder = {
   name: "MetalLB",
   kind: "peer",
-  command: `exec ${join(METALLB, "speaker")} --port=0 --log-level=error`,
+  command: `exec ${join(METALLB_FILES, "speaker")} --port=0 --log-level=error`,
   cluster: true,
 };
 

@@ -1,15 +1,15 @@
 /** `scripts/try-metallb`: MetalLB is the real one, with its own manifest, resources and webhooks, in pods on real kubelets. */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { METALLB, noMetallb } from "../lab/cluster/binaries.ts";
+import { METALLB_FILES, noMetallb } from "../lab/cluster/binaries.ts";
+import { advertisement, commandsOf, METALLB, pool } from "../lab/cluster/metallb.ts";
 import { until } from "../lab/kernel/process.ts";
 import { answerersOf, Kubelets, noNodes, PATIENCE } from "../lab/kubelet/kubelets.ts";
 import { ownerOf } from "../lab/topology.ts";
 import { type Report, sumOf } from "../lab/watch/watch.ts";
 
-const MANIFEST = join(METALLB, "metallb-native.yaml");
+const MANIFEST = join(METALLB_FILES, "metallb-native.yaml");
 const NAMES = Array.from({ length: 10 }, (_, index) => `web${index + 1}`);
 let cluster: Kubelets;
 /** The addresses that MetalLB's controller has given. */
@@ -19,10 +19,7 @@ let isUnseen = true;
 async function start(): Promise<void> {
   await cluster.kubectl("apply", "-f", MANIFEST);
   await allReady();
-  const metadata = { name: "lab", namespace: "metallb-system" };
-  const advertisement = { apiVersion: "metallb.io/v1beta1", kind: "L2Advertisement", metadata };
-  const pool = { apiVersion: "metallb.io/v1beta1", kind: "IPAddressPool", metadata };
-  await cluster.apply({ ...pool, spec: { addresses: ["10.9.0.1-10.9.0.99"] } }, advertisement);
+  await cluster.apply(pool("lab", ["10.9.0.1-10.9.0.99"]), advertisement("lab"));
   await cluster.serveNamed(NAMES);
   await until("each Service has an address", async () => (vips = await addresses()).every(Boolean), PATIENCE);
   await answeredByOwners();
@@ -31,7 +28,7 @@ async function start(): Promise<void> {
 /** Waits until MetalLB's pods are ready. */
 async function allReady(): Promise<void> {
   for (const what of ["deployment/controller", "daemonset/speaker"])
-    await cluster.kubectl("-n", "metallb-system", "rollout", "status", what, "--timeout=110s");
+    await cluster.kubectl("-n", METALLB, "rollout", "status", what, "--timeout=110s");
 }
 
 async function addresses(): Promise<string[]> {
@@ -48,13 +45,6 @@ async function answeredByOwners(): Promise<void> {
     return report.vips.map((seen) => answerersOf(seen).join("+")).join() === expected;
   };
   await until("each VIP is answered by its owner", isRight, PATIENCE);
-}
-
-/** The commands of one section of the page. */
-function commandsOf(section: string): string[] {
-  const page = readFileSync("docs/from-metallb.md", "utf8");
-  const text = page.split(/^## /m).find((part) => part.startsWith(`${section}\n`))!;
-  return [...text.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, block]) => block!.trim().split("\n"));
 }
 
 /** Prints what the client saw while `body` ran. Two answers from one node count as one. */
@@ -85,7 +75,7 @@ async function there(): Promise<void> {
   await cluster.allReady();
   await cluster.rolledOut();
   await cluster.shell(remove!);
-  const pods = () => cluster.kubectl("-n", "metallb-system", "get", "pods", "-l", "component=speaker");
+  const pods = () => cluster.kubectl("-n", METALLB, "get", "pods", "-l", "component=speaker");
   await until("no speaker of MetalLB is left", async () => (await pods()) === "", PATIENCE);
 }
 

@@ -4,14 +4,14 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseAllDocuments } from "yaml";
 import type { Api, KubeObject } from "../../lab/cluster/api.ts";
-import { METALLB, noCluster, noMetallb } from "../../lab/cluster/binaries.ts";
+import { METALLB_FILES, noCluster, noMetallb } from "../../lab/cluster/binaries.ts";
 import { ADDRESS, ControlPlane, NAMESPACE } from "../../lab/cluster/control-plane.ts";
+import { advertisement, METALLB, pool } from "../../lab/cluster/metallb.ts";
 import { clusterNode } from "../../lab/cluster/node.ts";
 import { endpointSlice, node, nodeStatus, service, status } from "../../lab/cluster/objects.ts";
 import { type LabNode, NODES } from "../../lab/topology.ts";
 import type { Trio } from "../../lab/trio/trio.ts";
 
-const SYSTEM = "metallb-system";
 const LABELS = { app: "metallb", component: "speaker" };
 /** Objects that are made at the same time. */
 const AT_ONCE = 20;
@@ -61,15 +61,14 @@ export class PeerCluster implements AsyncDisposable {
 
   async #fill(vips: readonly string[]): Promise<void> {
     const api = this.#plane.api("admin");
-    const documents = parseAllDocuments(readFileSync(join(METALLB, "metallb-native.yaml"), "utf8"));
+    const documents = parseAllDocuments(readFileSync(join(METALLB_FILES, "metallb-native.yaml"), "utf8"));
     const manifest = documents.map((document) => document.toJS() as KubeObject | null);
     const wanted = ["Namespace", "CustomResourceDefinition"];
     for (const object of manifest) if (object && wanted.includes(object.kind)) await api.create(object);
-    await api.create({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: SYSTEM } });
+    await api.create({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: METALLB } });
     await sleep(DEFINED);
-    const custom = { apiVersion: "metallb.io/v1beta1", metadata: { name: "lab", namespace: SYSTEM } };
-    await api.create({ ...custom, kind: "IPAddressPool", spec: { addresses: [`${vips[0]}-${vips.at(-1)}`] } });
-    await api.create({ ...custom, kind: "L2Advertisement", spec: { interfaces: ["eth0"] } });
+    await api.create(pool("lab", [`${vips[0]}-${vips.at(-1)}`]));
+    await api.create(advertisement("lab", { interfaces: ["eth0"] }));
     const nodes = NODES.map(({ port }) => clusterNode(port));
     for (const each of nodes) {
       await api.create(node(each));
@@ -96,7 +95,7 @@ export class PeerCluster implements AsyncDisposable {
   environment({ name, ip }: LabNode): Record<string, string> {
     return {
       KUBECONFIG: this.#plane.kubeconfig("admin", "node"),
-      METALLB_NAMESPACE: SYSTEM,
+      METALLB_NAMESPACE: METALLB,
       METALLB_NODE_NAME: name,
       METALLB_POD_NAME: `speaker-${name}`,
       METALLB_HOST: ip,
@@ -120,7 +119,7 @@ function podOf({ name }: LabNode): Parameters<Api["create"]>[0] {
   return {
     apiVersion: "v1",
     kind: "Pod",
-    metadata: { name: `speaker-${name}`, namespace: SYSTEM, labels: LABELS },
+    metadata: { name: `speaker-${name}`, namespace: METALLB, labels: LABELS },
     spec: { nodeName: name, hostNetwork: true, containers: [{ name: "speaker", image: "speaker" }] },
   };
 }

@@ -10,7 +10,7 @@ const MORE = ["kubelet", "kube-controller-manager", "kube-scheduler", "helm"] as
 /** Debian's containerd, runc and CNI plugins, unpacked. */
 export const RUNTIME = join(OURS, "runtime");
 /** MetalLB's own `speaker`, `controller` and `metallb-native.yaml`. */
-export const METALLB = join(OURS, "metallb");
+export const METALLB_FILES = join(OURS, "metallb");
 
 type Name = (typeof NAMES)[number] | (typeof MORE)[number];
 
@@ -49,7 +49,7 @@ export const noKubelets =
   (isExecutable(join(RUNTIME, "usr/bin/containerd")) ? undefined : `no containerd in ${RUNTIME}`);
 
 /** The reason why MetalLB cannot run here; undefined if it can. */
-export const noMetallb = isExecutable(join(METALLB, "speaker"))
+export const noMetallb = isExecutable(join(METALLB_FILES, "speaker"))
   ? undefined
   : "no MetalLB in dist/cluster: sh scripts/cluster-binaries says why";
 

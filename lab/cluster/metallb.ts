@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import type { KubeObject } from "./api.ts";
 import type { Rule } from "./objects.ts";
 
@@ -105,6 +107,13 @@ export function pool(name: string, addresses: readonly string[], labels: Record<
 /** @param spec `{}` covers every pool, Service, node and interface */
 export function advertisement(name: string, spec: object = {}): KubeObject {
   return { apiVersion: "metallb.io/v1beta1", kind: "L2Advertisement", metadata: { name, namespace: METALLB }, spec };
+}
+
+/** The commands of one section of docs/from-metallb.md. */
+export function commandsOf(section: string): string[] {
+  const page = readFileSync(fileURLToPath(new URL("../../docs/from-metallb.md", import.meta.url)), "utf8");
+  const text = page.split(/^## /m).find((part) => part.startsWith(`${section}\n`))!;
+  return [...text.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, block]) => block!.trim().split("\n"));
 }
 
 function definition(kind: string, schema: object): KubeObject {

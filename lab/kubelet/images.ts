@@ -5,7 +5,7 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Store, tar } from "../../deploy/image/oci.ts";
-import { METALLB, RUNTIME } from "../cluster/binaries.ts";
+import { METALLB_FILES, RUNTIME } from "../cluster/binaries.ts";
 import { must } from "../kernel/process.ts";
 
 export const PAUSE = "localhost/pause:1";
@@ -71,9 +71,9 @@ function archiveOf(folder: string, name: string, image: string, program: Buffer)
 
 /** The images of MetalLB's manifest, which their own programs are put into. */
 function metallbArchives(folder: string): string[] {
-  const manifest = readFileSync(join(METALLB, "metallb-native.yaml"), "utf8");
+  const manifest = readFileSync(join(METALLB_FILES, "metallb-native.yaml"), "utf8");
   return [...manifest.matchAll(/image: (\S+\/(controller|speaker):\S+)/g)].map(([, image, name]) =>
-    archiveOf(folder, name!, image!, readFileSync(join(METALLB, name!))),
+    archiveOf(folder, name!, image!, readFileSync(join(METALLB_FILES, name!))),
   );
 }
 

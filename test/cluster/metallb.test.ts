@@ -12,7 +12,7 @@ import * as assert from "uvu/assert";
 import { parseAllDocuments } from "yaml";
 import type { KubeObject } from "../../lab/cluster/api.ts";
 import { binary, noCluster } from "../../lab/cluster/binaries.ts";
-import { advertisement, METALLB, METALLB_RULES, pool } from "../../lab/cluster/metallb.ts";
+import { advertisement, commandsOf, METALLB, METALLB_RULES, pool } from "../../lab/cluster/metallb.ts";
 import { NODES, Scene } from "../../lab/cluster/scene.ts";
 import { RULES } from "../../lab/cluster/speakers.ts";
 import { execute } from "../../lab/kernel/process.ts";
@@ -40,13 +40,6 @@ const manifest = ["isat", "metallb"].flatMap((name) =>
 );
 const ofKind = (kind: string) => manifest.find((object) => object.kind === kind)!;
 const configText: string = ofKind("ConfigMap").data["isat.yaml"];
-
-/** The commands of one section of the page. */
-function commandsOf(section: string): string[] {
-  const page = readFileSync(join(TOP, "docs/from-metallb.md"), "utf8");
-  const text = page.split(/^## /m).find((part) => part.startsWith(`${section}\n`))!;
-  return [...text.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, block]) => block!.trim().split("\n"));
-}
 
 /** Runs a command of the page unchanged, as the administrator. */
 async function run(command: string): Promise<string> {
