@@ -49,7 +49,7 @@ static __always_inline const struct wire_key *key_of(__u8 version, __u8 id, cons
 	return NULL;
 }
 
-/* How many pairs of words a frame has behind the header of version 1. */
+/* The number of pairs of words that a frame has behind the header of version 1. */
 static __always_inline __u32 pairs_of(__u8 version, __u32 count)
 {
 	return version == WIRE_OLD_VERSION ? count : WIRE_MORE_PAIRS + WIRE_CLAIM_PAIRS * count;

@@ -91,7 +91,7 @@ __weak __noinline int PER_HOOK(decide_claims)(ctx_t *ctx, __u32 count, __u64 now
 	return 0;
 }
 
-/* As above, in version 1. */
+/* Decides the VIPs of a claim of version 1, as decide_claims() does those of the current version. */
 __weak __noinline int PER_HOOK(decide_old_claims)(ctx_t *ctx, __u32 count, __u64 now, __u32 keeps, __u32 keeps_free)
 {
 	__u32 ifindex = ctx_ifindex(ctx), i, ip;

@@ -38,12 +38,15 @@ export class Interfaces {
   readonly #log: Log;
   readonly #netns = networkNamespace();
   readonly #entries = new Map<number, InterfaceEntry>();
-  /** Where nothing is announced: without an entry in the map `verdicts`, the programs leave peers' frames unread. */
+  /**
+   * The interfaces where nothing is announced: without an entry in the map `verdicts`, the programs leave peers' frames
+   * unread.
+   */
   readonly #guards = new Set<number>();
   #attached: [Link, Point][] = [];
-  /** Why nothing may be owned on an interface: others' programs run before isat's. */
+  /** The reasons why nothing may be owned on an interface: others' programs run before isat's. */
   readonly blocked = new Map<number, string>();
-  /** By hook, the programs that isat went before when it met them last. */
+  /** The programs that isat went before when it met them last, by hook. */
   readonly #passed = new Map<string, string>();
 
   constructor(kernel: Kernel, links: Links, hook: HookKind | "auto", log: Log) {
@@ -55,7 +58,7 @@ export class Interfaces {
     this.#guardPoints = hook === "xdp" ? pointsOf(tc) : this.#points;
   }
 
-  /** Where the programs attach. */
+  /** The points where the programs attach. */
   points(ifindex: number): readonly Point[] {
     return this.#guards.has(ifindex) ? this.#guardPoints : this.#points;
   }
@@ -104,7 +107,9 @@ export class Interfaces {
     if (!this.#guards.has(ifindex)) this.#kernel.maps.verdicts.add(ifindex, { ...NO_VERDICTS, interface: entry.name });
   }
 
-  /** Attaches the programs, or adopts what is attached. @throws Error where one of them cannot stand there, or answer */
+  /**
+   * Attaches the programs, or adopts what is attached. @throws Error where one of them cannot stand there, or answer
+   */
   attach(link: Link): "adopted" | "attached" {
     const how = this.points(link.ifindex).map((point) => this.#attach(link, point));
     return how.includes("attached") ? "attached" : "adopted";

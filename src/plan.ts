@@ -146,7 +146,7 @@ export function segmentPlan(
 export const announcedOf = (electorate: Electorate | undefined): readonly VipRange[] =>
   electorate?.ranges.filter((range) => !isGuardRange(range)) ?? [];
 
-/** How fast VIPs are announced: in both forms, each takes two frames. */
+/** The pace of announcements: in both forms, each takes two frames. */
 export const paceOf = ({ refresh, rate, form }: Config["garp"]): Pace => ({
   refresh,
   rate: rate / FORMS[form].length,
@@ -312,7 +312,9 @@ function guard(
   return { links: planned.filter(({ isGuard, guarded }) => !isGuard || guarded.length > 0), unguarded };
 }
 
-/** VIPs that are the node's own address on an interface that announces them: its kernel would answer for them anyway. */
+/**
+ * VIPs that are the node's own address on an interface that announces them: its kernel would answer for them anyway.
+ */
 function ownAddresses({ link, ranges }: Chosen): string[] {
   return link.addresses
     .filter(({ address }) => ranges.some(having(address)))

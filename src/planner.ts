@@ -97,7 +97,10 @@ export class Planner implements Disposable {
     this.#isOutdated = this.#hasNewGateway = false;
   }
 
-  /** A frame of this node's came in on an interface. @returns what is wrong; undefined where that is known, or nothing is */
+  /**
+   * A frame of this node's came in on an interface. @returns what is wrong; undefined where that is known, or nothing
+   * is
+   */
   hearOwn({ links }: Plan, on: number, from: number, now: Ns): string | undefined {
     const announcing = links.filter(({ isGuard }) => !isGuard);
     const nameOf = (ifindex: number) => announcing.find(({ link }) => link.ifindex === ifindex)?.link.name;
@@ -109,7 +112,7 @@ export class Planner implements Disposable {
   }
 }
 
-/** Whether two plans, made for one configuration and demand, have the same links with the same VIPs. */
+/** True if two plans, made for one configuration and demand, have the same links with the same VIPs. */
 function isSame(now: readonly PlannedLink[], before: readonly PlannedLink[]): boolean {
   const describe = (links: readonly PlannedLink[]) =>
     links.map(({ link, isGuard, guarded }) => `${describeLink(link)} ${isGuard} ${guarded.length}`).join();
@@ -118,7 +121,7 @@ function isSame(now: readonly PlannedLink[], before: readonly PlannedLink[]): bo
   return describe(now) === describe(before) && now.every(hasSame);
 }
 
-/** Where the last speaker announced, by the kernel's maps: names by ifindex. */
+/** The interfaces on which the last speaker announced, by the kernel's maps: names by ifindex. */
 export function announcedBefore(pinDir: string): Map<number, string> {
   const read = ({ interfaces, verdicts }: Maps) =>
     [...interfaces.entries()].flatMap(([ifindex, { name, netns }]): [number, string][] =>

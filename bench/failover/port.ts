@@ -8,7 +8,7 @@ import { SECTION, type Times } from "./play.ts";
 import type { Site } from "./site.ts";
 
 const MS = 1e6;
-/** For so long the port is off the bridge, and then announcements are waited for and counted, ms. */
+/** The time for which the port is off the bridge, and then the time in which announcements are counted, ms. */
 const [OFF, ON] = [2_000, 6_000];
 
 /**

@@ -6,7 +6,7 @@ import { H3C } from "../switch/settings.ts";
 import { CLIENT, NODES, nodeByMac } from "../topology.ts";
 import type { Trio } from "../trio/trio.ts";
 
-/** What stands beside the client: a switch that keeps a port in each ARP entry, and learns from announcements alone. */
+/** A switch beside the client, which keeps a port in each ARP entry and learns from announcements alone. */
 export class Learner implements Disposable {
   /** Announcements that came. */
   count = 0;
@@ -32,7 +32,9 @@ export class Learner implements Disposable {
     }
   }
 
-  /** The node whose MAC and whose port each entry has; undefined where there is no entry, or they are not one node's. */
+  /**
+   * The node whose MAC and whose port each entry has; undefined where there is no entry, or they are not one node's.
+   */
   get owners(): Record<string, string | undefined> {
     const nameOf = (ip: string) => {
       const entry = this.#table.entry(ip, performance.now());

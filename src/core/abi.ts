@@ -18,6 +18,8 @@ export const COUNTERS = [...verdicts.fields]
 
 const OF_OTHERS = COUNTERS.filter((name) => !/^egress_|^bad_sender$|^wire_own$|^answered_|^released$/.test(name));
 
-/** How many frames of other machines were counted: not what this one sends, nor its own frames that come back. */
+/**
+ * The number of frames of other machines that were counted: without what this one sends, and its own that come back.
+ */
 export const framesOfOthers = (counted: Verdicts): bigint =>
   OF_OTHERS.reduce((sum, counter) => sum + counted[counter], 0n);

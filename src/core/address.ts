@@ -9,7 +9,7 @@ export interface Range {
   last: Address;
 }
 
-/** Whether a range has the address. */
+/** True for a range that has the address. */
 export const having =
   (address: Address) =>
   ({ first, last }: Range): boolean =>

@@ -9,7 +9,7 @@ const GATHER: Ns = 500n * MS;
 /** Announcements that have been refused for so long are worth a line in the log, ms. */
 const REFUSED = 3_000;
 
-/** What one segment announces: its timetable, told of what becomes of each VIP. */
+/** The announcements of one segment: its timetable, which is told of what becomes of each VIP. */
 export class Announcer {
   private readonly timetable: Timetable;
   private pace: Pace;

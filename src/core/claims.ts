@@ -15,7 +15,7 @@ const RETRY: Ns = 20n * MS;
 const RETRY_MOST: Ns = 5_000n * MS;
 /** A claim that a peer which echoes has left unanswered so often goes in two frames: perhaps large ones do not pass. */
 const TRIES = 3;
-/** How long a peer that echoes leaves a claim unanswered before that is worth a warning. */
+/** The time for which a peer that echoes may leave a claim unanswered before that is worth a warning. */
 const UNANSWERED: Ns = 1_000n * MS;
 /** How often open claims are looked after. */
 const LOOK: Ns = 10n * MS;
@@ -24,9 +24,9 @@ const WINDOW = 256;
 
 /** A question to one peer that is not answered yet. */
 interface Question {
-  /** Of all frames that asked it: a reply to any of them is the answer. */
+  /** The nonces of all frames that asked it: a reply to any of them is the answer. */
   nonces: readonly bigint[];
-  /** When it was asked first, and last. */
+  /** The times when it was asked first, and last. */
   began: Ns;
   sentAt: Ns;
   /** In frames of this size. */
@@ -43,7 +43,7 @@ interface Batch {
   asked: Map<bigint, Question | undefined>;
   /** Who refused each VIP. */
   refused: Map<Address, string>;
-  /** What each peer released; of a re-assertion, also what it keeps. It is told, once this node has acted on it. */
+  /** The VIPs that each peer released, and of a re-assertion those that it keeps. It is told once this node has acted. */
   released: Map<bigint, Claim[]>;
   /** Everybody has answered, and the kernel is being read: the batch ends with that reading. */
   isLookedAt: boolean;
@@ -73,13 +73,15 @@ export class Claims {
   private wanted: Wanted = new Map();
   private readonly queue = new Set<Address>();
   private readonly batches = new Set<Batch>();
-  /** VIPs in a batch that claims them. A re-assertion may have a VIP in several batches, one for each peer that joined. */
+  /**
+   * VIPs in a batch that claims them. A re-assertion may have a VIP in several batches, one for each peer that joined.
+   */
   private readonly busy = new Set<Address>();
   private readonly pauses = new Pauses();
   private ranAt: Ns = 0n;
   private readonly nonces: Nonces;
   private readonly hashOf: (address: Address) => bigint;
-  /** How many VIPs a frame claims at most, by the MTU, and while peers do not answer larger ones. */
+  /** The most VIPs that a frame claims, by the MTU, and while peers do not answer larger ones. */
   private most: number;
   private size: number;
   /** Peers that echo and have not answered a claim for a second: how many VIPs wait for each. */
@@ -261,7 +263,7 @@ export class Claims {
     for (let at = 0; at < addresses.length; at += this.size) yield addresses.slice(at, at + this.size);
   }
 
-  /** Whether a peer that echoes does not answer the batch. From then on, smaller frames are sent until nothing is open. */
+  /** True once a peer that echoes does not answer the batch: frames are smaller then, until nothing is open. */
   private isTooLarge({ addresses, asked }: Batch, census: Census, now: Ns): boolean {
     const { length } = addresses;
     for (const [node, question] of length > 1 ? asked : []) {
@@ -369,7 +371,9 @@ function counts(batch: Batch, address: Address, step: Step): boolean {
   return leaves || (entry?.state === vipState.CLAIMING && entry.claimNs === batch.claimNs);
 }
 
-/** Has the kernel read where everybody has answered: what it released since, and peers that appeared since, come first. */
+/**
+ * Has the kernel read where everybody has answered: what it released since, and peers that appeared since, come first.
+ */
 function look(batch: Batch, step: Step): void {
   if (isOpen(batch)) return;
   batch.isLookedAt = true;

@@ -3,7 +3,7 @@ import { formatMac } from "./arp.ts";
 import { type Ns, SECOND } from "./time.ts";
 import { OLD_VERSION } from "./wire.ts";
 
-/** How long a node of another cluster that is no longer heard is still warned of. */
+/** The time for which a node of another cluster that is no longer heard is still warned of. */
 const FORGET: Ns = 60n * SECOND;
 
 /**

@@ -17,7 +17,7 @@ const LAG: Ns = 8n * SECOND;
 
 const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED, LAGGING } = nodeState;
 
-/** Who stands for election, and how. */
+/** The nodes that stand for election, and how. */
 export type Candidates = Pick<Electorate, "candidates" | "headless" | "lagging" | "fresh">;
 
 /** A node as an election sees it. */
@@ -36,13 +36,13 @@ export class Joining {
   hasHeard = false;
   /** Whether the own source has been stale for too long beside a peer's fresh one. Each node judges itself alone. */
   isLagging: boolean;
-  /** Whether peers are to be told that the own source is stale. */
+  /** True while peers are to be told that the own source is stale. */
   isStale = false;
   private joinedAt: Ns | undefined;
   private converged = false;
   private beatenSince: Ns | undefined;
   private laggedAt: Ns | undefined;
-  /** What ARP shows while no peer is heard. */
+  /** The other nodes, as ARP shows them while no peer is heard. */
   readonly unheard: Unheard;
 
   /** @param isLagging an earlier speaker lagged here */
@@ -73,7 +73,7 @@ export class Joining {
     return before !== this.standing;
   }
 
-  /** What others decide by. */
+  /** The part of this node's state that others decide by, as a text. */
   private get standing(): string {
     return `${this.isLagging} ${this.isStale} ${this.hasHeard} ${this.isJoined} ${this.converged}`;
   }
@@ -94,7 +94,7 @@ export class Joining {
     this.isStale = isStale || (this.laggedAt !== undefined && now - this.laggedAt < LAG);
   }
 
-  /** Whether nodes are to be asked for by ARP, as none has been heard. */
+  /** True while nodes are to be asked for by ARP, as none has been heard. */
   get isAsking(): boolean {
     return this.isJoined && !this.hasHeard;
   }
@@ -155,7 +155,10 @@ const OWN_EGRESS =
 
 const answering = (names: readonly string[]) => `${names.join(", ")} ${names.length === 1 ? "answers" : "answer"} ARP`;
 
-/** Warns of peers that do not answer isat's frames, and answer ARP for their VIPs: which of them, and why, if that is known. */
+/**
+ * Warns of peers that do not answer isat's frames, and answer ARP for their VIPs: which of them, and why, if that is
+ * known.
+ */
 function deafness(interfaceName: string, census: Census, now: Ns): string[] {
   const { deaf } = census;
   if (!deaf.some(({ silentSince }) => now - silentSince >= DEAF_FOR)) return [];

@@ -36,9 +36,9 @@ const STALE_HELLO: Ns = 3n * SECOND;
  */
 const PAUSES_PER_MISS = 3;
 
-/** How often a dead peer is asked for by ARP: it may be back, and be deaf. */
+/** The pause between two questions by ARP for a dead peer: it may be back, and be deaf. */
 const ASK_DEAD: Ns = SECOND;
-/** For so long, none of this node's own frames must have left for it to be mute. */
+/** A node is mute once none of its own frames has left for this long. */
 const MUTE: Ns = SECOND;
 
 /** A pause of this process, as {@link Census.observe} finds it. */
@@ -57,15 +57,15 @@ class Peer {
   heard: Heard;
   isAlive = false;
   isDeaf = false;
-  /** Since when it has not been alive. */
+  /** The time since when it has not been alive. */
   silentSince: Ns = 0n;
-  /** Whether its own probes came in during the first second of that: it is the frames to it, or its echoes, that are lost. */
+  /** True if its own probes came in during the first second of that: the frames to it, or its echoes, are lost. */
   isStillHeard = false;
   readonly presence = new Presence();
-  /** How many probes to it in a row this machine itself has dropped. */
+  /** The number of probes to it in a row that this machine itself has dropped. */
   refused = 0;
   private deadSince: Ns = 0n;
-  /** When the last question by ARP left. */
+  /** The time when the last question by ARP left. */
   private askedAt: Ns = 0n;
   /** When it last answered while alive. */
   aliveAt: Ns;
@@ -100,7 +100,9 @@ class Peer {
     this.presence.asked(at);
   }
 
-  /** Whether the wire is to be asked for it with the next probe: from its first missed probe on, and while it is deaf. */
+  /**
+   * True if the wire is to be asked for it with the next probe: from its first missed probe on, and while it is deaf.
+   */
   isInDoubt(now: Ns, patience: Ns, pause: Ns): boolean {
     const hasMissed = this.refused + this.pauses > 0 || this.open.some((sent) => now - sent >= patience);
     return this.isDeaf || (hasMissed && (this.isAlive || now - this.askedAt >= pause));
@@ -187,7 +189,7 @@ export class Census {
   /** After a pause: when a hello left, or 0 until one has; undefined: the peers are known. */
   private askedAt: Ns | undefined;
   private living: ReadonlyMap<bigint, Heard> = new Map();
-  /** Since when this machine itself has dropped all that was to be sent. */
+  /** The time since when this machine itself has dropped all that was to be sent. */
   private refusedSince: Ns | undefined;
 
   /** @param random from 0 to 1 */
@@ -210,7 +212,9 @@ export class Census {
     return this.interval / 2n;
   }
 
-  /** A silence in which a peer may have missed `dead` probes of its own, which it sends at least 0.85 intervals apart. */
+  /**
+   * A silence in which a peer may have missed `dead` probes of its own, which it sends at least 0.85 intervals apart.
+   */
   private get absence(): Ns {
     return (this.interval * BigInt(Math.max(15, 8 * (this.options.dead - 1)))) / 10n;
   }
@@ -293,7 +297,7 @@ export class Census {
     return [...this.peers].filter(([, { due }]) => due <= now).map(([node]) => node);
   }
 
-  /** Of the peers that are due, those for which the wire is to be asked. */
+  /** The peers that are due and for which the wire is to be asked. */
   doubtful(now: Ns): Member[] {
     const shared = 10n * this.interval;
     const pause = shared > ASK_DEAD ? shared : ASK_DEAD;
@@ -321,7 +325,7 @@ export class Census {
     if (peer) peer.refused += 1;
   }
 
-  /** Whether this machine has let no frame of the peer protocol out for a while. */
+  /** True if this machine has let no frame of the peer protocol out for a while. */
   isMute(now: Ns): boolean {
     return this.refusedSince !== undefined && now - this.refusedSince >= MUTE;
   }

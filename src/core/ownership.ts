@@ -93,7 +93,7 @@ function allowed(candidates: readonly string[], { nodes }: VipRange): readonly s
   return nodes ? candidates.filter((node) => nodes.includes(node)) : candidates;
 }
 
-/** Of the allowed nodes, those that stand for election: all, but for those that lag where one of them is fresh. */
+/** The allowed nodes that stand for election: all, but for those that lag where one of them is fresh. */
 function eligible(nodes: readonly string[], { lagging, fresh }: Electorate): readonly string[] {
   if (lagging.length === 0 || !nodes.some((node) => fresh.includes(node))) return nodes;
   return nodes.filter((node) => !lagging.includes(node));

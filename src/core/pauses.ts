@@ -13,14 +13,14 @@ const PAUSES = {
   // of which nobody is told: from then on nobody answers until the VIP is claimed again.
   kept: { first: 1_000n * MS, most: 2_000n * MS },
 };
-/** How long a peer refuses a VIP before that is worth a warning. */
+/** The time for which a peer may refuse a VIP before that is worth a warning. */
 const CONTESTED: Ns = 1_000n * MS;
 
 interface Pause {
   reason: keyof typeof PAUSES;
   until: Ns;
   length: Ns;
-  /** When it was first refused. */
+  /** The time when it was first refused. */
   since: Ns;
   isReported: boolean;
 }
@@ -33,12 +33,12 @@ export class Pauses {
     return this.pauses.has(address);
   }
 
-  /** When the VIP is to be claimed; undefined: now. */
+  /** The time when the VIP is to be claimed; undefined: now. */
   until(address: Address): Ns | undefined {
     return this.pauses.get(address)?.until;
   }
 
-  /** How many of these VIPs peers have refused for more than a second. */
+  /** The number of these VIPs that peers have refused for more than a second. */
   contested(isWanted: (address: Address) => boolean, now: Ns): number {
     const isLong = ({ reason, since }: Pause) => reason === "refused" && now - since >= CONTESTED;
     return [...this.pauses].filter(([address, pause]) => isWanted(address) && isLong(pause)).length;

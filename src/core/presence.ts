@@ -1,22 +1,22 @@
 import type { Address } from "./address.ts";
 import type { Ns } from "./time.ts";
 
-/** How many of a node's VIPs the wire is asked for. */
+/** The number of a node's VIPs that the wire is asked for. */
 export const FEW = 3;
 /** Questions by ARP in a row without an answer after which a node is not there. */
 const ASKS = 3;
 
 /**
- * What the wire shows of a node that is not heard by the peer protocol: whether it still answers ARP for its VIPs, as
+ * A node that is not heard by the peer protocol, as the wire shows it: whether it still answers ARP for its VIPs, as
  * clients would find it; or, where it has none, for its own address.
  */
 export class Presence {
-  /** When it last answered; 0: never. */
+  /** The time when it last answered; 0: never. */
   answeredNs: Ns = 0n;
   /** The VIP or address for which it answered last. */
   answeredFor: Address | undefined;
   private targets: readonly Address[] = [];
-  /** When the questions left that it has not answered. */
+  /** The times when the questions left that it has not answered. */
   private open: Ns[] = [];
 
   /**
@@ -43,12 +43,12 @@ export class Presence {
     return true;
   }
 
-  /** What was asked before counts no more: this process paused, so that answers may have been lost. */
+  /** Forgets what was asked before: this process paused, so that answers may have been lost. */
   pause(): void {
     this.open = [];
   }
 
-  /** Whether it has left so many questions in a row without an answer that it is not there. */
+  /** True if it has left so many questions in a row without an answer that it is not there. */
   isGone(now: Ns, patience: Ns): boolean {
     return this.open.filter((sent) => now - sent >= patience).length >= ASKS;
   }

@@ -50,7 +50,9 @@ export type SegmentEvent =
   | { kind: "plan"; plan: SegmentPlan; isAnnounced?: boolean }
   /** `wakeAt` has come. */
   | { kind: "wake" }
-  /** The kernel says that neighbours have to be told anew where this interface is: another port of a bond, another host. */
+  /**
+   * The kernel says that neighbours have to be told anew where this interface is: another port of a bond, another host.
+   */
   | { kind: "moved" }
   /** The answer to {@link Effects.look}. */
   | { kind: "reading"; reading: Reading }
@@ -58,9 +60,9 @@ export type SegmentEvent =
   | { kind: "frame"; frame: Frame }
   /** A frame of another cluster, or of a version that is no longer spoken here; nobody has verified it. */
   | { kind: "foreigner"; header: WireHeader }
-  /** What really left of {@link Effects.send} and {@link Effects.ask}, and when. */
+  /** The frames and questions of {@link Effects.send} and {@link Effects.ask} that really left, and when. */
   | ({ kind: "sent" } & Departure)
-  /** Of {@link Effects.announce}, those that did not leave though the link is up. */
+  /** The VIPs of {@link Effects.announce} whose frames did not leave though the link is up. */
   | { kind: "refused"; addresses: readonly Address[] }
   /** An answer to one of {@link Effects.ask}. */
   | { kind: "answered"; address: Address; mac: Uint8Array }
@@ -179,7 +181,7 @@ export class Segment {
     return this.peering.joining.isConverged && this.peering.claims.isIdle;
   }
 
-  /** Whether nodes may be here that know version 1 of the wire format only. */
+  /** True while nodes may be here that know version 1 of the wire format only. */
   needsOld(now: Ns): boolean {
     return this.peering?.needsOld(this.names, now) ?? false;
   }

@@ -20,7 +20,7 @@ export const UNOWNED: Entry = Object.freeze({ state: vipState.NOT_OWNED, claimNs
 /** A VIP of which this node does not know yet who owns it. */
 export const UNDECIDED: Entry = Object.freeze({ ...UNOWNED, state: vipState.UNDECIDED });
 
-/** Whether the VIP is owned here, is to be, or was until now. */
+/** True if the VIP is owned here, is to be, or was until now. */
 export const isHeld = (entry: Entry | undefined): boolean =>
   entry !== undefined && entry.state !== vipState.NOT_OWNED && entry.state !== vipState.UNDECIDED;
 
@@ -46,7 +46,7 @@ export interface Heard {
   stamp: bigint;
   /** When it last answered a probe, by our clock; 0: never. */
   echoedNs: Ns;
-  /** When it was last heard at all, be it by a probe of its own; 0: never. */
+  /** The time when it was last heard at all, be it by a probe of its own; 0: never. */
   heardNs: Ns;
 }
 
@@ -74,7 +74,7 @@ export interface Reading {
   releases: bigint;
   /** The addresses that were looked for and that the kernel has released since they were claimed. */
   released: readonly Address[];
-  /** How many frames of other machines have come in so far, of those that the kernel's programs count. */
+  /** The number of frames of other machines that have come in so far, of those that the kernel's programs count. */
   seen: bigint;
 }
 
@@ -105,7 +105,7 @@ export interface Question {
   mac: Uint8Array | undefined;
 }
 
-/** What became of the frames and questions of one step. */
+/** The outcome of the frames and questions of one step. */
 export interface Departure {
   at: Ns;
   /** Frames that left. */
@@ -164,7 +164,9 @@ export interface Effects {
   readonly notices: readonly Notice[];
   /** 10. Another machine has this node's name, and had it first: this one must not serve. */
   readonly conflict: string | undefined;
-  /** 11. Addresses whose releases are to be read, beside the peers; the answer comes back at once as an event `reading`. */
+  /**
+   * 11. Addresses whose releases are to be read, beside the peers; the answer comes back at once as an event `reading`.
+   */
   readonly look: ReadonlySet<Address> | "all" | undefined;
   /** 12. When the segment is to be called again; undefined: only when something happens. */
   wakeAt: Ns | undefined;

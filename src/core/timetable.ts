@@ -19,7 +19,10 @@ const PAUSES = { first: LOCKTIME, most: 10_000, quiet: 20_000 };
 /** An announcement that was refused is due again after `first` ms, then after twice as long, up to `most`. */
 const RETRIES = { first: 100, most: 1_000 };
 
-/** So many announcements of bursts go before a refresh that is due: bursts without end must not starve refreshes. */
+/**
+ * The number of bursts' announcements that go before a refresh that is due: bursts without end must not starve
+ * refreshes.
+ */
 const SHARE = 3;
 
 export interface Pace {
@@ -38,7 +41,7 @@ interface Turn {
   gained: number;
   /** When the last one went, ms; -Infinity: none has. */
   sent: number;
-  /** How often in a row it was refused, where this turn is to make up for that; and before it was given out last. */
+  /** The number of refusals in a row, where this turn is to make up for them; and before it was given out last. */
   refusals: number;
   refused: number;
   refusedAt: number;
@@ -50,8 +53,9 @@ const NEW = { step: 0, sent: Number.NEGATIVE_INFINITY, refusals: 0, refused: 0, 
 const TOKEN = 1 - 1e-9;
 
 /**
- * When which VIP is announced on one interface: a burst when it is gained, then refreshes, all under one token bucket,
- * bursts before refreshes, as far as those have their share. It reads no clock and rolls no dice: `now` (ms) and `random` (0 to 1) come in as arguments.
+ * The times at which VIPs are announced on one interface: a burst when one is gained, then refreshes, all under one token
+ * bucket, bursts before refreshes, as far as those have their share. It reads no clock and rolls no dice: `now` (ms) and
+ * `random` (0 to 1) come in as arguments.
  */
 export class Timetable {
   private pace: Pace;
@@ -59,7 +63,7 @@ export class Timetable {
   private readonly turns = new Map<Address, Turn>();
   private readonly bursts = new TinyQueue<Turn>([], byDue);
   private refreshes = new TinyQueue<Turn>([], byDue);
-  /** When the last burst of a VIP began, and how long until the next one may, ms: of VIPs that had one a short while ago. */
+  /** The begin of a VIP's last burst and the pause until its next one, ms: of VIPs that had one a short while ago. */
   private readonly begun = new Map<Address, { at: number; pause: number }>();
   /** Announcements of bursts that went since the last refresh. */
   private inARow = 0;
@@ -102,7 +106,9 @@ export class Timetable {
     this.refreshes = new TinyQueue(waiting, byDue);
   }
 
-  /** The VIP is announced from now on; one that is already is announced anew. Its burst waits where one began just now. */
+  /**
+   * The VIP is announced from now on; one that is already is announced anew. Its burst waits where one began just now.
+   */
   gain(address: Address, now: number): void {
     const waiting = this.turns.get(address);
     if (waiting?.step === 0 && waiting.refusals === 0) return;

@@ -7,21 +7,21 @@ import type { Question } from "./step.ts";
 import { MS, type Ns, SECOND } from "./time.ts";
 import { nodeId } from "./wire.ts";
 
-/** How often nodes that are not heard are asked for by ARP. */
+/** The pause between two questions by ARP for nodes that are not heard. */
 const ASK: Ns = SECOND;
-/** How long the answers are waited for. */
+/** The time in which answers are waited for. */
 const PATIENCE: Ns = 300n * MS;
-/** How long after the first question its answers are followed by the second one, to each MAC alone. */
+/** The time from the first question to the second one, which goes to each MAC that answered, alone. */
 const FOLLOW: Ns = 100n * MS;
-/** How long a node waits to hear a peer where the source does not give the nodes' addresses. */
+/** The time in which a node waits to hear a peer where the source does not give the nodes' addresses. */
 const WAIT: Ns = 10n * SECOND;
 /**
- * How long a link on which nothing of others was seen may be one that does not forward yet: a switch's port with STP
+ * The time for which a link on which nothing of others was seen may not forward yet: a switch's port with STP
  * forwards after up to 30 s (IEEE 802.1D, two times the forward delay), one with LACP a few seconds after it is up.
  */
 const SHUT: Ns = 30n * SECOND;
 
-/** What the segment tells of its surroundings. */
+/** The surroundings of a segment. */
 export interface Surroundings {
   /** The other nodes of the source. */
   others: readonly NodeEntry[];
@@ -37,20 +37,20 @@ export interface Surroundings {
  * then. A node that has not answered three times is away; until that is known of all, this node keeps what it owns.
  */
 export class Unheard {
-  /** Whether all others are away: this node takes itself for the only one alive. */
+  /** True if all others are away: this node takes itself for the only one alive. */
   isAlone = false;
-  /** Whether it is not known yet of all others whether they are there: this node keeps what it owns. */
+  /** True until it is known of all others whether they are there: this node keeps what it owns meanwhile. */
   isUndecided = true;
   private readonly began: Ns;
   private readonly presences = new Map<string, Presence>();
-  /** For which nodes' and gateways' addresses each MAC has answered, of those that were asked for last. */
+  /** The MACs that answered the last question, each with the nodes' and gateways' addresses for which it did. */
   private readonly macs = new Map<string, { mac: Uint8Array; addresses: Set<Address> }>();
   private readonly away = new Set<string>();
   private readonly there = new Set<string>();
   private askedAt: Ns | undefined;
-  /** When the MACs that answered are asked; undefined: they were. */
+  /** The time when the MACs that answered are asked; undefined: they were. */
   private followAt: Ns | undefined;
-  /** How many frames of others the kernel had counted at first. */
+  /** The number of frames of others that the kernel had counted at first. */
   private seenAtFirst: bigint | undefined;
   private isLinkOpen = false;
 
@@ -58,12 +58,12 @@ export class Unheard {
     this.began = now;
   }
 
-  /** Whether the node is known not to be there. */
+  /** True if the node is known not to be there. */
   isAway(name: string): boolean {
     return this.away.has(name);
   }
 
-  /** Whether the node answers for its VIPs, or for its address where it wins none. */
+  /** True if the node answers for its VIPs, or for its address where it wins none. */
   isThere(name: string): boolean {
     return this.there.has(name);
   }
@@ -74,7 +74,7 @@ export class Unheard {
     if (seen > this.seenAtFirst) this.isLinkOpen = true;
   }
 
-  /** What is to be asked now. @param shares tells a few of the VIPs that a node wins */
+  /** The questions that are due now. @param shares tells a few of the VIPs that a node wins */
   questions({ others, gateways }: Surroundings, shares: Pick<Election, "shareOf">, now: Ns): Question[] {
     if (this.askedAt === undefined || now >= this.askedAt + ASK) {
       this.askedAt = now;

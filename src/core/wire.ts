@@ -39,11 +39,11 @@ export interface Claim extends Pick<WireClaim, "verdict" | "hash"> {
   ip: Uint8Array;
 }
 
-/** What signs and verifies a node's frames, with the identity of its cluster. */
+/** The keys that sign and verify a node's frames, with the identity of its cluster. */
 export interface Keyring {
-  /** Of the current version: the first signs, all verify. */
+  /** The keys of the current version: the first signs, all verify. */
   keys: readonly WireKey[];
-  /** Of version 1; none where it is not spoken. */
+  /** The keys of version 1; none where it is not spoken. */
   oldKeys: readonly WireKey[];
 }
 
@@ -89,10 +89,10 @@ export function decodeWire(frame: Uint8Array, ring: Keyring): (WireHeader & { cl
 /** Bytes of an Ethernet header, which an MTU does not count. */
 const ETHERNET = 14;
 
-/** How many claims a frame has at most on a link of this MTU; 0: not even one fits. */
+/** The most claims that a frame has on a link of this MTU; 0: not even one fits. */
 export const claimsWithin = (mtu: number): number =>
   Math.max(0, Math.min(MAX_CLAIMS, Math.floor((mtu + ETHERNET - wireHeader.size - TAG) / wireClaim.size)));
-/** What a frame says of its sender, be it authentic or not; undefined for one of an unknown version, or cut short. */
+/** The header of a frame, be it authentic or not; undefined for one of an unknown version, or cut short. */
 export function decodeHeader(frame: Uint8Array): WireHeader | undefined {
   const version = frame[wireHeader.fields.get("version")!.offset];
   const size = version === OLD_VERSION ? OLD_HEADER : wireHeader.size;
@@ -126,7 +126,9 @@ const digest = (text: string) => createHash("sha256").update(text).digest();
 /** A node's name in 64 bits: the first 8 bytes of its SHA-256. */
 export const nodeId = (name: string): bigint => digest(name).readBigUInt64BE(0);
 
-/** A name off the wire, as names of nodes are: a terminal obeys some other characters, and the reader of a log others. */
+/**
+ * A name off the wire, as names of nodes are: a terminal obeys some other characters, and the reader of a log others.
+ */
 export const printable = (text: string): string => text.replace(/[^A-Za-z0-9.-]/g, "?");
 
 /** The identity of a cluster, out of a text that no other cluster has. */

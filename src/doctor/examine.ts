@@ -26,7 +26,7 @@ import { type Finding, type InterfaceFacts, judge, type MachineFacts } from "./j
 /** Stands for the demand of a cluster, which doctor does not contact. */
 const NOTHING: Demand = { cluster: "", nodes: [], vips: [], checks: () => [] };
 
-/** What `body` returns, or the message of the error that it throws. */
+/** Runs the body. @returns its value, or the message of the error that it throws */
 function attempt<T>(body: () => T): { value?: T; error?: string } {
   try {
     return { value: body() };

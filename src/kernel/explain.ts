@@ -13,7 +13,9 @@ export function deviceName(ifindex: number): string {
   return new TextDecoder().decode(name).split("\0")[0]!;
 }
 
-/** The kernel's refusal of a call to bpf(). Its errno does not tell a missing capability from a filter of system calls. */
+/**
+ * The kernel's refusal of a call to bpf(). Its errno does not tell a missing capability from a filter of system calls.
+ */
 export function explainRefusal(missing: readonly string[] = missingCapabilities()): string {
   if (missing.length > 0) return explain("EPERM");
   return (
@@ -22,7 +24,7 @@ export function explainRefusal(missing: readonly string[] = missingCapabilities(
   );
 }
 
-/** What keeps a program from a device, and what to do, by kind of hook and errno. */
+/** The causes that keep a program from a device, and what to do, by kind of hook and errno. */
 const CAUSES: Record<"tcx" | "tc" | "xdp", Record<string, string>> = {
   tcx: {
     EINVAL: "this kernel has no tcx (Linux >= 6.6 has it). Set hook: tc",

@@ -8,9 +8,9 @@ import { readEntries } from "./vips.ts";
 
 /** Peers that were heard this recently are there to take over. */
 const HEARD = SECOND;
-/** How long peers may take none of what is left, before nobody is expected to, ms. */
+/** The time in which peers may take none of what is left before nobody is expected to, ms. */
 const PATIENCE = 1_000;
-/** How often that is looked at, ms. */
+/** The pause between two looks at that, ms. */
 const LOOK = 10;
 
 /**
@@ -34,7 +34,7 @@ export function sayDrained({ interfaces }: Maps): void {
   }
 }
 
-/** How many VIPs are answered here, on interfaces on which a peer hears that. */
+/** The number of VIPs that are answered here, on interfaces on which a peer hears that. */
 function held(maps: Maps): number {
   const now = bootTime();
   const isHeard = (ifindex: number) => now - (maps.verdicts.getField(ifindex, "heard_ns") ?? 0n) < HEARD;

@@ -4,7 +4,7 @@ import type { Question } from "../core/step.ts";
 import type { Link } from "./links.ts";
 import { ListeningSocket, type PacketSocket, type Received, type Sent } from "./packet.ts";
 
-/** How long replies are listened for after a question, ms. */
+/** The time in which replies are listened for after a question, ms. */
 const REPLIES_WITHIN = 500;
 
 /** The reply to a question: this MAC answers for the address. */

@@ -166,7 +166,10 @@ export class Cluster {
     else if (!this.#booting.has(key)) this.#booting.set(key, undefined);
   }
 
-  /** Ends the wait for Nodes that do not become Ready after a boot. @param now ms, monotonic @returns true if one has ended */
+  /**
+   * Ends the wait for Nodes that do not become Ready after a boot. @param now ms, monotonic @returns true if one has
+   * ended
+   */
   expire(now: number): boolean {
     let isAny = false;
     for (const [key, since = now] of this.#booting) {
@@ -238,7 +241,7 @@ export class Cluster {
     return this.#demand;
   }
 
-  /** What has to be known beside the objects, to decide as this cluster does. */
+  /** The knowledge that is needed beside the objects, to decide as this cluster does. */
   get past(): Past {
     return this.#history.past;
   }

@@ -1,14 +1,19 @@
 import type { Address } from "../../core/address.ts";
 import type { ClusterNode, Key, Service } from "./objects.ts";
 
-/** As it is saved: the addresses that a Node lists beside its InternalIP, and whether a Service had each of them first. */
+/**
+ * The saved form: the addresses that a Node lists beside its InternalIP, and whether a Service had each of them first.
+ */
 export type Past = readonly (readonly [Address, boolean])[];
 
-/** Who had an address first, a Service or a Node that lists it: what the objects of now do not tell. */
+/** Remembers who had an address first, a Service or a Node that lists it: the objects of now do not tell. */
 export class History {
   readonly #sides = new Map<Address, boolean>();
 
-  /** Tells which of the addresses that Nodes list beside their InternalIPs a Service had first; of two at once, the Service. */
+  /**
+   * Tells which of the addresses that Nodes list beside their InternalIPs a Service had first; of two at once, the
+   * Service.
+   */
   isOfService(nodes: readonly ClusterNode[], services: ReadonlyMap<Key, Service>): (address: Address) => boolean {
     const listed = new Set(nodes.flatMap(({ others }) => others));
     for (const address of this.#sides.keys()) if (!listed.has(address)) this.#sides.delete(address);

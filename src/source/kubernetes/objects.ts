@@ -40,7 +40,9 @@ export interface Ingress {
   text: string;
   /** undefined: it is IPv6. */
   address: Address | undefined;
-  /** `ipMode: Proxy` (KEP-1860): the address is that of a load balancer in front of the nodes, which answers by itself. */
+  /**
+   * `ipMode: Proxy` (KEP-1860): the address is that of a load balancer in front of the nodes, which answers by itself.
+   */
   isProxied: boolean;
 }
 
@@ -48,7 +50,7 @@ export interface Ingress {
 export interface Service {
   key: Key;
   uid: string;
-  /** When its addresses were written last, ms since 1970; where nobody tells, when it was made. */
+  /** The time when its addresses were written last, ms since 1970; where nobody tells, when it was made. */
   addressed: number;
   labels: Labels;
   /** `spec.loadBalancerClass`. */
@@ -82,7 +84,10 @@ export interface ClusterNode {
   isBooting: boolean;
   /** Its first InternalIP that is IPv4. */
   internal: Address | undefined;
-  /** All other IPv4 addresses that it lists: a cloud provider may have found a VIP on it, and a kubelet writes what it likes. */
+  /**
+   * All other IPv4 addresses that it lists: a cloud provider may have found a VIP on it, and a kubelet writes what it
+   * likes.
+   */
   others: readonly Address[];
 }
 
@@ -219,7 +224,10 @@ function serviceOf(object: unknown, _note?: Note, names?: ReadonlySet<string>): 
   };
 }
 
-/** When the status's load balancer was written last, by what the API server records of each who wrote it; ms since 1970. */
+/**
+ * The time when the status's load balancer was written last, ms since 1970, by what the API server records of each
+ * writer.
+ */
 function addressedAt(managedFields: unknown): number | undefined {
   const times = items(managedFields, "metadata.managedFields").flatMap((entry) => {
     const { fieldsV1, time } = part(entry, "metadata.managedFields[]");
