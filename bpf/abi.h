@@ -144,6 +144,7 @@ struct peer {
 	_Bool source_stale;
 	_Bool knows_us;       /* its control plane counts with this speaker */
 	__u8 max_version;     /* the highest version of the wire format that it knows */
+	__u8 key_id;          /* of the key that it signs with */
 	char interface[16];   /* its own name of the interface; empty where it speaks version 1 */
 	__u64 incarnation;
 	__u64 echo_nonce;     /* of the last echo that was taken: one of an earlier nonce is late, or was recorded */

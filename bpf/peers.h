@@ -53,6 +53,7 @@ static __always_inline void describe(struct peer *peer, const struct wire *frame
 	peer->state = frame->state;
 	peer->source_stale = frame->flags & WIRE_SOURCE_STALE;
 	peer->max_version = frame->max_version;
+	peer->key_id = frame->key_id;
 	peer->incarnation = frame->incarnation;
 }
 

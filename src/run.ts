@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { type Config, ConfigError } from "./config/config.ts";
+import { readWireKeys } from "./config/keys.ts";
 import { watchConfig } from "./config/watch.ts";
 import { type Folders, isDrained } from "./control/drain.ts";
 import { serveReady } from "./control/ready.ts";
@@ -26,6 +27,9 @@ import { Speaker } from "./speaker.ts";
 /** So long after the start its garbage is collected, ms: a third of all memory. */
 const STARTED = 2_000;
 
+/** The pauses after which a refused configuration is tried again, ms: twice as long each time. */
+const RETRIES = { first: 1_000, most: 60_000 };
+
 export interface RunOptions {
   config: string;
   cleanOnExit: boolean;
@@ -47,6 +51,8 @@ export async function run({ config: path, cleanOnExit, standBy, ready }: RunOpti
   const daemon = stack.use(new Daemon(path, log, reread));
   const { runDir } = daemon.config;
   requireCapabilities();
+  const { membership } = daemon.config;
+  if (membership.kind === "wire") readWireKeys(membership.keys); // before a cluster that is away makes this wait
   await unlessUnwritable(log, () => makeRunDir(runDir));
   if (ready) stack.use(await serveReady(ready, () => daemon.whyNotReady));
   let reading: Promise<Demand> | undefined;
@@ -98,6 +104,8 @@ class Daemon implements Disposable {
   config: Config;
   /** Why the configuration file is refused as it is now. */
   #refusal: string | undefined;
+  /** When a configuration that was refused is tried again: what it lacked may be there by then. */
+  #retry: NodeJS.Timeout | undefined;
   #source: Source | undefined;
   #speaker: Speaker | undefined;
   /** The last event of each kind that came before there was a speaker. */
@@ -118,6 +126,7 @@ class Daemon implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    clearTimeout(this.#retry);
     this.#closed.abort();
   }
 
@@ -175,7 +184,9 @@ class Daemon implements Disposable {
     else this.#waiting.set(event.kind, event);
   }
 
-  #change(result: Config | ConfigError): void {
+  /** @param pause ms, after which a configuration is tried again that is refused for what is not in its file */
+  #change(result: Config | ConfigError, pause = RETRIES.first): void {
+    clearTimeout(this.#retry);
     try {
       if (result instanceof ConfigError) throw result;
       requireRestart("source.kind", result.source.kind, this.config.source.kind);
@@ -186,8 +197,12 @@ class Daemon implements Disposable {
       this.#refusal = undefined;
       if (this.#speaker) this.log.info("configuration applied");
     } catch (error) {
-      this.#refusal = (error as Error).message;
-      this.log.error(`configuration refused, the old one is served: ${this.#refusal}`);
+      const { message } = error as Error;
+      const isNews = message !== this.#refusal || pause === RETRIES.first;
+      this.#refusal = message;
+      if (isNews) this.log.error(`configuration refused, the old one is served: ${message}`);
+      if (result instanceof ConfigError) return;
+      this.#retry = setTimeout(() => this.#change(result, Math.min(2 * pause, RETRIES.most)), pause);
     }
   }
 }

@@ -158,7 +158,7 @@ export class Wiring implements Disposable {
   }
 
   /** The part of a speaker's snapshot that is here. */
-  snapshot(): Pick<Snapshot, "maps" | "segments"> {
+  snapshot(): Pick<Snapshot, "maps" | "segments" | "signs"> {
     const now = bootTime();
     const segments = [...this.#attached].map(([ifindex, { link, isGuard, segment, announcements }]) => ({
       link,
@@ -175,7 +175,7 @@ export class Wiring implements Disposable {
       contested: segment.contested(now),
       unanswered: segment.unanswered,
     }));
-    return { maps: this.#kernel.maps, segments };
+    return { maps: this.#kernel.maps, segments, signs: this.keys.ring.keys[0]?.id };
   }
 
   /** The start succeeded: pins that no start needs any more go. */

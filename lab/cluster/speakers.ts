@@ -53,7 +53,8 @@ export class Speakers implements AsyncDisposable {
 
   /** @param source keys of the source, as YAML in braces takes them @param more top-level keys */
   configure(speaker: Speaker, source = SOURCE, more = ""): void {
-    speaker.write(`${more}\nsource: { kind: kubernetes${source && `, ${source}`} }\n`);
+    const keys = /^membership:/m.test(more) ? "" : "membership: { keys: none }";
+    speaker.write(`${more}\n${keys}\nsource: { kind: kubernetes${source && `, ${source}`} }\n`);
   }
 
   configureAll(source?: string, more?: string): void {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { hostname as hostName } from "node:os";
 import process from "node:process";
 import type { KubernetesSettings } from "../source/kubernetes/settings.ts";
@@ -18,7 +18,7 @@ export interface Config extends Omit<Values, "node" | "stateDir" | "membership" 
   source: FileSettings | KubernetesSettings;
 }
 
-/** How it is known which nodes are alive. `interval` in ms; `dead` in probes. */
+/** How it is known which nodes are alive. `keys` are files, or the word none; `interval` in ms; `dead` in probes. */
 export type Membership = { kind: "static" } | { kind: "wire"; keys: string[] | "none"; interval: number; dead: number };
 
 /** @throws ConfigError with a line for each thing that is wrong. */
@@ -77,5 +77,5 @@ export function parseConfig(
 /** A node that is alone in a file has no peers to look for. */
 function membershipOf({ kind, keys, interval, dead }: Values["membership"], isAlone: boolean): Membership {
   if ((kind ?? (isAlone ? "static" : "wire")) === "static") return { kind: "static" };
-  return { kind: "wire", keys: keys ?? (existsSync(KEY_FILE) ? [KEY_FILE] : "none"), interval, dead };
+  return { kind: "wire", keys: keys ?? [KEY_FILE], interval, dead };
 }

@@ -53,6 +53,10 @@ const garp = v.pipe(
   v.transform(({ profile, refresh, rate = RATES[profile], form }) => ({ refresh, rate, form })),
 );
 
+/** In the place of key files: everybody may sign. */
+export const NO_KEY = "none";
+const keyFile = v.union([v.literal(NO_KEY), absolutePath]);
+
 const membership = mapping(
   keys({
     kind: key(
@@ -61,11 +65,11 @@ const membership = mapping(
       { default: "wire where there is more than one node" },
     ),
     keys: key(
-      v.optional(v.union([v.literal("none"), v.pipe(v.array(absolutePath), v.minLength(1), v.maxLength(MAX_KEYS))])),
-      "wire: the keys that sign frames between nodes; the first file signs, all verify",
+      v.optional(v.union([v.literal(NO_KEY), v.pipe(v.array(keyFile), v.minLength(1), v.maxLength(MAX_KEYS))])),
+      "wire: the keys that sign frames between nodes; the first file signs, all verify; none: a key that everybody knows",
       {
-        accepts: `a list of 1 to ${MAX_KEYS} key files, such as [${KEY_FILE}], or none`,
-        default: `${KEY_FILE} where there is one, else none`,
+        accepts: `a list of 1 to ${MAX_KEYS} key files, such as [${KEY_FILE}], or none (in the list, too: while a first key is introduced)`,
+        default: `[${KEY_FILE}]`,
       },
     ),
     interval: key(v.optional(duration, "100ms"), "wire: how often each peer is probed, from 10ms to 1s"),

@@ -131,6 +131,7 @@ export const peer = layout("peer", {
   source_stale: bool,
   knows_us: bool,
   max_version: u8,
+  key_id: u8,
   interface: text(16),
   incarnation: u64,
   echo_nonce: u64,

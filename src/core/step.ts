@@ -40,6 +40,8 @@ export interface Heard {
   incarnation: bigint;
   /** The highest version of the wire format that it knows. */
   maxVersion: number;
+  /** The id of the key that it signs with. */
+  keyId: number;
   /** Its own name of the interface; empty where it speaks version 1, which does not tell. */
   interfaceName: string;
   /** Its clock at its last echo; a frame that gives it back is fresh. */
@@ -60,6 +62,7 @@ export function heardOf(node: bigint, peer: Peer): Heard {
     knowsUs: peer.knows_us,
     incarnation: peer.incarnation,
     maxVersion: peer.max_version,
+    keyId: peer.key_id,
     interfaceName: peer.interface,
     stamp: peer.stamp_ns,
     echoedNs: peer.echoed_ns,

@@ -173,7 +173,7 @@ function judgeMembership({ membership, keys, heard }: MachineFacts): Finding[] {
   const most = formatDuration(interval * (dead + 0.5));
   const findings = [ok(what, `wire: a peer is dead after ${dead} missed probes, at most ${most} after its last echo`)];
   if (keys !== undefined) findings.push(error("wire keys", keys, "isat run would refuse them"));
-  else if (membership.keys === "none") findings.push(warning("wire keys", UNSIGNED, SIGN));
+  else if (membership.keys.includes("none")) findings.push(warning("wire keys", UNSIGNED, SIGN));
   else findings.push(ok("wire keys", `${membership.keys[0]} signs, ${membership.keys.length} verify`));
   if (heard?.length === 0) {
     const advice =

@@ -129,18 +129,20 @@ export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Statu
   };
 }
 
-function memberStatuses({ config, demand, segments }: Snapshot): MemberStatus[] {
+function memberStatuses({ config, demand, segments, signs }: Snapshot): MemberStatus[] {
   if (config.membership.kind === "static") {
     return demand.nodes.map(({ name: node }) => ({ node, isAlive: true, state: "listed" }));
   }
+  const own = { node: config.node, isAlive: true, ...(signs !== undefined && { key: signs }) };
   return segments.flatMap(({ link, state, members, unanswered }) => [
-    { node: config.node, interface: link.name, isAlive: true, state: stateName(state), mac: formatMac(link.mac) },
+    { ...own, interface: link.name, state: stateName(state), mac: formatMac(link.mac) },
     ...members.map(({ heard, isAlive, isDeaf, presence: { answeredFor, answeredNs } }) => ({
       node: heard.name,
       interface: link.name,
       isAlive: isAlive || isDeaf,
       state: isDeaf ? "deaf" : `${stateName(heard.state)}${heard.sourceStale ? ", source stale" : ""}`,
       mac: formatMac(heard.mac),
+      key: heard.keyId,
       echoedMs: age(heard.echoedNs),
       unanswered: unanswered.get(heard.node)?.count,
       arp: answeredFor === undefined ? undefined : { address: formatAddress(answeredFor), ms: age(answeredNs) ?? 0 },

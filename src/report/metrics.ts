@@ -52,6 +52,8 @@ export function makeRegistry(read: () => Summary): Registry {
       isAlive ? 1 : 0,
     ]),
   );
+  const keys = "Nodes on an interface, this one and those that answer, by the id of the key that they sign with";
+  metric("isat_nodes_by_key", keys, ["interface", "key"], ({ members }) => nodesByKey(members));
   const unanswered = "VIPs whose claims a peer has left unanswered for more than a second, though it answers probes";
   metric("isat_unanswered_vips", unanswered, ["node", "interface"], ({ members }) =>
     members
@@ -60,6 +62,16 @@ export function makeRegistry(read: () => Summary): Registry {
   );
   addInterfaces(metric);
   return registry;
+}
+
+function nodesByKey(members: Summary["members"]): Series[] {
+  const counts = new Map<string, { labels: Record<string, string>; count: number }>();
+  for (const { isAlive, key, interface: name = "" } of members) {
+    if (!isAlive || key === undefined) continue;
+    const its = counts.get(`${name} ${key}`) ?? { labels: { interface: name, key: String(key) }, count: 0 };
+    counts.set(`${name} ${key}`, { ...its, count: its.count + 1 });
+  }
+  return [...counts.values()].map(({ labels, count }) => [labels, count]);
 }
 
 function addInterfaces(metric: Add): void {

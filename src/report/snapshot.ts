@@ -35,5 +35,7 @@ export interface Snapshot extends Pick<Status, "isDrained" | "isSourceStale" | "
   config: Config;
   demand: Demand;
   maps: Maps;
+  /** The id of the key that signs this node's frames; undefined with static membership. */
+  signs: number | undefined;
   segments: readonly SegmentSnapshot[];
 }

@@ -40,6 +40,8 @@ export interface MemberStatus {
   isAlive: boolean;
   state: string;
   mac?: string;
+  /** The id of the key that it signs with. */
+  key?: number;
   /** VIPs whose claims it has left unanswered for more than a second, though it answers probes. */
   unanswered?: number | undefined;
   /** ms since it last answered a probe. */
@@ -127,13 +129,14 @@ export function formatStatus(status: Status): string {
   if (status.isDrained) lines.push("DRAINED: this node owns nothing until isat undrain");
   if (status.contested > 0) lines.push(`${status.contested} VIPs are wanted here, and a peer does not give them`);
   if (status.members.length > 0) {
-    const header = ["NODE", "INTERFACE", "ALIVE", "STATE", "MAC", "LAST ECHO", "LAST ARP"];
+    const header = ["NODE", "INTERFACE", "ALIVE", "STATE", "MAC", "KEY", "LAST ECHO", "LAST ARP"];
     const rows = status.members.map((member) => [
       member.node,
       member.interface ?? "-",
       member.isAlive ? "alive" : "not alive",
       member.unanswered ? `${member.state}, answers no claims (${member.unanswered} VIPs wait)` : member.state,
       member.mac ?? "-",
+      member.key === undefined ? "-" : String(member.key),
       member.echoedMs === undefined ? "-" : ago(member.echoedMs),
       member.arp ? `${member.arp.address}, ${ago(member.arp.ms)}` : "-",
     ]);

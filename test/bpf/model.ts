@@ -275,6 +275,7 @@ const portrait = ({
   state,
   flags,
   max_version,
+  key_id,
   incarnation,
   interface: its,
 }: WireHeader): Partial<Peer> => ({
@@ -284,6 +285,7 @@ const portrait = ({
   state,
   source_stale: (flags & SOURCE_STALE) !== 0,
   max_version,
+  key_id,
   incarnation,
 });
 

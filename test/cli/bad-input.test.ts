@@ -287,6 +287,14 @@ const rows: Row[] = [
     atReload: true,
   },
   {
+    // On a machine that has the file by chance, it would be no bad input.
+    name: "peers, and no key",
+    file: { more: "membership: { kind: wire, keys: [/nowhere/wire.key] }" },
+    says: [
+      /Cannot use the wire key \/nowhere\/wire\.key as there is no such file\. Make one, the same on all nodes: .* write membership: \{ keys: none \}/,
+    ],
+  },
+  {
     name: "a second speaker on the same pinDir",
     before: () => rig.serve({ runDir: FIRST_RUN_DIR }),
     says: [

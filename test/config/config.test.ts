@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -86,9 +86,6 @@ test("every key is taken as written", () => {
   });
 });
 
-/** Where the machine that runs this has a key, that is the default. */
-const KEYS_BY_DEFAULT: string[] | "none" = existsSync("/etc/isat/wire.key") ? ["/etc/isat/wire.key"] : "none";
-
 test("every key but source has a default", () => {
   assert.equal(parse(SOURCE), {
     node: "n1",
@@ -101,7 +98,7 @@ test("every key but source has a default", () => {
     hold: 30_000,
     fence: 300_000,
     garp: { refresh: 95_000, rate: 1000, form: "request" },
-    membership: { kind: "wire", keys: KEYS_BY_DEFAULT, interval: 100, dead: 3 },
+    membership: { kind: "wire", keys: ["/etc/isat/wire.key"], interval: 100, dead: 3 },
     metrics: undefined,
     source: {
       kind: "file",
@@ -176,6 +173,12 @@ const memberships: [name: string, nodes: string, written: string, membership: Pa
   ["many nodes do not where they are told not to", "[n1, n2]", "membership: { kind: static }", { kind: "static" }],
   ["what is said of probes does not make one node look", "[n1]", "membership: { dead: 5 }", { kind: "static" }],
   ["no key is a choice", "[n1, n2]", "membership: { keys: none }", { kind: "wire", keys: "none" }],
+  [
+    "none may stand beside a key",
+    "[n1, n2]",
+    "membership: { keys: [/a, none] }",
+    { kind: "wire", keys: ["/a", "none"] },
+  ],
   ["the keys stay in order", "[n1, n2]", "membership: { keys: [/b, /a] }", { kind: "wire", keys: ["/b", "/a"] }],
   ["10ms is the shortest interval", "[n1, n2]", "membership: { interval: 10ms }", { kind: "wire", interval: 10 }],
   ["1s is the longest interval", "[n1, n2]", "membership: { interval: 1s }", { kind: "wire", interval: 1000 }],

@@ -28,6 +28,10 @@ const twin = Array.from({ length: 10_000 }, (_, i) => text(i + 2)).find(
 
 test("no key is the public one, with which everybody signs", () => assert.equal(readWireKeys("none"), [PUBLIC_KEY]));
 
+test("in a list, none is that key too, so that a first key can be introduced", () => {
+  assert.equal(readWireKeys([file("1", text(1)), "none"]), [wireKeyOf(text(1)), PUBLIC_KEY]);
+});
+
 test("keys are read in their order, and nothing but keys comes of it", () => {
   const files = [file("1", text(1)), file("2", `\n${second}\n`)];
   assert.equal(readWireKeys(files), [text(1), second].map(wireKeyOf));
@@ -43,7 +47,14 @@ for (const mode of [0o400, 0o600, 0o640, 0o660]) {
 const REMEDY = "head -c 32 /dev/urandom | base64 > ";
 
 const refused: [what: string, files: () => string[], ...says: string[]][] = [
-  ["that is missing", () => [join(directory, "none")], "none as there is no such file", REMEDY, "chmod 600"],
+  [
+    "that is missing",
+    () => [join(directory, "none")],
+    "none as there is no such file",
+    REMEDY,
+    "chmod 600",
+    "Or, where nobody else reaches the network, write membership: { keys: none }",
+  ],
   [
     "that is a directory",
     () => {

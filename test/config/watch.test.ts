@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   type FSWatcher,
   mkdirSync,
   mkdtempSync,
@@ -71,6 +72,20 @@ function filesOf(watched: Watched) {
 function configMap(at: string, hold: string, version: string): void {
   mkdirSync(join(at, version));
   writeFileSync(join(at, version, "isat.yaml"), text(hold));
+  symlinkSync(version, join(at, "..data_tmp"));
+  renameSync(join(at, "..data_tmp"), join(at, "..data"));
+}
+
+/** A configuration whose keys are these files, by their names beside it. */
+const keyed = (watched: Watched, hold: string, ...keys: string[]) => {
+  const files = keys.map(filesOf(watched)).join(", ");
+  return `node: n1\nhold: ${hold}\nmembership: { kind: wire, keys: [${files}] }\nsource: { kind: file, nodes: [n1], vips: [] }\n`;
+};
+
+/** A Secret's volume, as a ConfigMap's. */
+function secret(at: string, key: string, version: string): void {
+  mkdirSync(join(at, version), { recursive: true });
+  writeFileSync(join(at, version, "wire.key"), key);
   symlinkSync(version, join(at, "..data_tmp"));
   renameSync(join(at, "..data_tmp"), join(at, "..data"));
 }
@@ -152,6 +167,60 @@ const rows: Row[] = [
       writeFileSync(at("elsewhere/real.yaml"), text("3s"));
     },
     told: [2000, 3000],
+  },
+  {
+    name: "a key that is replaced in its place is told; one that is written anew with the same content is not",
+    before: (watched) => {
+      writeFileSync(watched.path, keyed(watched, "1s", "a.key", "b.key"));
+      writeFileSync(filesOf(watched)("a.key"), "a");
+    },
+    change: async (watched) => {
+      const at = filesOf(watched);
+      writeFileSync(at("new"), "a");
+      renameSync(at("new"), at("a.key"));
+      await sleep(50);
+      assert.equal(watched.told, []);
+      writeFileSync(at("b.key"), "b");
+      await watched.until(1000);
+      chmodSync(at("b.key"), 0o600);
+      await sleep(50);
+    },
+    told: [1000, 1000],
+  },
+  {
+    name: "the keys of a Secret's volume, which are swapped behind a link in another directory, are told each time",
+    before: (watched) => {
+      writeFileSync(watched.path, keyed(watched, "1s", "secret/wire.key"));
+      secret(filesOf(watched)("secret"), "a", "..2026_1");
+      symlinkSync("..data/wire.key", filesOf(watched)("secret/wire.key"));
+    },
+    change: async (watched) => {
+      const at = filesOf(watched)("secret");
+      for (const version of ["..2026_2", "..2026_3"]) {
+        const before = watched.told.length;
+        secret(at, version, version);
+        for (const end = performance.now() + 1500; watched.told.length === before && performance.now() < end; )
+          await sleep(2);
+      }
+    },
+    told: [1000, 1000],
+  },
+  {
+    name: "the keys of a configuration that came later are told, and no longer those of an earlier one",
+    before: (watched) => writeFileSync(watched.path, keyed(watched, "1s", "old/a.key")),
+    change: async (watched) => {
+      const at = filesOf(watched);
+      mkdirSync(at("old"));
+      mkdirSync(at("young"));
+      writeFileSync(watched.path, keyed(watched, "2s", "young/b.key"));
+      await watched.until(2000);
+      writeFileSync(at("old/a.key"), "a");
+      await sleep(50);
+      assert.equal(watched.told, [2000]);
+      writeFileSync(at("young/b.key"), "b");
+      await sleep(50);
+    },
+    told: [2000, 2000],
   },
   {
     name: "a deletion is told as an error, and the same content made anew as a configuration",

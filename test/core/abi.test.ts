@@ -59,6 +59,7 @@ const peerValue = {
   source_stale: false,
   knows_us: true,
   max_version: 7,
+  key_id: 9,
   interface: "eth1",
   incarnation: 0x2122232425262728n,
   echo_nonce: 1n,
@@ -155,7 +156,7 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
     "a peer",
     peer,
     peerValue,
-    `00 00 00 00  ${text("n2", 32)} 03 00 00 00  9e a4 2c fb 05 99  00 01 07 ${text("eth1", 16)}  00 00 00 00 00 00 00
+    `00 00 00 00  ${text("n2", 32)} 03 00 00 00  9e a4 2c fb 05 99  00 01 07 09 ${text("eth1", 16)}  00 00 00 00 00 00
      28 27 26 25 24 23 22 21 ${words(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)}`,
   ],
   [

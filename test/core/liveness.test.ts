@@ -18,6 +18,7 @@ const heard = (node: bigint, more: Partial<Heard> = {}): Heard => ({
   knowsUs: true,
   incarnation: node * 10n,
   maxVersion: 2,
+  keyId: 1,
   interfaceName: "eth0",
   stamp: 1n,
   echoedNs: 0n,

@@ -60,6 +60,7 @@ export const heardOf = (name: string, more: Partial<Heard> = {}): Heard => ({
   knowsUs: true,
   incarnation: nodeId(name) ^ 1n,
   maxVersion: 2,
+  keyId: 1,
   interfaceName: "eth0",
   stamp: 1n,
   echoedNs: 0n,

@@ -3,7 +3,7 @@
  * Three real speakers receive frames that are forged or replayed, and meet nodes with a name that is taken, with
  * another key, or with another version. A client asks for every VIP all the time, and notices nothing.
  */
-import { chmodSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
@@ -275,7 +275,7 @@ test("a key file that is missing, short or readable by others is refused with on
   for (const [prepare, expected] of [
     [
       () => {},
-      `there is no such file. Make one, the same on all nodes: head -c 32 /dev/urandom | base64 > ${file} && chmod 600 ${file}`,
+      `there is no such file. Make one, the same on all nodes: head -c 32 /dev/urandom | base64 > ${file} && chmod 600 ${file}. Or, where nobody else reaches the network, write membership: { keys: none }`,
     ],
     [() => writeFileSync(file, "short\n", { mode: 0o600 }), "it holds 5 characters, and 32 are the least. Make one"],
     [
@@ -344,6 +344,69 @@ test("keys are rotated on all nodes in three steps, and nothing happens", async 
     const { members } = speaker.status();
     assert.is(members.filter(({ isAlive }) => isAlive).length, 3);
   }
+});
+
+/** Makes each node's key a file in a Secret's volume of its own: a link through `..data`, which is swapped. */
+function swapSecrets(trio: Trio, text: string): void {
+  for (const { name } of NODES) {
+    const at = join(trio.folder, `secret-${name}`);
+    mkdirSync(join(at, text), { recursive: true });
+    writeFileSync(join(at, text, "wire.key"), text.repeat(20), { mode: 0o600 });
+    symlinkSync(text, join(at, "..data_tmp"));
+    renameSync(join(at, "..data_tmp"), join(at, "..data"));
+  }
+}
+
+test("a key that is replaced in its place on all nodes, and each speaker restarted after that: nothing happens", async () => {
+  await using trio = trios.make();
+  swapSecrets(trio, "old");
+  const moreOf: Record<string, string> = {};
+  for (const { name } of NODES) {
+    const file = join(trio.folder, `secret-${name}`, "wire.key");
+    symlinkSync("..data/wire.key", file);
+    moreOf[name] = withKeys(file);
+  }
+  trio.configure({ moreOf });
+  await trio.start();
+  await sleep(500);
+  const [old, young] = ["old", "young"].map((text) => wireKeyOf(text.repeat(20)).id);
+  const said = (text: string) => () => trio.speakers.every((speaker) => words(speaker).includes(text));
+  const report = await trio.watched(VIPS, async () => {
+    swapSecrets(trio, "young");
+    await until("all have the new key", said("configuration applied"));
+    await sleep(500);
+    for (const speaker of trio.speakers) {
+      await speaker.signal("SIGKILL");
+      speaker.start();
+      await speaker.ready();
+      await sleep(500);
+    }
+  });
+  assertQuiet(report);
+  assert.is.not(old, young);
+  for (const { members } of await statuses(trio))
+    assert.equal(
+      members.map(({ key }) => key),
+      [young, young, young],
+    );
+
+  // A key that is gone is refused while they run, and looked for again.
+  const gone = await trio.watched(VIPS, async () => {
+    for (const { name } of NODES) rmSync(join(trio.folder, `secret-${name}`, "..data"));
+    await until("all refuse it", said("configuration refused, the old one is served: Cannot use the wire key"));
+    await sleep(1_000);
+    for (const { log } of trio.speakers) log.length = 0;
+    swapSecrets(trio, "later");
+    await until("all take the next one", said("configuration applied"));
+    await sleep(500);
+  });
+  assertQuiet(gone);
+  const later = wireKeyOf("later".repeat(20)).id;
+  for (const { members } of await statuses(trio))
+    assert.equal(
+      members.map(({ key }) => key),
+      [later, later, later],
+    );
 });
 
 test("two announcing interfaces on one segment: the speaker announces on the first only, and logs that", async () => {
