@@ -103,8 +103,8 @@ export class Planner implements Disposable {
    */
   hearOwn({ links }: Plan, on: number, from: number, now: Ns): string | undefined {
     const announcing = links.filter(({ isGuard }) => !isGuard);
-    const nameOf = (ifindex: number) => announcing.find(({ link }) => link.ifindex === ifindex)?.link.name;
-    return this.#doubles.hear(on, from, nameOf, now);
+    const linkOf = (ifindex: number) => announcing.find(({ link }) => link.ifindex === ifindex)?.link;
+    return this.#doubles.hear(on, from, linkOf, now);
   }
 
   [Symbol.dispose](): void {
