@@ -1,11 +1,13 @@
 import { programsInFront } from "./chain.ts";
-import { type InterfaceEntry, MAX_SUBNETS, NO_VERDICTS } from "./core/abi.ts";
+import { type InterfaceEntry, MAX_SUBNETS, NO_VERDICTS, nodeState } from "./core/abi.ts";
 import { addressBytes } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
 import { LIVE_FOR } from "./core/liveness.ts";
+import { isFenced } from "./core/state.ts";
 import type { Self } from "./core/step.ts";
 import { toNs } from "./core/time.ts";
 import { nodeId } from "./core/wire.ts";
+import { bootTime } from "./ffi/libc.ts";
 import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
 import { type Kernel, networkNamespace, pointsOf } from "./kernel/kernel.ts";
 import { requireXdpAnswers } from "./kernel/xdp.ts";
@@ -70,6 +72,14 @@ export class Interfaces {
   /** What the kernel has, be it an earlier speaker's. */
   pinned(ifindex: number): InterfaceEntry | undefined {
     return this.#kernel.maps.interfaces.get(ifindex);
+  }
+
+  /** Whether an earlier speaker had joined under that name, and its kernel has not gone silent since. */
+  hadJoined(node: string): boolean {
+    const id = nodeId(node);
+    const isIts = (entry: InterfaceEntry) =>
+      entry.node === id && entry.state !== nodeState.JOINING && entry.tick_ns > 0n && !isFenced(entry, bootTime());
+    return [...this.#kernel.maps.interfaces.entries()].some(([, entry]) => isIts(entry));
   }
 
   write(link: Link, facts: Facts, self: Self, isGuard: boolean): void {

@@ -16,6 +16,7 @@ import { Kernel } from "./kernel/kernel.ts";
 import { forgetPeers, readPeers, writeProbe } from "./kernel/peers.ts";
 import { VipTable } from "./kernel/vips.ts";
 import { Keys } from "./keys.ts";
+import { type Claimant, Claimants } from "./link/claimants.ts";
 import { describeLink, type Link, type Links } from "./link/links.ts";
 import { PacketSocket, type Sent } from "./link/packet.ts";
 import { PeerFrames } from "./link/peers.ts";
@@ -44,7 +45,8 @@ export type WiringEvent =
   /** A frame that this speaker sent came in. */
   | { kind: "own frame"; ifindex: number; frame: Frame }
   | { kind: "foreigner"; ifindex: number; header: WireHeader }
-  | ({ kind: "answered" } & Answer);
+  | ({ kind: "answered" } & Answer)
+  | ({ kind: "announced" } & Claimant);
 
 /** What applying a segment's effects comes to, beside what was done. */
 export interface Applied {
@@ -64,8 +66,11 @@ export class Wiring implements Disposable {
   readonly #frames: PeerFrames | undefined;
   readonly #log: Log;
   readonly #whoHas: WhoHas;
+  readonly #claimants: Claimants;
   readonly #nonces = new Nonces();
   readonly #began = bootTime();
+  /** An earlier speaker had joined under this node's name. */
+  readonly #isRightful: boolean;
   readonly #resources: DisposableStack;
   #form: Form;
 
@@ -89,6 +94,8 @@ export class Wiring implements Disposable {
     this.#kernel = stack.use(new Kernel(config.pinDir));
     this.#socket = stack.use(new PacketSocket());
     this.#whoHas = stack.use(new WhoHas(this.#socket, (answer) => post({ kind: "answered", ...answer })));
+    const onClaimant = (claimant: Claimant) => post({ kind: "announced", ...claimant });
+    this.#claimants = stack.use(new Claimants(onClaimant, (error) => log.error(error.message)));
     this.#table = new VipTable(this.#kernel.maps);
     this.#interfaces = new Interfaces(this.#kernel, links, config.hook, log);
     this.keys = new Keys(this.#kernel.maps.keys);
@@ -105,9 +112,11 @@ export class Wiring implements Disposable {
       );
       this.keys.set(keys, demand);
     }
+    const former = this.#kernel.formerEntries();
+    this.#isRightful = this.#interfaces.hadJoined(config.node) || former.some(({ isOwned }) => isOwned);
     // Another layout's programs answer until the hooks are swapped, and ours must know by then what they answered.
     const hashOf = keys ? ranker(config.node, demand.vips) : () => 0n;
-    this.#table.takeOver(this.#kernel.formerEntries(), this.#began, hashOf);
+    this.#table.takeOver(former, this.#began, hashOf);
     this.#resources = stack.move();
   }
 
@@ -164,6 +173,7 @@ export class Wiring implements Disposable {
       link,
       isGuard,
       announcements,
+      usurped: segment.usurped,
       hooks: this.#interfaces
         .points(ifindex)
         .map((point) => ({ ...point, isAttached: this.#interfaces.isAttached(ifindex, point) })),
@@ -232,6 +242,7 @@ export class Wiring implements Disposable {
         began: this.#began,
         entries: this.#table.entriesOf(link.ifindex),
         pinned: pinned && { state: pinned.state, tick: pinned.tick_ns },
+        isRightful: this.#isRightful,
       },
       bootTime(),
     );
@@ -265,6 +276,7 @@ export class Wiring implements Disposable {
     }
     this.#interfaces.keep(ifindexes);
     this.#frames?.listenOn(links.flatMap(({ link, isGuard }) => (isGuard ? [] : [link.ifindex])));
+    this.#claimants.listenOn(links);
   }
 
   #writeInterface({ node, hold, fence }: Config, { link, ranges, guarded, isGuard }: PlannedLink): void {

@@ -2,6 +2,7 @@ import type { Address } from "./address.ts";
 import { type Entry, isOwned, type Step } from "./step.ts";
 import { later, MS, type Ns, toMs, toNs } from "./time.ts";
 import { type Pace, Timetable } from "./timetable.ts";
+import { Usurpers } from "./usurpers.ts";
 
 /** The least time between two announcements' wakes; where only refreshes wait, each wake costs more than the frames. */
 const REST: Ns = 10n * MS;
@@ -13,6 +14,7 @@ const REFUSED = 3_000;
 export class Announcer {
   private readonly timetable: Timetable;
   private pace: Pace;
+  readonly usurpers = new Usurpers();
 
   constructor(pace: Pace, now: Ns, random: () => number) {
     this.pace = pace;
@@ -51,6 +53,16 @@ export class Announcer {
       "error",
       `announcements are refused on ${name}, so that hosts and switches may go on sending elsewhere: an egress filter drops them, a queue is full, or no port of a bond is up. They are repeated until they leave`,
     );
+  }
+
+  /**
+   * A machine that is no peer announces a VIP that is owned here, or says that it has it: whoever believed it is told
+   * again. The timetable bounds how often, as RFC 5227, section 2.4, has it.
+   */
+  defend({ address, mac }: { address: Address; mac: Uint8Array }, { entries, now }: Step): void {
+    if (!isOwned(entries.get(address))) return;
+    this.usurpers.hear(address, mac, now);
+    this.timetable.gain(address, toMs(now));
   }
 
   /** Announces what is due. */

@@ -57,11 +57,14 @@ export class Doubles {
     return times;
   }
 
-  /** Forgets what was not heard for a minute. @returns whether anything was forgotten */
+  /**
+   * Lets go of interfaces on which nothing was heard for a minute. (Nobody listens on a barred one, so that it is announced
+   * on for a moment then, until the next frame.)
+   * whether there were any
+   */
   expire(now: Ns): boolean {
     const over = [...this.barred].filter(([, { until }]) => now >= until);
     for (const [ifindex] of over) this.barred.delete(ifindex);
-    if (over.length > 0) this.heard.clear();
     return over.length > 0;
   }
 

@@ -45,9 +45,13 @@ export class Joining {
   /** The other nodes, as ARP shows them while no peer is heard. */
   readonly unheard: Unheard;
 
+  /** Whether this node had joined under its name before: whoever else has that name is the one to end. */
+  readonly isRightful: boolean;
+
   /** @param isLagging an earlier speaker lagged here */
-  constructor(now: Ns, isLagging = false) {
+  constructor(now: Ns, isLagging = false, isRightful = false) {
     this.began = now;
+    this.isRightful = isRightful;
     this.isLagging = isLagging;
     if (isLagging) this.beatenSince = now - LAG;
     this.unheard = new Unheard(now);

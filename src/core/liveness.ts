@@ -230,6 +230,14 @@ export class Census {
   }
 
   /** Peers that do not answer their probes, and answer ARP for their VIPs. */
+  /** Whether that MAC is a peer's, which is alive or deaf. */
+  isHere(mac: Uint8Array): boolean {
+    const text = formatMac(mac);
+    return [...this.members.values()].some(
+      ({ heard, isAlive, isDeaf }) => (isAlive || isDeaf) && formatMac(heard.mac) === text,
+    );
+  }
+
   get deaf(): Member[] {
     return [...this.peers.values()].filter(({ isDeaf }) => isDeaf);
   }

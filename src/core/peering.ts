@@ -267,11 +267,14 @@ export class Peering {
     }
   }
 
-  /** Another machine has this node's name. Whoever has joined under it stays. */
+  /**
+   * Another machine has this node's name. Whoever has joined under it stays, and who goes on with what an earlier speaker
+   * of that name left: a cloned machine that starts again and again must not end the rightful node while that one starts.
+   */
   private meetNamesake({ version, source, incarnation, stamp }: Frame, step: Step): void {
     const { name, node } = this.plan;
     const text = `another node on ${name}, with MAC ${formatMac(source)}, has this node's name: ${node}. Give each node a name of its own`;
-    if (this.joining.isJoined) step.notice("error", text);
+    if (this.joining.isJoined || this.joining.isRightful) step.notice("error", text);
     else {
       const nonce = this.nonces.next(step.now);
       step.send.push({

@@ -1,85 +1,22 @@
-import { nodeState, type WireHeader } from "./abi.ts";
+import { nodeState } from "./abi.ts";
 import type { Address } from "./address.ts";
 import { Announcer } from "./announcer.ts";
-import { type Claims, type Nonces, unansweredBy } from "./claims.ts";
-import type { VipRange } from "./demand.ts";
+import { type Claims, unansweredBy } from "./claims.ts";
 import { countEntries, difference, isInTransit, isLeaving, LEAVE } from "./difference.ts";
+import type { SegmentEvent, SegmentOptions, SegmentPlan } from "./events.ts";
 import { type Candidates, Joining } from "./joining.ts";
-import { LIVE_FOR, type ProbeOptions } from "./liveness.ts";
+import { LIVE_FOR } from "./liveness.ts";
 import { Election, type Electorate, equals, ranker, Wish } from "./ownership.ts";
-import { Peering, type PeeringPlan } from "./peering.ts";
+import { Peering } from "./peering.ts";
 import { stateOf } from "./state.ts";
-import {
-  type Departure,
-  type Effects,
-  type Entry,
-  type Frame,
-  isHeld,
-  isOwned,
-  type Reading,
-  type Self,
-  Step,
-  summary,
-  UNOWNED,
-} from "./step.ts";
+import { type Effects, type Entry, isHeld, isOwned, type Reading, type Self, Step, summary, UNOWNED } from "./step.ts";
 import { type Ns, SECOND } from "./time.ts";
-import type { Pace } from "./timetable.ts";
 import { nodeId } from "./wire.ts";
 
 /** VIPs that turn out to be lost this soon after a pause of the process were lost in the pause. */
 const AWAKE: Ns = SECOND;
 
-/** What a segment is to manage, and with whom. Computed by src/plan.ts. */
-export interface SegmentPlan extends PeeringPlan {
-  isUp: boolean;
-  ranges: readonly VipRange[];
-  isDrained: boolean;
-  /** How peers are probed; undefined: static membership, where every listed node counts as alive. */
-  probes: ProbeOptions | undefined;
-  /** How long a headless node is left its VIPs. */
-  hold: Ns;
-  pace: Pace;
-}
-
-/** Everything that can happen to a segment. */
-export type SegmentEvent =
-  /**
-   * `isAnnounced`: with the first plan, an earlier speaker announced what is owned by the same MAC, and its answers went on
-   * since: no burst is needed.
-   */
-  | { kind: "plan"; plan: SegmentPlan; isAnnounced?: boolean }
-  /** `wakeAt` has come. */
-  | { kind: "wake" }
-  /**
-   * The kernel says that neighbours have to be told anew where this interface is: another port of a bond, another host.
-   */
-  | { kind: "moved" }
-  /** The answer to {@link Effects.look}. */
-  | { kind: "reading"; reading: Reading }
-  /** A frame of the peer protocol, authentic and for this speaker. */
-  | { kind: "frame"; frame: Frame }
-  /** A frame of another cluster, or of a version that is no longer spoken here; nobody has verified it. */
-  | { kind: "foreigner"; header: WireHeader }
-  /** The frames and questions of {@link Effects.send} and {@link Effects.ask} that really left, and when. */
-  | ({ kind: "sent" } & Departure)
-  /** The VIPs of {@link Effects.announce} whose frames did not leave though the link is up. */
-  | { kind: "refused"; addresses: readonly Address[] }
-  /** An answer to one of {@link Effects.ask}. */
-  | { kind: "answered"; address: Address; mac: Uint8Array }
-  /** A verification that began then found the kernel as it should be. */
-  | { kind: "verified"; at: Ns };
-
-export interface SegmentOptions {
-  nonces: Nonces;
-  /** From 0 to 1. */
-  random: () => number;
-  /** When this process began. */
-  began: Ns;
-  /** The kernel's entries, as an earlier speaker left them. */
-  entries: Map<Address, Entry>;
-  /** What an earlier speaker's node said of itself here; undefined: none did. */
-  pinned: Pick<Self, "state" | "tick"> | undefined;
-}
+export type { SegmentEvent, SegmentOptions, SegmentPlan };
 
 /**
  * One L2 segment, as this node sees it from one interface: who is alive, who must release a VIP first, what this node is
@@ -155,6 +92,9 @@ export class Segment {
       case "answered":
         peering?.answered(event.address, event.mac, step);
         break;
+      case "announced":
+        if (!peering?.census.isHere(event.mac)) this.announcer?.defend(event, step);
+        break;
       case "verified":
         this.verifiedAt = event.at;
         break;
@@ -206,10 +146,15 @@ export class Segment {
   }
 
   warnings(now: Ns): string[] {
-    if (!this.plan || !this.peering) return [];
+    if (!this.plan) return [];
     const { name } = this.plan;
     const mute = [...this.unanswered.values()].map((peer) => unansweredBy(peer.name, name));
-    return [...this.peering.warnings(now), ...mute];
+    return [...(this.peering?.warnings(now) ?? []), ...mute, ...(this.announcer?.usurpers.warnings(name, now) ?? [])];
+  }
+
+  /** How often another machine has announced a VIP that is owned here. */
+  get usurped(): number {
+    return this.announcer?.usurpers.times ?? 0;
   }
 
   /** Peers that echo and have not answered a claim for a second: how many VIPs wait for each. */
@@ -247,7 +192,8 @@ export class Segment {
     if (probes && isUp && this.peering) this.peering.configure(plan, probes);
     else if (probes && isUp) {
       const { random, nonces } = this.options;
-      const joining = new Joining(step.now, this.isAdopted && this.self.state === nodeState.LAGGING);
+      const isLagging = this.isAdopted && this.self.state === nodeState.LAGGING;
+      const joining = new Joining(step.now, isLagging, this.options.isRightful);
       this.peering = new Peering(plan, probes, joining, random, nonces, (address) => this.hashOf(address));
     } else {
       if (this.peering) step.forget = "all";

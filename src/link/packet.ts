@@ -1,3 +1,4 @@
+import type { Range } from "../core/address.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName, libc, MSG_DONTWAIT, readable, SOCK_CLOEXEC, SOCK_RAW } from "../ffi/libc.ts";
 import { explain } from "../files.ts";
@@ -26,24 +27,46 @@ const MOST = 64;
 /** socket(7) and packet(7); a frame that is for another host, or for a VLAN that has no device, has PACKET_OTHERHOST. */
 const [SOL_SOCKET, SO_ATTACH_FILTER, PACKET_OTHERHOST] = [1, 26, 3];
 /** linux/filter.h and linux/bpf_common.h: instructions, and what they load of a frame that is not among its bytes. */
-const [LOAD, AND, JUMP_IF_EQUAL, RETURN] = [0x20, 0x54, 0x15, 0x06];
+const [LOAD, AND, JUMP_IF_EQUAL, JUMP_IF_GREATER, JUMP_UNLESS_LESS, RETURN] = [0x20, 0x54, 0x15, 0x25, 0x35, 0x06];
+/** Where a frame of ARP has the sender's address, and the most ranges that a filter compares it with. */
+const [SENDER, MOST_RANGES] = [28, 60];
 const ANCILLARY = { type: 0xfffff004, ifindex: 0xfffff008, tag: 0xfffff02c, isTagged: 0xfffff030 };
 
 /** A struct sock_filter. @param yes @param no how many instructions are skipped */
 const instruction = (code: number, k: number, yes = 0, no = 0) => [code | (yes << 16) | (no << 24), k];
 
-/** A classic BPF program: frames of these interfaces that are for this host or for all, and in no VLAN. */
-function filterOf(ifindexes: readonly number[]): Uint8Array {
+/**
+ * A classic BPF program: frames of these interfaces that are for this host or for all, and in no VLAN.
+ * @param senders only ARP of a sender in one of these ranges
+ */
+function filterOf(ifindexes: readonly number[], senders?: readonly Range[]): Uint8Array {
   const [DROP, TAKE] = [instruction(RETURN, 0), instruction(RETURN, 0xffff)];
-  const isOurs = ifindexes.flatMap((ifindex) => [instruction(JUMP_IF_EQUAL, ifindex, 0, 1), TAKE]);
+  const isIn = ({ first, last }: Range) => [
+    ...[instruction(JUMP_UNLESS_LESS, first, 0, 2), instruction(JUMP_IF_GREATER, last, 1, 0), TAKE],
+  ];
+  const isTaken = senders ? [instruction(LOAD, SENDER), ...merged(senders).flatMap(isIn), DROP] : [TAKE];
+  const { length } = ifindexes;
+  const isOurs = [...ifindexes.map((ifindex, i) => instruction(JUMP_IF_EQUAL, ifindex, length - i)), DROP, ...isTaken];
   const code = [
     ...[instruction(LOAD, ANCILLARY.type), instruction(JUMP_IF_EQUAL, PACKET_OTHERHOST, 0, 1), DROP],
     // A tag of VID 0 names no VLAN.
     ...[instruction(LOAD, ANCILLARY.isTagged), instruction(JUMP_IF_EQUAL, 0, 4, 0)],
     ...[instruction(LOAD, ANCILLARY.tag), instruction(AND, 0xfff), instruction(JUMP_IF_EQUAL, 0, 1, 0), DROP],
-    ...[instruction(LOAD, ANCILLARY.ifindex), ...isOurs, DROP],
+    ...[instruction(LOAD, ANCILLARY.ifindex), ...isOurs],
   ];
   return new Uint8Array(Uint32Array.from(code.flat()).buffer);
+}
+
+/** The ranges without overlaps, and few enough for a filter: those that are too many become one with the last. */
+function merged(ranges: readonly Range[]): Range[] {
+  const result: { first: number; last: number }[] = [];
+  for (const { first, last } of ranges.toSorted((a, b) => a.first - b.first)) {
+    const before = result.at(-1);
+    if (before && (first <= before.last + 1 || result.length === MOST_RANGES))
+      before.last = Math.max(before.last, last);
+    else result.push({ first, last });
+  }
+  return result;
 }
 
 /** @throws Error without CAP_NET_RAW */
@@ -81,11 +104,11 @@ export class ListeningSocket implements Disposable {
   }
 
   /**
-   * From now on, takes frames of these interfaces only. A host has many others, of Pods: each frame that wakes this process
+   * From now on, takes frames of these interfaces only, and of ARP only what senders in these ranges say. A host has many others, of Pods: each frame that wakes this process
    * in vain costs about 10 us.
    */
-  only(ifindexes: readonly number[]): void {
-    this.#filter = filterOf(ifindexes);
+  only(ifindexes: readonly number[], senders?: readonly Range[]): void {
+    this.#filter = filterOf(ifindexes, senders);
     const { length } = this.#filter;
     const program = new BigUint64Array([BigInt(length / 8), ffi.address(this.#filter)]); // struct sock_fprog
     if (libc.setsockopt(this.#fd, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(program.buffer), 16) < 0)

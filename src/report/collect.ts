@@ -27,7 +27,7 @@ const age = (ns: Ns): number | undefined => (ns === 0n ? undefined : toMs(bootTi
 /** @param seen what is known of an interface beside the maps */
 function interfaceStatuses(
   { interfaces, verdicts }: Maps,
-  seen: (ifindex: number) => Pick<InterfaceStatus, "isUp" | "hooks" | "announcements">,
+  seen: (ifindex: number) => Pick<InterfaceStatus, "isUp" | "hooks" | "announcements" | "usurped">,
 ): InterfaceStatus[] {
   return [...interfaces.entries()].flatMap(([ifindex, entry]) => {
     const its = verdicts.get(ifindex);
@@ -106,7 +106,12 @@ export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Statu
     const hooks = segment?.hooks.map(
       ({ kind, direction, isAttached }) => `${kind} ${direction}: ${isAttached ? "attached" : "NOT ATTACHED"}`,
     );
-    return { isUp: segment?.link.isUp, hooks: hooks ?? [], announcements: segment?.announcements };
+    return {
+      isUp: segment?.link.isUp,
+      hooks: hooks ?? [],
+      announcements: segment?.announcements,
+      usurped: segment?.usurped,
+    };
   });
   return {
     node: config.node,

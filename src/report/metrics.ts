@@ -83,6 +83,8 @@ function addInterfaces(metric: Add): void {
   const tickAge = "Age of the last tick, the heartbeat of the control plane";
   perInterface("isat_tick_age_seconds", tickAge, ({ tickAgeMs }) => (tickAgeMs ?? Infinity) / 1_000);
   perInterface("isat_announcements_total", "Gratuitous ARP frames sent", ({ announcements }) => announcements ?? 0);
+  const usurped = "How often a machine that is no peer has said that it has a VIP that is owned here";
+  perInterface("isat_usurped_total", usurped, ({ usurped }) => usurped ?? 0);
   const verdict = "ARP frames by the verdict of the kernel program";
   metric("isat_verdicts_total", verdict, ["interface", "verdict"], ({ interfaces }) =>
     interfaces.flatMap(({ name, verdicts }) =>

@@ -16,6 +16,8 @@ export interface SegmentSnapshot {
   isGuard: boolean;
   /** Gratuitous ARP frames that have left. */
   announcements: number;
+  /** How often a machine that is no peer has said that it has a VIP that is owned here. */
+  usurped: number;
   hooks: readonly (Point & { isAttached: boolean })[];
   /** Why nothing may be owned there; undefined: nothing keeps this node from it. */
   blocked: string | undefined;

@@ -16,6 +16,8 @@ export interface InterfaceStatus {
   tickAgeMs: number | undefined;
   /** Gratuitous ARP frames that left. */
   announcements?: number | undefined;
+  /** How often a machine that is no peer has said that it has a VIP that is owned here. */
+  usurped?: number | undefined;
   verdicts: Record<Counter, number>;
 }
 
@@ -150,6 +152,7 @@ export function formatStatus(status: Status): string {
     for (const hook of each.hooks) lines.push(`  hook ${hook}`);
     const counted = Object.entries(each.verdicts).filter(([, count]) => count > 0);
     lines.push(`  verdicts: ${counted.map(([name, count]) => `${name} ${count}`).join(", ") || "none yet"}`);
+    if (each.usurped) lines.push(`  VIPs that others said to have: ${each.usurped} times`);
     if (each.announcements !== undefined) lines.push(`  announcements sent: ${each.announcements}`);
   }
   if (status.guards.length > 0) lines.push(`guarded, nothing is announced there: ${status.guards.join(", ")}`);

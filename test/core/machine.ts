@@ -458,6 +458,7 @@ export class Speaker {
     const options = {
       ...{ nonces: new Nonces(), random: simulation.random, began: simulation.clock, entries: kernel.adopt() },
       pinned: pinned && { state: pinned.state, tick: pinned.tick_ns },
+      isRightful: pinned !== undefined && pinned.state !== nodeState.JOINING,
     };
     this.segment = new Segment(options, simulation.clock);
     this.say(this.segment.said);

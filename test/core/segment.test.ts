@@ -393,10 +393,42 @@ test("before it has joined, a node whose name another one has tells that one, an
   });
 });
 
+test("a node that goes on with what an earlier speaker of that name left stays, though it has not joined", () => {
+  const stage = new Stage({}, { isRightful: true });
+  stage.replan();
+  const [step] = stage.handle({ kind: "frame", frame: namesake });
+  assert.equal([step!.conflict, step!.send, step!.notices.map(({ level }) => level)], [undefined, [], ["error"]]);
+});
+
 test("a node that has joined stays when another one comes with its name, and logs an error", () => {
   const stage = Stage.among(["b"]);
   const [step] = stage.handle({ kind: "frame", frame: namesake });
   assert.equal([step!.conflict, step!.send, step!.notices.map(({ level }) => level)], [undefined, [], ["error"]]);
+});
+
+test("a VIP that is owned here is announced again where a machine announces it that is no peer, and a warning names it", () => {
+  const stage = Stage.among(["b"]);
+  stage.run(10_000);
+  stage.steps.length = 0;
+  const mac = Uint8Array.of(2, 0, 0, 0, 0, 0x77);
+  const claim = (address: Address, by: Uint8Array) => stage.handle({ kind: "announced", address, mac: by })[0]!;
+  assert.equal(claim(A, heardOf("b").mac).announce, [], "peers settle it among themselves");
+  assert.equal(claim(B, mac).announce, [], "it is not owned here");
+  assert.is(stage.segment.usurped, 0);
+  assert.equal(claim(A, mac).announce, [A]);
+  assert.equal(claim(A, mac).announce, [], "a burst has begun just now");
+  assert.is(stage.segment.usurped, 2);
+  assert.match(
+    stage.segment.warnings(stage.now).join(),
+    "says on eth0 that it has 10.9.0.1: its MAC is 02:00:00:00:00:77",
+  );
+  stage.steps.length = 0;
+  for (let times = 0; times < 600; times++) {
+    claim(A, mac);
+    stage.run(100);
+  }
+  const count = stage.steps.flatMap(({ announce }) => announce).length;
+  assert.ok(count >= 5 && count <= 12, `${count} announcements in a minute`);
 });
 
 test("where one of 10,000 VIPs changed, only that one is looked at", () => {

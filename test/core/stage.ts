@@ -113,8 +113,9 @@ export class Stage {
       pace: { refresh: 95_000, rate: 1_000 },
       ...plan,
     };
-    const defaults = { nonces: new Nonces(), random: () => 0.5, began: START, entries: new Map(), pinned: undefined };
-    this.segment = new Segment({ ...defaults, ...options }, START);
+    const defaults = { nonces: new Nonces(), random: () => 0.5, began: START, entries: new Map() };
+    const earlier = { pinned: undefined, isRightful: false };
+    this.segment = new Segment({ ...defaults, ...earlier, ...options }, START);
   }
 
   /** A stage whose segment has joined these peers, and owns what it is to own. */

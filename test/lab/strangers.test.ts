@@ -268,6 +268,39 @@ for (const [known, joining] of [
   });
 }
 
+test("a clone with a node's name that crashes all the time does not end that node while it starts again", async () => {
+  await using trio = trios.make();
+  const [rightful, clone] = [speakerOf(trio, n1), speakerOf(trio, n3)];
+  const pair = [rightful, speakerOf(trio, n2)];
+  for (const speaker of pair) speaker.start();
+  for (const speaker of pair) await speaker.ready();
+  await sleep(500);
+  rewrite(clone, (text) => text.replace("node: n3", "node: n1"));
+  let isOver = false;
+  const crashes = async () => {
+    for (let i = 0; !isOver; i++) {
+      clone.start();
+      await Promise.race([clone.closed, sleep(400 + 50 * (i % 12))]);
+      await clone.end();
+    }
+  };
+  const report = await trio.watched(VIPS, async () => {
+    const crashing = crashes();
+    for (let i = 0; i < 6; i++) {
+      await rightful.signal("SIGKILL");
+      rightful.start();
+      await rightful.ready();
+      await sleep(200);
+    }
+    isOver = true;
+    await crashing;
+  });
+  assert.match(words(clone), "Cannot serve as another node on eth0");
+  assert.match(words(rightful), `error: another node on eth0, with MAC ${n3.mac}, has this node's name`);
+  assertMoves(report, [n1, n2]);
+  assert.is(sumOf(report).unanswered, 0);
+});
+
 test("a key file that is missing, short or readable by others is refused with one line that says what to do", async () => {
   await using trio = trios.make();
   const speaker = speakerOf(trio, n1);
@@ -455,6 +488,33 @@ test("a hello recorded on one interface of a node and replayed on another disabl
   await sleep(3_000); // two others have left since
   for (const to of [frame, tagged(frame, 0), tagged(frame, 0, 0, 0)]) other.send(to);
   await sleep(1_000);
+  assert.not.match(words(first), "on one wire");
+  assert.is(first.status().interfaces.length, 2);
+});
+
+test("a relay that copies hellos from one of a node's wires to another as they come bars neither interface", async () => {
+  await using trio = trios.make();
+  trios.namespaces.link(
+    { namespace: trio.place("n1"), name: "eth1", mac: "02:00:00:00:00:11" },
+    { namespace: trio.place("switch"), name: "p5" },
+  );
+  const first = speakerOf(trio, n1);
+  rewrite(first, (text) => text.replace("interfaces: [eth0]", "interfaces: [eth0, eth1]"));
+  await trio.start();
+  using tap = new Tap(trio);
+  using other = new PacketPort(trios.namespaces.full(trio.place("switch")), "p5");
+  let copied = 0;
+  const relay = async () => {
+    for (const end = performance.now() + 8_000; performance.now() < end; await sleep(1)) {
+      for (const { from, frame } of tap.frames.splice(0)) {
+        if (from !== n1 || formatMac(frame.subarray(0, 6)) !== "ff:ff:ff:ff:ff:ff") continue;
+        other.send(frame);
+        copied += 1;
+      }
+    }
+  };
+  assertQuiet(await trio.watched(VIPS, relay));
+  assert.ok(copied >= 4, `${copied} hellos were copied`);
   assert.not.match(words(first), "on one wire");
   assert.is(first.status().interfaces.length, 2);
 });

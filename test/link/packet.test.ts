@@ -4,8 +4,12 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
 import { CLIENT_MAC, NODE_MAC, Rig } from "../../lab/kernel/rig.ts";
+import { parseMac } from "../../lab/mac.ts";
 import { inNamespace } from "../../lab/namespaces.ts";
+import { addressBytes, formatAddress, parseAddress, parseRange } from "../../src/core/address.ts";
+import { ARP_REPLY, announcement, formatMac } from "../../src/core/arp.ts";
 import { ETH_P_ISAT } from "../../src/core/wire.ts";
+import { type Claimant, Claimants } from "../../src/link/claimants.ts";
 import { ListeningSocket } from "../../src/link/packet.ts";
 
 const test = suite("a listening socket");
@@ -97,6 +101,53 @@ test("what fails in one frame keeps no other from being taken, and other work ha
   assert.ok(Math.max(...turns) <= 64, turns.join());
   socket[Symbol.dispose]();
   await done;
+});
+
+test("of ARP it takes, where it is told, what senders in some ranges say; a flood of that is cut short each second", async () => {
+  const heard: Claimant[] = [];
+  const claimants = inNamespace(
+    rig.namespaces.full("node"),
+    () =>
+      new Claimants(
+        (claimant) => heard.push(claimant),
+        (error) => assert.unreachable(error.message),
+      ),
+  );
+  const [eth0, eth1] = ["eth0", "eth1"].map((name) => rig.ifindex(name)) as [number, number];
+  const rangeOf = (text: string) => parseRange(text)!;
+  const claim = (address: string, mac = CLIENT_MAC, port = rig.client) =>
+    port.send(announcement(parseMac(mac), addressBytes(parseAddress(address)), ARP_REPLY));
+  const texts = () =>
+    heard.splice(0).map(({ ifindex, address, mac }) => [ifindex, formatAddress(address), formatMac(mac)]);
+  try {
+    const many = Array.from({ length: 200 }, (_, i) => rangeOf(`10.7.${i}.1`)); // more than a filter has
+    const ranges = ["10.9.0.10-10.9.0.19", "10.9.1.0/24", "255.255.255.0/24"].map(rangeOf);
+    claimants.listenOn([
+      { link: { ifindex: eth0, mac: parseMac(NODE_MAC) }, ranges: [...ranges, ...many] },
+      { link: { ifindex: eth1, mac: parseMac(POD_MAC) }, ranges: [] },
+    ]);
+    for (const address of ["10.9.0.9", "10.9.0.10", "10.9.0.19", "10.9.0.20", "10.9.1.0", "10.9.1.255", "10.9.2.0"])
+      claim(address);
+    for (const address of ["10.7.0.1", "10.7.199.1", "10.7.199.2", "255.255.255.7", "0.0.0.0"]) claim(address);
+    claim("10.9.0.11", NODE_MAC); // a loop
+    claim("10.9.0.12", CLIENT_MAC, pod);
+    await until("all have come", () => heard.length >= 7);
+    await sleep(300);
+    const expected = ["10.9.0.10", "10.9.0.19", "10.9.1.0", "10.9.1.255", "10.7.0.1", "10.7.199.1", "255.255.255.7"];
+    assert.equal(
+      texts(),
+      expected.map((address) => [eth0, address, CLIENT_MAC]),
+    );
+    for (let i = 0; i < 3_000; i++) claim("10.9.0.10");
+    await until("some have come", () => heard.length >= 150);
+    assert.ok(heard.length <= 700, `${heard.length} of 3,000 were looked at`);
+    await sleep(2_100);
+    heard.length = 0;
+    claim("10.9.0.10");
+    await until("it is heard again", () => heard.length === 1);
+  } finally {
+    claimants[Symbol.dispose]();
+  }
 });
 
 test.run();
