@@ -122,7 +122,7 @@ export function requireFit({ problems }: Plan): void {
 export function segmentPlan(
   { config, demand, gateways }: Plan,
   { link, ranges, guarded, isGuard }: PlannedLink,
-  status: Pick<SegmentPlan, "isDrained" | "isSourceStale" | "isOldSpoken">,
+  status: Pick<SegmentPlan, "isDrained" | "isEnding" | "isSourceStale" | "isOldSpoken">,
 ): SegmentPlan {
   const { membership } = config;
   const isWire = membership.kind === "wire";

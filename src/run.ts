@@ -3,6 +3,7 @@ import { type Config, ConfigError } from "./config/config.ts";
 import { readWireKeys } from "./config/keys.ts";
 import { watchConfig } from "./config/watch.ts";
 import { type Folders, isDrained } from "./control/drain.ts";
+import { comesTrue, giveAway, isMachineStopping } from "./control/ending.ts";
 import { serveReady } from "./control/ready.ts";
 import { removeRunFile, writeRunFile } from "./control/runfile.ts";
 import { removeSocket, serveControl } from "./control/socket.ts";
@@ -83,6 +84,10 @@ export async function run({ config: path, cleanOnExit, standBy, ready }: RunOpti
     cleanUp(config);
     throw error;
   });
+  if (signal === "SIGTERM" && !cleanOnExit && (await daemon.isEnding())) {
+    const left = await giveAway(speaker);
+    log.info(`this machine is being shut down: its VIPs are with other nodes, but for ${left} that none of them takes`);
+  }
   const { owned } = speaker.counts;
   await stack.disposeAsync();
   if (cleanOnExit) {
@@ -111,6 +116,7 @@ class Daemon implements Disposable {
   /** The last event of each kind that came before there was a speaker. */
   readonly #waiting = new Map<SourceEvent["kind"], SourceEvent>();
   #isReady = false;
+  #isEnding = false;
   /** Its source is read, and it waits for another speaker to stop. */
   isStandingBy = false;
 
@@ -172,14 +178,24 @@ class Daemon implements Disposable {
 
   serve(speaker: Speaker): void {
     this.#speaker = speaker;
-    for (const event of this.#waiting.values()) this.#take(event);
+    for (const event of this.#waiting.values()) speaker.take(event);
     speaker.ready.then(
       () => (this.#isReady = true),
       () => {}, // untilFailure() reports it
     );
   }
 
+  /** Its machine is shut down by order, as far as is known. */
+  async isEnding(): Promise<boolean> {
+    if (await isMachineStopping()) return true;
+    return this.config.source.kind === "kubernetes" && (await comesTrue(() => this.#isEnding));
+  }
+
   #take(event: SourceEvent): void {
+    if (event.kind === "ending") {
+      if (event.isEnding === this.#isEnding) return;
+      this.#isEnding = event.isEnding;
+    }
     if (this.#speaker) this.#speaker.take(event);
     else this.#waiting.set(event.kind, event);
   }

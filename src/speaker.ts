@@ -26,6 +26,7 @@ export const UNDRAINABLE =
 
 /** lenient: what fails on one interface keeps none of the others waiting, and is tried again. */
 type Mode = "strict" | "lenient";
+type Circumstances = Pick<Snapshot, "isDrained" | "isEnding" | "isSourceStale">;
 
 /** Everything that wakes the speaker. */
 type Event =
@@ -49,8 +50,7 @@ export class Speaker implements Disposable {
   readonly #ready = Promise.withResolvers<void>();
   readonly #queue: Event[] = [];
   #plan: Plan;
-  #isDrained: boolean;
-  #isSourceStale = false;
+  #status: Circumstances = { isDrained: false, isEnding: false, isSourceStale: false };
   #isBusy = true;
   #timer: NodeJS.Timeout | undefined;
   #watchedAt: Ns = 0n;
@@ -66,7 +66,7 @@ export class Speaker implements Disposable {
     const { membership } = config;
     const canDrain = membership.kind === "wire";
     if (isDrained && !canDrain) log.warn(`${UNDRAINABLE}. Until then this node takes its share, though it was drained`);
-    this.#isDrained = isDrained && canDrain;
+    this.#status.isDrained = isDrained && canDrain;
     this.#reporter = new Reporter(log);
     using stack = new DisposableStack();
     this.#planner = stack.use(new Planner(announcedBefore(config.pinDir)));
@@ -110,8 +110,7 @@ export class Speaker implements Disposable {
       warnings: this.#warnings,
       notes: this.#plan.notes,
       lastError: this.#reporter.lastError,
-      isDrained: this.#isDrained,
-      isSourceStale: this.#isSourceStale,
+      ...this.#status,
       ...this.#wiring.snapshot(),
     };
   }
@@ -171,13 +170,13 @@ export class Speaker implements Disposable {
         this.#replan(event.demand);
         break;
       case "stale":
-        if (this.#isSourceStale === event.isStale) break;
-        this.#isSourceStale = event.isStale;
-        this.#replan();
+        if (this.#status.isSourceStale !== event.isStale) this.#replan(undefined, { isSourceStale: event.isStale });
+        break;
+      case "ending":
+        this.#replan(undefined, { isEnding: event.isEnding });
         break;
       case "drain":
-        this.#isDrained = event.isDrained;
-        this.#replan();
+        this.#replan(undefined, { isDrained: event.isDrained });
         break;
       case "wake":
         this.#wake(bootTime());
@@ -191,7 +190,8 @@ export class Speaker implements Disposable {
     }
   }
 
-  #replan(demand = this.#plan.demand): void {
+  #replan(demand = this.#plan.demand, changed: Partial<Circumstances> = {}): void {
+    this.#status = { ...this.#status, ...changed };
     this.#commit(this.#planner.make(this.#plan.config, demand), "lenient");
   }
 
@@ -216,9 +216,7 @@ export class Speaker implements Disposable {
     }
   }
 
-  /**
-   * Puts a plan into effect. Hooks attach first: a plan of which one cannot be attached has moved nothing.
-   */
+  /** Puts a plan into effect. Hooks attach first: a plan of which one cannot be attached has moved nothing. */
   #commit(plan: Plan, mode: Mode): void {
     if (isTooLarge(plan)) throw new Error(plan.problems.join("\n"));
     const announced = this.#wiring.attach(plan, mode === "strict", ({ message }) => this.#reporter.fail(message));
@@ -227,11 +225,11 @@ export class Speaker implements Disposable {
     this.#plan = plan;
     const now = bootTime();
     if (now - this.#tickedAt >= TICK) this.#tick(now);
-    const [isSourceStale, { isOldSpoken }] = [this.#isSourceStale, this.#wiring.keys];
+    const { isOldSpoken } = this.#wiring.keys;
     for (const planned of plan.links) {
       const { ifindex } = planned.link;
-      const isDrained = this.#isDrained || this.#wiring.blocked.has(ifindex);
-      const its = segmentPlan(plan, planned, { isDrained, isSourceStale, isOldSpoken });
+      const isDrained = this.#status.isDrained || this.#wiring.blocked.has(ifindex);
+      const its = segmentPlan(plan, planned, { ...this.#status, isDrained, isOldSpoken });
       const step = () => this.#step(ifindex, { kind: "plan", plan: its, isAnnounced: announced.has(ifindex) });
       this.#try(step, mode);
     }

@@ -419,7 +419,7 @@ test("a plan is made without changing anything, whatever its inputs are, and nev
 
 test("a segment's plan has the interface, the VIPs and the times of the configuration, in nanoseconds", () => {
   const plan = make(["eth0"], [VIP]);
-  const status = { isDrained: true, isSourceStale: true, isOldSpoken: false };
+  const status = { isDrained: true, isEnding: true, isSourceStale: true, isOldSpoken: false };
   const segment = segmentPlan(plan, plan.links[0]!, status);
   const { membership } = plan.config;
   assert.ok(membership.kind === "wire");

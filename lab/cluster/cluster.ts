@@ -242,10 +242,15 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Sets one condition of a Node, and keeps the others. */
-  async setNodeCondition(name: string, type: string, status: "True" | "False" | "Unknown"): Promise<void> {
+  async setNodeCondition(
+    name: string,
+    type: string,
+    status: "True" | "False" | "Unknown",
+    why: { reason: string; message?: string } = { reason: "Lab" },
+  ): Promise<void> {
     const found = await this.api.get(nodeObject(this.node(name)));
     const others = found.status.conditions.filter((condition: { type: string }) => condition.type !== type);
-    const conditions = [...others, { type, status, reason: "Lab" }];
+    const conditions = [...others, { type, status, ...why }];
     await this.api.patch(found, { status: { conditions } }, "status");
   }
 

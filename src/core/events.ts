@@ -13,6 +13,8 @@ export interface SegmentPlan extends PeeringPlan {
   isUp: boolean;
   ranges: readonly VipRange[];
   isDrained: boolean;
+  /** This machine is being shut down: it stands back for others, as if it lagged. */
+  isEnding: boolean;
   /** How peers are probed; undefined: static membership, where every listed node counts as alive. */
   probes: ProbeOptions | undefined;
   /** How long a headless node is left its VIPs. */

@@ -133,7 +133,8 @@ export class Peering {
         const what = presence.answeredFor === undefined ? "" : ` for ${formatAddress(presence.answeredFor)}`;
         step.notice("info", `${peer} is deaf: it answers no probe, but ARP${what}. It keeps its VIPs`);
       } else if (!before || isBack) step.notice("info", `${peer} answers${isBack ? " again" : ""}`);
-      if (now === "lagging") step.notice("info", `${peer} lags: its source is stale, and fresh nodes take its VIPs`);
+      const why = heard.sourceStale ? "its source is stale" : "its machine is being shut down";
+      if (now === "lagging") step.notice("info", `${peer} lags: ${why}, and fresh nodes take its VIPs`);
       else if (before === "lagging" && now === "alive") step.notice("info", `${peer} no longer lags`);
     }
   }

@@ -316,7 +316,7 @@ export class Segment {
   private wantedState(): number {
     const { DRAINED, LAGGING, LIVE, JOINING } = nodeState;
     if (this.plan?.isDrained) return DRAINED;
-    if (this.peering?.joining.isLagging) return LAGGING;
+    if (this.peering && (this.plan?.isEnding || this.peering.joining.isLagging)) return LAGGING;
     if (!this.plan?.probes || this.isJoined) return LIVE;
     return this.isAdopted ? this.self.state : JOINING;
   }
@@ -334,9 +334,10 @@ export class Segment {
     };
     if (Object.entries(self).every(([name, value]) => value === this.self[name as keyof Self])) return;
     const [lagged, lags] = [this.self.state, self.state].map((state) => state === nodeState.LAGGING);
-    const why = "its source is stale and a peer's is not, so that fresh peers take the VIPs that they may own";
+    const cause = plan.isEnding ? "its machine is being shut down" : "its source is stale and a peer's is not";
+    const why = `: ${cause}, so that fresh peers take the VIPs that they may own`;
     if (lags !== lagged)
-      step.notice("info", `this node ${lags ? "lags" : "no longer lags"} on ${plan.name}${lags ? `: ${why}` : ""}`);
+      step.notice("info", `this node ${lags ? "lags" : "no longer lags"} on ${plan.name}${lags ? why : ""}`);
     this.self = self;
     step.self = self;
   }

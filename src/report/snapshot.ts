@@ -33,7 +33,8 @@ export interface SegmentSnapshot {
 }
 
 /** A running speaker at one moment: everything that status and metrics tell of it. */
-export interface Snapshot extends Pick<Status, "isDrained" | "isSourceStale" | "warnings" | "notes" | "lastError"> {
+export interface Snapshot
+  extends Pick<Status, "isDrained" | "isEnding" | "isSourceStale" | "warnings" | "notes" | "lastError"> {
   config: Config;
   demand: Demand;
   maps: Maps;

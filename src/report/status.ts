@@ -64,6 +64,8 @@ export interface Status {
   members: MemberStatus[];
   /** It is to give everything away and take nothing. */
   isDrained: boolean;
+  /** This machine is being shut down by order. */
+  isEnding: boolean;
   /** The source of the VIPs has been out of reach: what it said last is served. */
   isSourceStale: boolean;
   /** Absent where the source is a file, or no speaker runs. */
@@ -128,6 +130,7 @@ export function formatStatus(status: Status): string {
   for (const note of status.notes) lines.push(`note: ${note}`);
   if (status.isSourceStale) lines.push("SOURCE STALE: what it said last is served");
   if (status.source) lines.push(`source: ${formatSource(status.source)}`);
+  if (status.isEnding) lines.push("SHUTTING DOWN: the other nodes take what they may own of its VIPs");
   if (status.isDrained) lines.push("DRAINED: this node owns nothing until isat undrain");
   if (status.contested > 0) lines.push(`${status.contested} VIPs are wanted here, and a peer does not give them`);
   if (status.members.length > 0) {

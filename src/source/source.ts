@@ -4,7 +4,11 @@ import type { Skipped } from "./kubernetes/services.ts";
 
 export type SourceSettings = Config["source"];
 
-export type SourceEvent = { kind: "demand"; demand: Demand } | { kind: "stale"; isStale: boolean };
+export type SourceEvent =
+  | { kind: "demand"; demand: Demand }
+  | { kind: "stale"; isStale: boolean }
+  /** This machine is shut down by order, or no longer. */
+  | { kind: "ending"; isEnding: boolean };
 
 /** The state of a source, for status and metrics. */
 export interface SourceReport {

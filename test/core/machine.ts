@@ -68,6 +68,8 @@ export const acts = {
   boot: (machine: Machine) => machine.boot(),
   drain: (machine: Machine) => machine.drain(true),
   undrain: (machine: Machine) => machine.drain(false),
+  "shut down": (machine: Machine) => machine.setEnding(true),
+  "go on": (machine: Machine) => machine.setEnding(false),
   stale: (machine: Machine) => machine.setSourceStale(true),
   fresh: (machine: Machine) => machine.setSourceStale(false),
   only: (machine: Machine) => machine.simulation.allow([machine.name]),
@@ -222,6 +224,7 @@ export class Machine {
   isUp = true;
   isDrained = false;
   isSourceStale = false;
+  isEnding = false;
   /** Since when the source is what it is. */
   sourceSince = 0;
   /** What its source said last. */
@@ -336,6 +339,13 @@ export class Machine {
     if (this.isDrained === isDrained) return;
     this.simulation.note(`${this.name} is ${isDrained ? "drained" : "undrained"}`);
     this.isDrained = isDrained;
+    this.speaker?.replan();
+  }
+
+  setEnding(isEnding: boolean): void {
+    if (this.isEnding === isEnding) return;
+    this.simulation.note(`${this.name} ${isEnding ? "is being shut down" : "goes on"}`);
+    this.isEnding = isEnding;
     this.speaker?.replan();
   }
 
@@ -484,13 +494,13 @@ export class Speaker {
 
   replan(): void {
     const { machine } = this;
-    const { simulation, index, name, isSourceStale, isDrained } = machine;
+    const { simulation, index, name, isSourceStale, isDrained, isEnding } = machine;
     if (!isSourceStale) machine.demand = simulation.demand;
     const { hold, interval, dead } = simulation.settings;
     const plan: SegmentPlan = {
       ...{ name: "eth0", mac: formatMac(macOf(index)), mtu: 1500, isUp: true },
       ...{ node: name, nodes: simulation.nodes, gateways: [] },
-      ...{ isSourceStale, isDrained, isOldSpoken: false, ranges: machine.demand, hold: BigInt(hold * MS) },
+      ...{ isSourceStale, isDrained, isEnding, isOldSpoken: false, ranges: machine.demand, hold: BigInt(hold * MS) },
       probes: { interval: BigInt(interval * MS), dead },
       pace: { refresh: 120_000, rate: 1_000 },
     };

@@ -34,8 +34,9 @@ test("a peer that is heard at a start is reported once", () => {
 
 test("a peer that lags, and no longer lags, is reported once each", () => {
   const stage = Stage.among(["b", "c"]);
-  const say = (state: number) => stage.peers.set(nodeId("b"), { ...stage.peers.get(nodeId("b"))!, state });
-  say(nodeState.LAGGING);
+  const before = stage.peers.get(nodeId("b"))!;
+  const say = (state: number, sourceStale = false) => stage.peers.set(nodeId("b"), { ...before, state, sourceStale });
+  say(nodeState.LAGGING, true);
   stage.run(2_000);
   assert.equal(notices(stage).filter(about(/peer/)), [
     "peer b on eth0 lags: its source is stale, and fresh nodes take its VIPs",
@@ -43,6 +44,20 @@ test("a peer that lags, and no longer lags, is reported once each", () => {
   say(nodeState.LIVE);
   stage.run(2_000);
   assert.equal(notices(stage).filter(about(/peer/)), ["peer b on eth0 no longer lags"]);
+});
+
+test("a peer whose machine is being shut down lags for another reason", () => {
+  const stage = Stage.among(["b"]);
+  const b = nodeId("b");
+  stage.peers.set(b, { ...stage.peers.get(b)!, state: nodeState.LAGGING, sourceStale: false });
+  stage.run(2_000);
+  assert.equal(notices(stage).filter(about(/peer/)), [
+    "peer b on eth0 lags: its machine is being shut down, and fresh nodes take its VIPs",
+  ]);
+  stage.replan({ isEnding: true });
+  assert.equal(notices(stage).filter(about(/this node/)), [
+    "this node lags on eth0: its machine is being shut down, so that fresh peers take the VIPs that they may own",
+  ]);
 });
 
 test("this node's own lagging and its end are reported once each", () => {

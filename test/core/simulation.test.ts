@@ -202,6 +202,32 @@ const rows: Row[] = [
     moves: "some",
   },
   {
+    what: "a machine is shut down by order: its speaker is stopped when its VIPs are elsewhere, and then its network goes",
+    play: (simulation, [, two]) => {
+      two!.setEnding(true);
+      simulation.run(1_000);
+      for (const address of simulation.addresses) assert.not(simulation.owners(address).includes("n2"));
+      two!.kill();
+      simulation.run(50);
+      two!.die();
+      simulation.run(5_000);
+    },
+    silence: 20,
+    moves: "some",
+  },
+  {
+    what: "a machine is shut down by order, and it alone may own the VIPs: they stay",
+    settings: { eligible: [0] },
+    play: (simulation, [one]) => {
+      one!.setEnding(true);
+      simulation.run(60_000);
+      one!.setEnding(false);
+      simulation.run(5_000);
+    },
+    silence: 0,
+    moves: "none",
+  },
+  {
     what: "a node joins and wins VIPs",
     play: (simulation, [, two]) => {
       two!.die();

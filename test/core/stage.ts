@@ -106,6 +106,7 @@ export class Stage {
       ranges: [range("10.9.0.1", { nodes: ["a"] })],
       gateways: [],
       isDrained: false,
+      isEnding: false,
       isSourceStale: false,
       isOldSpoken: false,
       probes: { interval: 100n * MS, dead: 3 },

@@ -16,6 +16,8 @@ export function storm(simulation: Simulation, seconds: number): void {
     (machine) => machine.boot(),
     (machine) => machine.drain(true),
     (machine) => machine.drain(false),
+    (machine) => machine.setEnding(true),
+    (machine) => machine.setEnding(false),
     (machine) => machine.moveTo(1),
     (machine) => machine.moveTo(0),
     (machine) => machine.moveTo(0),

@@ -47,6 +47,7 @@ export const kinds = [
   "links",
   "sources",
   "drains",
+  "shutdowns",
   "outages",
   "demands",
   "deafness",
@@ -312,7 +313,7 @@ export class Exploration {
     }
     const isStep = next.kind === "resume" || (next.kind === "cause" && isActive);
     for (let machine = 0; machine < nodes; machine++) {
-      const { isUp, speaker, isDrained, isSourceStale } = simulation.machines[machine]!;
+      const { isUp, speaker, isDrained, isEnding, isSourceStale } = simulation.machines[machine]!;
       const isNear = isStep && next.machine === machine;
       if (!isUp) continue;
       if ((isGrid || isNear) && speaker && !speaker.isFrozen) {
@@ -325,6 +326,7 @@ export class Exploration {
       if (has("sources") && !isSourceStale) act(machine, "stale", "fresh", [9_000]);
       if (has("outages") && !isSourceStale) act(machine, "stale", "fresh", [20_000]);
       if (has("demands")) act(machine, "only", "all", [undefined]);
+      if (has("shutdowns") && !isEnding) act(machine, "shut down", "go on", [30, 1_500]);
       if (has("drains") && !isDrained) act(machine, "drain", "undrain", [30, 1_500]);
       for (let other = 0; other < nodes && has("links"); other++) {
         if (other !== machine && simulation.cuts.size === 0) act(machine, "cut", "heal", [250, 2_000], other);

@@ -73,6 +73,8 @@ const searches: [what: string, options: Partial<Options>, states: number][] = [
   ["two nodes, deaf, of which one is headless", HEADLESS, 50],
   ["two nodes, deaf twice, or deaf and cut off", { faults: 2, window: 50, menu: ["deafness", "links"] }, 1_000],
   ["three nodes, drained: no hole of 50 ms", { nodes: 3, menu: ["drains"], silence: 50 }, 50],
+  ["three nodes, shut down: no hole of 50 ms", { nodes: 3, menu: ["shutdowns"], silence: 50 }, 50],
+  ["two nodes, of which the only one that may own the VIP is shut down", { eligible: [0], menu: ["shutdowns"] }, 10],
 ];
 for (const [what, options, states] of searches) {
   test(`${what}: no rule is broken`, () => {

@@ -48,6 +48,15 @@ export function sinceBoot(now: ClusterNode, before: ClusterNode | undefined, kno
   return now.isBooting && !isNew ? { ...now, isBooting: false } : now;
 }
 
+/** Kubelet says so in the condition Ready (pkg/kubelet/nodestatus) before it stops the pods of a machine that goes down. */
+export function isShutDown(node: unknown): boolean {
+  const { status } = node as {
+    status?: { conditions?: ({ type?: string; status?: string; message?: string } | null)[] };
+  };
+  const ready = [status?.conditions].flat().find((condition) => condition?.type === "Ready");
+  return ready?.status === "False" && String(ready.message).includes("node is shutting down");
+}
+
 /** The checks that a Node meets for every VIP alike. */
 export function nodeChecks(
   { labels, isNetworkUnavailable, isBooting }: ClusterNode,

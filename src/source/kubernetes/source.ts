@@ -8,7 +8,8 @@ import { Complaints } from "./complaints.ts";
 import { Connection } from "./connection.ts";
 import { Events } from "./events.ts";
 import { Metallb } from "./metallb.ts";
-import type { Key, Kind } from "./objects.ts";
+import { isShutDown } from "./nodes.ts";
+import { type Key, type Kind, nameOf } from "./objects.ts";
 import { DEFINITIONS, IDENTITY, METALLB_KINDS, type MetallbKind, resourcesOf } from "./resources.ts";
 import type { KubernetesSettings } from "./settings.ts";
 import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
@@ -175,7 +176,11 @@ export class KubernetesSource implements Source {
   #follow(kind: Kind, signal: AbortSignal): void {
     const cluster = this.#cluster;
     this.#watch(this.#resources[kind], signal, {
-      put: (object, fault) => cluster.put(kind, object, fault) && this.#changed(),
+      put: (object, fault) => {
+        if (cluster.put(kind, object, fault)) this.#changed();
+        if (kind !== "Node" || nameOf(object) !== cluster.self) return;
+        this.#options.emit({ kind: "ending", isEnding: isShutDown(object) });
+      },
       remove: (key) => cluster.remove(kind, key) && this.#changed(),
       onListed: (keys) => {
         for (const key of cluster.keys(kind)) if (!keys.has(key)) cluster.remove(kind, key);

@@ -2,6 +2,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parseAddress } from "../../../src/core/address.ts";
 import type { Cluster } from "../../../src/source/kubernetes/cluster.ts";
+import { isShutDown } from "../../../src/source/kubernetes/nodes.ts";
 import type { ClusterSettings } from "../../../src/source/kubernetes/settings.ts";
 import { clusterOf, owners, READY, web } from "./clusters.ts";
 import { NODES, node, type Sent, slice } from "./objects.ts";
@@ -79,6 +80,21 @@ test("a Node that is not Ready when it is seen first has booted; one that joins 
   cluster.knowsNodes = true;
   cluster.put(...booted("n2", "10.0.0.2", "one", "False"));
   assert.is(owner(cluster), "n1");
+});
+
+test("a Node is shut down where kubelet's condition says so, and not for another reason, or in any other form", () => {
+  const said = (status: string, message: unknown) => ({
+    status: { conditions: [null, { type: "Ready", status, message }] },
+  });
+  assert.ok(isShutDown(said("False", "node is shutting down")));
+  assert.ok(isShutDown(said("False", "[container runtime is down, node is shutting down]")));
+  for (const other of [
+    said("True", "node is shutting down"),
+    said("False", "PLEG is not healthy"),
+    said("False", null),
+  ])
+    assert.not(isShutDown(other));
+  for (const odd of [{}, { status: 7 }, { status: { conditions: 7 } }, { status: null }]) assert.not(isShutDown(odd));
 });
 
 test.run();

@@ -106,6 +106,7 @@ class Seen {
   readonly demands: Demand[] = [];
   readonly lines: string[] = [];
   readonly freshness: boolean[] = [];
+  readonly endings: boolean[] = [];
   readonly source: KubernetesSource;
   gateways = new Set<Address>();
   /** The source was fresh when it gave the last demand. */
@@ -126,6 +127,7 @@ class Seen {
 
   #take(event: SourceEvent): void {
     if (event.kind === "stale") this.freshness.push(!event.isStale);
+    else if (event.kind === "ending") this.endings.push(event.isEnding);
     else {
       this.wasFresh = this.freshness.at(-1);
       this.demands.push(event.demand);
