@@ -7,9 +7,9 @@ import { calmDown, calmOf, die, type Event, FINE, QUICK, reboot, startAgain, typ
 import type { Site } from "./site.ts";
 
 /** Nothing happens that a client could see. */
-const STILL: Wanted = { unanswered: 0, moves: 0, doubled: 0 };
+export const STILL: Wanted = { unanswered: 0, moves: 0, doubled: 0 };
 /** Each VIP moves once, while its old owner lives. */
-const HAND_OVER: Wanted = { silence: 20, moves: 1, doubled: 0 };
+export const HAND_OVER: Wanted = { silence: 20, moves: 1, doubled: 0 };
 /** Each VIP moves once, as its owner's hold is over. */
 const AFTER_HOLD: Wanted = { silence: 50, moves: 1, doubled: 0 };
 
@@ -120,11 +120,13 @@ function allKilled(site: Site, times: Times): Event {
   };
 }
 
-function nodeDies(site: Site, times: Times): Event {
+/** @param changes what is measured otherwise than usual */
+export function nodeDies(site: Site, times: Times, changes: Partial<Event> = {}): Event {
   return {
     name: "node dies",
     wanted: { silence: 500, moves: 1, doubled: 0 },
     rounds: times.deaths,
+    ...changes,
     async play(victim) {
       await die(site, victim);
       await calmDown(site);

@@ -2,7 +2,7 @@ import { VIPS } from "../../lab/topology.ts";
 import type { Figure } from "../figure.ts";
 import { wireCost } from "../programs.ts";
 import type { Context, Section } from "../section.ts";
-import { eventsOf } from "./events.ts";
+import { eventsOf, nodeDies } from "./events.ts";
 import { forgedFrames } from "./forged.ts";
 import { deathOfMany, MANY } from "./many.ts";
 import { figuresOf } from "./outcome.ts";
@@ -10,6 +10,7 @@ import { ASKED, FINE, FULL, MANY_ASKED, QUICK, rounds, SECTION, type Times } fro
 import { portBack } from "./port.ts";
 import { rest } from "./rest.ts";
 import { Site, type Subject } from "./site.ts";
+import { lostFrames, otherCluster, told, tornAway } from "./wire.ts";
 
 export const failover: Section = {
   name: SECTION,
@@ -26,6 +27,17 @@ export const failover: Section = {
         context.fail({ section: SECTION, what, reason: (error as Error).message });
       }
     };
+    await attempt(FAST, async () => {
+      await using site = new Site(context.ground.namespaces, "q", { ...isat, interval: "10ms" }, VIPS);
+      await site.start();
+      const event = nodeDies(site, times, {
+        name: FAST,
+        wanted: { silence: 60, moves: 1, doubled: 0 },
+        interval: FINE,
+      });
+      const { outcomes } = await rounds(context, site, event);
+      figures.push(...figuresOf(FAST, isat.name, outcomes, event.wanted));
+    });
     for (const subject of [isat, ...peers]) {
       await attempt(subject.name, () => measure(context, subject, times, figures));
       await attempt(`${subject.name}, ${MANY} VIPs`, () => deathOfMany(context, subject, times, figures));
@@ -39,6 +51,7 @@ export const failover: Section = {
   },
 };
 
+const FAST = "node dies, probed every 10 ms";
 const NOTE =
   `Each VIP is asked for every ${ASKED} ms (drain, join: ${FINE} ms; ${MANY.toLocaleString("en")} VIPs: ${MANY_ASKED} ms). A shorter` +
   " silence may go unseen, and one that is seen may be measured up to two such times too long. The worst round is judged.";
@@ -62,4 +75,6 @@ async function measure(context: Context, subject: Subject, times: Times, figures
     const { outcomes } = await rounds(context, site, event);
     figures.push(...figuresOf(event.name, subject.name, outcomes, event.wanted));
   }
+  if (subject.kind !== "isat") return;
+  for (const play of [lostFrames, tornAway, otherCluster, told]) figures.push(...(await play(context, site, times)));
 }

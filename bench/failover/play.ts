@@ -23,6 +23,9 @@ export interface Times {
   deaths: number;
   moves: number;
   deathsOfMany: number;
+  /** EtherType 0x88B5 is dropped everywhere, and at one node. */
+  deaf: number;
+  deafOne: number;
 }
 
 export const FULL: Times = {
@@ -36,6 +39,8 @@ export const FULL: Times = {
   deaths: 5,
   moves: 3,
   deathsOfMany: 3,
+  deaf: 60,
+  deafOne: 20,
 };
 
 export const QUICK: Times = {
@@ -49,6 +54,8 @@ export const QUICK: Times = {
   deaths: 2,
   moves: 1,
   deathsOfMany: 1,
+  deaf: 6,
+  deafOne: 4,
 };
 
 /** An event that can be played on a site. */

@@ -35,7 +35,7 @@ export interface Member {
 }
 
 /** The kind of speaker that is measured. */
-export type Subject = { name: string; kind: "isat"; hold?: string } | Peer;
+export type Subject = { name: string; kind: "isat"; hold?: string; interval?: string } | Peer;
 
 /** Another speaker: a command of sh for each node. */
 export interface Peer {
@@ -44,6 +44,11 @@ export interface Peer {
   command: string;
   /** It is MetalLB's, and needs a cluster. */
   cluster?: boolean;
+}
+
+function keysOf({ hold, interval }: Extract<Subject, { kind: "isat" }>): string {
+  const membership = interval ? `membership: { keys: none, interval: ${interval} }` : "";
+  return [hold ? `hold: ${hold}` : "", membership].join("\n").trim();
 }
 
 /** Three nodes with a speaker each, and a client that watches, on one bridge. isat and others get the same place. */
@@ -60,8 +65,7 @@ export class Site implements AsyncDisposable {
   constructor(namespaces: Namespaces, name: string, subject: Subject, vips: readonly string[]) {
     this.subject = subject;
     this.vips = vips;
-    const more = subject.kind === "isat" && subject.hold ? `hold: ${subject.hold}` : "";
-    this.trio = new Trio(namespaces, name, { vips, more });
+    this.trio = new Trio(namespaces, name, { vips, more: subject.kind === "isat" ? keysOf(subject) : "" });
     this.members =
       subject.kind === "isat"
         ? this.trio.speakers.map((speaker) => new IsatMember(speaker))

@@ -73,6 +73,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ],
   ["an echo to no nonce is taken", "peers.h", "if (nonce == 0)\n\t\treturn false;", ""],
   ["every echo is news", "peers.h", "is_news = silent > ECHO_PAUSE ||", "is_news = true || silent > ECHO_PAUSE ||"],
+  ["the key that a peer signs with is not told", "peers.h", "\tpeer->key_id = frame->key_id;\n", ""],
   ["a later version of the peer is no news", "peers.h", "peer->max_version != frame->max_version || ", ""],
   ["a probe changes the state that an echo told", "peers.h", "if (peer && peer->echoed_ns == 0)", "if (peer)"],
   ["a claim may come twice", "peers.h", "&& nonce > peer->taken_nonce", "&& nonce >= peer->taken_nonce"],

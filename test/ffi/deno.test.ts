@@ -50,6 +50,7 @@ class Stage implements Disposable {
 interfaces: [eth0]
 pinDir: ${this.#pins}/${name}
 runDir: ${this.#folder}/${name}
+membership: { keys: none }
 source:
   kind: file
   nodes: [${NODES.map((node) => node.name).join(", ")}]

@@ -1,14 +1,13 @@
 // limit: 180 s
 /** What three real speakers on a real bridge tell a real client about where to send, and what their frames need. */
-import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { execute, until } from "../../lab/kernel/process.ts";
+import { until } from "../../lab/kernel/process.ts";
 import { parseMac } from "../../lab/mac.ts";
 import { PacketPort } from "../../lab/packet-port.ts";
-import { CLIENT, NODES, nodeByMac, ownerOf, VIPS } from "../../lab/topology.ts";
-import type { Trio } from "../../lab/trio/trio.ts";
+import { NODES, ownerOf, VIPS } from "../../lab/topology.ts";
+import { neighbours, ping } from "../../lab/trio/neighbours.ts";
 import { assertQuiet, measured, n1, Trios, without, words } from "../../lab/trio/trios.ts";
 import { Learner } from "../../lab/watch/learner.ts";
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
@@ -18,14 +17,6 @@ const test = suite("announcements");
 const trios = new Trios("isat-t-lab-ann-");
 test.after(() => trios[Symbol.dispose]());
 
-/** To whom the client's kernel would send now, by its neighbour entries. */
-function neighbours(trio: Trio): Record<string, string | undefined> {
-  const text = execFileSync("ip", ["-n", trio.namespaces.full(trio.place(CLIENT.name)), "-json", "neigh"]);
-  const entries = JSON.parse(`${text}`) as { dst: string; lladdr?: string }[];
-  const macOf = (ip: string) => entries.find(({ dst }) => dst === ip)?.lladdr ?? "";
-  return Object.fromEntries(VIPS.map((ip) => [ip, nodeByMac(macOf(ip))?.name]));
-}
-
 const same = (a: object, b: object) => JSON.stringify(a) === JSON.stringify(b);
 
 test("a node's port is off the bridge for 2 s, carrier kept: client and switch send to the owners again at once", async () => {
@@ -33,9 +24,8 @@ test("a node's port is off the bridge for 2 s, carrier kept: client and switch s
   using learner = new Learner(trio, VIPS);
   const owners = (nodes: typeof NODES) => Object.fromEntries(VIPS.map((vip) => [vip, ownerOf(vip, nodes).name]));
   const know = (nodes: typeof NODES) => () =>
-    same(learner.owners, owners(nodes)) && same(neighbours(trio), owners(nodes));
-  const ask = ["netns", "exec", trio.namespaces.full(trio.place(CLIENT.name)), "ping", "-c1", "-W1"];
-  await Promise.all(VIPS.map((vip) => execute("ip", [...ask, vip])));
+    same(learner.owners, owners(nodes)) && same(neighbours(trio, VIPS), owners(nodes));
+  await ping(trio, VIPS);
   await until("both know all owners", know(NODES));
   trio.isolate(n1, true);
   const began = performance.now();
@@ -75,9 +65,9 @@ test("a machine that is no peer announces a VIP: its owner announces it again at
     }
     return count;
   };
-  await execute("ip", ["netns", "exec", namespaces.full(trio.place(CLIENT.name)), "ping", "-c1", "-W1", vip]);
+  await ping(trio, [vip]);
   await sleep(4_000); // the owner's first burst is over, and so is a host's locktime
-  assert.is(neighbours(trio)[vip], owner.node.name);
+  assert.is(neighbours(trio, VIPS)[vip], owner.node.name);
   for (const op of [ARP_REQUEST, ARP_REPLY]) {
     defences();
     claim(op);
@@ -85,7 +75,7 @@ test("a machine that is no peer announces a VIP: its owner announces it again at
     await until("the owner announces it", () => defences() > 0);
     measured(`a VIP that a stranger claims is announced again after ${(performance.now() - claimed).toFixed(0)} ms`);
     assert.ok(performance.now() - claimed < 2_500);
-    await until("the client sends to the owner", () => neighbours(trio)[vip] === owner.node.name);
+    await until("the client sends to the owner", () => neighbours(trio, VIPS)[vip] === owner.node.name);
     await sleep(4_000);
   }
   defences();

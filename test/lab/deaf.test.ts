@@ -9,6 +9,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
 import { NODES, VIPS } from "../../lab/topology.ts";
+import { swallow } from "../../lab/trio/swallow.ts";
 import type { Trio } from "../../lab/trio/trio.ts";
 import { measured, n1, n2, n3, shares, silenceOf, speakerOf, Trios, without, words } from "../../lab/trio/trios.ts";
 import { type Report, sumOf, turns } from "../../lab/watch/watch.ts";
@@ -19,16 +20,6 @@ test.after(() => trios[Symbol.dispose]());
 
 /** The client asks this often, ms. */
 const EACH = 10;
-
-/** Drops EtherType 0x88B5 at these devices of a host, and nothing else, until it is disposed of. */
-function swallow(trio: Trio, host: string, hook: "ingress" | "egress", devices: readonly string[]): Disposable {
-  const place = trio.place(host);
-  const list = devices.map((device) => `"${device}"`).join(", ");
-  const hooked = `type filter hook ${hook} devices = { ${list} } priority -500`;
-  const lines = ["table netdev swallow {", "chain losses {", hooked, "ether type 0x88b5 drop", "}", "}"];
-  trios.namespaces.nft(place, `${lines.join("\n")}\n`);
-  return { [Symbol.dispose]: () => trios.namespaces.nft(place, "delete table netdev swallow") };
-}
 
 /** While nothing of the node's was lost but isat's frames, clients noticed next to nothing, and nothing moved. */
 function assertKept(what: string, report: Report): void {

@@ -1,4 +1,4 @@
-// limit: 360 s
+// limit: 420 s
 /**
  * Three real speakers receive frames that are forged or replayed, and meet nodes with a name that is taken, with
  * another key, or with another version. A client asks for every VIP all the time, and notices nothing.

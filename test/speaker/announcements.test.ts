@@ -3,12 +3,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { NOTIFY_PEERS, tellOfEvent } from "../../lab/kernel/link-event.ts";
 import { must, until } from "../../lab/kernel/process.ts";
 import { isAnnouncement, measured, NODE_MAC, Rig, VIP } from "../../lab/kernel/rig.ts";
-import { inNamespace } from "../../lab/namespaces.ts";
 import { type Arp, formatMac } from "../../src/core/arp.ts";
-import { libc } from "../../src/ffi/libc.ts";
-import { attribute } from "../../src/link/netlink.ts";
 
 const test = suite("announcements of a speaker");
 const rig = new Rig("isat-t-spk-ann-");
@@ -85,37 +83,20 @@ for (const [form, wanted] of Object.entries(WANTED)) {
   });
 }
 
-/**
- * What the kernel sends to those who listen for changes of links, where a bond fails over or a virtual machine has moved;
- * this kernel has no bonds. Root may send to the group as the kernel does.
- */
-function tellOfEvent(name: string, event: number): void {
-  const ifindex = rig.ifindex(name);
-  inNamespace(rig.namespaces.full("node"), () => {
-    const fd = libc.socket(16, 3, 0); // AF_NETLINK, SOCK_RAW, NETLINK_ROUTE
-    const label = new TextEncoder().encode(`${name}\0`);
-    const body = [attribute(3, label), attribute(44, new Uint8Array(Uint32Array.of(event).buffer))]; // IFLA_IFNAME, IFLA_EVENT
-    const length = 32 + body.reduce((sum, { length }) => sum + length, 0);
-    // struct nlmsghdr and struct ifinfomsg
-    const head = Uint32Array.of(length, 16, 0, 0, 1 << 16, ifindex, 0x11043, 0); // RTM_NEWLINK, ARPHRD_ETHER, up
-    const message = Buffer.concat([new Uint8Array(head.buffer), ...body]);
-    const group = new Uint8Array(Uint32Array.of(16, 0, 1).buffer); // struct sockaddr_nl: RTMGRP_LINK
-    libc.sendto(fd, message, message.length, 0, group, 12);
-    libc.close(fd);
-  });
-}
+/** The kernel tells of an event of the node's eth0. */
+const tell = (event: number) => tellOfEvent(rig.namespaces.full("node"), "eth0", rig.ifindex("eth0"), event);
 
 for (const [what, event] of [
   ["a bond has failed over", 3],
-  ["neighbours have to be told", 4],
+  ["neighbours have to be told", NOTIFY_PEERS],
 ] as const) {
   test(`all that is owned is announced anew when the kernel says that ${what}`, async () => {
     await rig.serve();
     await hears(3);
-    tellOfEvent("eth0", 6); // IFLA_EVENT_BONDING_OPTIONS: nothing has moved
+    tell(6); // IFLA_EVENT_BONDING_OPTIONS: nothing has moved
     await sleep(500);
     assert.is(announced(), 0);
-    tellOfEvent("eth0", event);
+    tell(event);
     await hears(3);
   });
 }
@@ -127,7 +108,7 @@ test("a bridge is announced anew when its port has moved", async () => {
     const bridged = () => rig.heard().filter(({ spa, tpa }) => spa.join(".") === VIP && tpa.join(".") === VIP).length;
     let heard = 0;
     await until("a burst", () => (heard += bridged()) === 3);
-    tellOfEvent("eth0", 4);
+    tell(NOTIFY_PEERS);
     await until("another burst", () => (heard += bridged()) === 6);
   } finally {
     await rig.reset();
