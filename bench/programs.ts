@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseMac } from "../lab/mac.ts";
-import { answers, interfaceEntry, nodeState, verdicts, vip, vipState, wireType } from "../src/core/abi.ts";
+import { answers, interfaceEntry, nodeState, vip, vipState, wireType } from "../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
 import { announcement } from "../src/core/arp.ts";
 import { clusterId, encodeWire, keyring, wireKeyOf } from "../src/core/wire.ts";
@@ -84,7 +84,7 @@ export async function wireCost(context: Context): Promise<Figure[]> {
   const subject = "tc, tcx";
   const counter = (name: "not_managed" | "wire_refused" | "wire_stale") => () => maps.verdicts.get(IFINDEX)![name];
   const now = bootTime();
-  maps.verdicts.set(IFINDEX, verdicts.of({ interface: NODE_INTERFACE, heard_ns: now }));
+  maps.interfaces.set(IFINDEX, { ...maps.interfaces.get(IFINDEX)!, heard_ns: now });
   const echo = { type: wireType.WIRE_ECHO, destination: parseMac(NODE_MAC), node: 2n, to: INCARNATION };
   const [old, replayed] = [now - HOUR, now].map((nonce) => encodeWire({ ...echo, nonce }, RING)) as [
     Uint8Array,
@@ -140,7 +140,6 @@ function fillMaps({ maps }: LoadedObject): void {
       gone_ns: HOUR,
     }),
   );
-  maps.verdicts.set(IFINDEX, verdicts.of({ interface: NODE_INTERFACE }));
   maps.keys.set(0, RING.keys[0]!);
   const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: vipBytes(place), ifindex: IFINDEX }));
   for (const key of keys) {

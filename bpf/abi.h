@@ -4,10 +4,11 @@
  * meaning of the counters. scripts/generate-abi.ts writes the TypeScript of it, src/core/abi.generated.ts, from the
  * object's BTF, and the build fails where that file is not current. The frames between nodes are in wire.h.
  *
- * Each map has one writer. The control plane writes `vips`, `interfaces`, `probes` and `keys`; the programs write
- * `answers`, `verdicts`, `peers` and `recent`. (The control plane only adds and removes entries of `answers` and
- * `verdicts`, so that the answer path never allocates, and removes peers that are long gone.) So a control plane that
- * writes late cannot take back what its kernel has released.
+ * Each field has one writer. The control plane writes `vips`, `interfaces`, `probes` and `keys`; the programs write
+ * `answers`, `verdicts`, `peers` and `recent`, and the times in `interfaces` that are said to be theirs. (The control
+ * plane only adds and removes entries of `answers`, so that the answer path never allocates, and removes peers that are
+ * long gone.) So a control plane that writes late cannot take back what its kernel has released. Where one entry has
+ * fields of both, the control plane writes it by isat_write (write.bpf.c), field by field.
  *
  * All times are nanoseconds of CLOCK_BOOTTIME: it does not jump, and it counts while the machine sleeps.
  */
@@ -25,10 +26,10 @@ enum isat_constant {
 	 * every layout, so that the next one can take the VIPs over: vip_key, vip.state, vip.claim_ns and
 	 * answers.released_ns.
 	 */
-	ISAT_LAYOUT = 4,
+	ISAT_LAYOUT = 5,
 
 	ISAT_MAX_VIPS = 65536, /* entries: VIPs x announcing interfaces */
-	ISAT_MAX_INTERFACES = 64,
+	ISAT_MAX_INTERFACES = 64, /* a power of two */
 	ISAT_MAX_SUBNETS = 8, /* of an interface, to which the egress filter fits a sender's address */
 	ISAT_MAX_PEERS = 16384, /* entries: peers x announcing interfaces */
 	ISAT_MAX_KEYS = 4,
@@ -87,31 +88,45 @@ enum node_state {
 	NODE_LAGGING = 6,   /* its source is stale beside a peer's that is fresh: it stands back for such peers */
 };
 
-/* map `interfaces`: by ifindex, the interfaces on which this node announces */
+/*
+ * map `interfaces`: those on which this node announces or is kept silent. It is an array, because a lookup in one costs a
+ * fraction of that in a hash, and each frame makes one. An interface's place is its ifindex modulo ISAT_MAX_INTERFACES,
+ * or the next one that was free. Its counters are at the same place of `verdicts`.
+ *
+ * An entry of an array is not replaced at once. So a program reads what it needs, and then looks whose it is; and what
+ * belongs together is one word.
+ */
 struct interface {
-	__u32 ifindex;        /* as in `vip`: the memory of an entry that was replaced is another's next */
-	char name[16];
-	char mac_text[18];
-	__u8 mac[6];
+	__u32 ifindex;        /* 0: the place is free. Written last, cleared first */
 	__u8 address[4];      /* the interface's own first address; 0.0.0.0: it has none */
-	/* Its own addresses, one in each subnet, and the subnets' masks; the smallest subnets first. Mask 0: none. */
-	__u8 own[4 * ISAT_MAX_SUBNETS];
-	__u8 masks[4 * ISAT_MAX_SUBNETS];
-	__u32 netns;          /* inode of the network namespace in which the ifindex counts */
-	_Bool vlan_strip_off; /* for XDP, isat made the NIC leave VLAN tags in the frame; `isat clean` undoes that */
-	_Bool source_stale;   /* the source of the VIPs has been out of reach: peers ignore what this node wants */
+	__u8 mac[6];          /* stored as one word, with the next two */
+	_Bool is_guard;       /* nothing is announced here, and peers' frames pass unread */
+	__u8 zero;
+	/* The tick is the control plane's heartbeat: when it last began a verification that passed. */
+	__u64 tick_ns;
+	__u64 fence_ns;       /* a tick older than this: silent */
+	__u64 gone_ns;        /* a tick older than this, and no peer heard for as long: everything passes */
+	__u64 live_ns;        /* a tick of this age or older: HEADLESS */
+	__u64 hold_ns;        /* a tick of this age or older: PAST_HOLD */
 	enum node_state state; /* JOINING, LIVE, DRAINED or LAGGING at the last tick; state_of() adds its age */
-	char node_name[32];   /* this node's name, cut off where it is longer */
+	_Bool source_stale;   /* the source of the VIPs has been out of reach: peers ignore what this node wants */
+	_Bool vlan_strip_off; /* for XDP, isat made the NIC leave VLAN tags in the frame; `isat clean` undoes that */
+	/* All that an answer reads stands before this line, in one cache line, and no program writes there. */
+	__u64 heard_ns;       /* the programs': when any peer was last heard: authentic, and fresh */
+	__u64 own_ns;         /* the programs': when a frame of our own node's name was last passed on */
+	__u64 strangers_ns;   /* the programs': the bucket of strangers' probes: when it will be full again */
+	__u64 foreign_ns;     /* the programs': when a frame of another cluster was last passed on */
 	__u64 node;           /* the first 8 bytes of SHA-256 of its whole name, as a number */
 	__u64 incarnation;    /* random, of the speaker that runs or ran last */
 	__u64 hello_nonce;    /* of the last hello, and of the one before; 0: none */
 	__u64 last_hello_nonce;
-	/* The tick is the control plane's heartbeat: when it last began a verification that passed. */
-	__u64 tick_ns;
-	__u64 live_ns;        /* a tick of this age or older: HEADLESS */
-	__u64 hold_ns;        /* a tick of this age or older: PAST_HOLD */
-	__u64 fence_ns;       /* a tick older than this: silent */
-	__u64 gone_ns;        /* a tick older than this, and no peer heard for as long: everything passes */
+	/* Its own addresses, one in each subnet, and the subnets' masks; the smallest subnets first. Mask 0: none. */
+	__u8 own[4 * ISAT_MAX_SUBNETS];
+	__u8 masks[4 * ISAT_MAX_SUBNETS];
+	char node_name[32];   /* this node's name, cut off where it is longer */
+	char name[16];
+	char mac_text[18];
+	__u32 netns;          /* inode of the network namespace in which the ifindex counts */
 };
 
 /* One node as heard on one interface. */
@@ -211,18 +226,22 @@ enum verdict {
 	VERDICT_NONE, /* not counted: row 1 and what isat does not read */
 };
 
-/* map `verdicts`: by ifindex, frames by verdict. A counter is a __u64 whose name does not end in _ns. */
+/*
+ * map `verdicts`: frames by verdict, per CPU and by the place of their interface in `interfaces`. A counter that two CPUs
+ * share costs each of them more than all the rest of an ARP frame for someone else. All but the clock are counters.
+ */
 struct verdicts {
-	char interface[16];
+	/*
+	 * The clock, read once a jiffy: reading it costs as much as all the lookups of an answer. So an answer's time may
+	 * be a jiffy old. A claim's is not.
+	 */
+	__u64 clock_jiffy;
+	__u64 clock_ns;
 #define COUNTER(name, counter) __u64 counter;
 	VERDICTS(COUNTER)
 #undef COUNTER
 	__u64 answered_other_source; /* of the answered: Ethernet source != SHA, as VRRP gateways and NLB clients ask */
 	__u64 released;              /* VIPs that were held here and granted to a peer */
-	__u64 heard_ns;              /* when any peer was last heard: authentic, and fresh */
-	__u64 own_ns;                /* when a frame of our own node's name was last passed on */
-	__u64 strangers_ns;          /* the bucket of strangers' probes: when it will be full again */
-	__u64 foreign_ns;            /* when a frame of another cluster was last passed on */
 };
 
 #endif

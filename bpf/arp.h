@@ -49,12 +49,11 @@ static __always_inline void turn_round(void *answer, const struct frame *request
 }
 
 /* Decides rows 3 to 10. For an answered request it writes the answer (ETH_ZLEN bytes) and counts it for the VIP. */
-static __always_inline struct result decide(const struct frame *frame, __u32 ifindex, void *answer)
+static __always_inline struct result decide(const struct frame *frame, __u32 ifindex, const struct interface *interface,
+					    struct verdicts *counters, void *answer)
 {
 	const struct arp *arp = &frame->arp;
 	struct vip_key key = { .ifindex = ifindex };
-	struct interface *interface;
-	struct verdicts *counters;
 	struct answers *answered;
 	struct vip *vip;
 	__u64 now, age;
@@ -68,16 +67,12 @@ static __always_inline struct result decide(const struct frame *frame, __u32 ifi
 		return pass(VERDICT_NOT_MANAGED);
 	if (same_ip(arp->spa, arp->tpa))
 		return pass(VERDICT_ANNOUNCEMENT);
-
-	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
-	if (!interface)
-		return pass(VERDICT_GONE);
 	if (!is_broadcast(frame->eth.h_dest) && !same_mac(frame->eth.h_dest, interface->mac))
 		return pass(VERDICT_NOT_FOR_US);
 
-	now = bpf_ktime_get_boot_ns();
+	now = read_clock(counters);
 	age = since(interface->tick_ns, now);
-	if (is_gone(interface, ifindex, age, now))
+	if (is_gone(interface, age, now))
 		return pass(VERDICT_GONE);
 	if ((arp->sha[0] & 1) || is_zero(arp->sha) || same_mac(arp->sha, interface->mac))
 		return drop(VERDICT_BAD_SENDER);
@@ -94,11 +89,8 @@ static __always_inline struct result decide(const struct frame *frame, __u32 ifi
 		__sync_fetch_and_add(&answered->answered, 1);
 		answered->last_answer_ns = now;
 	}
-	if (!same_mac(frame->eth.h_source, arp->sha)) {
-		counters = bpf_map_lookup_elem(&verdicts, &ifindex);
-		if (counters)
-			__sync_fetch_and_add(&counters->answered_other_source, 1);
-	}
+	if (!same_mac(frame->eth.h_source, arp->sha))
+		add_one(&counters->answered_other_source);
 	return reply(VERDICT_ANSWERED);
 }
 

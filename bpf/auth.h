@@ -131,7 +131,7 @@ static __always_inline bool is_fresh(__u64 reading, __u64 now)
  * True if the reading that a frame gives back was too old already when a peer was last heard. So a flood of recorded
  * frames costs neither a reading of the clock nor a lookup of the peer. A probe has its own rule: see take_probe().
  */
-static __always_inline bool is_recorded(const struct wire *frame, const struct verdicts *counters)
+static __always_inline bool is_recorded(const struct wire *frame, const struct interface *interface)
 {
 	bool is_answer = frame->type == WIRE_ECHO || frame->type == WIRE_REPLY;
 	__u64 reading = frame->stamp, nonce = frame->nonce;
@@ -139,7 +139,7 @@ static __always_inline bool is_recorded(const struct wire *frame, const struct v
 	barrier_var(nonce); /* else clang selects the address, not the value, by a variable offset */
 	if (is_answer)
 		reading = nonce;
-	return frame->type != WIRE_PROBE && reading != 0 && since(reading, counters->heard_ns) >= FRESH;
+	return frame->type != WIRE_PROBE && reading != 0 && since(reading, interface->heard_ns) >= FRESH;
 }
 
 /*

@@ -60,6 +60,7 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 ha
 	enum vip_state state;
 	bool holds, keeps_it;
 	__u64 claimed;
+	__u32 place;
 
 	__builtin_memcpy(key.ip, &ip, 4);
 	vip = bpf_map_lookup_elem(&vips, &key);
@@ -82,8 +83,7 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 ha
 	release(answered, now > claimed ? now : claimed);
 	if (!holds)
 		return CLAIM_FREE;
-	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
-	if (counters)
+	if (find_interface(ifindex, &place) && (counters = bpf_map_lookup_elem(&verdicts, &place)))
 		add_one(&counters->released);
 	return state == VIP_CLAIMING ? CLAIM_FREE : CLAIM_RELEASED;
 }

@@ -71,7 +71,8 @@ static __always_inline __u32 own_address(const struct interface *interface, cons
 }
 
 /* Decides on a frame of an interface where isat announces, and is not gone. */
-static __always_inline int guard(struct __sk_buff *skb, int at, const struct interface *interface, __u64 now)
+static __always_inline int guard(struct __sk_buff *skb, int at, const struct interface *interface, __u32 place,
+				 __u64 now)
 {
 	struct vip_key key = { .ifindex = skb->ifindex };
 	__u8 source[6] __attribute__((aligned(8)));
@@ -89,7 +90,7 @@ static __always_inline int guard(struct __sk_buff *skb, int at, const struct int
 	if (!vip)
 		return CTX_PASS;
 	if (is_ours(skb, &arp, source, vip, &key, interface, now)) {
-		count_on(skb->ifindex, VERDICT_EGRESS_CLAIMED);
+		count_at(place, VERDICT_EGRESS_CLAIMED);
 		return CTX_PASS;
 	}
 	own = own_address(interface, arp.tpa);
@@ -97,31 +98,31 @@ static __always_inline int guard(struct __sk_buff *skb, int at, const struct int
 	if (arp.op == bpf_htons(ARPOP_REQUEST) && !same_ip(arp.spa, arp.tpa) && is_on(interface, skb->ifindex)) {
 		if (bpf_skb_store_bytes(skb, at + __builtin_offsetof(struct arp, spa), &own, 4, 0))
 			return CTX_DROP;
-		count_on(skb->ifindex, VERDICT_EGRESS_REWRITTEN);
+		count_at(place, VERDICT_EGRESS_REWRITTEN);
 		return CTX_PASS;
 	}
 drop:
-	count_on(skb->ifindex, VERDICT_EGRESS_DROPPED);
+	count_at(place, VERDICT_EGRESS_DROPPED);
 	return CTX_DROP;
 }
 
 SEC("tc")
 int isat_egress(struct __sk_buff *skb)
 {
-	__u32 ifindex = skb->ifindex;
+	__u32 ifindex = skb->ifindex, place;
 	struct interface *interface;
 	int at = find_arp(skb);
 	__u64 now;
 
 	if (at == 0 || is_marked(skb))
 		return CTX_PASS;
-	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	interface = find_interface(ifindex, &place);
 	if (!interface)
 		return CTX_PASS;
 	now = bpf_ktime_get_boot_ns();
-	if (is_gone(interface, ifindex, since(interface->tick_ns, now), now))
+	if (is_gone(interface, since(interface->tick_ns, now), now))
 		return CTX_PASS;
-	return guard(skb, at, interface, now);
+	return guard(skb, at, interface, place, now);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -10,11 +10,9 @@
 #include "claims.h"
 #include "peers.h"
 
-/* The one exit: counts the verdict, and makes the action the hook's own. */
-static __always_inline int leave(__u32 ifindex, struct verdicts *counters, struct result result)
+/* The one exit: makes the action the hook's own. */
+static __always_inline int leave(__u32 ifindex, struct result result)
 {
-	if (counters)
-		count(counters, result.verdict);
 	if (result.action == ACT_REPLY)
 		return ctx_reply(ctx, ifindex);
 	return result.action == ACT_DROP ? CTX_DROP : CTX_PASS;
@@ -139,14 +137,14 @@ struct old_header {
 /* Turns a probe or a claim round into the answer. */
 __weak __noinline int PER_HOOK(answer_peer)(ctx_t *ctx, __u64 now)
 {
-	__u32 ifindex = ctx_ifindex(ctx), pairs;
+	__u32 ifindex = ctx_ifindex(ctx), place, pairs;
 	struct interface *interface;
 	const struct wire_key *key;
 	struct wire *frame, answer;
 	__u64 tag;
 	int error;
 
-	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	interface = find_interface(ifindex, &place);
 	frame = ctx_data(ctx);
 	if ((void *)frame + WIRE_OLD_HEADER > ctx_end(ctx) || !interface)
 		return -1;
@@ -174,31 +172,27 @@ __weak __noinline int PER_HOOK(answer_peer)(ctx_t *ctx, __u64 now)
 }
 
 /* Decides on a frame of the peer protocol, and writes the answer where there is one. */
-static __always_inline struct result decide_peer(ctx_t *ctx, __u32 ifindex, struct verdicts *counters)
+static __always_inline struct result decide_peer(ctx_t *ctx, __u32 ifindex, struct interface *interface)
 {
-	struct interface *interface;
+	__u64 now, tag = PER_HOOK(authentic_tag)(ctx);
 	struct result result;
 	struct wire *frame;
-	__u64 now, tag = PER_HOOK(authentic_tag)(ctx);
 	void *end;
 
 	if (tag == TAG_OF_COPY)
 		return drop(VERDICT_WIRE_STALE);
 	if (tag == TAG_OF_FOREIGNER)
-		return meet_foreigner(counters);
+		return meet_foreigner(interface);
 	frame = ctx_data(ctx);
 	end = ctx_end(ctx);
 	if (tag < TAG_LEAST || (void *)frame + WIRE_OLD_HEADER > end)
 		return drop(VERDICT_WIRE_REFUSED);
-	if (is_recorded(frame, counters) || is_repeated(tag, ifindex))
+	if (is_recorded(frame, interface) || is_repeated(tag, ifindex))
 		return drop(VERDICT_WIRE_STALE);
-	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
-	if (!interface)
-		return pass(VERDICT_NONE);
 	if (!is_for(interface, frame))
 		return drop(VERDICT_WIRE_REFUSED);
 	now = bpf_ktime_get_boot_ns();
-	result = hear(frame, end, interface, ifindex, counters, now);
+	result = hear(frame, end, interface, ifindex, now);
 	if (result.action == ACT_REPLY && PER_HOOK(answer_peer)(ctx, now))
 		return drop(VERDICT_NONE);
 	return result;
@@ -207,29 +201,18 @@ static __always_inline struct result decide_peer(ctx_t *ctx, __u32 ifindex, stru
 /* A frame of the peer protocol. It passes unread without a key, and on an interface where isat does not announce. */
 __weak __noinline int PER_HOOK(receive_peer)(ctx_t *ctx)
 {
-	__u32 ifindex = ctx_ifindex(ctx);
-	struct verdicts *counters;
+	__u32 ifindex = ctx_ifindex(ctx), place;
+	struct interface *interface;
+	struct result result;
 
 	if (!signing_key())
 		return CTX_PASS;
-	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
-	if (!counters)
+	interface = find_interface(ifindex, &place);
+	if (!interface || interface->is_guard)
 		return CTX_PASS;
-	return leave(ctx_ifindex(ctx), counters, decide_peer(ctx, ifindex, counters));
-}
-
-/* Decides on an ARP frame: rows 2 to 10 of the verdict table. */
-static __always_inline struct result decide_arp(ctx_t *ctx, __u32 ifindex, void *answer)
-{
-	struct frame *frame;
-
-	if (ctx_is_tagged(ctx))
-		return pass(VERDICT_TAGGED);
-	ctx_pull(ctx, sizeof(*frame));
-	frame = ctx_data(ctx);
-	if ((void *)(frame + 1) > ctx_end(ctx))
-		return pass(VERDICT_NOT_REQUEST);
-	return decide(frame, ifindex, answer);
+	result = decide_peer(ctx, ifindex, interface);
+	count_at(place, result.verdict);
+	return leave(ifindex, result);
 }
 
 /* Decides on any other frame, which may hide ARP or a frame of the peer protocol behind tags. */
@@ -264,24 +247,57 @@ static __always_inline __be16 type_behind_priority(ctx_t *ctx, __be16 type)
 	return type == bpf_htons(ETH_P_ARP) || type == bpf_htons(ETH_P_ISAT) ? type : 0;
 }
 
-static __always_inline int ingress(ctx_t *ctx)
+/* Decides on an ARP frame: rows 2 to 10 of the verdict table. It passes uncounted where isat has no entry. */
+static __always_inline int receive_arp(ctx_t *ctx, __u32 ifindex)
 {
 	__u8 answer[ANSWER_ROOM] __attribute__((aligned(8)));
+	struct interface *interface;
+	struct verdicts *counters;
+	struct result result;
+	struct frame *frame;
+	__u32 place;
+
+	interface = find_interface(ifindex, &place);
+	counters = bpf_map_lookup_elem(&verdicts, &place);
+	if (!interface || !counters)
+		return CTX_PASS;
+	ctx_pull(ctx, sizeof(*frame));
+	frame = ctx_data(ctx);
+	if (ctx_is_tagged(ctx))
+		result = pass(VERDICT_TAGGED);
+	else if ((void *)(frame + 1) > ctx_end(ctx))
+		result = pass(VERDICT_NOT_REQUEST);
+	else
+		result = decide(frame, ifindex, interface, counters, answer);
+	if (result.action == ACT_REPLY && ctx_answer(ctx, answer))
+		return CTX_DROP;
+	count(counters, result.verdict);
+	return leave(ifindex, result);
+}
+
+/* Any other frame. */
+static __always_inline int receive_other(ctx_t *ctx, __u32 ifindex, __be16 type)
+{
+	struct result result = decide_tagged(ctx, type);
+	__u32 place;
+
+	if (result.verdict != VERDICT_NONE && find_interface(ifindex, &place))
+		count_at(place, result.verdict);
+	return leave(ifindex, result);
+}
+
+static __always_inline int ingress(ctx_t *ctx)
+{
 	__be16 type = ctx_ethertype(ctx), behind = type_behind_priority(ctx, type);
 	__u32 ifindex = ctx_ifindex(ctx);
-	struct verdicts *counters = NULL;
-	struct result result;
 
 	if (behind && ctx_pop(ctx) == 0)
 		type = behind;
+	if (type == bpf_htons(ETH_P_ARP))
+		return receive_arp(ctx, ifindex);
 	if (type == bpf_htons(ETH_P_ISAT) && !ctx_is_tagged(ctx))
 		return PER_HOOK(receive_peer)(ctx);
-	result = type == bpf_htons(ETH_P_ARP) ? decide_arp(ctx, ifindex, answer) : decide_tagged(ctx, type);
-	if (result.action == ACT_REPLY && ctx_answer(ctx, answer))
-		return CTX_DROP;
-	if (result.verdict != VERDICT_NONE)
-		counters = bpf_map_lookup_elem(&verdicts, &ifindex);
-	return leave(ifindex, counters, result);
+	return receive_other(ctx, ifindex, type);
 }
 
 #endif

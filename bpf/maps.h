@@ -22,8 +22,8 @@
 
 MAP(vips, HASH, ISAT_MAX_VIPS, struct vip_key, struct vip, BPF_F_NO_PREALLOC);
 MAP(answers, HASH, ISAT_MAX_VIPS, struct vip_key, struct answers, BPF_F_NO_PREALLOC);
-MAP(interfaces, HASH, ISAT_MAX_INTERFACES, __u32, struct interface, 0);
-MAP(verdicts, HASH, ISAT_MAX_INTERFACES, __u32, struct verdicts, 0);
+MAP(interfaces, ARRAY, ISAT_MAX_INTERFACES, __u32, struct interface, 0);
+MAP(verdicts, PERCPU_ARRAY, ISAT_MAX_INTERFACES, __u32, struct verdicts, 0);
 MAP(probes, HASH, ISAT_MAX_PEERS, struct peer_key, struct probe, BPF_F_NO_PREALLOC);
 MAP(peers, HASH, ISAT_MAX_PEERS, struct peer_key, struct peer, BPF_F_NO_PREALLOC);
 MAP(keys, ARRAY, 2 * ISAT_MAX_KEYS, __u32, struct wire_key, 0);

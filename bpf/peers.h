@@ -170,15 +170,15 @@ static __always_inline struct result take_reply(const struct wire *frame, const 
  * Strangers' probes are echoed as long as there are not too many. The bucket is one time, when it will be full again;
  * two CPUs that take from it at once may take one token for two.
  */
-static __always_inline bool may_echo_stranger(struct verdicts *counters, __u64 now)
+static __always_inline bool may_echo_stranger(struct interface *interface, __u64 now)
 {
-	__u64 full = counters->strangers_ns;
+	__u64 full = interface->strangers_ns;
 
 	if (full < now)
 		full = now;
 	if (full - now > SECOND - STRANGER)
 		return false;
-	counters->strangers_ns = full + STRANGER;
+	interface->strangers_ns = full + STRANGER;
 	return true;
 }
 
@@ -191,8 +191,7 @@ static __always_inline bool may_echo_stranger(struct verdicts *counters, __u64 n
  * unless no echo did before.
  */
 static __always_inline struct result take_probe(const struct wire *frame, const void *end,
-						const struct interface *interface, const struct peer_key *key,
-						struct verdicts *counters, __u64 now)
+						struct interface *interface, const struct peer_key *key, __u64 now)
 {
 	struct peer *peer = bpf_map_lookup_elem(&peers, key);
 
@@ -201,7 +200,7 @@ static __always_inline struct result take_probe(const struct wire *frame, const 
 		if (frame->nonce <= peer->probe_nonce)
 			return drop(VERDICT_WIRE_STALE);
 #endif
-	} else if ((!peer || peer->incarnation != frame->incarnation) && !may_echo_stranger(counters, now)) {
+	} else if ((!peer || peer->incarnation != frame->incarnation) && !may_echo_stranger(interface, now)) {
 		return drop(VERDICT_WIRE_STRANGER);
 	}
 	if (frame->to == interface->incarnation && is_fresh(frame->stamp, now)) {
@@ -210,7 +209,7 @@ static __always_inline struct result take_probe(const struct wire *frame, const 
 		if (peer && peer->echoed_ns == 0)
 			describe(peer, frame, end);
 		if (peer)
-			peer->heard_ns = counters->heard_ns = now;
+			peer->heard_ns = interface->heard_ns = now;
 	}
 	if (peer) {
 		peer->probe_incarnation = frame->incarnation;
@@ -223,14 +222,13 @@ static __always_inline struct result take_probe(const struct wire *frame, const 
  * A frame of our own name comes from this node, by a loop, or from another node that was given the same name. It has to
  * be fresh: a recorded one must not stop a speaker that joins, or an interface.
  */
-static __always_inline struct result take_own(const struct wire *frame, const struct interface *interface,
-					      struct verdicts *counters, __u64 now)
+static __always_inline struct result take_own(const struct wire *frame, struct interface *interface, __u64 now)
 {
 	word type = frame->type, reading = frame->nonce, stamp = frame->stamp;
 
 	/* By our echo, another node of our name learns that the name is taken. */
 	if (type == WIRE_PROBE && frame->incarnation != interface->incarnation)
-		return may_echo_stranger(counters, now) ? reply(VERDICT_WIRE_OWN) : drop(VERDICT_WIRE_STRANGER);
+		return may_echo_stranger(interface, now) ? reply(VERDICT_WIRE_OWN) : drop(VERDICT_WIRE_STRANGER);
 	if (type != WIRE_PROBE && frame->to != interface->incarnation)
 		return drop(VERDICT_WIRE_STALE);
 	barrier_var(stamp); /* as in is_recorded() */
@@ -238,36 +236,35 @@ static __always_inline struct result take_own(const struct wire *frame, const st
 		reading = stamp;
 	if (!is_fresh(reading, now))
 		return drop(VERDICT_WIRE_STALE);
-	if (since(counters->own_ns, now) < OWN_PAUSE)
+	if (since(interface->own_ns, now) < OWN_PAUSE)
 		return drop(VERDICT_WIRE_OWN);
-	counters->own_ns = now;
+	interface->own_ns = now;
 	return pass(VERDICT_WIRE_OWN);
 }
 
 /* A frame of another cluster. One in a while is passed on, so that the control plane can name who sends them. */
-static __always_inline struct result meet_foreigner(struct verdicts *counters)
+static __always_inline struct result meet_foreigner(struct interface *interface)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (since(counters->foreign_ns, now) < FOREIGN_PAUSE)
+	if (since(interface->foreign_ns, now) < FOREIGN_PAUSE)
 		return drop(VERDICT_WIRE_FOREIGN);
-	counters->foreign_ns = now;
+	interface->foreign_ns = now;
 	return pass(VERDICT_WIRE_FOREIGN);
 }
 
 /* Decides on an authentic frame that is for us. */
-static __always_inline struct result hear(const struct wire *frame, const void *end,
-					  const struct interface *interface, __u32 ifindex, struct verdicts *counters,
-					  __u64 now)
+static __always_inline struct result hear(const struct wire *frame, const void *end, struct interface *interface,
+					  __u32 ifindex, __u64 now)
 {
 	struct peer_key key = { .node = frame->node, .ifindex = ifindex };
 	word type = frame->type;
 	struct result result;
 
 	if (frame->node == interface->node)
-		return take_own(frame, interface, counters, now);
+		return take_own(frame, interface, now);
 	if (type == WIRE_PROBE)
-		return take_probe(frame, end, interface, &key, counters, now);
+		return take_probe(frame, end, interface, &key, now);
 	if (frame->to != interface->incarnation)
 		return drop(VERDICT_WIRE_STALE);
 	if (type == WIRE_ECHO)
@@ -277,7 +274,7 @@ static __always_inline struct result hear(const struct wire *frame, const void *
 	else
 		result = take_claim(frame, &key, now);
 	if (result.verdict == VERDICT_WIRE_TAKEN)
-		counters->heard_ns = now;
+		interface->heard_ns = now;
 	return result;
 }
 

@@ -37,10 +37,13 @@ static __always_inline struct result reply(enum verdict verdict)
 	return (struct result){ verdict, ACT_REPLY };
 }
 
-/* The barrier stops clang from merging two increments into one by a pointer, which the verifier rejects. */
+/*
+ * Counts on this CPU. The barrier stops clang from merging two increments into one by a pointer, which the verifier
+ * rejects.
+ */
 static __always_inline void add_one(__u64 *counter)
 {
-	__sync_fetch_and_add(counter, 1);
+	*counter += 1;
 	barrier();
 }
 
@@ -59,9 +62,10 @@ static __always_inline void count(struct verdicts *counters, enum verdict verdic
 	}
 }
 
-static __always_inline void count_on(__u32 ifindex, enum verdict verdict)
+/* Counts for the interface that has this place. */
+static __always_inline void count_at(__u32 place, enum verdict verdict)
 {
-	struct verdicts *counters = bpf_map_lookup_elem(&verdicts, &ifindex);
+	struct verdicts *counters = bpf_map_lookup_elem(&verdicts, &place);
 
 	if (counters)
 		count(counters, verdict);

@@ -9,6 +9,37 @@
 #include <stdbool.h>
 #include "maps.h"
 
+/*
+ * The place of an interface that is not at the first that its ifindex names; ISAT_MAX_INTERFACES where it has none. A
+ * global function: it is verified once, and costs those nothing that are at the first.
+ */
+__weak __noinline __u32 search_place(__u32 ifindex)
+{
+	__u32 i;
+
+	for (i = 1; i < ISAT_MAX_INTERFACES; i++) {
+		__u32 place = (ifindex + i) % ISAT_MAX_INTERFACES;
+		const struct interface *interface = bpf_map_lookup_elem(&interfaces, &place);
+
+		if (interface && interface->ifindex == ifindex)
+			return place;
+	}
+	return ISAT_MAX_INTERFACES;
+}
+
+/* The entry of an interface, and its place; NULL where it has none. */
+static __always_inline struct interface *find_interface(__u32 ifindex, __u32 *place)
+{
+	struct interface *interface;
+
+	*place = ifindex % ISAT_MAX_INTERFACES;
+	interface = bpf_map_lookup_elem(&interfaces, place);
+	if (interface && interface->ifindex == ifindex)
+		return interface;
+	*place = search_place(ifindex);
+	return bpf_map_lookup_elem(&interfaces, place);
+}
+
 /* The age of a reading. It is zero where `now` was read a moment before `then`, on another CPU. */
 static __always_inline __u64 since(__u64 then, __u64 now)
 {
@@ -43,16 +74,13 @@ static __always_inline bool is_fenced(const struct interface *interface, __u64 a
  * peers are heard, a control plane that is down has not gone for good: they answer for the VIPs that this kernel is
  * silent for.
  */
-static __always_inline bool is_gone(const struct interface *interface, __u32 ifindex, __u64 age, __u64 now)
+static __always_inline bool is_gone(const struct interface *interface, __u64 age, __u64 now)
 {
-	struct verdicts *counters;
-
 	if (interface->tick_ns == 0)
 		return true;
 	if (age <= interface->gone_ns)
 		return false;
-	counters = bpf_map_lookup_elem(&verdicts, &ifindex);
-	return !counters || counters->heard_ns == 0 || since(counters->heard_ns, now) > interface->gone_ns;
+	return interface->heard_ns == 0 || since(interface->heard_ns, now) > interface->gone_ns;
 }
 
 /*
@@ -71,6 +99,18 @@ static __always_inline bool is_on(const struct interface *interface, __u32 ifind
 {
 	barrier();
 	return *(const volatile __u32 *)&interface->ifindex == ifindex;
+}
+
+/* The time, at most a jiffy old. */
+static __always_inline __u64 read_clock(struct verdicts *own)
+{
+	__u64 jiffy = bpf_jiffies64();
+
+	if (own->clock_jiffy != jiffy) {
+		own->clock_ns = bpf_ktime_get_boot_ns();
+		own->clock_jiffy = jiffy;
+	}
+	return own->clock_ns;
 }
 
 /* True if the claim behind the entry has not been released to a peer since. */

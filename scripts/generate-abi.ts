@@ -30,6 +30,8 @@ const CONSTANTS: Readonly<Record<string, { prefix: string }>> = {
 /** The structs whose names would mean something else in TypeScript. */
 const RENAMED: Readonly<Record<string, string>> = { interface: "interfaceEntry", wire: "wireHeader" };
 const INTEGERS: Readonly<Record<number, Fields[string]>> = { 1: u8, 2: u16, 4: u32, 8: u64 };
+/** Map types by their numbers (enum bpf_map_type). */
+const MAP_TYPES: Readonly<Record<number, string>> = { 1: "hash", 2: "array", 6: "per-CPU array" };
 /** The structs that belong to no map. */
 const WIRE = ["wire", "wire_claim", "wire_old_claim"];
 
@@ -44,6 +46,11 @@ interface Btf {
   values?: { name: string; val: number }[];
 }
 
+function typeOf(number: number): string {
+  const name = MAP_TYPES[number];
+  if (name === undefined) throw new Error(`Cannot express a map of type ${number} in TypeScript`);
+  return name;
+}
 const camel = (name: string) => RENAMED[name] ?? name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
 const pascal = (name: string) => camel(name).replace(/^./, (letter) => letter.toUpperCase());
 const object = (head: string, lines: readonly string[], tail: string) => `${head}{\n${lines.join("\n")}\n}${tail}\n`;
@@ -112,7 +119,7 @@ export function generate(objectFile: string): string {
         structs.set(type.name, type);
         return camel(type.name);
       });
-      return `  ${variable.name}: { key: ${key}, value: ${value}, entries: ${pointed("max_entries").nr_elems} },`;
+      return `  ${variable.name}: { key: ${key}, value: ${value}, entries: ${pointed("max_entries").nr_elems}, type: "${typeOf(pointed("type").nr_elems!)}" },`;
     });
   for (const name of WIRE) structs.set(name, named("STRUCT", name));
 

@@ -1,5 +1,5 @@
 import { programsInFront } from "./chain.ts";
-import { type InterfaceEntry, MAX_SUBNETS, NO_VERDICTS, nodeState } from "./core/abi.ts";
+import { type InterfaceEntry, interfaceEntry, MAX_SUBNETS, nodeState } from "./core/abi.ts";
 import { addressBytes } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
 import { LIVE_FOR } from "./core/liveness.ts";
@@ -40,10 +40,7 @@ export class Interfaces {
   readonly #log: Log;
   readonly #netns = networkNamespace();
   readonly #entries = new Map<number, InterfaceEntry>();
-  /**
-   * The interfaces where nothing is announced: without an entry in the map `verdicts`, the programs leave peers' frames
-   * unread.
-   */
+  /** The interfaces where nothing is announced: the programs leave peers' frames unread there. */
   readonly #guards = new Set<number>();
   #attached: [Link, Point][] = [];
   /** The reasons why nothing may be owned on an interface: others' programs run before isat's. */
@@ -85,12 +82,13 @@ export class Interfaces {
   write(link: Link, facts: Facts, self: Self, isGuard: boolean): void {
     if (isGuard) this.#guards.add(link.ifindex);
     else this.#guards.delete(link.ifindex);
-    if (isGuard) this.#kernel.maps.verdicts.deleteMany([link.ifindex]);
-    this.#set(link.ifindex, {
+    this.#set({
+      ...interfaceEntry.of({}),
       ifindex: link.ifindex,
       name: link.name,
       mac_text: formatMac(link.mac),
       mac: link.mac,
+      is_guard: isGuard,
       ...subnets(facts.addresses),
       netns: this.#netns,
       vlan_strip_off: this.pinned(link.ifindex)?.vlan_strip_off ?? false,
@@ -108,13 +106,12 @@ export class Interfaces {
   /** Writes what this node says of itself. */
   say(ifindex: number, self: Self): void {
     const entry = this.#entries.get(ifindex)!;
-    this.#set(ifindex, { ...entry, ...fields(self) });
+    this.#set({ ...entry, ...fields(self) });
   }
 
-  #set(ifindex: number, entry: InterfaceEntry): void {
-    this.#entries.set(ifindex, entry);
-    this.#kernel.maps.interfaces.set(ifindex, entry);
-    if (!this.#guards.has(ifindex)) this.#kernel.maps.verdicts.add(ifindex, { ...NO_VERDICTS, interface: entry.name });
+  #set(entry: InterfaceEntry): void {
+    this.#entries.set(entry.ifindex, entry);
+    this.#kernel.writer.setInterface(entry);
   }
 
   /**
@@ -170,7 +167,7 @@ export class Interfaces {
       { interface: name },
       `told ${name} to ${isXdp ? "leave VLAN tags in: XDP is blind to stripped ones" : "strip VLAN tags again"}`,
     );
-    this.#set(ifindex, { ...entry, vlan_strip_off: isXdp });
+    this.#set({ ...entry, vlan_strip_off: isXdp });
   }
 
   isAttached(ifindex: number, point: Point): boolean {
@@ -222,18 +219,15 @@ export class Interfaces {
 
   /** Detaches from all others. */
   keep(ifindexes: readonly number[]): void {
-    const { interfaces, verdicts } = this.#kernel.maps;
-    const others = [...interfaces.entries()].filter(([ifindex]) => !ifindexes.includes(ifindex));
-    for (const [ifindex, { name, vlan_strip_off }] of others) {
-      const announced = verdicts.get(ifindex) !== undefined;
+    const all = [...this.#kernel.maps.interfaces.entries()];
+    for (const [ifindex, { name, vlan_strip_off, is_guard }] of all.filter(([each]) => !ifindexes.includes(each))) {
       this.#kernel.detachAllBut(ifindex, []);
       if (vlan_strip_off) stripVlanTags(name, true);
       this.#entries.delete(ifindex);
       this.#guards.delete(ifindex);
       this.blocked.delete(ifindex);
-      interfaces.deleteMany([ifindex]);
-      verdicts.deleteMany([ifindex]);
-      if (announced)
+      this.#kernel.writer.removeInterface(ifindex);
+      if (!is_guard)
         this.#log.warn({ interface: name }, `interface ${name} is gone, or no longer meant: nothing is answered on it`);
     }
   }

@@ -1,7 +1,7 @@
 // Written by scripts/generate-abi.ts from the BTF of the kernel programs: bpf/abi.h and bpf/wire.h explain it.
 import { bool, bytes, enumOf, ifindexKey, layout, text, u8, u16, u32, u64 } from "./layout.ts";
 
-export const LAYOUT = 4;
+export const LAYOUT = 5;
 export const MAX_VIPS = 65536;
 export const MAX_INTERFACES = 64;
 export const MAX_SUBNETS = 8;
@@ -59,6 +59,37 @@ export const claimVerdict = {
 } as const;
 export type ClaimVerdict = (typeof claimVerdict)[keyof typeof claimVerdict];
 
+export const interfaceEntry = layout("interface", {
+  ifindex: u32,
+  address: bytes(4),
+  mac: bytes(6),
+  is_guard: bool,
+  zero: u8,
+  tick_ns: u64,
+  fence_ns: u64,
+  gone_ns: u64,
+  live_ns: u64,
+  hold_ns: u64,
+  state: enumOf("node_state"),
+  source_stale: bool,
+  vlan_strip_off: bool,
+  heard_ns: u64,
+  own_ns: u64,
+  strangers_ns: u64,
+  foreign_ns: u64,
+  node: u64,
+  incarnation: u64,
+  hello_nonce: u64,
+  last_hello_nonce: u64,
+  own: bytes(32),
+  masks: bytes(32),
+  node_name: text(32),
+  name: text(16),
+  mac_text: text(18),
+  netns: u32,
+});
+export type InterfaceEntry = ReturnType<typeof interfaceEntry.decode>;
+
 export const vipKey = layout("vip_key", {
   ip: bytes(4),
   ifindex: u32,
@@ -86,7 +117,8 @@ export const answers = layout("answers", {
 export type Answers = ReturnType<typeof answers.decode>;
 
 export const verdicts = layout("verdicts", {
-  interface: text(16),
+  clock_jiffy: u64,
+  clock_ns: u64,
   tagged: u64,
   not_request: u64,
   not_managed: u64,
@@ -109,10 +141,6 @@ export const verdicts = layout("verdicts", {
   wire_own: u64,
   answered_other_source: u64,
   released: u64,
-  heard_ns: u64,
-  own_ns: u64,
-  strangers_ns: u64,
-  foreign_ns: u64,
 });
 export type Verdicts = ReturnType<typeof verdicts.decode>;
 
@@ -146,31 +174,6 @@ export const peer = layout("peer", {
   taken_nonce: u64,
 });
 export type Peer = ReturnType<typeof peer.decode>;
-
-export const interfaceEntry = layout("interface", {
-  ifindex: u32,
-  name: text(16),
-  mac_text: text(18),
-  mac: bytes(6),
-  address: bytes(4),
-  own: bytes(32),
-  masks: bytes(32),
-  netns: u32,
-  vlan_strip_off: bool,
-  source_stale: bool,
-  state: enumOf("node_state"),
-  node_name: text(32),
-  node: u64,
-  incarnation: u64,
-  hello_nonce: u64,
-  last_hello_nonce: u64,
-  tick_ns: u64,
-  live_ns: u64,
-  hold_ns: u64,
-  fence_ns: u64,
-  gone_ns: u64,
-});
-export type InterfaceEntry = ReturnType<typeof interfaceEntry.decode>;
 
 export const probe = layout("probe", {
   node: text(32),
@@ -237,12 +240,12 @@ export type WireOldClaim = ReturnType<typeof wireOldClaim.decode>;
 
 /** The maps by name: the type of each one's key and value, and how many entries it holds. */
 export const maps = {
-  vips: { key: vipKey, value: vip, entries: 65536 },
-  answers: { key: vipKey, value: answers, entries: 65536 },
-  verdicts: { key: ifindexKey, value: verdicts, entries: 64 },
-  peers: { key: peerKey, value: peer, entries: 16384 },
-  interfaces: { key: ifindexKey, value: interfaceEntry, entries: 64 },
-  probes: { key: peerKey, value: probe, entries: 16384 },
-  keys: { key: ifindexKey, value: wireKey, entries: 8 },
-  recent: { key: ifindexKey, value: recent, entries: 4096 },
+  interfaces: { key: ifindexKey, value: interfaceEntry, entries: 64, type: "array" },
+  vips: { key: vipKey, value: vip, entries: 65536, type: "hash" },
+  answers: { key: vipKey, value: answers, entries: 65536, type: "hash" },
+  verdicts: { key: ifindexKey, value: verdicts, entries: 64, type: "per-CPU array" },
+  peers: { key: peerKey, value: peer, entries: 16384, type: "hash" },
+  probes: { key: peerKey, value: probe, entries: 16384, type: "hash" },
+  keys: { key: ifindexKey, value: wireKey, entries: 8, type: "array" },
+  recent: { key: ifindexKey, value: recent, entries: 4096, type: "array" },
 } as const;

@@ -10,11 +10,9 @@ export { decodeField, ifindexKey, type Layout, rawLayout } from "./layout.ts";
 /** The counters of an interface on which no frame was seen yet. */
 export const NO_VERDICTS: Verdicts = verdicts.of({});
 
-/** A field of `verdicts` that counts; the others are a name and times. */
-export type Counter = Exclude<keyof Verdicts, "interface" | `${string}_ns`>;
-export const COUNTERS = [...verdicts.fields]
-  .filter(([name, { kind }]) => kind === "u64" && !name.endsWith("_ns"))
-  .map(([name]) => name as Counter);
+/** A field of `verdicts` that counts; the others are the clock. */
+export type Counter = Exclude<keyof Verdicts, `clock_${string}`>;
+export const COUNTERS = [...verdicts.fields.keys()].filter((name) => !name.startsWith("clock_")) as Counter[];
 
 const OF_OTHERS = COUNTERS.filter((name) => !/^egress_|^bad_sender$|^wire_own$|^answered_|^released$/.test(name));
 

@@ -27,7 +27,10 @@ export function sayGoodbye(maps: Maps): void {
   }
 }
 
-/** Makes the kernel tell peers that this node is drained. */
+/**
+ * Makes the kernel tell peers that this node is drained. No speaker runs, so nothing but the state changes, and a plain
+ * update of the map will do.
+ */
 export function sayDrained({ interfaces }: Maps): void {
   for (const [ifindex, entry] of [...interfaces.entries()]) {
     interfaces.set(ifindex, { ...entry, state: nodeState.DRAINED });
@@ -37,7 +40,7 @@ export function sayDrained({ interfaces }: Maps): void {
 /** The number of VIPs that are answered here, on interfaces on which a peer hears that. */
 function held(maps: Maps): number {
   const now = bootTime();
-  const isHeard = (ifindex: number) => now - (maps.verdicts.getField(ifindex, "heard_ns") ?? 0n) < HEARD;
+  const isHeard = (ifindex: number) => now - (maps.interfaces.get(ifindex)?.heard_ns ?? 0n) < HEARD;
   const heard = [...readEntries(maps)].filter(([ifindex]) => isHeard(ifindex));
   const isHeld = (entry: Entry) => isOwned(entry) || isLeaving(entry, now);
   return heard.flatMap(([, entries]) => [...entries.values()].filter(isHeld)).length;

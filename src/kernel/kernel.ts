@@ -17,6 +17,7 @@ import {
   readPinnedMaps,
 } from "./object.ts";
 import { removeIfEmpty, requireBpffs, unpin } from "./pins.ts";
+import type { Writer } from "./writer.ts";
 
 /** Inode of this process's network namespace. An ifindex means a device only within one namespace. */
 export function networkNamespace(): number {
@@ -160,6 +161,10 @@ export class Kernel implements Disposable {
 
   get #programsFolder(): string {
     return `${layoutFolder(this.#pinDir)}/programs`;
+  }
+
+  get writer(): Writer {
+    return this.#object.writer;
   }
 
   get xdpProbe(): Fd {

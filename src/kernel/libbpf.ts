@@ -7,6 +7,7 @@ import { explain } from "../files.ts";
 export const libbpf = ffi.open("libbpf.so.1", {
   libbpf_set_print: fn(["pointer"], "pointer"),
   libbpf_version_string: fn([], "string"),
+  libbpf_num_possible_cpus: fn([], "i32"),
 
   bpf_object__open_file: fn(["string", "buffer"], "pointer"),
   bpf_object__load: fn(["pointer"], "i32"),

@@ -7,18 +7,22 @@ import { hasCapability } from "./capabilities.ts";
 import { explainRefusal } from "./explain.ts";
 import { check, collectMessages, Fd, getPinned, infoOf, KernelError, libbpf } from "./libbpf.ts";
 import { KernelMap } from "./map.ts";
+import { InterfaceMap, VerdictMap } from "./places.ts";
+import { Writer } from "./writer.ts";
 
-export const PROGRAMS = ["isat_ingress", "isat_egress", "isat_xdp", "isat_xdp_probe"] as const;
+export const PROGRAMS = ["isat_ingress", "isat_egress", "isat_xdp", "isat_xdp_probe", "isat_write_interface"] as const;
 export type ProgramName = (typeof PROGRAMS)[number];
 
 type MapName = keyof typeof maps;
 const MAP_NAMES = Object.keys(maps) as MapName[];
 
-export type Maps = {
-  readonly [Name in MapName]: KernelMap<
-    ReturnType<(typeof maps)[Name]["key"]["decode"]>,
-    ReturnType<(typeof maps)[Name]["value"]["decode"]>
-  >;
+type PlainMap<Name extends MapName> = KernelMap<
+  ReturnType<(typeof maps)[Name]["key"]["decode"]>,
+  ReturnType<(typeof maps)[Name]["value"]["decode"]>
+>;
+export type Maps = { readonly [Name in Exclude<MapName, "interfaces" | "verdicts">]: PlainMap<Name> } & {
+  readonly interfaces: InterfaceMap;
+  readonly verdicts: VerdictMap;
 };
 
 /** The path of the compiled object: beside the bundle, or in dist/ of the checkout. */
@@ -31,9 +35,17 @@ export function findObject(): string {
   return found;
 }
 
-function openMap<Name extends MapName>(name: Name, fd: Fd): Maps[Name] {
-  const { key, value } = maps[name];
-  return new KernelMap(name, fd, key as never, value as never) as unknown as Maps[Name];
+/** The maps, by the descriptor of each. */
+function openMaps(fds: ReadonlyMap<MapName, Fd>): Maps {
+  const plain = <Name extends MapName>(name: Name) => {
+    const { key, value } = maps[name];
+    return new KernelMap(name, fds.get(name)!, key as never, value as never) as unknown as PlainMap<Name>;
+  };
+  const interfaces = new InterfaceMap(plain("interfaces"));
+  return {
+    ...(Object.fromEntries(MAP_NAMES.map((name) => [name, plain(name)])) as unknown as Maps),
+    ...{ interfaces, verdicts: new VerdictMap(fds.get("verdicts")!, interfaces) },
+  };
 }
 
 /** The sizes of a map's keys and values, in bytes. */
@@ -47,18 +59,18 @@ export function mapSizes(fd: Fd): { keySize: number; valueSize: number } {
  * @returns undefined if a map is missing or has another layout
  */
 export function readPinnedMaps<T>(folder: string, read: (maps: Maps) => T): T | undefined {
-  const opened: [MapName, Fd][] = [];
+  const opened = new Map<MapName, Fd>();
   try {
     for (const name of MAP_NAMES) {
       const fd = getPinned(`${folder}/${name}`);
       if (!fd) return undefined;
-      opened.push([name, fd]);
+      opened.set(name, fd);
       const { keySize, valueSize } = mapSizes(fd); // with other sizes, a read would write past the end of our buffers
       if (keySize !== maps[name].key.size || valueSize !== maps[name].value.size) return undefined;
     }
-    return read(Object.fromEntries(opened.map(([name, fd]) => [name, openMap(name, fd)])) as unknown as Maps);
+    return read(openMaps(opened));
   } finally {
-    for (const [, fd] of opened) fd[Symbol.dispose]();
+    for (const fd of opened.values()) fd[Symbol.dispose]();
   }
 }
 
@@ -66,6 +78,7 @@ export function readPinnedMaps<T>(folder: string, read: (maps: Maps) => T): T | 
 export interface LoadedObject extends Disposable {
   readonly programs: Readonly<Record<ProgramName, Fd>>;
   readonly maps: Maps;
+  readonly writer: Writer;
 }
 
 /**
@@ -83,14 +96,15 @@ export function loadObject(path: string, folder: string): LoadedObject {
       const result = libbpf.bpf_object__load(object);
       if (result < 0) throw new KernelError(what, -result, explainLoadError(-result, printed()));
       // The object owns its descriptors and closes them all, so these Fds are never disposed of one by one.
-      const programs = PROGRAMS.map((name) => [
-        name,
-        new Fd(libbpf.bpf_program__fd(libbpf.bpf_object__find_program_by_name(object, name))),
-      ]);
-      const opened = found.map(({ name, map }) => [name, openMap(name, new Fd(libbpf.bpf_map__fd(map)))]);
+      const fdOf = (name: ProgramName) => libbpf.bpf_program__fd(libbpf.bpf_object__find_program_by_name(object, name));
+      const programs = Object.fromEntries(
+        PROGRAMS.map((name) => [name, new Fd(fdOf(name))]),
+      ) as LoadedObject["programs"];
+      const opened = openMaps(new Map(found.map(({ name, map }) => [name, new Fd(libbpf.bpf_map__fd(map))])));
       return {
-        programs: Object.fromEntries(programs),
-        maps: Object.fromEntries(opened),
+        programs,
+        maps: opened,
+        writer: new Writer(programs.isat_write_interface, opened),
         [Symbol.dispose]: () => libbpf.bpf_object__close(object),
       };
     } catch (error) {

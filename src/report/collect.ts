@@ -1,5 +1,5 @@
 import process from "node:process";
-import { COUNTERS, type InterfaceEntry, vipState } from "../core/abi.ts";
+import { COUNTERS, type InterfaceEntry, NO_VERDICTS, vipState } from "../core/abi.ts";
 import { type Address, formatAddress, having } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { isGuardRange } from "../core/demand.ts";
@@ -30,14 +30,14 @@ function interfaceStatuses(
   seen: (ifindex: number) => Pick<InterfaceStatus, "isUp" | "hooks" | "announcements" | "usurped">,
 ): InterfaceStatus[] {
   return [...interfaces.entries()].flatMap(([ifindex, entry]) => {
-    const its = verdicts.get(ifindex);
-    if (!its) return []; // of a guard, the programs count nothing
+    if (entry.is_guard) return [];
+    const its = verdicts.get(ifindex) ?? NO_VERDICTS;
     return {
       name: entry.name,
       ifindex,
       mac: entry.mac_text,
       address: entry.address.join("."),
-      state: stateInWords(entry, its.heard_ns),
+      state: stateInWords(entry),
       tickAgeMs: age(entry.tick_ns),
       ...seen(ifindex),
       verdicts: Object.fromEntries(COUNTERS.map((name) => [name, Number(its[name])])) as InterfaceStatus["verdicts"],
@@ -46,15 +46,15 @@ function interfaceStatuses(
 }
 
 /** The state that the kernel's programs see. */
-function stateInWords(entry: InterfaceEntry, heard: bigint): InterfaceStatus["state"] {
+function stateInWords(entry: InterfaceEntry): InterfaceStatus["state"] {
   const now = bootTime();
   if (entry.tick_ns === 0n) return "never ticked";
-  if (isGone(entry, heard, now)) return "gone";
+  if (isGone(entry, entry.heard_ns, now)) return "gone";
   return isFenced(entry, now) ? "fenced" : stateName(stateOf(entry, now));
 }
 
-const guardNames = ({ interfaces, verdicts }: Maps): string[] =>
-  [...interfaces.entries()].flatMap(([ifindex, { name }]) => (verdicts.get(ifindex) ? [] : [name]));
+const guardNames = ({ interfaces }: Maps): string[] =>
+  [...interfaces.entries()].flatMap(([, { name, is_guard }]) => (is_guard ? [name] : []));
 
 const VIP_STATES = ["not owned", "owned", "claiming", "leaving", "undecided"] as const;
 
@@ -191,7 +191,7 @@ function pinnedHooks(pinDir: string, ifindex: number): string[] {
 }
 
 const announcedOnly = (maps: Maps): Entries =>
-  new Map([...readEntries(maps)].filter(([ifindex]) => maps.verdicts.get(ifindex) !== undefined));
+  new Map([...readEntries(maps)].filter(([ifindex]) => maps.interfaces.get(ifindex)?.is_guard === false));
 
 /** What the kernel's maps hold while no speaker runs; undefined if nothing is pinned. */
 export function pinnedStatus(

@@ -7,7 +7,9 @@
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { Namespaces } from "../../lab/namespaces.ts";
 import { findObject } from "../../src/kernel/object.ts";
+import { blur, build, copySources, strayOf } from "./build.ts";
 import { type Action, Bench, bytes, type Clock, type Counters, hex, IFINDEX, neighbours } from "./run.ts";
 
 const OUR_MAC = "02 15 a7 00 00 01";
@@ -234,7 +236,6 @@ const rows: Row[] = [
 ];
 
 const bench = new Bench("isat-t-bpf-egress-", process.argv[2] ?? findObject());
-bench.countVerdicts();
 bench.addVip("10.9.0.1", "owned");
 bench.addVip("10.9.0.2", "not owned");
 bench.addVip("10.9.0.3", "owned", 2);
@@ -310,9 +311,17 @@ for (const [what, tpa, own] of targets) {
   });
 }
 
-test("another interface's address is put into no request", () => {
-  bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1", { ifindex: IFINDEX + 1 });
-  assert.equal(bench.run("isat_egress", frame({ spa: NOT_OWNED })).counters, { egress_dropped: 1 });
+test("the address of an interface whose entry became another one's is put into no request", () => {
+  using scratch = new Namespaces("isat-t-bpf-stray-");
+  using bench = new Bench("isat-t-bpf-astray-", build(copySources(scratch.folder(), blur)));
+  bench.addVip("10.9.0.2", "not owned");
+  for (const [ifindex, verdict] of [
+    [IFINDEX, "egress_rewritten"],
+    [strayOf(IFINDEX), "egress_dropped"],
+  ] as const) {
+    bench.setInterface("live", bytes(OUR_MAC), "10.9.255.1", { ifindex });
+    assert.equal(bench.run("isat_egress", frame({ spa: NOT_OWNED })).counters, { [verdict]: 1 });
+  }
 });
 
 test("a claim leaves where nobody counts the VIP's answers", () => {

@@ -6,8 +6,11 @@
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { Namespaces } from "../../lab/namespaces.ts";
+import { MAX_INTERFACES } from "../../src/core/abi.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { findObject } from "../../src/kernel/object.ts";
+import { blur, build, copySources, strayOf } from "./build.ts";
 import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
 
 const OUR_MAC = "02 15 a7 00 00 01";
@@ -195,7 +198,6 @@ const rows: Row[] = [
   // row 7
   ...(
     [
-      "no entry",
       "never ticked",
       "never ticked, and a peer was heard",
       "never ticked, without limits",
@@ -467,7 +469,6 @@ const holdings: [Holding, boolean][] = [
 ];
 
 const bench = new Bench("isat-t-bpf-ingress-", process.argv[2] ?? findObject());
-bench.countVerdicts();
 bench.addVip("10.9.0.1", "owned");
 bench.addVip("10.9.0.2", "not owned");
 bench.addVip("10.9.0.3", "owned", 2);
@@ -521,7 +522,8 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     const before = bootTime();
     bench.run(program, request());
     const { last_answer_ns } = bench.maps.answers.get(key)!;
-    assert.ok(before <= last_answer_ns && last_answer_ns <= bootTime());
+    const jiffy = 10_000_000n; // with CONFIG_HZ=100, the longest; on an idle machine of two CPUs it comes late
+    assert.ok(before - 10n * jiffy <= last_answer_ns && last_answer_ns <= bootTime());
     bench.run(program, request({ tpa: NOT_OWNED }));
     assert.is(bench.maps.answers.get(key)!.last_answer_ns, last_answer_ns, "a drop is no answer");
   });
@@ -539,20 +541,27 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     bench.addVip("10.9.0.1", "owned");
   });
 
-  test(`${program}: an interface whose verdicts nobody counts decides the same`, () => {
-    setClock();
-    bench.maps.verdicts.deleteMany([IFINDEX]);
-    for (const [fields, action] of [
-      [{}, "answer"],
-      [{ source: "00 00 5e 00 01 07" }, "answer"],
-      [{ tpa: NOT_OWNED }, "drop"],
-      [{ tpa: UNMANAGED }, "pass"],
-    ] as [Fields, Action][]) {
-      const outcome = bench.run(program, request(fields));
-      assert.is(outcome.action, action);
-      assert.equal(outcome.counters, {});
+  test(`${program}: an interface that has no entry passes all ARP, uncounted`, () => {
+    bench.setInterface(undefined, bytes(OUR_MAC));
+    for (const fields of [{}, { tpa: NOT_OWNED }, { tpa: UNMANAGED }] as Fields[]) {
+      const { action, counters } = bench.run(program, request(fields));
+      assert.equal([action, counters], ["pass", {}]);
     }
-    bench.countVerdicts();
+  });
+
+  test(`${program}: an interface is found in any place, and none is found in another's`, () => {
+    const { places } = bench.maps.interfaces;
+    setClock();
+    const entry = bench.interface!;
+    for (let place = 0; place < MAX_INTERFACES; place++) {
+      for (let at = 0; at < MAX_INTERFACES; at++)
+        places.set(at, at === place ? entry : { ...entry, ifindex: IFINDEX + (at + 1) * MAX_INTERFACES });
+      assert.equal(bench.run(program, request()).counters, { answered: 1 }, `place ${place}`);
+    }
+    for (let at = 0; at < MAX_INTERFACES; at++)
+      places.set(at, { ...entry, ifindex: IFINDEX + (at + 1) * MAX_INTERFACES });
+    assert.is(bench.run(program, request()).action, "pass");
+    setClock();
   });
 }
 
@@ -576,13 +585,20 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
       assert.equal([action, counters], ["drop", { not_owned: 1 }]);
     });
   }
+}
 
-  test(`${program}: an entry of another interface, with that one's MAC, is not answered from`, () => {
-    bench.setInterface("live", bytes(OUR_MAC), "0.0.0.0", { ifindex: IFINDEX + 1 });
+test("an entry that became another interface's, with that one's MAC, is not answered from", () => {
+  using scratch = new Namespaces("isat-t-bpf-stray-");
+  using bench = new Bench("isat-t-bpf-astray-", build(copySources(scratch.folder(), blur)));
+  bench.addVip("10.9.0.1", "owned");
+  for (const program of ["isat_ingress", "isat_xdp"] as const) {
+    bench.setInterface("live", bytes(OUR_MAC));
+    assert.equal(bench.run(program, request()).counters, { answered: 1 });
+    bench.setInterface("live", bytes(OUR_MAC), "0.0.0.0", { ifindex: strayOf(IFINDEX) });
     const { action, counters } = bench.run(program, request());
     assert.equal([action, counters], ["drop", { not_owned: 1 }]);
-  });
-}
+  }
+});
 
 test.after(() => bench[Symbol.dispose]());
 test.run();

@@ -6,7 +6,9 @@
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Bench } from "./run.ts";
+import { Namespaces } from "../../lab/namespaces.ts";
+import { blur, build, copySources, strayOf } from "./build.ts";
+import { Bench, IFINDEX } from "./run.ts";
 import { PROGRAMS, search } from "./search.ts";
 
 const FRAMES = 210_000;
@@ -19,6 +21,12 @@ console.log(`MEASURED SEED=${seed}, ${FRAMES} frames through each of ${PROGRAMS.
 test(`${FRAMES} random frames: the programs do what the model says`, () => {
   using bench = new Bench("isat-t-bpf-model-");
   assert.is(search(bench, seed, FRAMES, SPOKEN), undefined);
+});
+
+test("so they do where the interface's entry becomes another one's under their eyes", () => {
+  using scratch = new Namespaces("isat-t-bpf-blurred-");
+  using bench = new Bench("isat-t-bpf-model-", build(copySources(scratch.folder(), blur)));
+  assert.is(search(bench, seed + 1, FRAMES / 10, SPOKEN, strayOf(IFINDEX)), undefined);
 });
 
 test.run();

@@ -43,7 +43,7 @@ export interface World {
   probes: ReadonlyMap<bigint, Probe>;
   /** Four of version 2, then four of version 1. */
   keys: readonly WireKey[];
-  /** Three fields of `verdicts`. */
+  /** Four fields of the interface's entry, which are its programs'. */
   heard_ns: bigint;
   own_ns: bigint;
   strangers_ns: bigint;
@@ -114,8 +114,13 @@ export function untagged(frame: Uint8Array): Uint8Array {
   return Uint8Array.of(...frame.subarray(0, 12), ...frame.subarray(16));
 }
 
-/** The programs at ingress. */
+/** The programs at ingress. Where the interface has no entry, nothing is counted. */
 export function ingress(came: Uint8Array, world: World, now: bigint): Expected {
+  const expected = decideIngress(came, world, now);
+  return world.interface ? expected : { ...expected, counters: {} };
+}
+
+function decideIngress(came: Uint8Array, world: World, now: bigint): Expected {
   const frame = untagged(came);
   const type = word(frame, 12);
   const isNested = isPriority(frame, 12) && isPriority(frame, 16);
@@ -123,15 +128,14 @@ export function ingress(came: Uint8Array, world: World, now: bigint): Expected {
   if (TAGS.includes(type))
     return leave(frame, "pass", frame.length >= 18 && word(frame, 16) === ARP ? "tagged" : undefined);
   if (type === ISAT) return speech(frame, world, now);
-  if (type !== ARP) return leave(frame, "pass");
+  const here = world.interface;
+  if (type !== ARP || !here) return leave(frame, "pass");
   if (!isIPv4Arp(frame) || word(frame, 20) !== 1) return leave(frame, "pass", "not_request");
 
   const [destination, source] = [hex(frame.subarray(0, 6)), hex(frame.subarray(6, 12))];
   const [sha, spa, tpa] = [frame.subarray(22, 28), frame.subarray(28, 32), frame.subarray(38, 42)];
   if (!world.vips.has(dotted(tpa))) return leave(frame, "pass", "not_managed");
   if (hex(spa) === hex(tpa)) return leave(frame, "pass", "announcement");
-  const here = world.interface;
-  if (!here) return leave(frame, "pass", "gone");
   const ourMac = hex(here.mac);
   if (destination !== BROADCAST && destination !== ourMac) return leave(frame, "pass", "not_for_us");
   if (isGone(here, world.heard_ns, now)) return leave(frame, "pass", "gone");
@@ -291,7 +295,7 @@ const portrait = ({
 
 /** A frame of EtherType 0x88B5. */
 function speech(frame: Uint8Array, world: World, now: bigint): Expected {
-  if (!isKey(world.keys[0]!)) return leave(frame, "pass");
+  if (!isKey(world.keys[0]!) || !world.interface || world.interface.is_guard) return leave(frame, "pass");
   if (!isWellFormed(frame)) return leave(frame, "drop", "wire_refused");
   const { header } = understand(frame);
   const { type, nonce, stamp } = header;
@@ -370,7 +374,6 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
   const { interface: here, peers } = world;
   const { type, node, incarnation, to, nonce, stamp } = header;
   const stale = taken("drop", "wire_stale");
-  // The counters are still there, because isat has only just stopped announcing here.
   if (!here) return taken("pass");
   if (!isBroadcast(header.destination) && !isSame(header.destination, here.mac)) return taken("drop", "wire_refused");
 

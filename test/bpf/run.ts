@@ -5,11 +5,9 @@ import {
   type Counter,
   type InterfaceEntry,
   interfaceEntry,
-  NO_VERDICTS,
   nodeState,
   RECENT,
   type Vip,
-  verdicts,
   vip,
   vipState,
 } from "../../src/core/abi.ts";
@@ -18,10 +16,20 @@ import { formatMac } from "../../src/core/arp.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { check, libbpf } from "../../src/kernel/libbpf.ts";
-import { findObject, type LoadedObject, loadObject, type Maps, type ProgramName } from "../../src/kernel/object.ts";
+import {
+  type ProgramName as AnyProgram,
+  findObject,
+  type LoadedObject,
+  loadObject,
+  type Maps,
+} from "../../src/kernel/object.ts";
+import type { Writer } from "../../src/kernel/writer.ts";
 import { IFINDEX, tagOf } from "./speech.ts";
 
 export { IFINDEX };
+
+/** The programs that decide on frames. */
+export type ProgramName = Exclude<AnyProgram, `isat_write_${string}`>;
 
 /** A program's return values, in words; any other number fails every row. */
 const ACTIONS: Record<ProgramName, Record<number, Action>> = {
@@ -63,8 +71,8 @@ export function* neighbours(field: string): Generator<[bit: number, field: strin
 
 const SECOND = 1_000_000_000n;
 const HOUR = 3600n * SECOND;
-/** An age, and limits that it has passed. */
-const AGE = 1_000_000n;
+/** An age of many jiffies, because the programs may read the clock once in a jiffy only; and limits that it has passed. */
+const AGE = SECOND;
 const PASSED = 1000n;
 
 /**
@@ -113,6 +121,12 @@ interface ClockState {
 }
 export type Clock = keyof typeof CLOCKS;
 
+/** The tick's age that an echo tells, in tenths of a second. */
+export function tickAgeOf(clock: Clock): number {
+  const { age } = CLOCKS[clock];
+  return age === undefined ? 65_535 : Math.max(0, Number(age / (SECOND / 10n)));
+}
+
 /** The entries of `vips` and `answers` for an address, at a time. */
 type At = (now: bigint) => { entry: Partial<Vip>; released: bigint };
 const { NOT_OWNED, OWNED, CLAIMING, LEAVING, UNDECIDED } = vipState;
@@ -138,7 +152,7 @@ export const HOLDINGS = {
   }),
   "not owned, and released a moment to come": () => ({ entry: { state: NOT_OWNED }, released: bootTime() + HOUR }),
   "owned, by a claim of a moment to come": (now) => ({ entry: { state: OWNED, claim_ns: now + HOUR }, released: 0n }),
-  left: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now }, released: 0n }),
+  left: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now - AGE }, released: 0n }),
 } as const satisfies Record<string, At>;
 export type Holding = keyof typeof HOLDINGS;
 
@@ -155,6 +169,7 @@ export class Bench implements Disposable {
   readonly #namespaces: Namespaces;
   readonly #object: LoadedObject;
   readonly maps: Maps;
+  readonly writer: Writer;
 
   /** @param object a file compiled by scripts/build-bpf */
   constructor(prefix: string, object = findObject()) {
@@ -166,6 +181,26 @@ export class Bench implements Disposable {
       throw error;
     }
     this.maps = this.#object.maps;
+    this.writer = this.#object.writer;
+  }
+
+  /** The place of the interface on which the frames arrive. */
+  get #place(): number {
+    return (this.#isAstray ? undefined : this.maps.interfaces.placeOf(IFINDEX)) ?? IFINDEX;
+  }
+  /** The entry in the interface's place says that it is another one's. */
+  #isAstray = false;
+
+  /** What the map says of that interface; undefined where it says nothing. */
+  get interface(): InterfaceEntry | undefined {
+    const entry = this.maps.interfaces.places.get(this.#place);
+    return entry?.ifindex === 0 ? undefined : entry;
+  }
+
+  /** Changes some of that, as if it had been so from the start. */
+  changeInterface(changes: Partial<InterfaceEntry>): void {
+    const entry = this.interface;
+    if (entry) this.maps.interfaces.places.set(this.#place, { ...entry, ...changes });
   }
 
   /** The interface on which the frames arrive, of a live node if its clock is; undefined removes it. */
@@ -175,7 +210,10 @@ export class Bench implements Disposable {
     address = "0.0.0.0",
     more: Partial<InterfaceEntry> = {},
   ): void {
-    this.maps.interfaces.deleteMany([IFINDEX]);
+    const { interfaces } = this.maps;
+    for (const [place, { ifindex }] of interfaces.places.entries())
+      if (ifindex !== 0) interfaces.places.set(place, interfaceEntry.of({}));
+    this.#isAstray = more.ifindex !== undefined && more.ifindex !== IFINDEX;
     if (clock === undefined) return;
     const { age, live, hold, fence, gone, heard }: ClockState = CLOCKS[clock];
     const entry = interfaceEntry.of({
@@ -190,12 +228,10 @@ export class Bench implements Disposable {
       hold_ns: hold,
       fence_ns: fence,
       gone_ns: gone,
+      heard_ns: heard === undefined ? 0n : bootTime() + heard,
       ...more,
     });
-    this.maps.interfaces.set(IFINDEX, entry);
-    const counters = this.maps.verdicts.get(IFINDEX);
-    const heard_ns = heard === undefined ? 0n : bootTime() + heard;
-    if (counters && counters.heard_ns !== heard_ns) this.maps.verdicts.set(IFINDEX, { ...counters, heard_ns });
+    interfaces.set(IFINDEX, entry);
   }
 
   /** Manages an address, and counts for it. */
@@ -219,17 +255,12 @@ export class Bench implements Disposable {
     this.maps.recent.set(Bench.placeOf(frame), { tag: 0n, ifindex: 0n });
   }
 
-  /** Begins to count the verdicts of the interface. */
-  countVerdicts(): void {
-    this.maps.verdicts.set(IFINDEX, verdicts.of({ interface: "test0" }));
-  }
-
   /** Runs the program once on the frame, which has 14 bytes at least: the kernel runs it on no less. */
   run(program: ProgramName, frame: Uint8Array, context?: Context): Outcome {
-    const countersBefore = this.#counters();
+    const countersBefore = this.counters();
     const answersBefore = this.#answers();
     const { action, out } = this.execute(program, frame, context);
-    const counters = this.#counters();
+    const counters = this.counters();
     const answers = this.#answers();
     return {
       action,
@@ -269,8 +300,22 @@ export class Bench implements Disposable {
     return { returned: view.getInt32(56, true), out: out.slice(0, view.getUint32(28, true)) };
   }
 
-  #counters(): Record<string, bigint> {
-    const counted = this.maps.verdicts.get(IFINDEX) ?? NO_VERDICTS;
+  /** The clock by which each CPU last decided on an ARP frame of the interface. */
+  clocks(): bigint[] {
+    const values = this.maps.verdicts.perCpu(this.#place);
+    return values.map(({ clock_ns }) => clock_ns);
+  }
+
+  /** Has each CPU a value of its own at a place of `verdicts`. */
+  setVerdicts(place: number, values: readonly Uint8Array[]): void {
+    const { number } = this.maps.verdicts.fd;
+    const key = new Uint8Array(Uint32Array.of(place).buffer);
+    check("Cannot write verdicts", libbpf.bpf_map_update_elem(number, key, Buffer.concat(values), 0n));
+  }
+
+  /** What was counted on the interface. */
+  counters(): Record<string, bigint> {
+    const counted = this.maps.verdicts.at(this.#place);
     return Object.fromEntries(COUNTERS.map((name) => [name, counted[name]]));
   }
 

@@ -15,7 +15,6 @@ import {
   type Probe,
   peer as peerLayout,
   probe as probeLayout,
-  verdicts as verdictsLayout,
   type WireHeader,
   type WireKey,
   wireHeader,
@@ -25,7 +24,18 @@ import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { findObject } from "../../src/kernel/object.ts";
 import { untagged } from "./model.ts";
-import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
+import {
+  type Action,
+  Bench,
+  bytes,
+  type Clock,
+  type Counters,
+  type Holding,
+  hex,
+  IFINDEX,
+  neighbours,
+  tickAgeOf,
+} from "./run.ts";
 import { addressOf, type Claim, ETH_P_ISAT, isSigned, sign, speak, understand } from "./speech.ts";
 
 const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
@@ -606,7 +616,7 @@ const rows: Row[] = [
       world: () => ({ clock, interface: { state } }),
       action: "answer",
       counters: { wire_echoed: 1 },
-      header: { state: said, tick_age: clock === "never ticked" ? 65_535 : 0 },
+      header: { state: said, tick_age: tickAgeOf(clock) },
       peer: "none",
     }),
   ),
@@ -798,7 +808,7 @@ const rows: Row[] = [
             entry.state ??
             ({ headless: HEADLESS, "never ticked": JOINING, live: LIVE } as Partial<Record<Clock, number>>)[clock] ??
             PAST_HOLD,
-          tick_age: clock === "never ticked" ? 65_535 : 0,
+          tick_age: tickAgeOf(clock),
         },
         verdicts: [verdict],
         peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
@@ -836,7 +846,7 @@ const rows: Row[] = [
         counters: { wire_taken: 1, ...(verdict === RELEASED ? { released: 1 } : {}) },
         header: {
           ...{ type: WIRE_REPLY, nonce: 2n, count: 1, flags: isStale ? SOURCE_STALE : 0 },
-          state: clock === "headless" ? HEADLESS : ours,
+          ...{ state: clock === "headless" ? HEADLESS : ours, tick_age: tickAgeOf(clock) },
         },
         verdicts: [verdict],
         peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
@@ -1102,15 +1112,13 @@ const releasesOf = (addresses: readonly string[]) =>
 
 function settle(world: World): void {
   const { maps } = bench;
-  bench.countVerdicts();
   const entry = { name: "test0", node_name: "n1", node: OUR_NODE, incarnation: OUR_INCARNATION, ...world.interface };
   const hellos = { hello_nonce: NONCES.hello, last_hello_nonce: NONCES.lastHello };
   const clock = world.clock ?? "live";
   bench.setInterface(clock === "no entry" ? undefined : clock, bytes(OUR_MAC), "10.9.255.1", { ...hellos, ...entry });
   const { own_ns = 0n, heard_ns = 0n, strangers_ns = 0n, foreign_ns = 0n } = world;
-  const times = { own_ns, heard_ns, strangers_ns, foreign_ns };
   if (own_ns || heard_ns || strangers_ns || foreign_ns)
-    maps.verdicts.set(IFINDEX, verdictsLayout.of({ interface: "test0", ...times }));
+    bench.changeInterface({ own_ns, heard_ns, strangers_ns, foreign_ns });
   for (let place = 0; place < 4; place++) {
     maps.keys.set(place, (world.keys ?? [KEY, SECOND_KEY])[place] ?? NO_KEY);
     maps.keys.set(4 + place, (world.oldKeys ?? [V1_KEY])[place] ?? NO_KEY);
@@ -1175,7 +1183,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
       } else {
         assert.equal(after, before);
       }
-      const { heard_ns } = bench.maps.verdicts.get(IFINDEX)!;
+      const heard_ns = bench.interface?.heard_ns ?? 0n;
       assert.is(expected.isHeard ? isNow(heard_ns) : heard_ns === (world.heard_ns ?? 0n), true, `heard at ${heard_ns}`);
 
       // A release is recorded for every managed VIP of a granted claim, and for no other.
@@ -1340,10 +1348,10 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     settle({});
   });
 
-  test(`${program}: on an interface whose verdicts nobody counts, all passes unread`, () => {
+  test(`${program}: on an interface that is only guarded, all passes unread`, () => {
     const now = bootTime();
     settle({ peer: known(now), vips: { [OWNED]: "owned" } });
-    bench.maps.verdicts.deleteMany([IFINDEX]);
+    bench.changeInterface({ is_guard: true });
     for (const frame of [probe(), claims([claim(OWNED)]), echo(), probe({}, FOREIGN_KEY)])
       assert.is(bench.run(program, frame(now)).action, "pass");
     assert.equal(bench.maps.peers.get(PEER_KEY), peerLayout.of(known(now)));

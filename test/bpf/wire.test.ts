@@ -13,12 +13,12 @@ import { PacketPort } from "../../lab/packet-port.ts";
 import { skip } from "../../lab/skip.ts";
 import {
   answers,
+  COUNTERS,
+  type Counter,
   claimVerdict,
   interfaceEntry,
   nodeState,
-  type Verdicts,
   type VipState,
-  verdicts,
   vip as vipEntry,
   vipState,
   type WireHeader,
@@ -85,7 +85,7 @@ const arp = (fields: Partial<Arp>): Uint8Array =>
     ...fields,
   });
 
-type Counts = Partial<Record<keyof Verdicts, number>>;
+type Counts = Partial<Record<Counter, number>>;
 
 /** The answer that the node must send to a request of the peer. */
 const answer = (vip: string) =>
@@ -224,7 +224,6 @@ class Wire implements Disposable {
         gone_ns: HOUR,
       }),
     );
-    maps.verdicts.set(ifindex, verdicts.of({ interface: "eth0" }));
     maps.keys.set(0, KEY);
     for (const vip of [OWNED, NOT_OWNED, OWNED_ON_LO, MARKER, CLAIMED]) {
       maps.answers.set({ ip: ip(vip), ifindex }, answers.of({}));
@@ -355,9 +354,7 @@ class Wire implements Disposable {
     const before = this.#maps!.verdicts.get(this.#ifindex)!;
     const result = body();
     const after = this.#maps!.verdicts.get(this.#ifindex)!;
-    const others = ["interface", "heard_ns", "own_ns", "strangers_ns"];
-    const names = (Object.keys(after) as (keyof Verdicts)[]).filter((name) => !others.includes(name));
-    const rises = names.map((name) => [name, Number((after[name] as bigint) - (before[name] as bigint))] as const);
+    const rises = COUNTERS.map((name) => [name, Number(after[name] - before[name])] as const);
     return [result, Object.fromEntries(rises.filter(([, rise]) => rise !== 0))];
   }
 

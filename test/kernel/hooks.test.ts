@@ -6,7 +6,7 @@ import { Flood } from "../../lab/kernel/flood.ts";
 import { becomes, must, type Process, until } from "../../lab/kernel/process.ts";
 import { measured, NODE_MAC, pinnedId, Rig, TC_HANDLE, TC_PRIORITY, VIP } from "../../lab/kernel/rig.ts";
 import { inNamespace } from "../../lab/namespaces.ts";
-import { answers, LAYOUT, vip, vipState } from "../../src/core/abi.ts";
+import { answers, interfaceEntry, LAYOUT, MAX_INTERFACES, vip, vipState } from "../../src/core/abi.ts";
 import { bootTime, libc } from "../../src/ffi/libc.ts";
 import { Fd, libbpf } from "../../src/kernel/libbpf.ts";
 import { stripsVlanTags } from "../../src/link/ethtool.ts";
@@ -400,7 +400,11 @@ const tamperings: Tampering[] = [
   {
     name: "the interface deleted",
     map: "interfaces",
-    act: (key, map) => must("bpftool", "map", "delete", "pinned", map, "key", ...key.slice(4)),
+    act: (key, map) => {
+      const place = [String(Number(key[4]) % MAX_INTERFACES), "0", "0", "0"];
+      const nothing = Array.from({ length: interfaceEntry.size }, () => "0");
+      return must("bpftool", "map", "update", "pinned", map, "key", ...place, "value", ...nothing);
+    },
     said: undefined,
   },
 ];
@@ -410,11 +414,10 @@ for (const { name, map, act, said } of tamperings) {
     const speaker = await rig.serve({ hook: "tcx" });
     const key = [...VIP.split("."), ...new Uint8Array(Uint32Array.of(rig.ifindex("eth0")).buffer)].map(String);
     const snapshot = () =>
-      rig.maps(({ vips, interfaces, answers, verdicts }) => ({
+      rig.maps(({ vips, interfaces, answers }) => ({
         vips: [...vips.entries()].map(([key, { state }]) => `${key.ip} ${key.ifindex} ${state}`),
         interfaces: [...interfaces.entries()].map(([ifindex, { mac_text }]) => `${ifindex} ${mac_text}`),
         answers: [...answers.entries()].map(([key]) => `${key.ip} ${key.ifindex}`),
-        verdicts: [...verdicts.entries()].map(([ifindex, { interface: name }]) => `${ifindex} ${name}`),
       }));
     const before = snapshot();
     const from = speaker.log.length;

@@ -129,7 +129,7 @@ test("a VIP that becomes a default gateway's address is left to the gateway, and
 test("an interface renamed out of the configuration is only guarded, and answers again when it has its name back", async () => {
   const speaker = await rig.serve({});
   const ifindex = rig.ifindex("eth0");
-  const counts = () => rig.maps(({ verdicts }) => verdicts.get(ifindex) !== undefined);
+  const counts = () => rig.maps(({ interfaces }) => interfaces.get(ifindex)?.is_guard === false);
   ip("link set eth0 name other0");
   try {
     await noticed("renamed away, guarded", () => !counts());

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * The control plane's changes of entries that the programs write too. The control plane runs this program by
+ * BPF_PROG_TEST_RUN on a frame that carries the change. It stores field by field, so what the programs have written beside
+ * stays, and a MAC is never half the old one and half the new one. A map's own update promises neither.
+ */
+#include "packet.h"
+#include "state.h"
+
+/* An Ethernet header that names no protocol, and two bytes that align what follows. */
+#define HEADER 16
+
+/* The store happens here, whole, and in the order of the text. */
+#define STORE(field)                                                                               \
+	do {                                                                                       \
+		barrier();                                                                         \
+		*(volatile typeof(to->field) *)&to->field = from->field;                           \
+	} while (0)
+#define STORE_BYTES(field)                                                                         \
+	do {                                                                                       \
+		barrier();                                                                         \
+		__builtin_memcpy(&to->field, &from->field, sizeof(to->field));                     \
+	} while (0)
+
+/* The word that has the MAC. */
+static __always_inline void store_mac(struct interface *to, const struct interface *from)
+{
+	barrier();
+	*(volatile __u64 *)to->mac = *(const __u64 *)from->mac;
+}
+
+_Static_assert(__builtin_offsetof(struct interface, mac) % 8 == 0, "a MAC is stored as one word");
+_Static_assert(__builtin_offsetof(struct interface, heard_ns) == 64, "an answer reads one cache line of an interface");
+
+/* Makes a free place an interface's: nobody has been heard there yet. */
+static __always_inline void clear(struct interface *to)
+{
+	*(volatile __u32 *)&to->ifindex = 0;
+	barrier();
+	__builtin_memset(to->address, 0, 4);
+	__builtin_memset((void *)to + 8, 0, sizeof(*to) - 8);
+}
+
+/*
+ * Writes an interface's entry at its place; ifindex 0 frees the place. Returns 0, or -1 where the frame does not carry
+ * that.
+ */
+SEC("tc")
+int isat_write_interface(struct __sk_buff *skb)
+{
+	struct { __u32 place, zero; struct interface interface; } change;
+	const struct interface *from = &change.interface;
+	struct interface *to;
+
+	if (bpf_skb_load_bytes(skb, HEADER, &change, sizeof(change)))
+		return -1;
+	to = bpf_map_lookup_elem(&interfaces, &change.place);
+	if (!to)
+		return -1;
+	if (to->ifindex != from->ifindex)
+		clear(to);
+	if (from->ifindex == 0)
+		return 0;
+	STORE_BYTES(address);
+	store_mac(to, from);
+	STORE(fence_ns);
+	STORE(gone_ns);
+	STORE(live_ns);
+	STORE(hold_ns);
+	STORE(state);
+	STORE(source_stale);
+	STORE(vlan_strip_off);
+	STORE(node);
+	STORE(incarnation);
+	STORE(hello_nonce);
+	STORE(last_hello_nonce);
+	STORE_BYTES(own);
+	STORE_BYTES(masks);
+	STORE_BYTES(node_name);
+	STORE_BYTES(name);
+	STORE_BYTES(mac_text);
+	STORE(netns);
+	STORE(tick_ns);
+	STORE(ifindex);
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
