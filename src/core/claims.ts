@@ -84,6 +84,8 @@ export class Claims {
   /** The most VIPs that a frame claims, by the MTU, and while peers do not answer larger ones. */
   private most: number;
   private size: number;
+  /** When each peer last answered a frame of that size: what is late then is not lost, and smaller frames would be more. */
+  private readonly passed = new Map<bigint, Ns>();
   /** Peers that echo and have not answered a claim for a second: how many VIPs wait for each. */
   unanswered: ReadonlyMap<bigint, { name: string; count: number }> = new Map();
 
@@ -179,6 +181,7 @@ export class Claims {
     for (const batch of this.batches) {
       if (!batch.asked.get(node)?.nonces.includes(nonce)) continue;
       batch.asked.set(node, undefined);
+      if (batch.addresses.length >= this.size) this.passed.set(node, step.now);
       for (const claim of claims) if (isMine(claim)) batch.refused.set(addressOfBytes(claim.ip), name);
       const isNews = (claim: Claim) => isReleased(claim) || (batch.isReassertion && isMine(claim));
       const released = claims.filter(isNews);
@@ -269,6 +272,7 @@ export class Claims {
     for (const [node, question] of length > 1 ? asked : []) {
       if (!question || question.tries < TRIES || now - question.sentAt < patience(question)) continue;
       if ((census.alive.get(node)?.echoedNs ?? 0n) <= question.sentAt) continue;
+      if (now - (this.passed.get(node) ?? -UNANSWERED) < UNANSWERED) continue;
       this.size = Math.min(this.size, Math.ceil(length / 2));
       return true;
     }
@@ -371,9 +375,7 @@ function counts(batch: Batch, address: Address, step: Step): boolean {
   return leaves || (entry?.state === vipState.CLAIMING && entry.claimNs === batch.claimNs);
 }
 
-/**
- * Has the kernel read where everybody has answered: what it released since, and peers that appeared since, come first.
- */
+/** Has the kernel read, where everybody has answered: what it released since, and peers that appeared, come first. */
 function look(batch: Batch, step: Step): void {
   if (isOpen(batch)) return;
   batch.isLookedAt = true;

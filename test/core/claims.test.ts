@@ -14,7 +14,7 @@ import { type Address, addressBytes, formatAddress, parseAddress } from "../../s
 import { Claims, Nonces, type Send } from "../../src/core/claims.ts";
 import type { Census } from "../../src/core/liveness.ts";
 import { type Entry, type Heard, Step, UNOWNED } from "../../src/core/step.ts";
-import { type Ns, SECOND, toMs, toNs } from "../../src/core/time.ts";
+import { MS, type Ns, SECOND, toMs, toNs } from "../../src/core/time.ts";
 import { type Claim, claimsWithin, MAX_CLAIMS, nodeId } from "../../src/core/wire.ts";
 import type { Message } from "../bpf/model.ts";
 import { Kernel } from "./machine.ts";
@@ -501,6 +501,32 @@ test("where large frames do not pass to a peer that echoes, claims go in smaller
     100,
     "each release is told once",
   );
+});
+
+test("a frame is as large as ever where answers come late because there are many: smaller ones would be more", () => {
+  const { town, a, b, c } = three();
+  const keys = vips(6_000);
+  for (const node of town.nodes) node.manage(keys);
+  let free = town.now;
+  town.latency = (_, to) => {
+    if (to !== a) return 0.1;
+    free = (free > town.now ? free : town.now) + 2n * MS; // one after the other
+    return toMs(free - town.now);
+  };
+  const sizes = new Set<number>();
+  town.loses = (from, _to, { claims }) => from === a && sizes.add(claims.length) && false;
+  town.mayBeTwo = true;
+  a.want(keys);
+  town.run(20_000);
+  assert.equal(new Set(keys.map((key) => a.state(key))), new Set([OWNED]));
+  assert.ok(Math.min(...sizes) >= keys.length % MAX_CLAIMS, [...sizes].join());
+  // Where large frames pass no more, they are made smaller all the same.
+  town.loses = (from, to, { claims }) => claims.length > 10 && [from, to].includes(b);
+  const more = Array.from({ length: 100 }, (_, i) => vip(6_001 + i));
+  for (const node of [a, b, c]) node.manage(more);
+  a.want(more);
+  town.run(5_000);
+  assert.equal(new Set(more.map((key) => a.state(key))), new Set([OWNED]));
 });
 
 test("a frame is as large as ever where a peer does not even echo: it may have died", () => {
