@@ -1,5 +1,5 @@
 import { whoHas as request } from "../lab/who-has.ts";
-import { addressBytes, formatAddress, parseAddress } from "../src/core/address.ts";
+import { addressBytes, formatAddress, parseAddress, plus } from "../src/core/address.ts";
 
 /** Every stand has one veth pair: eth0 of the node, and c0 of the client. */
 export const NODE_INTERFACE = "eth0";
@@ -16,14 +16,14 @@ const VIPS_FIRST = parseAddress("10.9.0.1");
 
 /** The first and the last of `count` VIPs. */
 export function vipRange(count: number): { first: string; last: string } {
-  return { first: formatAddress(VIPS_FIRST), last: formatAddress(VIPS_FIRST + count - 1) };
+  return { first: formatAddress(VIPS_FIRST), last: formatAddress(plus(VIPS_FIRST, count - 1)) };
 }
 
 /** The VIP at a place, from 0, in bytes. */
-export const vipBytes = (place: number): Uint8Array => addressBytes(VIPS_FIRST + place);
+export const vipBytes = (place: number): Uint8Array => addressBytes(plus(VIPS_FIRST, place));
 
 /** An address that no host has, in bytes. */
-export const otherBytes = (place: number): Uint8Array => addressBytes(OTHERS_FIRST + (place % 1024));
+export const otherBytes = (place: number): Uint8Array => addressBytes(plus(OTHERS_FIRST, place % 1024));
 
 /** A who-has from the client's MAC. */
 export function whoHas(target: Uint8Array, asker = CLIENT_IP): Uint8Array {

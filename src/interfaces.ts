@@ -1,6 +1,6 @@
 import { programsInFront } from "./chain.ts";
 import { type InterfaceEntry, interfaceEntry, MAX_SUBNETS, nodeState } from "./core/abi.ts";
-import { addressBytes } from "./core/address.ts";
+import { addressBytes, isIPv4 } from "./core/address.ts";
 import { formatMac } from "./core/arp.ts";
 import { LIVE_FOR } from "./core/liveness.ts";
 import { isFenced } from "./core/state.ts";
@@ -89,7 +89,7 @@ export class Interfaces {
       mac_text: formatMac(link.mac),
       mac: link.mac,
       is_guard: isGuard,
-      ...subnets(facts.addresses),
+      ...subnets(facts),
       netns: this.#netns,
       vlan_strip_off: this.pinned(link.ifindex)?.vlan_strip_off ?? false,
       ...fields(self),
@@ -251,8 +251,9 @@ function standsInFront(name: string, { kind, direction }: Point, who: string): s
   );
 }
 
-/** The first address, and one of each subnet, the smallest subnets first. */
-function subnets(addresses: Link["addresses"]): Pick<InterfaceEntry, "address" | "own" | "masks"> {
+/** The first address of IPv4, and one of each subnet, the smallest subnets first. */
+function subnets({ addresses: all }: Pick<Link, "addresses">): Pick<InterfaceEntry, "address" | "own" | "masks"> {
+  const addresses = all.flatMap(({ address, prefix }) => (isIPv4(address) ? [{ address, prefix }] : []));
   const maskOf = (prefix: number) => (prefix === 0 ? 0 : (-1 << (32 - prefix)) >>> 0);
   const bySubnet = Map.groupBy(addresses, ({ address, prefix }) => `${(address & maskOf(prefix)) >>> 0}/${prefix}`);
   const firsts = [...bySubnet.values()].map(([first]) => first!).sort((a, b) => b.prefix - a.prefix);

@@ -1,6 +1,6 @@
 import type { Config } from "./config/config.ts";
 import { MAX_INTERFACES, MAX_PEERS, MAX_VIPS } from "./core/abi.ts";
-import { type Address, formatAddress, having, neverVips, without } from "./core/address.ts";
+import { type Address, formatAddress, having, neverVips, sizeOf, without } from "./core/address.ts";
 import { FORMS, formatMac } from "./core/arp.ts";
 import { type Demand, guardOf, isGuardRange, type VipRange } from "./core/demand.ts";
 import { matches } from "./core/glob.ts";
@@ -169,8 +169,7 @@ export const isTooLarge = ({ size }: Plan): boolean => size > MAX_VIPS;
 
 export const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
 
-export const countAddresses = (ranges: readonly VipRange[]): number =>
-  sum(ranges.map(({ first, last }) => last - first + 1));
+export const countAddresses = (ranges: readonly VipRange[]): number => sum(ranges.map(sizeOf));
 
 const tooMany = (size: number) =>
   `Cannot hold ${size} entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { NODES } from "../../lab/topology.ts";
-import { formatAddress, parseAddress } from "../../src/core/address.ts";
+import { formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import { elect } from "../../src/core/ownership.ts";
 import type { Figure } from "../figure.ts";
 import type { Context } from "../section.ts";
@@ -49,7 +49,7 @@ export async function deathOfMany(context: Context, subject: Subject, times: Tim
 /** For isat, addresses that the election gives to one node; for others, a range. */
 function vipsOf({ kind }: Subject): string[] {
   const first = parseAddress("10.9.0.1");
-  const addresses = Array.from({ length: 8 * MANY }, (_, i) => formatAddress(first + i));
+  const addresses = Array.from({ length: 8 * MANY }, (_, i) => formatAddress(plus(first, i)));
   if (kind === "peer") return addresses.slice(0, MANY);
   const names = NODES.map(({ name }) => name);
   return addresses.filter((address) => elect(names, address) === names[0]).slice(0, MANY);

@@ -3,7 +3,7 @@ import { best, NODES, type Scene } from "../../lab/cluster/scene.ts";
 import { until } from "../../lab/kernel/process.ts";
 import type { Speaker } from "../../lab/speaker.ts";
 import { LAYOUT, vip as vipEntry, vipKey, vipState } from "../../src/core/abi.ts";
-import { addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
+import { addressBytes, formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import { getPinned, libbpf } from "../../src/kernel/libbpf.ts";
 import type { Figure } from "../figure.ts";
 import type { Context } from "../section.ts";
@@ -62,7 +62,7 @@ export async function addresses({ isQuick, progress }: Context, scene: Scene, fi
   const [bare, whole, above]: number[][] = [[], [], []];
   for (let round = 0; round < rounds; round++) {
     if (round % 20 === 0) progress(`kubernetes: an address is set, ${round} of ${rounds}`);
-    const vip = formatAddress(EXTRA + round);
+    const vip = formatAddress(plus(EXTRA, round));
     const kernel = kernels.get(best(vip))!;
     await sleep(60);
     const began = performance.now();

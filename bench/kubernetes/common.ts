@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import type { Scene } from "../../lab/cluster/scene.ts";
 import type { Speaker } from "../../lab/speaker.ts";
-import { formatAddress, parseAddress } from "../../src/core/address.ts";
+import { formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import type { Figure, Target, Unit } from "../figure.ts";
 
 export const SECTION = "kubernetes";
@@ -19,7 +19,7 @@ export function figure(what: string, unit: Unit, values: readonly number[], targ
 }
 
 export const most = (limit: number): Target => ({ is: "at most", limit });
-export const vipAt = (index: number) => formatAddress(FIRST + index);
+export const vipAt = (index: number) => formatAddress(plus(FIRST, index));
 
 /** Kills all speakers, and removes their files and everything in the kernels. */
 export async function clear({ speakers }: Scene): Promise<void> {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { endpointSlice, service, status } from "../../lab/cluster/objects.ts";
 import type { Scene } from "../../lab/cluster/scene.ts";
 import { until } from "../../lab/kernel/process.ts";
-import { formatAddress, parseAddress } from "../../src/core/address.ts";
+import { formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import { MANY, PATIENCE, vipAt } from "./common.ts";
 
 /** A Service and its EndpointSlice, with the fields that the API server's registry would fill in. */
@@ -12,8 +12,8 @@ function objectsOf(scene: Scene, index: number): [string, object][] {
   const its = service(name);
   const spec = {
     ...its.spec,
-    clusterIP: formatAddress(parseAddress("10.96.0.10") + index),
-    clusterIPs: [formatAddress(parseAddress("10.96.0.10") + index)],
+    clusterIP: formatAddress(plus(parseAddress("10.96.0.10"), index)),
+    clusterIPs: [formatAddress(plus(parseAddress("10.96.0.10"), index))],
     ipFamilies: ["IPv4"],
     ipFamilyPolicy: "SingleStack",
     sessionAffinity: "None",

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Scene } from "../../lab/cluster/scene.ts";
 import { until } from "../../lab/kernel/process.ts";
 import type { Speaker } from "../../lab/speaker.ts";
-import { formatAddress } from "../../src/core/address.ts";
+import { formatAddress, plus } from "../../src/core/address.ts";
 import type { Figure } from "../figure.ts";
 import type { Context } from "../section.ts";
 import { clear, EXTRA, figure, MANY, MS, most, PATIENCE } from "./common.ts";
@@ -20,7 +20,7 @@ const sizeOf = (scene: Scene, speaker: Speaker) => {
 /** Measures the memory of speakers with a few Services. */
 export async function few({ isQuick, progress }: Context, scene: Scene, figures: Figure[]): Promise<void> {
   const { cluster, speakers } = scene;
-  for (let index = 0; index < FEW; index++) await cluster.serve(`few${index}`, formatAddress(EXTRA - 1 - index));
+  for (let index = 0; index < FEW; index++) await cluster.serve(`few${index}`, formatAddress(plus(EXTRA, -1 - index)));
   await speakers.startAll();
   const pause = isQuick ? 5_000 : 20_000;
   progress(`kubernetes: ${FEW} Services at rest for ${pause / 1000} s`);

@@ -6,7 +6,7 @@
  * Usage: watcher.ts INTERVAL VIP...
  */
 import process from "node:process";
-import { addressBytes, addressOfBytes, parseAddress } from "../../src/core/address.ts";
+import { addressBytes, ipv4OfBytes, parseAddress, plus } from "../../src/core/address.ts";
 import { ARP_REPLY, decodeArp, formatMac } from "../../src/core/arp.ts";
 import { PacketPort } from "../packet-port.ts";
 import { CLIENT } from "../topology.ts";
@@ -53,7 +53,7 @@ function ask(vip: number, turn: number): void {
   const sender = turn % SENDERS.count;
   const key = vip * SENDERS.count + sender;
   if (open.has(key)) return; // held up for so long that the last request with this sender is still open
-  const frame = whoHas(vips[vip]!, { mac: CLIENT.mac, ip: addressBytes(SENDERS.first + sender) });
+  const frame = whoHas(vips[vip]!, { mac: CLIENT.mac, ip: addressBytes(plus(SENDERS.first, sender)) });
   open.set(key, { vip, at: now(), macs: [] });
   port.send(frame);
 }
@@ -65,9 +65,8 @@ function hear(): void {
     const spa = arp.spa.join(".");
     const sha = formatMac(arp.sha);
     if (arp.op === ARP_REPLY) {
-      const tpa = addressOfBytes(arp.tpa);
       const place = places.get(spa);
-      const sender = tpa - SENDERS.first;
+      const sender = ipv4OfBytes(arp.tpa) - ipv4OfBytes(addressBytes(SENDERS.first));
       if (place === undefined || sender < 0 || sender >= SENDERS.count) continue;
       open.get(place * SENDERS.count + sender)?.macs.push(sha);
     } else if (spa === arp.tpa.join(".")) {

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { MAX_VIPS } from "../core/abi.ts";
-import { formatAddress, having, type Range } from "../core/address.ts";
+import { compare, formatAddress, having, overlap, type Range, sizeOf } from "../core/address.ts";
 import type { FileRange } from "../source/settings.ts";
 import { KEYS, Schema, type Values } from "./schema.ts";
 import { list, show } from "./values.ts";
@@ -162,10 +162,10 @@ export function checkVips(sheet: Sheet, { source }: Values, nodes: string[] | un
 
   const written = (vip: Range) =>
     vip.first === vip.last ? formatAddress(vip.first) : `${formatAddress(vip.first)}-${formatAddress(vip.last)}`;
-  const [head, ...tail] = vips.toSorted((a, b) => a.first - b.first);
+  const [head, ...tail] = vips.toSorted((a, b) => compare(a.first, b.first));
   let reach = head;
   for (const vip of tail) {
-    if (!reach || vip.first > reach.last) {
+    if (!reach || !overlap(vip, reach)) {
       reach = vip;
       continue;
     }
@@ -175,7 +175,7 @@ export function checkVips(sheet: Sheet, { source }: Values, nodes: string[] | un
     if (vip.last > reach.last) reach = vip;
   }
 
-  const count = vips.reduce((sum, vip) => sum + vip.last - vip.first + 1, 0);
+  const count = vips.reduce((sum, vip) => sum + sizeOf(vip), 0);
   if (count > MAX_VIPS) sheet.report(VIPS, `found ${count} addresses in total, accepted: at most ${MAX_VIPS}`);
   return vips;
 }

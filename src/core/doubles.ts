@@ -1,4 +1,4 @@
-import type { Address } from "./address.ts";
+import { type Address, blockOf, having } from "./address.ts";
 import { type Ns, SECOND } from "./time.ts";
 
 /** How long an interface is left alone after this node's own frames were heard there. */
@@ -77,8 +77,7 @@ export class Doubles {
 /** Whether both are in one subnet; nothing is known of one that has no address. */
 function isOneNetwork(a: Wired, b: Wired): boolean {
   if (a.addresses.length === 0 || b.addresses.length === 0) return true;
-  const covers = (prefix: number, one: Address, other: Address) =>
-    prefix === 0 || (one ^ other) >>> (32 - prefix) === 0;
+  const covers = (prefix: number, one: Address, other: Address) => having(one)(blockOf(other, prefix));
   return a.addresses.some((own) =>
     b.addresses.some((other) => covers(Math.min(own.prefix, other.prefix), own.address, other.address)),
   );

@@ -1,5 +1,5 @@
 import { answers, MAX_VIPS, type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
-import { type Address, addressBytes, addressOfBytes } from "../core/address.ts";
+import { type Address, addressBytes, addressOfBytes, type IPv4 } from "../core/address.ts";
 import { type Entry, isHeld, UNOWNED } from "../core/step.ts";
 import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
@@ -282,13 +282,13 @@ export class VipTable {
 }
 
 function writeKey(view: DataView, at: number, ifindex: number, address: Address): void {
-  view.setUint32(at + IP, address);
+  view.setUint32(at + IP, address as IPv4);
   view.setUint32(at + IFINDEX, ifindex, true);
 }
 
 /** An entry repeats its key: see `struct vip` in bpf/abi.h. */
 function writeOwnKey(view: DataView, at: number, ifindex: number, address: Address): void {
-  view.setUint32(at + OWN_IP, address);
+  view.setUint32(at + OWN_IP, address as IPv4);
   view.setUint32(at + OWN_IFINDEX, ifindex, true);
 }
 

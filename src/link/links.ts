@@ -1,4 +1,4 @@
-import { type Address, addressOfBytes, formatAddress } from "../core/address.ts";
+import { type Address, blockOf, formatAddress, having, type IPv4, ipv4OfBytes } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { matches } from "../core/glob.ts";
 import { claimsWithin } from "../core/wire.ts";
@@ -45,8 +45,8 @@ export interface Link {
   isUp: boolean;
   /** The master, and its kind (`bridge`, `bond`, ...); undefined if the device has no master. */
   portOf: { kind: string; ifindex: number } | undefined;
-  /** IPv4 addresses (u32, host order) with their prefix lengths, in the kernel's order. */
-  addresses: { address: number; prefix: number }[];
+  /** Addresses with their prefix lengths, in the kernel's order. */
+  addresses: { address: Address; prefix: number }[];
   transmitted: { packets: bigint; dropped: bigint };
 }
 
@@ -97,7 +97,7 @@ interface Route {
 interface Hop {
   ifindex: number | undefined;
   /** undefined: none, or an IPv6 address. */
-  gateway: number | undefined;
+  gateway: IPv4 | undefined;
 }
 
 const isRoute = ({ type }: NetlinkMessage) => type === RTM.NEWROUTE || type === RTM.DELROUTE;
@@ -121,7 +121,7 @@ function parseRoute({ body }: NetlinkMessage): Route {
 
 function hopOf(found: Map<number, Uint8Array>, OIF = 4, GATEWAY = 5): Hop {
   const [oif, gateway] = [found.get(OIF), found.get(GATEWAY)];
-  return { ifindex: oif && u32(oif), gateway: gateway?.length === 4 ? addressOfBytes(gateway) : undefined };
+  return { ifindex: oif && u32(oif), gateway: gateway?.length === 4 ? ipv4OfBytes(gateway) : undefined };
 }
 
 /** Reads RTA_MULTIPATH: each struct rtnexthop (length, flags, hops, ifindex) has attributes of its own. */
@@ -173,7 +173,7 @@ export class Links implements Disposable {
       const address = found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS);
       const ifindex = new DataView(body.buffer, body.byteOffset).getUint32(4, true);
       if (address?.length === 4)
-        links.get(ifindex)?.addresses.push({ address: addressOfBytes(address), prefix: body[1]! });
+        links.get(ifindex)?.addresses.push({ address: ipv4OfBytes(address), prefix: body[1]! });
     }
     return [...links.values()];
   }
@@ -182,7 +182,7 @@ export class Links implements Disposable {
    * The gateways of all IPv4 default routes, in every routing table, and the first device of the one with the lowest
    * metric. Halves count only where there is no whole one: a VPN puts them in front of the route by which it is reached.
    */
-  defaults(): { gateways: Set<number>; device: number | undefined } {
+  defaults(): { gateways: Set<IPv4>; device: number | undefined } {
     const all = this.#defaultRoutes();
     const hops = all.flatMap(({ hops }) => hops);
     const [first] = all
@@ -255,7 +255,7 @@ export const isNamed = ({ name, altnames }: Link, globs: readonly string[]): boo
 
 /** True if the address lies in a subnet of the device. */
 export const isInSubnet = ({ addresses }: Link, address: Address): boolean =>
-  addresses.some(({ address: own, prefix }) => prefix === 0 || (own ^ address) >>> (32 - prefix) === 0);
+  addresses.some(({ address: own, prefix }) => having(address)(blockOf(own, prefix)));
 
 /** True for a Pod's end of a wire: only that Pod is behind it. CNIs give such ends no subnet. */
 export const isPodsWire = ({ kind, addresses }: Link): boolean =>

@@ -1,4 +1,4 @@
-import type { Range } from "../core/address.ts";
+import { type IPv4, isIPv4Range, type Range } from "../core/address.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName, libc, MSG_DONTWAIT, readable, SOCK_CLOEXEC, SOCK_RAW } from "../ffi/libc.ts";
 import { explain } from "../files.ts";
@@ -41,10 +41,12 @@ const instruction = (code: number, k: number, yes = 0, no = 0) => [code | (yes <
  */
 function filterOf(ifindexes: readonly number[], senders?: readonly Range[]): Uint8Array {
   const [DROP, TAKE] = [instruction(RETURN, 0), instruction(RETURN, 0xffff)];
-  const isIn = ({ first, last }: Range) => [
+  const isIn = ({ first, last }: Range<IPv4>) => [
     ...[instruction(JUMP_UNLESS_LESS, first, 0, 2), instruction(JUMP_IF_GREATER, last, 1, 0), TAKE],
   ];
-  const isTaken = senders ? [instruction(LOAD, SENDER), ...merged(senders).flatMap(isIn), DROP] : [TAKE];
+  const isTaken = senders
+    ? [instruction(LOAD, SENDER), ...merged(senders.filter(isIPv4Range)).flatMap(isIn), DROP]
+    : [TAKE];
   const { length } = ifindexes;
   const isOurs = [...ifindexes.map((ifindex, i) => instruction(JUMP_IF_EQUAL, ifindex, length - i)), DROP, ...isTaken];
   const code = [
@@ -58,8 +60,8 @@ function filterOf(ifindexes: readonly number[], senders?: readonly Range[]): Uin
 }
 
 /** The ranges without overlaps, and few enough for a filter: those that are too many become one with the last. */
-function merged(ranges: readonly Range[]): Range[] {
-  const result: { first: number; last: number }[] = [];
+function merged(ranges: readonly Range<IPv4>[]): Range<IPv4>[] {
+  const result: Range<IPv4>[] = [];
   for (const { first, last } of ranges.toSorted((a, b) => a.first - b.first)) {
     const before = result.at(-1);
     if (before && (first <= before.last + 1 || result.length === MOST_RANGES))

@@ -1,4 +1,4 @@
-import { type Address, addressBytes, addressOfBytes } from "../core/address.ts";
+import { type Address, addressBytes, addressOfBytes, isIPv4 } from "../core/address.ts";
 import { ARP_REPLY, ARP_REQUEST, BROADCAST, decodeArp, ETH_P_ARP, encodeArp, NO_MAC } from "../core/arp.ts";
 import type { Question } from "../core/step.ts";
 import type { Link } from "./links.ts";
@@ -31,7 +31,7 @@ export class WhoHas implements Disposable {
   ask({ ifindex, mac: source, addresses }: Link, { target, mac }: Question): Sent {
     this.#listen(ifindex);
     this.#asked.get(ifindex)!.add(target);
-    const own = addressBytes(addresses[0]?.address ?? 0);
+    const own = addressBytes(addresses.find(({ address }) => isIPv4(address))?.address ?? 0);
     const request = { destination: mac ?? BROADCAST, source, op: ARP_REQUEST, sha: source, spa: own, tha: NO_MAC };
     return this.#socket.send(ifindex, encodeArp({ ...request, tpa: addressBytes(target) }));
   }

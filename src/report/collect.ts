@@ -1,6 +1,6 @@
 import process from "node:process";
 import { COUNTERS, type InterfaceEntry, NO_VERDICTS, vipState } from "../core/abi.ts";
-import { type Address, formatAddress, having } from "../core/address.ts";
+import { type Address, compare, formatAddress, having } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { isGuardRange } from "../core/demand.ts";
 import { ownerOf, ranking } from "../core/ownership.ts";
@@ -73,7 +73,7 @@ function vipStatuses(
     [...its].map(([address, entry]) => ({ ifindex, address, entry })),
   );
   const wanted = all.filter(({ address }) => only === undefined || address === only);
-  wanted.sort((a, b) => a.ifindex - b.ifindex || a.address - b.address);
+  wanted.sort((a, b) => a.ifindex - b.ifindex || compare(a.address, b.address));
   return wanted.map(({ ifindex, address, entry: { state } }) => {
     const isOwned = state === vipState.OWNED;
     const its = interfaces.get(ifindex);

@@ -27,7 +27,6 @@ for (const text of [
   "10.9.0.-1",
   " 10.9.0.1",
   "10.9.0.1\n",
-  "fd00::1",
   "a.b.c.d",
   "1e1.0.0.1",
 ]) {
@@ -56,18 +55,18 @@ for (const [text, first, last] of ranges) {
 }
 
 const wrong: [text: string, says: string][] = [
-  ["", '"" is not an IPv4 address'],
-  ["10.9.0", '"10.9.0" is not an IPv4 address'],
-  ["10.9.0.1-", '"" is not an IPv4 address'],
-  ["10.9.0.1-7", '"7" is not an IPv4 address'],
-  ["10.9.0.1 - 10.9.0.7", '"10.9.0.1 " is not an IPv4 address'],
+  ["", '"" is not an address'],
+  ["10.9.0", '"10.9.0" is not an address'],
+  ["10.9.0.1-", '"" is not an address'],
+  ["10.9.0.1-7", '"7" is not an address'],
+  ["10.9.0.1 - 10.9.0.7", '"10.9.0.1 " is not an address'],
   ["10.9.0.9-10.9.0.1", "it ends before it begins"],
   ["10.9.1.5/24", "10.9.1.5 lies inside the block 10.9.1.0/24"],
   ["200.1.1.1/1", "the block 128.0.0.0/1"],
   ["10.9.1.0/33", '"33" is not a prefix length'],
   ["10.9.1.0/", '"" is not a prefix length'],
   ["10.9.1.0/024", '"024" is not a prefix length'],
-  ["10.9.1.0/24/8", '"10.9.1.0/24/8" is not an IPv4 address'],
+  ["10.9.1.0/24/8", '"10.9.1.0/24/8" is not an address'],
 ];
 for (const [text, says] of wrong) {
   test(`${JSON.stringify(text)} is refused as ${says}, with what is accepted`, () => {

@@ -10,7 +10,7 @@ import {
   wireHeader,
   wireType,
 } from "../../src/core/abi.ts";
-import { type Address, addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
+import { type Address, addressBytes, formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import { Claims, Nonces, type Send } from "../../src/core/claims.ts";
 import type { Census } from "../../src/core/liveness.ts";
 import { type Entry, type Heard, Step, UNOWNED } from "../../src/core/step.ts";
@@ -23,7 +23,7 @@ import { heardOf } from "./stage.ts";
 const { OWNED, CLAIMING, NOT_OWNED, LEAVING } = vipState;
 const FOREVER = 2n ** 62n;
 
-const vip = (i: number): Address => parseAddress("10.9.0.0") + i;
+const vip = (i: number): Address => plus(parseAddress("10.9.0.0"), i);
 const vips = (count: number) => Array.from({ length: count }, (_, i) => vip(i + 1));
 const A = vip(1);
 

@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { nodeState } from "../../src/core/abi.ts";
-import { parseAddress } from "../../src/core/address.ts";
+import { parseAddress, plus } from "../../src/core/address.ts";
 import { Joining } from "../../src/core/joining.ts";
 import type { Census } from "../../src/core/liveness.ts";
 import { equals } from "../../src/core/ownership.ts";
@@ -306,7 +306,7 @@ test("a speaker that is started again lags on from the start, while its source i
   assert.equal(observe([heardOf("b", { sourceStale: true })], true), [true, false]);
 });
 
-const NODES = ["self", "b", "c"].map((name, i) => ({ name, address: parseAddress("10.9.255.1") + i }));
+const NODES = ["self", "b", "c"].map((name, i) => ({ name, address: plus(parseAddress("10.9.255.1"), i) }));
 
 test("where nobody is heard, all nodes of the source stand for election, a drained one excepted", () => {
   const { joining, census } = converged([]);

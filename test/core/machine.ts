@@ -12,7 +12,7 @@ import {
   wireHeader,
   wireType,
 } from "../../src/core/abi.ts";
-import { type Address, addressBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
+import { type Address, addressBytes, formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import { formatMac } from "../../src/core/arp.ts";
 import { Nonces } from "../../src/core/claims.ts";
 import type { NodeEntry, VipRange } from "../../src/core/demand.ts";
@@ -120,7 +120,7 @@ const FOREVER = 2n ** 62n;
 
 export const macOf = (index: number) => Uint8Array.of(2, 0, 0, 0, index >> 8, index & 255);
 export const macIndex = (mac: Uint8Array) => (mac[4]! << 8) | mac[5]!;
-export const addressOf = (index: number): Address => parseAddress("10.10.0.0") + index;
+export const addressOf = (index: number): Address => plus(parseAddress("10.10.0.0"), index);
 
 /** How the model's entries of peers read to a segment; an entry is replaced, never changed. */
 const portraits = new WeakMap<Peer, Heard>();

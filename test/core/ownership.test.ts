@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Address, formatAddress, parseAddress } from "../../src/core/address.ts";
+import { type Address, compare, formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import type { Demand } from "../../src/core/demand.ts";
 import {
   Election,
@@ -37,9 +37,7 @@ function held(...all: Electorate[]): Election {
 /** Every VIP, and whose it is to be. */
 const wishes = (election: Election): Record<string, WishName> =>
   Object.fromEntries(
-    [...election.keys()]
-      .sort((a, b) => a - b)
-      .map((address) => [formatAddress(address), nameOf(election.get(address)!)]),
+    [...election.keys()].sort(compare).map((address) => [formatAddress(address), nameOf(election.get(address)!)]),
   );
 
 /** By MetalLB's rule, computed with `printf n1#10.9.0.1 | sha256sum`. */
@@ -423,7 +421,7 @@ test("an election names the VIPs that changed, and only those", () => {
 
 function* addresses(count: number): Generator<string> {
   const first = parseAddress("10.9.0.0");
-  for (let i = 0; i < count; i++) yield formatAddress(first + i);
+  for (let i = 0; i < count; i++) yield formatAddress(plus(first, i));
 }
 
 function orders(items: readonly string[]): string[][] {

@@ -1,7 +1,7 @@
 import TinyQueue from "tinyqueue";
 import { randomOf } from "../../lab/random.ts";
 import { vipState, wireClaim, wireHeader, wireType } from "../../src/core/abi.ts";
-import { type Address, formatAddress, parseAddress } from "../../src/core/address.ts";
+import { type Address, formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import type { NodeEntry, VipRange } from "../../src/core/demand.ts";
 import type { Question } from "../../src/core/step.ts";
 import type { Message } from "../bpf/model.ts";
@@ -143,11 +143,11 @@ export class Simulation implements Wire {
     const first = parseAddress("10.9.0.1");
     const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
     this.nodes = nodesOf(names);
-    const range = { first, last: first + vips - 1, interfaces: undefined, hashAs: undefined };
+    const range = { first, last: plus(first, vips - 1), interfaces: undefined, hashAs: undefined };
     this.demand = [
       { ...range, nodes: eligible?.map((i) => names[i]!) ?? (speakers < nodes ? names.slice(0, speakers) : undefined) },
     ];
-    this.addresses = Array.from({ length: vips }, (_, i) => first + i);
+    this.addresses = Array.from({ length: vips }, (_, i) => plus(first, i));
     for (const [i, name] of names.entries()) this.machines.push(new Machine(this, name, i));
     this.at(0, { kind: "look" });
   }

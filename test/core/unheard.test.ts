@@ -1,7 +1,7 @@
 /** A node that has heard no peer: who is there, by ARP; and when it takes itself for the only one. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Address, parseAddress } from "../../src/core/address.ts";
+import { type Address, parseAddress, plus } from "../../src/core/address.ts";
 import type { Question } from "../../src/core/step.ts";
 import { MS, type Ns, SECOND } from "../../src/core/time.ts";
 import { Unheard } from "../../src/core/unheard.ts";
@@ -10,7 +10,7 @@ import { START } from "./stage.ts";
 
 const mac = (last: number) => Uint8Array.of(2, 0, 0, 0, 0, last);
 const ip = parseAddress;
-const OTHERS = ["b", "c"].map((name, i) => ({ name, address: ip("10.9.255.2") + i }));
+const OTHERS = ["b", "c"].map((name, i) => ({ name, address: plus(ip("10.9.255.2"), i) }));
 const [B, C] = OTHERS.map(({ address }) => address) as [Address, Address];
 const GATEWAY = ip("10.9.255.254");
 const shares = { shareOf: (name: string) => [name === "b" ? ip("10.9.0.2") : ip("10.9.0.3")] };

@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { claimVerdict, nodeState, wireClaim, wireHeader, wireType } from "../../src/core/abi.ts";
-import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { addressBytes, parseAddress, plus } from "../../src/core/address.ts";
 import { sipHash } from "../../src/core/siphash.ts";
 import {
   claimsWithin,
@@ -37,7 +37,7 @@ const key = ring.keys[0]!;
 
 const claims = (count: number) =>
   Array.from({ length: count }, (_, i) => ({
-    ip: addressBytes(parseAddress("10.9.0.0") + i),
+    ip: addressBytes(plus(parseAddress("10.9.0.0"), i)),
     verdict: [claimVerdict.CLAIMED, claimVerdict.FREE, claimVerdict.RELEASED, claimVerdict.MINE][i % 4]!,
     hash: 2n ** 64n - 1n - BigInt(i),
   }));

@@ -1,7 +1,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { answers, MAX_VIPS, vip, vipKey, vipState } from "../../src/core/abi.ts";
-import { type Address, parseAddress } from "../../src/core/address.ts";
+import { type Address, compare, parseAddress, plus } from "../../src/core/address.ts";
 import { type Entry, UNOWNED } from "../../src/core/step.ts";
 import { readEntries, VipTable } from "../../src/kernel/vips.ts";
 import { Bench } from "../bpf/run.ts";
@@ -12,7 +12,7 @@ test.after(() => bench[Symbol.dispose]());
 
 const IFINDEX = 1;
 const addresses = (first: string, count: number): Address[] =>
-  Array.from({ length: count }, (_, i) => parseAddress(first) + i);
+  Array.from({ length: count }, (_, i) => plus(parseAddress(first), i));
 const size = (map: "vips" | "answers") => [...bench.maps[map].batches()].reduce((sum, { count }) => sum + count, 0);
 
 /** Gives the table other entries, as a segment does: first in its own map, then in the kernel's. */
@@ -75,7 +75,7 @@ test("entries that another layout's map had as owned are owned, and those that i
   const former = [1, 2, 3].map((last) => ({ key: raw(last), isOwned: last === 1 }));
   table.takeOver(former, 77n, () => 7n);
   assert.equal(
-    [...readEntries(bench.maps).get(IFINDEX)!].sort(([a], [b]) => a - b),
+    [...readEntries(bench.maps).get(IFINDEX)!].sort(([a], [b]) => compare(a, b)),
     [
       [own, { state: vipState.OWNED, claimNs: 77n, untilNs: 0n, hash: 7n }],
       [others, UNOWNED],

@@ -3,7 +3,7 @@
  * It throws if the object is not well formed, and notes entries that are not. Pure.
  */
 import { isIPv4, isIPv6 } from "node:net";
-import { type Address, formatAddress, parseAddress, parseRange, type Range } from "../../core/address.ts";
+import { type Address, blockOf, formatAddress, parseAddress, parseRange, type Range } from "../../core/address.ts";
 import {
   entries,
   flag,
@@ -315,8 +315,7 @@ function poolRange(text: string, path: string): Range | undefined {
       if (!text.includes("-")) throw new Error("neither a block nor a range");
       return parseRange(text.replace(/\s*-\s*/, "-").trim());
     }
-    const size = 2 ** (32 - Number(prefix));
-    return parseRange(`${formatAddress(Math.floor(parseAddress(base) / size) * size)}/${prefix}`);
+    return parseRange(`${formatAddress(blockOf(parseAddress(base), Number(prefix)).first)}/${prefix}`);
   } catch {
     return refuse(path, text, "a block (10.9.0.0/24) or a range (10.9.0.10-10.9.0.19) of addresses");
   }

@@ -1,5 +1,5 @@
 /** Which L2Advertisements cover which address, by the rules of MetalLB's internal/config. Pure. */
-import { type Address, having } from "../../core/address.ts";
+import { type Address, compare, having, overlap } from "../../core/address.ts";
 import { type Nodes, nodeChecks } from "./nodes.ts";
 import {
   baseOf,
@@ -84,16 +84,16 @@ export class Pools {
   /** Pools that have addresses in common; MetalLB refuses them. @returns each pair, with the first such address */
   get overlaps(): [one: Key, other: Key, address: Address][] {
     const ranges = this.#pools.flatMap(({ key, ranges }) => ranges.map((range) => ({ key, ...range })));
-    ranges.sort((a, b) => a.first - b.first);
+    ranges.sort((a, b) => compare(a.first, b.first));
     const pairs = new Map<string, [Key, Key, Address]>();
     let widest: (typeof ranges)[number] | undefined;
     for (const range of ranges) {
-      if (widest && range.first <= widest.last && range.key !== widest.key) {
+      if (widest && overlap(range, widest) && range.key !== widest.key) {
         const [one, other] = [widest.key, range.key].sort() as [Key, Key];
         const pair = `${one} ${other}`;
         if (!pairs.has(pair)) pairs.set(pair, [one, other, range.first]);
       }
-      if (!widest || range.last > widest.last) widest = range;
+      if (!widest || compare(range.last, widest.last) > 0) widest = range;
     }
     return [...pairs.values()];
   }

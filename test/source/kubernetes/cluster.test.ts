@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { randomOf } from "../../../lab/random.ts";
-import { formatAddress, parseAddress } from "../../../src/core/address.ts";
+import { compare, formatAddress, parseAddress, plus } from "../../../src/core/address.ts";
 import type { Demand } from "../../../src/core/demand.ts";
 import { hash } from "../../../src/core/ownership.ts";
 import { Cluster } from "../../../src/source/kubernetes/cluster.ts";
@@ -216,7 +216,7 @@ function someObject(random: (below: number) => number): Sent {
 
 const sorted = (demand: Demand) => ({
   nodes: demand.nodes,
-  vips: demand.vips.toSorted((a, b) => a.first - b.first),
+  vips: demand.vips.toSorted((a, b) => compare(a.first, b.first)),
 });
 const byText = <T>(items: readonly T[]) => items.map((item) => JSON.stringify(item)).sort();
 
@@ -383,7 +383,7 @@ test("a change of one Service or of its endpoints evaluates no other Service", (
 
 test("one endpoint among 10,000 Services", () => {
   const count = 10_000;
-  const ip = (index: number) => formatAddress(parseAddress("10.9.0.0") + index);
+  const ip = (index: number) => formatAddress(plus(parseAddress("10.9.0.0"), index));
   const objects = Array.from({ length: count }, (_, index) => [
     service(`s${index}`, [ip(index)]),
     slice(`s${index}`, READY),
