@@ -9,8 +9,10 @@ import { askStatus, tellDrain } from "./control/socket.ts";
 import { parseAddress } from "./core/address.ts";
 import { examineMachine } from "./doctor/examine.ts";
 import { formatFindings } from "./doctor/judge.ts";
-import { markDrained } from "./kernel/kernel.ts";
+import { layoutFolder, markDrained } from "./kernel/kernel.ts";
+import { readPinnedMaps } from "./kernel/object.ts";
 import { pinnedStatus, VERSION } from "./report/collect.ts";
+import { formatMaps, MAP_NAMES } from "./report/dump.ts";
 import { formatDuration, formatStatus, type Status } from "./report/status.ts";
 import { cleanUp, run } from "./run.ts";
 import { UNDRAINABLE } from "./speaker.ts";
@@ -104,6 +106,17 @@ function doctor(options: { config: string; json?: boolean }): void {
   if (findings.some(({ level }) => level === "error")) process.exitCode = 1;
 }
 
+/** Prints the pinned maps. Nothing of a running speaker is asked: they are what its kernel goes by. */
+function mapCommand(action: string, name: string | undefined, options: Where): void {
+  if (action !== "dump") throw new Error(`Cannot ${action} a map. What can be done is: isat map dump [NAME]`);
+  const names = MAP_NAMES.filter((each) => name === undefined || each === name);
+  if (names.length === 0) throw new Error(`Cannot find a map ${name}. There are ${MAP_NAMES.join(", ")}`);
+  const { pinDir } = locate(options);
+  const text = readPinnedMaps(layoutFolder(pinDir), (maps) => formatMaps(maps, names));
+  if (text === undefined) throw new Error(`Cannot find this isat's maps under ${pinDir}: nothing is pinned there`);
+  console.log(text);
+}
+
 /** The table of the configuration's keys, read off the schema. */
 function keysHelp(): string {
   const lines = Object.entries(KEYS).map(
@@ -148,6 +161,11 @@ program
   .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
   .option("--json", "print JSON, for programs")
   .action(doctor);
+
+aboutSpeaker("map", "print the kernel's maps in words: map dump, or map dump NAME")
+  .argument("<dump>", "dump")
+  .argument("[name]", `one map: ${MAP_NAMES.join(", ")}`)
+  .action(mapCommand);
 
 aboutSpeaker("drain", "give every VIP to the other nodes and take none, over restarts too, until undrain").action(
   drain,

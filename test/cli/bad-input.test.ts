@@ -552,6 +552,8 @@ const wrong: [args: string[], says: RegExp][] = [
     ["doctor", "--config", NOWHERE],
     /^isat: Cannot read the configuration \S+\/nowhere: there is no such file\. Write it/,
   ],
+  [["map", "burn"], /^isat: Cannot burn a map\. What can be done is: isat map dump \[NAME\]\n$/],
+  [["map", "dump", "treasure"], /^isat: Cannot find a map treasure\. There are answers, interfaces, .*, vips\n$/],
 ];
 const plain = (args: string[]) => args.map((arg) => arg.replace(/^.*\//, "")).join(" ");
 
@@ -564,10 +566,12 @@ for (const [args, says] of wrong) {
   usage(`isat ${plain(args)}: status 1, and what to do`, async () => isRefusal(await rig.isat(args), says));
 }
 
-usage("status, and clean, where a configuration's speaker never ran", async () => {
+usage("status, map dump, and clean, where a configuration's speaker never ran", async () => {
   rig.configure();
   const asked = await rig.isat(["status", "--config", rig.config]);
   isRefusal(asked, /^isat: no speaker runs on \S+\/run, and nothing is pinned under \S+\/isat: nothing is answered\n$/);
+  const dumped = await rig.isat(["map", "dump", "--config", rig.config]);
+  isRefusal(dumped, /^isat: Cannot find this isat's maps under \S+\/isat: nothing is pinned there\n$/);
   const { status, stdout } = await rig.clean();
   assert.is(status, 0);
   assert.match(stdout, /^nothing to do: nothing is pinned under \S+\/isat\n$/);
@@ -577,6 +581,7 @@ const help: [command: string, options: string[]][] = [
   ["run", ["-c, --config <file>", "--clean-on-exit", ...Object.keys(KEYS)]],
   ["status", ["[vip]", "-c, --config <file>", "--run-dir <dir>", "--json"]],
   ["doctor", ["-c, --config <file>", "--json"]],
+  ["map", ["-c, --config <file>", "--run-dir <dir>"]],
   ["clean", ["-c, --config <file>", "--run-dir <dir>"]],
 ];
 for (const [command, options] of help) {
