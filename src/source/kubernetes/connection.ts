@@ -1,7 +1,7 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { type IncomingMessage, Agent as PlainAgent, request as requestPlain } from "node:http";
 import { Agent, type RequestOptions, request } from "node:https";
-import { dirname, resolve } from "node:path";
+import { delimiter, dirname, resolve } from "node:path";
 import process from "node:process";
 import { KubeConfig } from "@kubernetes/client-node/dist/config.js"; // the package as a whole loads the clients of all APIs
 import { parse } from "yaml";
@@ -43,7 +43,7 @@ export class Connection {
   #config: KubeConfig | undefined;
   #agent: { agent: Agent | PlainAgent; made: string } | undefined;
 
-  /** @param path of a kubeconfig; undefined: KUBECONFIG, or what a pod is given */
+  /** @param path of a kubeconfig; undefined: the files that KUBECONFIG lists, or what a pod is given */
   constructor(path: string | undefined) {
     this.#path = path;
   }
@@ -133,31 +133,54 @@ export class Connection {
 }
 
 function readKubeConfig(path: string | undefined): KubeConfig {
-  const config = new KubeConfig();
-  const { KUBECONFIG, KUBERNETES_SERVICE_HOST } = process.env;
-  const file = path ?? KUBECONFIG;
-  if (!file && !KUBERNETES_SERVICE_HOST) {
+  const { KUBECONFIG = "", KUBERNETES_SERVICE_HOST } = process.env;
+  const files = path ? [path] : KUBECONFIG.split(delimiter).filter(Boolean);
+  if (files.length === 0 && !KUBERNETES_SERVICE_HOST) {
     throw new Error(
       "Cannot tell where the API is: isat does not run in a pod (KUBERNETES_SERVICE_HOST is not set), and there is no kubeconfig. Set source.kubeconfig, or KUBECONFIG in the environment",
     );
   }
-  if (!file) {
+  const config = new KubeConfig();
+  if (files.length === 0) {
     config.loadFromCluster();
     return config;
   }
-  try {
-    config.loadFromFile(file);
-    takeTokenFiles(config, file);
-    if (!URL.canParse(config.getCurrentCluster()?.server ?? "")) throw new Error("its context names no server");
-  } catch (error) {
-    throw new Error(`Cannot use the kubeconfig ${file}: ${(error as Error).message}`);
+  // As kubectl does it: what is missing of a list is passed over, and of two entries with a name the first one counts.
+  const present = files.filter((file) => existsSync(file));
+  for (const file of present.length > 0 ? present : files) merge(config, readFile(file));
+  if (!URL.canParse(config.getCurrentCluster()?.server ?? "")) {
+    throw new Error(`Cannot use the kubeconfig ${files.join(delimiter)}: its context names no server`);
   }
   return config;
 }
 
+function readFile(file: string): KubeConfig {
+  const config = new KubeConfig();
+  try {
+    config.loadFromFile(file);
+    takeTokenFiles(config, file);
+    return config;
+  } catch (error) {
+    throw new Error(`Cannot use the kubeconfig ${file}: ${(error as Error).message}`);
+  }
+}
+
+function merge(config: KubeConfig, next: KubeConfig): void {
+  const isNew =
+    (known: readonly { name: string }[] = []) =>
+    ({ name }: { name: string }) =>
+      !known.some((its) => its.name === name);
+  next.clusters = next.clusters.filter(isNew(config.clusters));
+  next.users = next.users.filter(isNew(config.users));
+  next.contexts = next.contexts.filter(isNew(config.contexts));
+  config.mergeConfig(next, Boolean(config.currentContext));
+}
+
 /** Handles a user's key `tokenFile` as kubectl does: client-node has it by another name, and reads the file only once. */
 function takeTokenFiles(config: KubeConfig, file: string): void {
-  const { users } = parse(readFileSync(file, "utf8")) as { users?: { name: string; user?: { tokenFile?: string } }[] };
+  const { users } = (parse(readFileSync(file, "utf8")) ?? {}) as {
+    users?: { name: string; user?: { tokenFile?: string } }[];
+  };
   const tokenFileOf = (name: string) => users?.find((its) => its.name === name)?.user?.tokenFile;
   config.users = config.users.map((user) => {
     const tokenFile = tokenFileOf(user.name);

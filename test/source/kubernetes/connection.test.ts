@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
+import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type ApiError, Connection } from "../../../src/source/kubernetes/connection.ts";
@@ -42,6 +43,46 @@ test("a pause that a server asks for is bounded", async () => {
       assert.equal([error?.status, error?.retryAfter], [429, pause]);
     }
   } finally {
+    connection.close();
+    server.close();
+    server.closeAllConnections();
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("KUBECONFIG lists files: the first entry of a name counts, and a missing file is passed over", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "isat-t-connection-"));
+  const server = createServer((request, response) => {
+    response.writeHead(200).end(request.headers.authorization);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const cluster = (port: number) => ({
+    name: "c",
+    cluster: { server: `http://127.0.0.1:${port}`, "insecure-skip-tls-verify": true },
+  });
+  const write = (name: string, config: object) => {
+    const file = join(folder, name);
+    writeFileSync(file, JSON.stringify(config));
+    return file;
+  };
+  const contexts = [{ name: "x", context: { cluster: "c", user: "u" } }];
+  const first = write("a", { clusters: [cluster((server.address() as AddressInfo).port)], contexts });
+  const second = write("b", {
+    clusters: [cluster(1)],
+    users: [{ name: "u", user: { token: "right" } }],
+    "current-context": "x",
+  });
+  const third = write("c", { users: [{ name: "u", user: { token: "wrong" } }], "current-context": "y" });
+  const before = process.env.KUBECONFIG;
+  process.env.KUBECONFIG = ["", first, join(folder, "missing"), second, third].join(delimiter);
+  const connection = new Connection(undefined);
+  try {
+    const response = await connection.send("GET", "/", AbortSignal.timeout(10_000));
+    assert.is((await response.toArray()).join(""), "Bearer right");
+  } finally {
+    if (before === undefined) delete process.env.KUBECONFIG;
+    else process.env.KUBECONFIG = before;
     connection.close();
     server.close();
     server.closeAllConnections();
