@@ -5,6 +5,7 @@ import { delimiter, dirname, resolve } from "node:path";
 import process from "node:process";
 import { KubeConfig } from "@kubernetes/client-node/dist/config.js"; // the package as a whole loads the clients of all APIs
 import { parse } from "yaml";
+import { type Address, readAddress } from "../../core/address.ts";
 import { Credentials } from "./credentials.ts";
 
 /** A refusal by the API, with the status of its answer. */
@@ -69,13 +70,19 @@ export class Connection {
     }
   }
 
+  /** The API server's address; undefined where it is reached by a name, or not tried yet. */
+  get address(): Address | undefined {
+    const { server = "" } = this.#config?.getCurrentCluster() ?? {};
+    return URL.canParse(server) ? readAddress(hostOf(new URL(server))) : undefined;
+  }
+
   async #exchange(config: KubeConfig, method: string, path: string, signal: AbortSignal, body: object | undefined) {
     const { server = "", proxyUrl } = config.getCurrentCluster() ?? {};
     const url = new URL(server);
     const text = body && JSON.stringify(body);
     const options: RequestOptions = {
       method,
-      host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
+      host: hostOf(url),
       port: url.port,
       path: `${url.pathname.replace(/\/$/, "")}${path}`,
       signal,
@@ -131,6 +138,9 @@ export class Connection {
     this.#agent?.agent.destroy();
   }
 }
+
+/** Without the brackets of an IPv6 address. */
+const hostOf = ({ hostname }: URL) => hostname.replace(/^\[(.*)\]$/, "$1");
 
 function readKubeConfig(path: string | undefined): KubeConfig {
   const { KUBECONFIG = "", KUBERNETES_SERVICE_HOST } = process.env;

@@ -360,7 +360,7 @@ export class KubernetesSource implements Source {
   }
 
   #say(): void {
-    const lines = [...warningsOf(this.#cluster), ...this.#metallb.warnings];
+    const lines = [...warningsOf(this.#cluster, this.#connection.address), ...this.#metallb.warnings];
     this.#complaints.take(this.#cluster.problems, lines, performance.now());
   }
 

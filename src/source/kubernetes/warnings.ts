@@ -1,9 +1,12 @@
 import { list } from "../../config/values.ts";
-import { formatAddress } from "../../core/address.ts";
+import { type Address, formatAddress } from "../../core/address.ts";
 import type { Cluster } from "./cluster.ts";
 
-/** Faults of a cluster that the person who runs isat should know: a line each, the same for as long as it is true. */
-export function warningsOf(cluster: Cluster): string[] {
+/**
+ * Faults of a cluster that the person who runs isat should know: a line each, the same for as long as it is true.
+ * @param api the address of the API server, where isat is told one
+ */
+export function warningsOf(cluster: Cluster, api?: Address): string[] {
   const { self, given, skipped } = cluster;
   const lines: string[] = [];
   if (!cluster.all("Node").has(self)) {
@@ -17,6 +20,13 @@ export function warningsOf(cluster: Cluster): string[] {
   if (!given.hasAdvertisements && !given.settings.addresses) {
     lines.push(
       "No VIP is announced as the API serves no L2Advertisements (metallb.io/v1beta1) and nothing else says what may be announced. Set source.addresses",
+    );
+  }
+  const services = api === undefined ? [] : [...cluster.all("Service").values()];
+  const behind = services.find(({ ingress }) => ingress.some(({ address }) => address === api));
+  if (behind) {
+    lines.push(
+      `The API server is reached at ${formatAddress(api!)}, which is a VIP of Service ${behind.key}: after a power cut, no node can read which VIPs there are before one answers for it. isat then serves what it saved in stateDir: keep that folder on a disk of the host, or let isat reach the API server by the address of a node`,
     );
   }
   if (skipped.ipv6 > 0) lines.push("IPv6 VIPs are not announced: isat answers ARP only. The metrics count them");

@@ -7,6 +7,7 @@ import { delimiter, join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { parseAddress } from "../../../src/core/address.ts";
 import { type ApiError, Connection } from "../../../src/source/kubernetes/connection.ts";
 
 test("a pause that a server asks for is bounded", async () => {
@@ -80,6 +81,7 @@ test("KUBECONFIG lists files: the first entry of a name counts, and a missing fi
   try {
     const response = await connection.send("GET", "/", AbortSignal.timeout(10_000));
     assert.is((await response.toArray()).join(""), "Bearer right");
+    assert.is(connection.address, parseAddress("127.0.0.1"));
   } finally {
     if (before === undefined) delete process.env.KUBECONFIG;
     else process.env.KUBECONFIG = before;

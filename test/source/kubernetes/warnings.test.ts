@@ -1,5 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { parseAddress } from "../../../src/core/address.ts";
 import { warningsOf } from "../../../src/source/kubernetes/warnings.ts";
 import { clusterOf, type Options, on, P1, web } from "./clusters.ts";
 import { advertisement, NODES, pool, type Sent } from "./objects.ts";
@@ -37,5 +38,14 @@ for (const [what, objects, options, ...pieces] of warnings) {
     for (const piece of pieces) assert.ok(line?.includes(piece), line);
   });
 }
+
+test("an API server that is reached by a VIP is a warning that names the Service, any other is none", () => {
+  const cluster = clusterOf([...NODES, P1, advertisement("all"), web("10.9.0.1")], {});
+  const [line, ...more] = warningsOf(cluster, parseAddress("10.9.0.1"));
+  assert.equal(more, []);
+  for (const piece of ["10.9.0.1", "default/web", "stateDir"]) assert.ok(line?.includes(piece), line);
+  assert.equal(warningsOf(cluster, parseAddress("10.9.0.2")), []);
+  assert.equal(warningsOf(cluster), []);
+});
 
 test.run();
