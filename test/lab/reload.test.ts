@@ -53,13 +53,15 @@ test("a mistyped interface moves nothing, even while a peer's speaker is away", 
   assertQuiet(report);
 });
 
+const withMembership = (text: string, value: string) => text.replace(/^membership: .*$/m, `membership: ${value}`);
+
 test("the wire keys and the probe interval of a refused file are not used", async () => {
   await using trio = await trios.start();
   const key = join(trio.folder, "new.key");
   writeFileSync(key, `${"k".repeat(44)}\n`, { mode: 0o600 });
   const report = await trio.watched(VIPS, async () => {
     await sleep(200);
-    const change = (text: string) => `membership: { keys: [${key}], interval: 1s }\n${misnamed(text)}`;
+    const change = (text: string) => withMembership(misnamed(text), `{ keys: [${key}], interval: 1s }`);
     await refused(speakerOf(trio, n1), change, NO_SUCH);
     await sleep(2_000);
   });
@@ -74,7 +76,7 @@ test("a file with another node's name, or another kind of membership, is refused
   const report = await trio.watched(VIPS, async () => {
     for (const [key, change] of [
       ["node is now m1", (text: string) => text.replace(/^node: n1$/m, "node: m1").replace("name: n1", "name: m1")],
-      ["membership.kind is now static", (text: string) => `membership: { kind: static }\n${text}`],
+      ["membership.kind is now static", (text: string) => withMembership(text, "{ kind: static }")],
     ] as const) {
       const before = { text: "" };
       await refused(
