@@ -204,7 +204,7 @@ function differing(before: readonly VipRange[], now: readonly VipRange[]): [gone
 }
 
 const rangeText = ({ first, last, nodes, hashAs, scores, interfaces }: VipRange) =>
-  `${first}-${last} ${nodes?.join() ?? "*"} ${hashAs ?? ""} ${JSON.stringify(scores)} ${interfaces?.join() ?? "*"}`;
+  `${typeof first} ${first}-${last} ${nodes?.join() ?? "*"} ${hashAs ?? ""} ${JSON.stringify(scores)} ${interfaces?.join() ?? "*"}`;
 
 const without = (nodes: readonly string[], left: readonly string[]) => nodes.filter((node) => !left.includes(node));
 

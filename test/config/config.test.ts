@@ -411,6 +411,9 @@ const wrongVips: [name: string, vips: string, line: number, ...says: string[]][]
     "224.0.0.0/4 is multicast",
   ],
   ["a loopback address", "- address: 127.0.0.1", 5, 'found "127.0.0.1", but 127.0.0.0/8 is loopback'],
+  ["an IPv6 address", '- address: "2001:db8::10"', 5, 'found "2001:db8::10", but isat answers IPv4 only as yet'],
+  ["a range of IPv6", '- address: "2001:db8::10-2001:db8::1f"', 5, "but isat answers IPv4 only as yet"],
+  ["a link-local IPv6 address", '- address: "fe80::1"', 5, "but fe80::/10 is link-local"],
   ["the broadcast address", "- address: 255.255.255.255", 5, "is the broadcast address"],
   ["0.0.0.0", "- address: 0.0.0.0", 5, '0.0.0.0/8 is "this network"'],
   [

@@ -45,6 +45,7 @@ const hashes: [node: string, address: string, hash: string][] = [
   ["n1", "10.9.0.1", "79393352ad6710246ff05fcd5a18448ae80656bc192789d161ae6c65adfd63a1"],
   ["n2", "10.9.0.1", "4ebe3503035392b689923ecda6931cf16d32d5f7b62293fe46c762dd4b1eb7af"],
   ["n3", "10.9.0.1", "fc27e80c66675945b493e104bff76eca7636875a84bb74477815e83504fb1fee"],
+  ["n1", "2001:db8::10", "4cf83e1a77f1ea2c3e661592342fbbbcfab60689a5eea980555eb706e42f2a65"],
   ["node.example.org", "192.0.2.255", "1207f3029f27fd996da80c8f3a86e27068553498679958b175475ec93dda7086"],
 ];
 for (const [node, address, expected] of hashes) {

@@ -215,6 +215,14 @@ test("a key is what its text says, without white space around it, and never of i
   }
 });
 
+test("a claim of IPv6 has 16 bytes in version 2, in the order of the network, and comes back as it was", () => {
+  const claim = { ip: addressBytes(parseAddress("2001:db8::10")), verdict: claimVerdict.CLAIMED, hash: 7n };
+  const frame = encodeWire({ ...message, claims: [claim] }, ring);
+  assert.equal([...frame.subarray(128, 144)], [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10]);
+  assert.is(frame[144], 6, "the family");
+  assert.equal(decodeWire(frame, ring)!.claims, [claim]);
+});
+
 test("only MINE keeps a claim from its claimant", () => {
   for (const verdict of Object.values(claimVerdict)) {
     assert.is(isMine({ ip: addressBytes(0), verdict, hash: 0n }), verdict === claimVerdict.MINE);

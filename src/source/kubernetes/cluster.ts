@@ -150,7 +150,7 @@ export class Cluster {
   set<K extends Kind>(kind: K, key: Key, object: Objects[K] | undefined): boolean {
     const objects: Map<Key, Objects[K]> = this.#objects[kind];
     const before = objects.get(key);
-    if (before === object || (before && object && JSON.stringify(before) === JSON.stringify(object))) return false;
+    if (before === object || (before && object && isDeepStrictEqual(before, object))) return false;
     if (object) objects.set(key, object);
     else objects.delete(key);
     if (kind === "Service") this.#changed.add(key);

@@ -2,8 +2,16 @@
  * The fields of the API's objects that ownership depends on. A reader takes an object as the API sends it and cuts it down.
  * It throws if the object is not well formed, and notes entries that are not. Pure.
  */
-import { isIPv4, isIPv6 } from "node:net";
-import { type Address, blockOf, formatAddress, parseAddress, parseRange, type Range } from "../../core/address.ts";
+import {
+  type Address,
+  blockOf,
+  formatAddress,
+  isIPv4,
+  parseAddress,
+  parseRange,
+  type Range,
+  readAddress,
+} from "../../core/address.ts";
 import {
   entries,
   flag,
@@ -38,8 +46,7 @@ export type Key = string;
 export interface Ingress {
   /** In the form of Go's `net.IP.String()`, because MetalLB hashes that. */
   text: string;
-  /** undefined: it is IPv6. */
-  address: Address | undefined;
+  address: Address;
   /**
    * `ipMode: Proxy` (KEP-1860): the address is that of a load balancer in front of the nodes, which answers by itself.
    */
@@ -176,14 +183,9 @@ function metadataOf(kind: Kind, object: unknown) {
  * Reads an IP address as Go does. The text is that of `net.ParseIP(text).String()`: RFC 5952, and an IPv4 address mapped
  * into IPv6 is IPv4. undefined: Go refuses it.
  */
-export function canonicalIP(text: string): { text: string; address: Address | undefined } | undefined {
-  if (isIPv4(text)) return { text, address: parseAddress(text) };
-  if (!isIPv6(text) || text.includes("%")) return undefined; // ParseIP takes no zone
-  const host = new URL(`http://[${text}]`).hostname.slice(1, -1); // the URL standard's form is that of RFC 5952
-  const [, high, low] = /^::ffff:([0-9a-f]+):([0-9a-f]+)$/.exec(host) ?? [];
-  if (high === undefined || low === undefined) return { text: host, address: undefined };
-  const address = Number.parseInt(high, 16) * 65_536 + Number.parseInt(low, 16);
-  return { text: formatAddress(address), address };
+export function canonicalIP(text: string): { text: string; address: Address } | undefined {
+  const address = readAddress(text);
+  return address === undefined ? undefined : { text: formatAddress(address), address };
 }
 
 /** Balancers give an address or two a Service; each costs an election. */
@@ -290,8 +292,8 @@ function nodeOf(object: unknown): ClusterNode {
   let internal: Address | undefined;
   for (const item of items(status.addresses, "status.addresses")) {
     const { type, address } = part(item, "status.addresses[]");
-    const own = typeof address === "string" ? canonicalIP(address)?.address : undefined; // otherwise it is a name, or IPv6
-    if (own === undefined) continue;
+    const own = typeof address === "string" ? readAddress(address) : undefined;
+    if (own === undefined || !isIPv4(own)) continue; // a name, or IPv6
     if (type === "InternalIP" && internal === undefined) internal = own;
     else if (!others.includes(own)) others.push(own);
   }

@@ -1,5 +1,5 @@
 /** What is to be said of addresses that are announced by nobody, or that somebody else claims: once a cause. Pure. */
-import { type Address, formatAddress } from "../../core/address.ts";
+import { type Address, compare, formatAddress, unanswered } from "../../core/address.ts";
 import { nodeChecks } from "./nodes.ts";
 import { baseOf, type Key, namespaceOf, type Service } from "./objects.ts";
 import { type Common, isOurs, isServed, NO_CLASS, type Problem, type ServiceAddress } from "./services.ts";
@@ -26,7 +26,7 @@ export function remarksOnService(service: Service, common: Common): Remark[] {
   const isMeant = isOurs(service, settings);
   if (!isMeant && isServed(service, settings)) return all; // serviceSelector leaves it out on purpose
   for (const { address, isProxied } of service.ingress) {
-    if (address === undefined || isProxied) continue;
+    if (unanswered({ first: address, last: address }) || isProxied) continue;
     const owner = nodes.ownerOf.get(address);
     if (isMeant && owner) add(address, `it is Node ${owner}'s own address. Give the Service another one`);
     if (isMeant || !pools.advertising(address, service.labels)?.available.length) continue;
@@ -92,4 +92,4 @@ export function problemsOf(remarks: Iterable<Remark>): Problem[] {
 }
 
 const isBefore = (a: Remark, b: Remark) =>
-  a.service.key < b.service.key || (a.service.key === b.service.key && a.address < b.address);
+  a.service.key < b.service.key || (a.service.key === b.service.key && compare(a.address, b.address) < 0);

@@ -1,5 +1,5 @@
 /** Which nodes may own the addresses of a Service: MetalLB's ShouldAnnounce (speaker/layer2_controller.go). Pure. */
-import { type Address, formatAddress, reservedBlock } from "../../core/address.ts";
+import { type Address, formatAddress, reservedBlock, unanswered } from "../../core/address.ts";
 import type { Check } from "../../core/demand.ts";
 import { elect } from "../../core/ownership.ts";
 import { type Nodes, nodeChecks } from "./nodes.ts";
@@ -76,7 +76,7 @@ export function evaluate(service: Service, endpoints: readonly string[], common:
   const skipped = { ...NO_SKIPPED, hostname: service.hostnames };
   for (const { address, isProxied } of service.ingress) {
     if (isProxied) skipped.proxied += 1;
-    else if (address === undefined) skipped.ipv6 += 1;
+    else if (unanswered({ first: address, last: address })) skipped.ipv6 += 1;
     else if (common.nodes.ownerOf.has(address)) skipped.node += 1;
     else if (common.gateways.has(address)) skipped.gateway += 1;
     else if (reservedBlock({ first: address, last: address })) skipped.reserved += 1;
@@ -155,6 +155,8 @@ export function checksOf(
 
 /** Why an address is not announced. @param its the Services that have it; there is at least one */
 export function notAnnounced(address: Address, its: readonly Service[], common: Common): string {
+  const notYet = unanswered({ first: address, last: address });
+  if (notYet) return notYet;
   const owner = common.nodes.ownerOf.get(address);
   if (owner !== undefined) return `it is Node ${owner}'s own address`;
   if (common.gateways.has(address)) return "it is a default gateway's address";

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { randomOf } from "../../../lab/random.ts";
@@ -218,7 +219,7 @@ const sorted = (demand: Demand) => ({
   nodes: demand.nodes,
   vips: demand.vips.toSorted((a, b) => compare(a.first, b.first)),
 });
-const byText = <T>(items: readonly T[]) => items.map((item) => JSON.stringify(item)).sort();
+const byText = <T>(items: readonly T[]) => items.map((item) => inspect(item, { depth: null, sorted: true })).sort();
 
 test("a cluster that grew by changes has the same demand as one that is read anew", () => {
   let vips = 0;
