@@ -8,7 +8,7 @@ import { execFileSync } from "node:child_process";
 import process from "node:process";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import * as assert from "uvu/assert";
-import { maps, type Vip, type VipKey, vip, vipState } from "../../src/core/abi.ts";
+import { interfaceEntry, maps, NO_VERDICTS, type Vip, type VipKey, vip, vipState } from "../../src/core/abi.ts";
 import { addressBytes } from "../../src/core/address.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { errno, libc, readable } from "../../src/ffi/libc.ts";
@@ -21,6 +21,7 @@ import { Links } from "../../src/link/links.ts";
 export const CHECKS = [
   "opens libc and libbpf, and names a library that it cannot open",
   "attaches a program to a veth",
+  "writes an interface's entry by a program, and reads the counters of all CPUs",
   "writes 60,000 entries in one call, and reads them back equal",
   "reports errno of a failed call",
   "passes addresses of buffers, and strings both ways",
@@ -71,6 +72,20 @@ const bodies: Record<Check, () => void | Promise<void>> = {
   "attaches a program to a veth"() {
     assert.is(hooks.ensure(ifindex, POINT, program), "attached");
     assert.equal(programIds(ifindex, POINT), [programInfo(program).id]);
+  },
+
+  "writes an interface's entry by a program, and reads the counters of all CPUs"() {
+    const entry = interfaceEntry.of({
+      ifindex,
+      name: "eth0",
+      mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
+      tick_ns: 2n ** 63n,
+    });
+    object.writer.setInterface(entry);
+    assert.equal(object.maps.interfaces.get(ifindex), entry);
+    assert.equal(object.maps.verdicts.get(ifindex), NO_VERDICTS);
+    object.writer.removeInterface(ifindex);
+    assert.is(object.maps.interfaces.get(ifindex), undefined);
   },
 
   "writes 60,000 entries in one call, and reads them back equal"() {
