@@ -57,6 +57,15 @@ __weak __noinline __u64 PER_HOOK(authentic_tag)(ctx_t *ctx)
 	return PER_HOOK(hash)(ctx, key->k0, key->k1, pairs_of(frame->version, frame->count)) == tag ? tag : TAG_WRONG;
 }
 
+/* Answers a question for a node. */
+static __always_inline void tell_of(struct wire_old_claim *claim, __u32 ifindex, __u64 now)
+{
+	__u64 word = heard_of(claim->hash, ifindex, now);
+
+	claim->verdict = word == NEVER_HEARD ? 0 : word & (WIRE_NODE_STATE | WIRE_NODE_STALE);
+	claim->hash = word == NEVER_HEARD ? word : word >> HEARD_SHIFT;
+}
+
 /*
  * Decides a claim's VIPs, and writes the verdicts beside them. `keeps` is for claims proper, `keeps_free` for those of
  * a stand-in. A VIP of another family than IPv4 is not managed here.
@@ -81,6 +90,8 @@ __weak __noinline int PER_HOOK(decide_claims)(ctx_t *ctx, __u32 count, __u64 now
 		if (family == 4)
 			claim.verdict = claim_one(ip, ifindex, claim.hash, now,
 						  claim.verdict == CLAIM_FREE ? keeps_free : keeps);
+		else if (family == 0)
+			tell_of(&claim, ifindex, now);
 		else
 			claim.verdict = CLAIM_FREE;
 		if (ctx_store(ctx, at + PAIR, &claim))

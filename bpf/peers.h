@@ -278,6 +278,27 @@ static __always_inline struct result hear(const struct wire *frame, const void *
 	return result;
 }
 
+/*
+ * What a peer is told that asks for a node, which it may not hear: what the node said of itself, and above HEARD_SHIFT the
+ * time since it was last heard here. A global function takes and returns numbers: Linux 5.10 lets it take no pointer.
+ */
+#define HEARD_SHIFT 9
+#define NEVER_HEARD (~0ULL)
+__weak __noinline __u64 heard_of(__u64 node, __u32 ifindex, __u64 now)
+{
+	struct peer_key key = { .node = node, .ifindex = ifindex };
+	const struct peer *peer = bpf_map_lookup_elem(&peers, &key);
+	__u64 age, said;
+
+	if (!peer || peer->echoed_ns == 0)
+		return NEVER_HEARD;
+	age = since(peer->heard_ns, now);
+	if (age >> (63 - HEARD_SHIFT))
+		return NEVER_HEARD;
+	said = (peer->state & WIRE_NODE_STATE) | (peer->source_stale ? WIRE_NODE_STALE : 0);
+	return age << HEARD_SHIFT | said;
+}
+
 /* Writes the header of the answer to a probe or a claim, in the version of the question. */
 static __noinline void introduce(struct wire *answer, const struct wire *asked, const struct interface *interface,
 				 enum wire_type type, __u64 now)

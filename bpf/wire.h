@@ -18,6 +18,8 @@ enum wire_constant {
 	WIRE_TAG = 8,          /* bytes behind the claims: SipHash-2-4 of all bytes before them */
 	WIRE_SOURCE_STALE = 1, /* flag: the sender's source has been out of reach */
 	WIRE_KNOWN = 2,        /* flag of an echo: the answerer's control plane counts with the asker */
+	WIRE_NODE_STATE = 255, /* in the verdict on a node that was asked for: its state, as it said itself */
+	WIRE_NODE_STALE = 256, /* and that its source is stale */
 	FRESH_MS = 5000,       /* a frame that gives back an older stamp of ours was recorded */
 	ECHO_PAUSE_MS = 5000,  /* an echo after a longer silence is news: a thousand peers are probed in less */
 	OWN_PAUSE_MS = 10,     /* between two frames of our own name that are passed on */
@@ -39,6 +41,10 @@ enum claim_verdict {
 	CLAIM_MINE = 3,     /* held here, by a live node with a better hash */
 };
 
+/*
+ * Of family 0, it asks for a node: `hash` is that node. In the reply, `hash` is the time since it was last heard there, in
+ * nanoseconds, or all ones; and the verdict is what it said of itself.
+ */
 struct wire_claim {
 	__u8 ip[16];  /* an IPv4 address stands in the first four */
 	__u32 family; /* 4 or 6 */

@@ -117,9 +117,10 @@ export class Joining {
   ): Candidates | undefined {
     if (!this.converged) return undefined;
     if (!this.hasHeard) return this.unheardOf(self, names);
-    // A deaf peer goes on with what it has: whatever its control plane does, nobody is to stand in for it.
+    // Who cannot be asked goes on with what it has: whatever its control plane does, nobody is to stand in for it.
     const deaf = census.deaf.map(({ heard }) => heard);
-    const all = [self, ...census.alive.values(), ...deaf].filter(
+    const heardBy = [...census.hearings].map(([node, hearing]) => ({ ...hearing, node }));
+    const all = [self, ...census.alive.values(), ...deaf, ...heardBy].filter(
       ({ node, state }) => names.has(node) && mayOwn(state, countsAge),
     );
     const those = (is: (node: Standing) => boolean) => all.filter(is).map(({ node }) => names.get(node)!);

@@ -4,12 +4,14 @@ import { BROADCAST, formatMac } from "./arp.ts";
 import { Claims, type Nonces, type Send } from "./claims.ts";
 import type { NodeEntry } from "./demand.ts";
 import { Foreigners } from "./foreigners.ts";
+import { Hearsay } from "./hearsay.ts";
 import type { Joining } from "./joining.ts";
 import { Census, type ProbeOptions } from "./liveness.ts";
 import type { Election } from "./ownership.ts";
 import type { Departure, Frame, Heard, Outgoing, Reading, Step } from "./step.ts";
 import { earlier, later, MS, type Ns, SECOND } from "./time.ts";
-import { isMine, nodeId, OLD_VERSION, VERSION } from "./wire.ts";
+import type { Surroundings } from "./unheard.ts";
+import { claimsWithin, isMine, nodeId, OLD_VERSION, VERSION } from "./wire.ts";
 
 /** A peer that has been dead for so long is forgotten. Until then it is probed, so that its return is soon noticed. */
 const FORGET: Ns = 600n * SECOND;
@@ -44,9 +46,12 @@ export class Peering {
   readonly joining: Joining;
   readonly claims: Claims;
   readonly foreigners = new Foreigners();
+  readonly hearsay = new Hearsay();
   /** The nonces of the last hello and of the one before; 0: none. */
   hellos = { last: 0n, before: 0n };
   private plan: PeeringPlan;
+  /** The source's other nodes, by id. */
+  private others: ReadonlyMap<bigint, NodeEntry>;
   private readonly nonces: Nonces;
   /** How often each live peer had joined when {@link joined} was called last. */
   private joins: ReadonlyMap<bigint, number> = new Map();
@@ -59,7 +64,7 @@ export class Peering {
   private newsAt: Ns | undefined;
   private readAt: Ns = 0n;
   /** What was reported of each peer last. */
-  private readonly reported = new Map<bigint, "alive" | "lagging" | "deaf" | "dead">();
+  private readonly reported = new Map<bigint, "alive" | "lagging" | "deaf" | "apart" | "dead">();
   /** Rounds in which peers are still to be told that our MAC is another. */
   private macRounds = 0;
 
@@ -72,6 +77,7 @@ export class Peering {
     hashOf: (address: Address) => bigint,
   ) {
     this.plan = plan;
+    this.others = othersOf(plan);
     this.nonces = nonces;
     this.census = new Census(probes, joining.began, random);
     this.joining = joining;
@@ -81,6 +87,7 @@ export class Peering {
 
   configure(plan: PeeringPlan, probes: ProbeOptions): void {
     if (plan.mac !== this.plan.mac) this.macRounds = probes.dead;
+    if (plan.nodes !== this.plan.nodes) this.others = othersOf(plan);
     this.plan = plan;
     this.census.options = probes;
     this.claims.fit(plan.mtu);
@@ -107,28 +114,39 @@ export class Peering {
     const self = nodeId(this.plan.node);
     const others = peers.filter(({ node }) => node !== self);
     const isChanged = this.census.observe(others, now);
+    const isHeardOf = this.judgeHearsay(now);
     const hasJoined = this.joining.observe(this.census, this.plan.isSourceStale, now);
     this.joining.unheard.see(seen);
-    const isJudged = this.joining.isAsking && this.joining.unheard.judge(this.others(), now);
+    const isJudged = this.joining.isAsking && this.joining.unheard.judge([...this.others.values()], now);
     this.reportPeers(step);
     this.forgetDead(step);
     this.foreigners.forget(now);
-    return isChanged || hasJoined || isJudged;
+    return isChanged || isHeardOf || hasJoined || isJudged;
+  }
+
+  private judgeHearsay(now: Ns): boolean {
+    const { census, hearsay } = this;
+    const isChanged = hearsay.judge((node) => census.members.get(node), census.interval, census.options.dead, now);
+    census.believe(hearsay.heard);
+    return isChanged;
   }
 
   /** Reports each peer's death, deafness, return and lagging once. */
   private reportPeers(step: Step): void {
-    for (const [node, { isAlive, isDeaf, heard, presence }] of this.census.members) {
+    for (const [node, { isAlive, isDeaf, heard, hearing, presence }] of this.census.members) {
       const before = this.reported.get(node);
       const living = heard.state === nodeState.LAGGING ? "lagging" : "alive";
-      const now = isAlive ? living : isDeaf ? "deaf" : "dead";
+      const now = isAlive ? living : isDeaf ? "deaf" : hearing ? "apart" : "dead";
       // A peer that has not answered yet is none that died.
       if (now === before || (!before && !isAlive)) continue;
       this.reported.set(node, now);
       const peer = `peer ${heard.name} on ${this.plan.name}`;
-      const isBack = before === "dead" || before === "deaf";
-      if (before === "dead") step.isPeerBack = true;
+      const isBack = before === "dead" || before === "deaf" || before === "apart";
+      // To who was not heard, this node may have been dead, so that its VIPs were taken and announced.
+      if (before === "dead" || before === "apart") step.isPeerBack = true;
       if (now === "dead") step.notice("info", `${peer} is dead: it no longer answers, and other nodes take its VIPs`);
+      else if (now === "apart")
+        step.notice("info", `${peer} is not heard here any more, and ${hearing!.by} hears it: it keeps its VIPs`);
       else if (now === "deaf") {
         const what = presence.answeredFor === undefined ? "" : ` for ${formatAddress(presence.answeredFor)}`;
         step.notice("info", `${peer} is deaf: it answers no probe, but ARP${what}. It keeps its VIPs`);
@@ -140,8 +158,8 @@ export class Peering {
   }
 
   private forgetDead(step: Step): void {
-    for (const [node, { isAlive, isDeaf, aliveAt }] of this.census.members) {
-      if (isAlive || isDeaf || step.now - aliveAt < FORGET) continue;
+    for (const [node, { isAlive, isDeaf, hearing, aliveAt }] of this.census.members) {
+      if (isAlive || isDeaf || hearing || step.now - aliveAt < FORGET) continue;
       step.forgetPeer(node);
       this.census.forget(node);
       this.probes.delete(node);
@@ -167,6 +185,7 @@ export class Peering {
       this.greet(step, this.hellos.last);
     }
     this.ask(step, shares);
+    this.inquire(step);
     for (const node of census.due(now)) this.probe(census.get(node)!, step);
     // Each wake costs more than what is done in it, so there is one a round; more only while this node joins, or where a
     // peer is about to be dead.
@@ -206,25 +225,41 @@ export class Peering {
   /** Asks the wire for a few VIPs of each peer that misses its probes; and for all nodes, where none has been heard. */
   private ask(step: Step, shares: Pick<Election, "shareOf">): void {
     for (const { heard, presence, isAlive, isDeaf } of this.census.doubtful(step.now)) {
-      const entry = this.plan.nodes.find(({ name }) => nodeId(name) === heard.node);
+      const entry = this.others.get(heard.node);
       const share = entry ? shares.shareOf(entry.name) : [];
       const { node, mac } = heard;
       for (const target of presence.aim(share, entry?.address, isAlive || isDeaf)) step.ask.push({ node, target, mac });
     }
     const { isAsking, unheard } = this.joining;
-    if (isAsking)
-      step.ask.push(...unheard.questions({ others: this.others(), gateways: this.plan.gateways }, shares, step.now));
+    if (isAsking) step.ask.push(...unheard.questions(this.surroundings, shares, step.now));
   }
 
-  private others(): NodeEntry[] {
-    return this.plan.nodes.filter(({ name }) => name !== this.plan.node);
+  private get surroundings(): Surroundings {
+    return { others: [...this.others.values()], gateways: this.plan.gateways };
+  }
+
+  /** Asks peers for the nodes that do not answer here: often where one is not dead, or while this node joins. */
+  private inquire(step: Step): void {
+    const { census, hearsay, joining } = this;
+    const { now } = step;
+    const isUrgent = (node: bigint) => {
+      const member = census.members.get(node);
+      return !joining.isConverged || member?.isAlive || member?.isDeaf || hearsay.heard.has(node);
+    };
+    const isAsked = (node: bigint) =>
+      !census.isSureOf(node, now) && hearsay.isDue(node, isUrgent(node) ? census.patience : census.askPause, now);
+    const nodes = [...this.others.keys()].filter(isAsked);
+    if (nodes.length === 0) return;
+    const most = Math.max(1, claimsWithin(this.plan.mtu));
+    const nonce = () => this.nonces.next(now);
+    for (const { peer, nonce: its, claims } of hearsay.ask(nodes, most, census.alive.values(), nonce, now))
+      this.send(step, wireType.WIRE_CLAIM, peer, its, claims);
   }
 
   /** A MAC answered for the address by ARP. */
   answered(address: Address, mac: Uint8Array, step: Step): void {
     const isSign = this.census.answered(formatMac(mac), address, step.now);
-    const surroundings = { others: this.others(), gateways: this.plan.gateways };
-    if (this.joining.isAsking) this.joining.unheard.hear(address, mac, surroundings, step.now);
+    if (this.joining.isAsking) this.joining.unheard.hear(address, mac, this.surroundings, step.now);
     // A peer that was dead until now is deaf, and what it has is not to be answered here any longer.
     if (isSign) step.lookAt([]);
   }
@@ -246,19 +281,18 @@ export class Peering {
 
   warnings(now: Ns): string[] {
     const { name, nodes } = this.plan;
-    return [...this.joining.warnings(name, nodes, this.census, now), ...this.foreigners.warnings];
+    const apart = this.hearsay.warnings(name, (node) => this.others.get(node)?.name, now);
+    return [...this.joining.warnings(name, nodes, this.census, now), ...apart, ...this.foreigners.warnings];
   }
 
   /** A frame came in. */
   hear(frame: Frame, step: Step): void {
     if (frame.node === nodeId(this.plan.node)) this.meetNamesake(frame, step);
-    else if (frame.type === wireType.WIRE_ECHO) {
-      // At once; and the echoes of the next milliseconds together: each look is at all peers, and a thousand may answer.
-      const at = this.readAt + REST;
-      if (at <= step.now) step.lookAt([]);
-      else this.newsAt ??= at;
-    } else if (frame.type === wireType.WIRE_REPLY) this.claims.reply(frame, step);
-    else if (frame.type === wireType.WIRE_NOTICE) {
+    else if (frame.type === wireType.WIRE_ECHO) this.lookSoon(step);
+    else if (frame.type === wireType.WIRE_REPLY) {
+      if (this.hearsay.reply(frame)) this.lookSoon(step);
+      else this.claims.reply(frame, step);
+    } else if (frame.type === wireType.WIRE_NOTICE) {
       step.lookAt("all");
       for (const claim of frame.claims) if (isMine(claim)) step.disputed.add(addressOfBytes(claim.ip));
       const peer = this.census.get(frame.node);
@@ -266,6 +300,13 @@ export class Peering {
       this.census.sendHello(); // only its echo tells its MAC
       this.isRound = true;
     }
+  }
+
+  /** At once; and the news of the next milliseconds together: each look is at all peers, and a thousand may answer. */
+  private lookSoon(step: Step): void {
+    const at = this.readAt + REST;
+    if (at <= step.now) step.lookAt([]);
+    else this.newsAt ??= at;
   }
 
   /**
@@ -324,3 +365,6 @@ export class Peering {
     step.send.push({ type, ...to, nonce, ...(claims && { claims }) });
   }
 }
+
+const othersOf = ({ node, nodes }: PeeringPlan): ReadonlyMap<bigint, NodeEntry> =>
+  new Map(nodes.filter(({ name }) => name !== node).map((entry) => [nodeId(entry.name), entry]));

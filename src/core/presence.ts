@@ -48,6 +48,11 @@ export class Presence {
     this.open = [];
   }
 
+  /** The time of the first question that it has not answered. */
+  get openSince(): Ns | undefined {
+    return this.open[0];
+  }
+
   /** True if it has left so many questions in a row without an answer that it is not there. */
   isGone(now: Ns, patience: Ns): boolean {
     return this.open.filter((sent) => now - sent >= patience).length >= ASKS;

@@ -197,7 +197,7 @@ export class Step implements Effects {
   readonly lost = new Set<Address>();
   /** VIPs that another node answered too, until now: it released them, or gave them up. */
   readonly disputed = new Set<Address>();
-  /** A peer that was dead is heard again: it may have announced what is owned here. */
+  /** A peer that was not heard is heard again: it may have announced what is owned here. */
   isPeerBack = false;
 
   constructor(now: Ns, entries: Map<Address, Entry>) {

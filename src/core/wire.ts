@@ -8,6 +8,8 @@ import {
   WIRE_OLD_VERSION as OLD_VERSION,
   WIRE_TAG as TAG,
   WIRE_VERSION as VERSION,
+  WIRE_NODE_STALE,
+  WIRE_NODE_STATE,
   type WireClaim,
   type WireHeader,
   type WireKey,
@@ -17,6 +19,7 @@ import {
   wireOldClaim,
 } from "./abi.ts";
 import { sipHash } from "./siphash.ts";
+import type { Ns } from "./time.ts";
 
 /** The wire format of the peer protocol: docs/peer-protocol.md. The kernel's side of it is bpf/wire.h. */
 
@@ -35,7 +38,7 @@ const OLD_HEADER = wireHeader.fields.get("cluster")!.offset;
 
 /** A claim of either version. */
 export interface Claim extends Pick<WireClaim, "verdict" | "hash"> {
-  /** 4 bytes, or 16. */
+  /** 4 bytes, or 16; none: the claim is a question about a node. */
   ip: Uint8Array;
 }
 
@@ -113,13 +116,41 @@ function encodeClaim(claim: Claim, version: number): Uint8Array {
   return version === OLD_VERSION ? wireOldClaim.encode(claim) : wireClaim.encode({ ...claim, family: familyOf(claim) });
 }
 
-const familyOf = ({ ip }: Claim) => (ip.length === 4 ? 4 : 6);
+/** The families of addresses, and 0: a question about a node. */
+const FAMILIES = new Map<number, WireClaim["family"]>([
+  [0, 0],
+  [4, 4],
+  [16, 6],
+]);
+const familyOf = ({ ip }: Claim) => FAMILIES.get(ip.length) ?? 6;
 
 function decodeClaim(bytes: Uint8Array, version: number): Claim {
   if (version === OLD_VERSION) return wireOldClaim.decode(bytes);
   const { ip, verdict, hash, family } = wireClaim.decode(bytes);
-  return { ip: family === 4 ? ip.slice(0, 4) : ip, verdict, hash };
+  return { ip: family === 4 || family === 0 ? ip.slice(0, family) : ip, verdict, hash };
 }
+
+/** What a peer's kernel says of another node. */
+export interface Word {
+  /** The time since it was last heard. */
+  age: Ns;
+  /** Its state, and whether its source is stale, as it said itself. */
+  state: number;
+  sourceStale: boolean;
+}
+
+/** The question when the receiver has heard a node last. */
+export const claimAbout = (node: bigint): Claim => ({ ip: NO_ADDRESS, verdict: claimVerdict.CLAIMED, hash: node });
+const NO_ADDRESS = new Uint8Array(0);
+
+export const isAbout = ({ ip }: Claim): boolean => ip.length === 0;
+
+/** The answer to such a question. A peer that does not know of it answers as for an address that it does not have. */
+export const wordOf = ({ verdict, hash }: Claim): Word => ({
+  age: hash,
+  state: verdict & WIRE_NODE_STATE,
+  sourceStale: (verdict & WIRE_NODE_STALE) !== 0,
+});
 
 const digest = (text: string) => createHash("sha256").update(text).digest();
 

@@ -4,6 +4,7 @@ import { type Address, compare, formatAddress, having } from "../core/address.ts
 import { formatMac } from "../core/arp.ts";
 import { isGuardRange } from "../core/demand.ts";
 import { ownerOf, ranking } from "../core/ownership.ts";
+import type { Member } from "../core/peer.ts";
 import { isFenced, isGone, stateName, stateOf } from "../core/state.ts";
 import type { Entry } from "../core/step.ts";
 import { type Ns, toMs } from "../core/time.ts";
@@ -142,11 +143,11 @@ function memberStatuses({ config, demand, segments, signs }: Snapshot): MemberSt
   const own = { node: config.node, isAlive: true, ...(signs !== undefined && { key: signs }) };
   return segments.flatMap(({ link, state, members, unanswered }) => [
     { ...own, interface: link.name, state: stateName(state), mac: formatMac(link.mac) },
-    ...members.map(({ heard, isAlive, isDeaf, presence: { answeredFor, answeredNs } }) => ({
+    ...members.map(({ heard, isAlive, isDeaf, hearing, presence: { answeredFor, answeredNs } }) => ({
       node: heard.name,
       interface: link.name,
-      isAlive: isAlive || isDeaf,
-      state: isDeaf ? "deaf" : `${stateName(heard.state)}${heard.sourceStale ? ", source stale" : ""}`,
+      isAlive: isAlive || isDeaf || hearing !== undefined,
+      state: isDeaf ? "deaf" : hearing ? "apart" : saidBy(heard),
       mac: formatMac(heard.mac),
       key: heard.keyId,
       echoedMs: age(heard.echoedNs),
@@ -155,6 +156,8 @@ function memberStatuses({ config, demand, segments, signs }: Snapshot): MemberSt
     })),
   ]);
 }
+
+const saidBy = ({ state, sourceStale }: Member["heard"]) => `${stateName(state)}${sourceStale ? ", source stale" : ""}`;
 
 /** The entries of an interface, but for those of VIPs that are only guarded there. */
 function announcedEntries({ entries, electorate, isGuard }: SegmentSnapshot): ReadonlyMap<Address, Entry> {

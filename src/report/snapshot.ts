@@ -1,8 +1,8 @@
 import type { Config } from "../config/config.ts";
 import type { Address } from "../core/address.ts";
 import type { Demand } from "../core/demand.ts";
-import type { Member } from "../core/liveness.ts";
 import type { Electorate } from "../core/ownership.ts";
+import type { Member } from "../core/peer.ts";
 import type { Entry } from "../core/step.ts";
 import type { Point } from "../kernel/hooks.ts";
 import type { Maps } from "../kernel/object.ts";

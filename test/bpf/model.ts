@@ -23,6 +23,7 @@ import {
   addressOf,
   type Claim,
   ETH_P_ISAT,
+  familyOf,
   headerOf,
   IFINDEX,
   isSigned,
@@ -455,6 +456,7 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
   };
   let count = 0;
   const decided = claims.map((claim): Claim => {
+    if (familyOf(claim) === 0) return tellOf(claim, world, now);
     const verdict = decide(claim, header, { ...world, releases }, now);
     const address = addressOf(claim);
     const vip = address === undefined ? undefined : world.vips.get(address);
@@ -471,6 +473,17 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
   const reply = { ...taken("answer", "wire_taken"), reply: turn(header, decided, world, now) };
   const counters = { ...reply.counters, ...(count > 0 ? { released: count } : {}) };
   return hearing({ ...reply, counters, released }, last);
+}
+
+const NEVER = 2n ** 64n - 1n;
+const NODE_STALE = 256;
+
+/** When a node was last heard here, for a peer that asks for it. */
+function tellOf(claim: Claim, { peers }: Kernel, now: bigint): Claim {
+  const peer = peers.get(claim.hash);
+  if (!peer || peer.echoed_ns === 0n) return { ...claim, verdict: 0, hash: NEVER };
+  const verdict = (peer.state & 255) | (peer.source_stale ? NODE_STALE : 0);
+  return { ...claim, verdict, hash: since(peer.heard_ns, now) };
 }
 
 /** Strangers' probes that are echoed in a second, and at once after a second without one. */

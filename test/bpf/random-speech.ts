@@ -39,11 +39,13 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
   const version = chance(0.7) ? 2 : chance(0.9) ? 1 : pick(random, [0, 3, 255]);
   const many = version === 1 ? 64 : 32;
   const count = isLong ? pick(random, [0, 1, 1, 2, 2, 3, 5, chance(0.1) ? many : 4, chance(0.05) ? many + 1 : 1]) : 0;
+  const about = () => ({ family: 0, hash: pick(random, pools.nodes).node });
   const claims = Array.from({ length: count }, () => ({
     ip: pick(random, pools.ips),
     verdict: chance(0.6) ? claimVerdict.CLAIMED : chance(0.8) ? claimVerdict.FREE : byte(),
     hash: pick(random, pools.hashes),
     ...(chance(0.1) && { family: pick(random, [0, 4, 6, 260]) }),
+    ...(chance(0.1) && about()),
   }));
   const header: Partial<WireHeader> = {
     destination: chance(0.8) ? pools.ourMac : pick(random, pools.macs),

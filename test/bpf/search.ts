@@ -150,6 +150,7 @@ function settle(bench: Bench, random: () => number, stray: number | undefined): 
       echo_nonce: chance(0.7) ? 0n : nonce(),
       stamp_ns: now - pick(random, [0n, 1_000_000_000n]),
       echoed_ns: age === undefined ? 0n : now - age,
+      heard_ns: now - (chance(0.5) ? 0n : (age ?? 0n)),
       taken_stamp_ns: chance(0.5) ? 0n : now - pick(random, [100_000_000n, 1_000_000_000n]),
       taken_nonce: pick(random, SPEECH_POOLS.nonces),
       probe_incarnation: chance(0.3) ? 0n : chance(0.8) ? incarnation : pick(random, SPEECH_POOLS.incarnations),

@@ -1211,6 +1211,34 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     );
   });
 
+  test(`${program}: a peer that asks for nodes is told when each was last heard, and what it said of itself`, () => {
+    const now = bootTime();
+    settle({ peer: known(now) });
+    const entry = (node: bigint, more: Partial<Peer>) =>
+      bench.maps.peers.set({ node, ifindex: IFINDEX, zero: 0 }, peerLayout.of({ ...known(now), ...more }));
+    entry(41n, { heard_ns: now - 70n * MS });
+    entry(42n, { state: DRAINED, source_stale: true, echoed_ns: now - HOUR, heard_ns: now - HOUR });
+    entry(43n, { echoed_ns: 0n });
+    bench.maps.peers.set({ node: 44n, ifindex: IFINDEX + 1, zero: 0 }, peerLayout.of(known(now)));
+    const asked = [41n, 42n, 43n, 44n, 45n].map((hash) => ({ ip: new Uint8Array(0), hash }));
+    const { action, frame, counters } = bench.run(program, claims([...asked, claim(OWNED)])(now));
+    assert.equal([action, counters], ["answer", { wire_taken: 1 }]);
+    const { header, claims: told } = understand(bytes(frame));
+    const NEVER = 2n ** 64n - 1n;
+    const expected = [
+      [LIVE, header.stamp - now + 70n * MS],
+      [DRAINED | 256, header.stamp - now + HOUR],
+      [0, NEVER],
+      [0, NEVER],
+      [0, NEVER],
+      [FREE, BETTER],
+    ];
+    assert.equal(
+      told.map(({ verdict, hash }) => [verdict, hash]),
+      expected,
+    );
+  });
+
   test(`${program}: a probe or a reply that comes again is dropped, until another frame has had its place`, () => {
     const now = bootTime();
     settle({ peer: known(now) });

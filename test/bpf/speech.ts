@@ -46,7 +46,7 @@ export interface Claim {
   ip: Uint8Array;
   verdict: number;
   hash: bigint;
-  /** @default by the length of `ip` */
+  /** @default by the length of `ip`; 0: the claim asks for a node */
   family?: number;
 }
 
@@ -55,13 +55,21 @@ const OLD = 1;
 export const sizeOf = (version: number): { header: number; claim: number } =>
   version === OLD ? { header: 96, claim: 16 } : { header: 128, claim: 32 };
 
+/** The family of a claim's address; 0: it asks for a node. */
+export const familyOf = ({ ip, family = ip.length === 0 ? 0 : ip.length === 4 ? 4 : 6 }: Claim): number => family;
+
 /** The address that a claim is for, dotted; undefined for one that is no IPv4 address. */
-export const addressOf = ({ ip, family = ip.length === 4 ? 4 : 6 }: Claim): string | undefined =>
-  family === 4 ? ip.subarray(0, 4).join(".") : undefined;
+export const addressOf = (claim: Claim): string | undefined =>
+  familyOf(claim) === 4 ? claim.ip.subarray(0, 4).join(".") : undefined;
 
 function encodeClaim({ ip = new Uint8Array(4), verdict = 0, hash = 0n, family }: Partial<Claim>, version: number) {
   if (version === OLD) return wireOldClaim.encode({ ip, verdict, hash });
-  return wireClaim.encode({ ip, verdict, hash, family: family ?? (ip.length === 4 ? 4 : 6) });
+  return wireClaim.encode({
+    ip,
+    verdict,
+    hash,
+    family: familyOf({ ip, verdict, hash, ...(family !== undefined && { family }) }),
+  });
 }
 
 function decodeClaim(bytes: Uint8Array, version: number): Claim {

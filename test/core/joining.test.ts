@@ -18,6 +18,7 @@ const censusOf = (peers: readonly Heard[], hasCalled = true) =>
   ({
     alive: new Map(peers.map((peer) => [peer.node, peer])),
     deaf: [],
+    hearings: new Map(),
     interval: INTERVAL,
     hasCalled: () => hasCalled,
     isMute: () => false,

@@ -31,7 +31,7 @@ import {
   type Self,
   UNOWNED,
 } from "../../src/core/step.ts";
-import { nodeId, SOURCE_STALE, VERSION } from "../../src/core/wire.ts";
+import { isAbout, nodeId, SOURCE_STALE, VERSION, wordOf } from "../../src/core/wire.ts";
 import { isAnswered, type Message, take, type Kernel as World } from "../bpf/model.ts";
 import { IFINDEX } from "../bpf/speech.ts";
 
@@ -57,7 +57,8 @@ export type Happening =
 
 /**
  * What can be done to a machine; `cut` and `heal` are of what it sends to another one, and `hush` and `unhush` too, where only
- * the peer protocol is lost, and ARP passes; `deafen` and `undeafen` are that with all others, in both directions.
+ * the peer protocol is lost, and ARP passes; `deafen` and `undeafen` are that with all others, in both directions, and
+ * `part` and `meet` are `cut` and `heal` in both, `isolate` and `rejoin` that with all others.
  */
 export const acts = {
   kill: (machine: Machine) => machine.kill(),
@@ -76,6 +77,10 @@ export const acts = {
   all: (machine: Machine) => machine.simulation.allow(undefined),
   cut: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, true),
   heal: (machine: Machine, other: Machine) => machine.simulation.cut(machine, other, false),
+  part: (machine: Machine, other: Machine) => machine.part(other, true),
+  meet: (machine: Machine, other: Machine) => machine.part(other, false),
+  isolate: (machine: Machine) => machine.isolate(true),
+  rejoin: (machine: Machine) => machine.isolate(false),
   hush: (machine: Machine, other: Machine) => machine.simulation.hush([[machine, other]], true),
   unhush: (machine: Machine, other: Machine) => machine.simulation.hush([[machine, other]], false),
   deafen: (machine: Machine) => machine.simulation.hush(machine.pairs, true),
@@ -269,6 +274,16 @@ export class Machine {
     ]);
   }
 
+  isolate(isCut: boolean): void {
+    for (const other of this.simulation.machines) if (other !== this) this.part(other, isCut);
+  }
+
+  /** The two no longer hear each other, or do again. */
+  part(other: Machine, isCut: boolean): void {
+    this.simulation.cut(this, other, isCut);
+    this.simulation.cut(other, this, isCut);
+  }
+
   /** Whether it answers when it is asked by ARP: for its own address, or for a VIP. */
   answersFor(address: Address): boolean {
     return this.isUp && (address === addressOf(this.index) || this.kernel.answers(address, this.simulation.clock));
@@ -400,11 +415,17 @@ export class Machine {
 export function describe({ header, claims }: Message): string {
   const nameOf = (names: Record<string, number>, value: number) =>
     Object.entries(names).find(([, its]) => its === value)?.[0] ?? `${value}`;
-  const verdicts = claims.map(
-    ({ ip, verdict }) => `${ip.join(".")} ${["CLAIMED", "FREE", "RELEASED", "MINE"][verdict]}`,
-  );
+  const ages = claims.filter(isAbout).map((claim) => {
+    const { age, state } = wordOf(claim);
+    return header.type === wireType.WIRE_CLAIM
+      ? "when was a node heard?"
+      : `${nameOf(nodeState, state)}, heard ${age} ns ago`;
+  });
+  const verdicts = claims
+    .filter((claim) => !isAbout(claim))
+    .map(({ ip, verdict }) => `${ip.join(".")} ${["CLAIMED", "FREE", "RELEASED", "MINE"][verdict]}`);
   const said = `${nameOf(wireType, header.type)} of ${header.name} (${nameOf(nodeState, header.state)})`;
-  return verdicts.length > 0 ? `${said}: ${verdicts.join(", ")}` : said;
+  return verdicts.length + ages.length > 0 ? `${said}: ${[...verdicts, ...ages].join(", ")}` : said;
 }
 
 /** What wakes the process. */

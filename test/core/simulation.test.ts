@@ -313,6 +313,118 @@ for (const [what, lose] of losses) {
     },
   );
 }
+/** Two of three nodes do not hear each other, by ARP neither, and the third one hears both. */
+const part = (simulation: Simulation, [one, , three]: Machine[], isCut: boolean) => {
+  simulation.cut(one!, three!, isCut);
+  simulation.cut(three!, one!, isCut);
+};
+rows.push(
+  ...[1, 20].map(
+    (seconds): Row => ({
+      what: `two of three nodes do not hear each other for ${seconds} s`,
+      play: (simulation, machines) => {
+        part(simulation, machines, true);
+        simulation.run(seconds * 1000);
+        part(simulation, machines, false);
+        simulation.run(10_000);
+      },
+      silence: 0,
+      moves: "none",
+    }),
+  ),
+  {
+    what: "one of three nodes no longer hears one other for 20 s, and is heard by it",
+    play: (simulation, [one, , three]) => {
+      simulation.cut(one!, three!, true);
+      simulation.run(20_000);
+      simulation.cut(one!, three!, false);
+      simulation.run(10_000);
+    },
+    silence: 0,
+    moves: "none",
+  },
+  {
+    what: "two of three nodes do not hear each other, and one of them dies",
+    play: (simulation, machines) => {
+      part(simulation, machines, true);
+      simulation.run(3_000);
+      machines[2]!.die();
+      simulation.run(5_000);
+    },
+    silence: 800,
+    moves: "some",
+  },
+  {
+    what: "two of three nodes do not hear each other, and the third one's speaker starts again",
+    play: (simulation, machines) => {
+      part(simulation, machines, true);
+      simulation.run(3_000);
+      machines[1]!.kill();
+      simulation.run(5_000);
+      machines[1]!.start();
+      simulation.run(10_000);
+    },
+    silence: 0,
+    moves: "none",
+  },
+  {
+    what: "two of three nodes do not hear each other, and one of their speakers starts again",
+    play: (simulation, machines) => {
+      part(simulation, machines, true);
+      simulation.run(3_000);
+      machines[2]!.kill();
+      simulation.run(1_000);
+      machines[2]!.start();
+      simulation.run(10_000);
+    },
+    silence: 0,
+    moves: "none",
+  },
+  ...[500, 3_000, 20_000].map(
+    (ms): Row => ({
+      what: `a speaker starts again ${ms} ms after another node has died, which a third one heard`,
+      play: (simulation, machines) => {
+        machines[2]!.die();
+        simulation.run(ms);
+        simulation.longestSilence = 0;
+        machines[0]!.kill();
+        machines[0]!.start();
+        simulation.run(10_000);
+      },
+      silence: 0,
+      moves: "some",
+    }),
+  ),
+  {
+    what: "two of three nodes do not hear each other, and one of them boots, or is drained",
+    play: (simulation, machines) => {
+      part(simulation, machines, true);
+      machines[2]!.die();
+      simulation.run(3_000);
+      machines[2]!.boot();
+      simulation.run(10_000);
+      machines[0]!.drain(true);
+      simulation.run(5_000);
+      machines[0]!.drain(false);
+      simulation.run(10_000);
+    },
+    silence: 800,
+    moves: "some",
+  },
+  {
+    what: "two of three nodes do not hear each other, and their demand changes",
+    play: (simulation, machines) => {
+      part(simulation, machines, true);
+      simulation.run(1_000);
+      for (const names of [["n1"], ["n3"], ["n1", "n3"], ["n2"], undefined]) {
+        simulation.allow(names);
+        simulation.run(5_000);
+      }
+    },
+    silence: 800,
+    moves: "some",
+  },
+);
 for (const { what, settings, play, silence, moves } of rows) {
   test(`${what}: VIPs are silent for at most ${silence} ms, and ${moves} move`, () => {
     for (let seed = 1; seed <= 20; seed++) {

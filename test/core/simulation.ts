@@ -4,6 +4,7 @@ import { vipState, wireClaim, wireHeader, wireType } from "../../src/core/abi.ts
 import { type Address, formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import type { NodeEntry, VipRange } from "../../src/core/demand.ts";
 import type { Question } from "../../src/core/step.ts";
+import { isAbout } from "../../src/core/wire.ts";
 import type { Message } from "../bpf/model.ts";
 import {
   acts,
@@ -59,6 +60,11 @@ export interface Settings {
   heal: number;
   /** For so long after both count each other as alive, both may answer, ms. */
   exchange: number;
+  /**
+   * For so long after the last thing that happened, two nodes that do not hear each other may both answer where a third one
+   * hears both, ms.
+   */
+  between: number;
   /** Whether no client sends anything. */
   isQuiet: boolean;
   /** The first so many nodes run a speaker, and own VIPs; the others are only kernels that look alive. */
@@ -83,6 +89,7 @@ export const DEFAULTS: Settings = {
   silence: 1_500,
   heal: 1_500,
   exchange: Number.POSITIVE_INFINITY,
+  between: 3_000,
   isQuiet: false,
   speakers: Number.POSITIVE_INFINITY,
   eligible: undefined,
@@ -319,7 +326,10 @@ export class Simulation implements Wire {
       for (const machine of answering) this.checkOutdated(address, machine);
       let isDouble = false;
       for (const [i, one] of answering.entries()) {
-        for (const other of answering.slice(i + 1)) if (this.isPair(address, one, other)) isDouble = true;
+        for (const other of answering.slice(i + 1)) {
+          if (this.isPair(address, one, other)) isDouble = true;
+          this.checkBetween(address, one, other);
+        }
       }
       const since = this.double.get(address) ?? this.now;
       if (isDouble) this.double.set(address, since);
@@ -357,10 +367,39 @@ export class Simulation implements Wire {
       if (this.lastOwner.get(address) !== owner) this.moves += 1;
       this.lastOwner.set(address, owner);
     } else if (since === undefined) this.silent.set(name, this.now);
-    else if (this.cuts.size === 0 && this.now - Math.max(since, this.disturbed) > this.settings.silence * MS) {
+    else if (this.isConnected(side) && this.now - Math.max(since, this.disturbed) > this.settings.silence * MS) {
       const seconds = ((since - START) / SECOND).toFixed(4);
       this.fail(`${formatAddress(address)} is silent on side ${side} since ${seconds} s\n${this.describe(address)}`);
     }
+  }
+
+  private areMutual(one: Machine, other: Machine): boolean {
+    return this.hears(one, other) && this.hears(other, one);
+  }
+
+  /** A node that hears both. */
+  private thirdOf(one: Machine, other: Machine): Machine | undefined {
+    const isIt = (third: Machine) => third.isWorking && this.areMutual(one, third) && this.areMutual(other, third);
+    return this.machines.find((third) => third !== one && third !== other && isIt(third));
+  }
+
+  /** Whether all of a side hear each other, or are both heard by a third node. */
+  private isConnected(side: number): boolean {
+    if (this.cuts.size === 0) return true;
+    const up = this.machines.filter((machine) => machine.isUp && machine.side === side);
+    const isPair = (one: Machine, other: Machine) => this.areMutual(one, other) || this.thirdOf(one, other);
+    return up.every((one, i) => up.slice(i + 1).every((other) => isPair(one, other)));
+  }
+
+  /** Two nodes that do not hear each other learn from a third one that they are both alive. */
+  private checkBetween(address: Address, one: Machine, other: Machine): void {
+    if (this.areMutual(one, other) || this.hushes.size > 0) return;
+    const third = this.thirdOf(one, other);
+    const areWell = [one, other].every(({ isWorking, isDrained }) => isWorking && !isDrained);
+    if (!third || !areWell || this.now - this.disturbed <= this.settings.between * MS) return;
+    this.fail(
+      `${formatAddress(address)} is answered by ${one.name} and ${other.name}, both of which ${third.name} hears\n${this.describe(address)}`,
+    );
   }
 
   private isPair(address: Address, one: Machine, other: Machine): boolean {
@@ -427,7 +466,7 @@ export class Simulation implements Wire {
     const isBroadcast = destination[0] === 255;
     if (type === wireType.WIRE_PROBE) this.frames[isBroadcast ? "hellos" : "probes"] += 1;
     else if (type === wireType.WIRE_ECHO) this.frames.echoes += 1;
-    else this.frames.claims += 1;
+    else if (!message.claims.some(isAbout)) this.frames.claims += 1;
     this.frames.bytes += SIZE + message.claims.length * wireClaim.size;
     for (const to of isBroadcast ? this.machines : [this.machines[macIndex(destination)]!]) {
       if (to === from || (type >= wireType.WIRE_CLAIM && this.random() < loss)) continue;

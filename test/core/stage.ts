@@ -6,7 +6,7 @@ import type { VipRange } from "../../src/core/demand.ts";
 import { Segment, type SegmentEvent, type SegmentOptions, type SegmentPlan } from "../../src/core/segment.ts";
 import type { Effects, Entry, Frame, Heard, Outgoing, Question } from "../../src/core/step.ts";
 import { MS, SECOND } from "../../src/core/time.ts";
-import { nodeId } from "../../src/core/wire.ts";
+import { isAbout, nodeId } from "../../src/core/wire.ts";
 import type { Link } from "../../src/link/links.ts";
 import type { Network } from "../../src/plan.ts";
 
@@ -211,9 +211,10 @@ export class Stage {
     return this.handle({ kind: "verified", at: this.now });
   }
 
-  /** Frames of this type that left, of all steps or of these. */
+  /** Frames of this type that left, of all steps or of these; without questions about nodes. */
   sent(type: number, steps: readonly Effects[] = this.steps): Outgoing[] {
-    return steps.flatMap(({ send }) => send.filter((frame) => frame.type === type));
+    const isIts = (frame: Outgoing) => frame.type === type && !frame.claims?.some(isAbout);
+    return steps.flatMap(({ send }) => send.filter(isIts));
   }
 
   /** The states that were written for the VIP, one after the other. */

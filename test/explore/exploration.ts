@@ -1,4 +1,5 @@
 import { vipState, wireType } from "../../src/core/abi.ts";
+import { isAbout } from "../../src/core/wire.ts";
 import { type Act, describe, MS } from "../core/machine.ts";
 import { type Scheduled, Simulation, Violation } from "../core/simulation.ts";
 import { copy, textOf } from "./copy.ts";
@@ -51,6 +52,8 @@ export const kinds = [
   "outages",
   "demands",
   "deafness",
+  "gaps",
+  "islands",
 ] as const;
 export type Kind = (typeof kinds)[number];
 
@@ -190,7 +193,7 @@ export class Exploration {
           latency: [0.1, 0.1],
           stalls: { chance: 1, most: 0 },
         },
-        ...{ hold: HOLD, fence: FENCE, heal: 1_500, exchange: 250, silence: DEFAULTS.silence },
+        ...{ hold: HOLD, fence: FENCE, heal: 1_500, exchange: 250, between: 2_500, silence: DEFAULTS.silence },
       },
       half,
     );
@@ -331,6 +334,10 @@ export class Exploration {
       for (let other = 0; other < nodes && has("links"); other++) {
         if (other !== machine && simulation.cuts.size === 0) act(machine, "cut", "heal", [250, 2_000], other);
       }
+      if (has("islands") && simulation.cuts.size === 0) act(machine, "isolate", "rejoin", [2_000]);
+      for (let other = machine + 1; other < nodes && has("gaps"); other++) {
+        if (simulation.cuts.size === 0) act(machine, "part", "meet", [300, 6_000], other);
+      }
       if (!has("deafness") || simulation.hushes.size > 0) continue;
       act(machine, "deafen", "undeafen", DEAF);
       for (let other = 0; other < nodes; other++) if (other !== machine) act(machine, "hush", "unhush", DEAF, other);
@@ -414,7 +421,10 @@ function isBusy({ machines, queue, now }: Simulation): boolean {
     }
   }
   return queue.data.some(
-    (happening) => happening.kind === "arrive" && happening.message.header.type >= wireType.WIRE_CLAIM,
+    (happening) =>
+      happening.kind === "arrive" &&
+      happening.message.header.type >= wireType.WIRE_CLAIM &&
+      !happening.message.claims.some(isAbout),
   );
 }
 

@@ -72,6 +72,7 @@ const searches: [what: string, options: Partial<Options>, states: number][] = [
   ["three nodes, of which one is deaf: no hole of 50 ms", { ...DEAF, nodes: 3 }, 300],
   ["two nodes, deaf, of which one is headless", HEADLESS, 50],
   ["two nodes, deaf twice, or deaf and cut off", { faults: 2, window: 50, menu: ["deafness", "links"] }, 1_000],
+  ["three nodes, of which two do not hear each other", { nodes: 3, isFine: true, menu: ["gaps"], silence: 50 }, 20],
   ["three nodes, drained: no hole of 50 ms", { nodes: 3, menu: ["drains"], silence: 50 }, 50],
   ["three nodes, shut down: no hole of 50 ms", { nodes: 3, menu: ["shutdowns"], silence: 50 }, 50],
   ["two nodes, of which the only one that may own the VIP is shut down", { eligible: [0], menu: ["shutdowns"] }, 10],
@@ -90,7 +91,9 @@ const [CLAIMS, SEGMENT, STATE] = ["src/core/claims.ts", "src/core/segment.ts", "
 /** Two nodes that lag own what is theirs, beside a fresh third one. */
 const LAGGING: Partial<Options> = { nodes: 3, eligible: [0, 1], start: "lagging", window: 100 };
 const LIVENESS = "src/core/liveness.ts";
+const PEER = "src/core/peer.ts";
 const OWNERSHIP = "src/core/ownership.ts";
+const HEARSAY = "src/core/hearsay.ts";
 const ANNOUNCER = "src/core/announcer.ts";
 const MODEL = "test/bpf/model.ts";
 const mutants: (Mutant & { search: Partial<Options> })[] = [
@@ -234,7 +237,7 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
     rule: "lagging nodes keep their VIPs from each other",
     edits: [[MODEL, "(state === LIVE || state === LAGGING) &&", "state === LIVE &&"]],
-    search: { ...LAGGING, menu: ["links"], silence: 500 },
+    search: { ...LAGGING, window: 50, menu: ["islands", "frames"], faults: 2, silence: 500 },
   },
   {
     rule: "a lagging node ages",
@@ -249,12 +252,12 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   },
   {
     rule: "a peer that answers ARP for its VIPs is not dead",
-    edits: [[LIVENESS, "const isDeaf = !isAlive && isThere &&", "const isDeaf = false &&"]],
+    edits: [[PEER, "const isDeaf = !isAlive && isThere &&", "const isDeaf = false &&"]],
     search: { window: 100, menu: ["deafness"] },
   },
   {
     rule: "a deaf peer that answers no ARP any more is dead",
-    edits: [[LIVENESS, "isThere && !presence.isGone(now, patience)", "isThere"]],
+    edits: [[PEER, "isThere && !presence.isGone(now, patience)", "isThere"]],
     search: HEADLESS,
   },
   {
@@ -267,6 +270,21 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
       ],
     ],
     search: HEADLESS,
+  },
+  {
+    rule: "ask peers for a node that does not answer here, before its VIPs are taken",
+    edits: [[HEARSAY, "if (helpers.length === 0) return [];", "return [];"]],
+    search: { nodes: 3, window: 100, menu: ["gaps"] },
+  },
+  {
+    rule: "a node that peers no longer hear either is dead",
+    edits: [[HEARSAY, "|| isGone ||", "||"]],
+    search: { nodes: 3, faults: 2, window: 50, menu: ["power", "gaps"], most: 1_500 },
+  },
+  {
+    rule: "announce everything anew when a node is heard again that others heard: it may have taken what is owned here",
+    edits: [["src/core/peering.ts", 'before === "dead" || before === "apart"', 'before === "dead"']],
+    search: { nodes: 3, faults: 2, isFine: true, window: 50, menu: ["gaps", "frames"], most: 1_500 },
   },
 ];
 /** The same search of the shipped sources: were something found there, a mutant's story would prove nothing. */
