@@ -226,8 +226,11 @@ function chooseNamed(interfaces: readonly string[], { vips }: Demand, network: N
   };
 }
 
-/** True if nothing of the VIP's own says that it is announced elsewhere only. */
-const isFor = ({ interfaces }: VipRange, link: Link) => !interfaces || isNamed(link, interfaces);
+/**
+ * True if nothing of the VIP's own says that it is announced elsewhere only. Altnames do not count, as in MetalLB: nodes tell
+ * each other their interfaces' names, and all have to see alike who has one.
+ */
+const isFor = ({ interfaces }: VipRange, { name }: Link) => !interfaces || matches(name, interfaces);
 
 /**
  * Without `interfaces:`, each VIP is announced where its own interfaces say, or where a subnet has it; where none has it, on
@@ -243,9 +246,7 @@ function chooseBySubnets({ excludeInterfaces, source }: Config, { vips }: Demand
   const routed = fit.filter(({ ifindex }) => ifindex === device);
   const fallback = new Set(routed.length > 0 ? routed : fit.filter(({ ifindex }) => served.has(ifindex)));
   const isHere = (range: VipRange, link: Link) =>
-    range.interfaces
-      ? isNamed(link, range.interfaces)
-      : hasSubnet(range, link) || (strays.has(range) && fallback.has(link));
+    range.interfaces ? isFor(range, link) : hasSubnet(range, link) || (strays.has(range) && fallback.has(link));
   const placed = fit.map((link) => ({ link, ranges: rangesOf(vips, (range) => isHere(range, link)) }));
   const hasAny = placed.some(({ ranges }) => ranges.length > 0);
   const isChosen = ({ link, ranges }: (typeof placed)[number]) =>

@@ -18,10 +18,10 @@ const LAG: Ns = 8n * SECOND;
 const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED, LAGGING } = nodeState;
 
 /** The nodes that stand for election, and how. */
-export type Candidates = Pick<Electorate, "candidates" | "headless" | "lagging" | "fresh">;
+export type Candidates = Pick<Electorate, "candidates" | "headless" | "lagging" | "fresh" | "names">;
 
 /** A node as an election sees it. */
-type Standing = Pick<Heard, "node" | "state" | "sourceStale">;
+type Standing = Pick<Heard, "node" | "state" | "sourceStale" | "interfaceName">;
 
 /**
  * How far this node has joined its peers on one interface:
@@ -119,7 +119,9 @@ export class Joining {
     if (!this.hasHeard) return this.unheardOf(self, names);
     // Who cannot be asked goes on with what it has: whatever its control plane does, nobody is to stand in for it.
     const deaf = census.deaf.map(({ heard }) => heard);
-    const heardBy = [...census.hearings].map(([node, hearing]) => ({ ...hearing, node }));
+    const heardBy = [...census.hearings].map(([node, hearing]) => {
+      return { ...hearing, node, interfaceName: census.get(node)?.interfaceName ?? "" };
+    });
     const all = [self, ...census.alive.values(), ...deaf, ...heardBy].filter(
       ({ node, state }) => names.has(node) && mayOwn(state, countsAge),
     );
@@ -130,6 +132,7 @@ export class Joining {
       headless: those(({ node, state }) => (state === HEADLESS || state === PAST_HOLD) && census.alive.has(node)),
       lagging,
       fresh: lagging.length === 0 ? [] : those(({ state, sourceStale }) => state !== LAGGING && !sourceStale),
+      names: new Map(all.map(({ node, interfaceName }) => [names.get(node)!, interfaceName])),
     };
   }
 

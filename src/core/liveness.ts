@@ -279,5 +279,5 @@ export class Census {
 }
 
 /** What of a peer others decide by. */
-const standing = ({ state, sourceStale, knowsUs, incarnation }: Heard) =>
-  `${state} ${sourceStale} ${knowsUs} ${incarnation}`;
+const standing = ({ state, sourceStale, knowsUs, incarnation, interfaceName }: Heard) =>
+  `${state} ${sourceStale} ${knowsUs} ${incarnation} ${interfaceName}`;

@@ -1,6 +1,7 @@
 import { hash as digest } from "node:crypto";
 import { type Address, formatAddress, having } from "./address.ts";
 import type { Check, Demand, VipRange } from "./demand.ts";
+import { matches } from "./glob.ts";
 import { FEW } from "./presence.ts";
 
 /**
@@ -80,18 +81,29 @@ export interface Electorate {
   lagging: readonly string[];
   /** Those whose source is fresh; not told where nobody lags. */
   fresh: readonly string[];
+  /** The name by which each candidate is on this network, as it says itself; empty or absent: not known. */
+  names: ReadonlyMap<string, string>;
 }
+
+const NO_NAMES: ReadonlyMap<string, string> = new Map();
 
 /** The nodes that may own a VIP, while no more is known of them than that they are alive. */
 export const equals = (candidates: readonly string[] | undefined) => ({
   candidates,
-  ...{ headless: [], lagging: [], fresh: [] },
+  ...{ headless: [], lagging: [], fresh: [], names: NO_NAMES },
 });
 
-/** The candidates that the VIP's own list of nodes allows, in the order of `candidates`. */
-function allowed(candidates: readonly string[], { nodes }: VipRange): readonly string[] {
-  return nodes ? candidates.filter((node) => nodes.includes(node)) : candidates;
+/**
+ * The candidates that may own the VIP, in the order of `candidates`: those of its own list of nodes that are on this network
+ * by an interface that it names. A node does not manage a VIP where it has not the interface, and would answer nothing.
+ */
+function allowed(candidates: readonly string[], { nodes, interfaces }: VipRange, { names }: Electorate) {
+  const its = nodes ? candidates.filter((node) => nodes.includes(node)) : candidates;
+  return interfaces ? its.filter((node) => hasInterface(names.get(node), interfaces)) : its;
 }
+
+/** @param name as the node says it; a node that speaks version 1 of the wire format does not */
+const hasInterface = (name: string | undefined, interfaces: readonly string[]) => !name || matches(name, interfaces);
 
 /** The allowed nodes that stand for election: all, but for those that lag where one of them is fresh. */
 function eligible(nodes: readonly string[], { lagging, fresh }: Electorate): readonly string[] {
@@ -146,7 +158,7 @@ export class Election {
 
   private holdFor(range: VipRange, electorate: Electorate, changed?: Set<Address>): void {
     const { candidates, headless } = electorate;
-    const nodes = candidates && allowed(candidates, range);
+    const nodes = candidates && allowed(candidates, range, electorate);
     const standing = nodes && eligible(nodes, electorate);
     // A lagging node stands in where only headless ones are fresh.
     const able = nodes && headless.length > 0 ? eligible(without(nodes, headless), electorate) : [];
@@ -181,8 +193,8 @@ export class Election {
 
 /** Whether the same nodes stand for election. */
 function isSameVote(before: Electorate, now: Electorate): boolean {
-  const describe = ({ self, candidates, headless, lagging, fresh }: Electorate) =>
-    [self, candidates ?? "?", headless, lagging, fresh].join(" ");
+  const describe = ({ self, candidates, headless, lagging, fresh, names }: Electorate) =>
+    [self, candidates ?? "?", headless, lagging, fresh, ...names.values()].join(" ");
   return describe(before) === describe(now);
 }
 
@@ -244,7 +256,7 @@ export function ownerOf(electorate: Electorate, address: Address): string | unde
   const { ranges, candidates } = electorate;
   const range = ranges.find(having(address));
   if (!range || !candidates) return undefined;
-  return elect(eligible(allowed(candidates, range), electorate), hashText(range, address), range.scores);
+  return elect(eligible(allowed(candidates, range, electorate), electorate), hashText(range, address), range.scores);
 }
 
 /** Why this node and not the others, the lowest hash first; undefined where the address is no VIP of the interface. */
@@ -253,13 +265,16 @@ export function ranking(electorate: Electorate, demand: Demand, address: Address
   if (!range) return undefined;
   const owner = ownerOf(electorate, address);
   const { candidates = [] } = electorate;
-  const standing = eligible(allowed(candidates, range), electorate);
+  const standing = eligible(allowed(candidates, range, electorate), electorate);
   const all = demand.nodes.map(({ name: node }) => {
     const isAlive = candidates.includes(node);
     const checks = demand.checks(address, node);
     const refused = checks.find(({ refusal }) => refusal !== undefined)?.refusal;
     const isAllowed = !range.nodes || range.nodes.includes(node);
-    const unfit = isAllowed ? LAGS : (refused ?? "not among the VIP's nodes");
+    const name = electorate.names.get(node);
+    const has = !range.interfaces || hasInterface(name, range.interfaces);
+    const lacks = `it is on this network by ${name}, and the VIP is for ${range.interfaces?.join(", ")} only`;
+    const unfit = !isAllowed ? (refused ?? "not among the VIP's nodes") : has ? LAGS : lacks;
     return {
       node,
       isAlive,

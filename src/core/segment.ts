@@ -254,7 +254,8 @@ export class Segment {
     if (!probes) return equals(nodes.map(({ name }) => name));
     if (!this.peering || !isUp) return equals([]);
     const { census, joining } = this.peering;
-    const self = { node: nodeId(node), name: node, state, sourceStale: this.self.sourceStale };
+    const its = { state, sourceStale: this.self.sourceStale, interfaceName: this.plan!.name };
+    const self = { node: nodeId(node), name: node, ...its };
     return joining.candidates(self, census, this.names, countsAge) ?? equals(undefined);
   }
 

@@ -26,7 +26,7 @@ const censusOf = (peers: readonly Heard[], hasCalled = true) =>
 
 const namesOf = (...names: string[]) => new Map(names.map((name) => [nodeId(name), name]));
 const selfOf = (state: number, name = "self", sourceStale = false) => ({
-  ...{ node: nodeId(name), name, state, sourceStale },
+  ...{ node: nodeId(name), name, state, sourceStale, interfaceName: "eth0" },
 });
 
 /** A node that has converged, with these peers. */
@@ -37,6 +37,9 @@ function converged(peers: readonly Heard[]): { joining: Joining; census: Census;
   joining.observe(census, false, START + 2n * INTERVAL);
   return { joining, census, now: START + 2n * INTERVAL };
 }
+
+/** Nodes that are all on the wire by eth0. */
+const equalsOn = (...names: string[]) => ({ ...equals(names), names: new Map(names.map((name) => [name, "eth0"])) });
 
 type Node = [name: string, state: number, isStale?: boolean];
 const rules: [what: string, nodes: Node[], chosen: string[], headless?: string[], countsAge?: boolean][] = [
@@ -147,6 +150,22 @@ test("who lags is told, and then who is fresh", () => {
   assert.equal([without.lagging, without.fresh], [[], []]);
 });
 
+test("what each node calls its interface goes with the candidates, and not known is nothing", () => {
+  const { joining, census } = converged([
+    heardOf("a", { interfaceName: "enp3s0" }),
+    heardOf("b", { interfaceName: "" }),
+  ]);
+  const found = joining.candidates(selfOf(LIVE), census, namesOf("self", "a", "b"), true)!;
+  assert.equal(
+    [...found.names],
+    [
+      ["self", "eth0"],
+      ["a", "enp3s0"],
+      ["b", ""],
+    ],
+  );
+});
+
 test("a peer that the source does not name may not own", () => {
   const { joining, census } = converged([heardOf("a"), heardOf("stranger")]);
   assert.equal(joining.candidates(selfOf(LIVE), census, namesOf("self", "a"), true)?.candidates, ["self", "a"]);
@@ -161,7 +180,7 @@ test("until two intervals after it has joined, a node names no candidates, so th
   assert.is(joining.observe(census, false, START + 2n * INTERVAL - 1n), false);
   assert.is(candidates(), undefined);
   assert.is(joining.observe(census, false, START + 2n * INTERVAL), true);
-  assert.equal([joining.isConverged, candidates()], [true, equals(["self", "a"])]);
+  assert.equal([joining.isConverged, candidates()], [true, equalsOn("self", "a")]);
 });
 
 const waits: [what: string, peers: Heard[], hasCalled: boolean, after: Ns, isJoined: boolean][] = [
@@ -348,7 +367,7 @@ test("a deaf peer stands for election as if it were alive, unless what it last s
   const silent = { ...censusOf([]), deaf: [deafOf("b", { state: HEADLESS }), deafOf("c", { state: DRAINED })] };
   joining.observe(census, false, now);
   const found = joining.candidates(selfOf(LIVE), silent as unknown as Census, namesOf("self", "b", "c"), true);
-  assert.equal(found, equals(["self", "b"]), "nobody stands in for one that answers");
+  assert.equal(found, equalsOn("self", "b"), "nobody stands in for one that answers");
 });
 
 const reasons: [what: string, isStillHeard: boolean, isMute: boolean, expected: RegExp][] = [

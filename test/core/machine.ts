@@ -90,7 +90,14 @@ export type Act = keyof typeof acts;
 
 /** What a machine needs of the wire that it is on, and of the time there (simulation.ts). */
 export interface Wire {
-  readonly settings: { speakers: number; hold: number; fence: number; interval: number; dead: number };
+  readonly settings: {
+    speakers: number;
+    lacking: readonly number[];
+    hold: number;
+    fence: number;
+    interval: number;
+    dead: number;
+  };
   readonly machines: readonly Machine[];
   readonly nodes: readonly NodeEntry[];
   /** What a source says that can be read. */
@@ -289,6 +296,11 @@ export class Machine {
     return this.isUp && (address === addressOf(this.index) || this.kernel.answers(address, this.simulation.clock));
   }
 
+  /** The VIPs are for eth0, where they are for one only. */
+  get interfaceName(): string {
+    return this.simulation.settings.lacking.includes(this.index) ? "eth1" : "eth0";
+  }
+
   get isWorking(): boolean {
     return this.isUp && this.speaker !== undefined && !this.speaker.isFrozen && this.speaker.segment.isJoined;
   }
@@ -296,6 +308,7 @@ export class Machine {
   /** Whether it could answer for a VIP that nobody else answers; not so where it cannot know that it is to. */
   get isAble(): boolean {
     if (!this.isWorking || this.isDrained || !this.speaker!.knowsPeers) return false;
+    if (this.interfaceName !== "eth0") return false;
     return this.demand === this.simulation.demand && (this.demand[0]!.nodes?.includes(this.name) ?? true);
   }
 
@@ -519,9 +532,10 @@ export class Speaker {
     if (!isSourceStale) machine.demand = simulation.demand;
     const { hold, interval, dead } = simulation.settings;
     const plan: SegmentPlan = {
-      ...{ name: "eth0", mac: formatMac(macOf(index)), mtu: 1500, isUp: true },
+      ...{ name: machine.interfaceName, mac: formatMac(macOf(index)), mtu: 1500, isUp: true },
       ...{ node: name, nodes: simulation.nodes, gateways: [] },
-      ...{ isSourceStale, isDrained, isEnding, isOldSpoken: false, ranges: machine.demand, hold: BigInt(hold * MS) },
+      ...{ isSourceStale, isDrained, isEnding, isOldSpoken: false, hold: BigInt(hold * MS) },
+      ranges: machine.interfaceName === "eth0" ? machine.demand : [],
       probes: { interval: BigInt(interval * MS), dead },
       pace: { refresh: 120_000, rate: 1_000 },
     };
@@ -667,7 +681,7 @@ export class Speaker {
     const { hold, fence } = machine.simulation.settings;
     const before = machine.kernel.interface;
     machine.kernel.interface = interfaceEntry.of({
-      ...{ name: "eth0", mac: macOf(machine.index), node_name: machine.name, node: machine.id },
+      ...{ name: machine.interfaceName, mac: macOf(machine.index), node_name: machine.name, node: machine.id },
       ...{ incarnation: this.incarnation, state, source_stale: sourceStale, tick_ns: tick },
       ...{ hello_nonce: helloNonce, last_hello_nonce: lastHelloNonce, address: addressBytes(addressOf(machine.index)) },
       ...{ live_ns: LIVE_FOR, hold_ns: BigInt(hold * MS), fence_ns: BigInt(fence * MS), gone_ns: BigInt(fence * MS) },

@@ -22,6 +22,7 @@ const electorate = (changes: Partial<Electorate> = {}): Electorate => ({
   headless: [],
   lagging: [],
   fresh: [],
+  names: new Map(),
   ...changes,
 });
 
@@ -240,6 +241,49 @@ for (const [what, inputs, vips, expected] of wishTables) {
     assert.equal(found, Object.fromEntries(vips.map((vip, i) => [vip, expected[i]])));
   });
 }
+
+// n2 has the lowest hash for 10.9.0.1, then n1, then n3.
+const NAMES = new Map([
+  ["n1", "eth0"],
+  ["n2", "enp3s0"],
+  ["n3", ""],
+]);
+const lacking: [
+  what: string,
+  changes: Partial<Electorate>,
+  interfaces: string[] | undefined,
+  owner: string | undefined,
+][] = [
+  ["a VIP goes to no node that has not its interface", {}, ["eth*"], "n1"],
+  ["a VIP for all interfaces goes to any node", {}, undefined, "n2"],
+  ["a VIP for the interfaces of all goes to any node", {}, ["eth0", "enp*"], "n2"],
+  ["a node that does not tell its interface may have each", {}, ["eth7"], "n3"],
+  ["a lagging node goes on where no fresh one has the interface", { lagging: ["n1"], fresh: ["n2"] }, ["eth0"], "n1"],
+  ["nobody owns a VIP whose interface no candidate has", { candidates: ["n1", "n2"] }, ["eth7"], undefined],
+];
+for (const [what, changes, interfaces, owner] of lacking) {
+  test(`${what}, as every node sees it`, () => {
+    const inputs = { names: NAMES, ranges: [range("10.9.0.1", { interfaces })], ...changes };
+    for (const self of ["n1", "n2", "n3"]) {
+      const seen = electorate({ ...inputs, self });
+      assert.is(ownerOf(seen, parseAddress("10.9.0.1")), owner);
+      assert.is(held(seen).get(parseAddress("10.9.0.1")) === Wish.ours, self === owner);
+    }
+  });
+}
+
+test("an election is held anew where a node is on the network by another name", () => {
+  const inputs = { ranges: [range("10.9.0.1", { interfaces: ["eth0"] })], names: NAMES };
+  const election = held(electorate(inputs), electorate({ ...inputs, names: new Map([...NAMES, ["n2", "eth0"]]) }));
+  assert.equal(wishes(election), { "10.9.0.1": "other" });
+});
+
+test("a ranking says of a node that it has not the VIP's interface", () => {
+  const inputs = electorate({ ranges: [range("10.9.0.1", { interfaces: ["eth0"] })], names: NAMES });
+  const nodes = ["n1", "n2", "n3"].map((name) => ({ name, address: undefined }));
+  const rows = ranking(inputs, { cluster: "", nodes, vips: [], checks: () => [] }, parseAddress("10.9.0.1"))!;
+  assert.match(rows.find(({ node }) => node === "n2")!.excluded!, /by enp3s0, and the VIP is for eth0 only/);
+});
 
 test("every VIP is owned by one node, and each node knows which", () => {
   const nodes = ["n1", "n2", "n3", "n4"];

@@ -71,6 +71,8 @@ export interface Settings {
   speakers: number;
   /** Of those, which may own VIPs, by index; undefined: all. */
   eligible: readonly number[] | undefined;
+  /** Those that are on the wire by another interface than the one for which the VIPs are, by index. */
+  lacking: readonly number[];
   /** For so long a node whose source is stale may answer where one with a fresh source is to, ms. */
   outdated: number;
 }
@@ -93,6 +95,7 @@ export const DEFAULTS: Settings = {
   isQuiet: false,
   speakers: Number.POSITIVE_INFINITY,
   eligible: undefined,
+  lacking: [],
   outdated: 20_000,
 };
 
@@ -145,12 +148,17 @@ export class Simulation implements Wire {
 
   constructor(settings: Partial<Settings> = {}, random?: () => number) {
     this.settings = { ...DEFAULTS, ...settings };
-    const { nodes, vips, seed, speakers, eligible } = this.settings;
+    const { nodes, vips, seed, speakers, eligible, lacking } = this.settings;
     this.random = random ?? randomOf(seed * 2654435761);
     const first = parseAddress("10.9.0.1");
     const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
     this.nodes = nodesOf(names);
-    const range = { first, last: plus(first, vips - 1), interfaces: undefined, hashAs: undefined };
+    const range = {
+      first,
+      last: plus(first, vips - 1),
+      interfaces: lacking.length > 0 ? ["eth0"] : undefined,
+      hashAs: undefined,
+    };
     this.demand = [
       { ...range, nodes: eligible?.map((i) => names[i]!) ?? (speakers < nodes ? names.slice(0, speakers) : undefined) },
     ];

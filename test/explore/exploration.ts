@@ -33,6 +33,8 @@ export interface Options {
   isFine: boolean;
   /** The nodes that may own the VIP, by index; undefined: all. */
   eligible: readonly number[] | undefined;
+  /** Those that are on the wire by another interface than the one for which the VIP is, by index. */
+  lacking: readonly number[];
   /** Which faults there are. */
   menu: readonly Kind[];
   /** States after which the search gives up. */
@@ -66,6 +68,7 @@ export const DEFAULTS: Options = {
   silence: 2_500,
   isFine: false,
   eligible: undefined,
+  lacking: [],
   menu: kinds.slice(0, kinds.indexOf("outages")),
   most: Number.POSITIVE_INFINITY,
 };
@@ -182,12 +185,13 @@ export class Exploration {
   }
 
   private begin(): Place {
-    const { nodes, start, window, silence, eligible } = this.options;
+    const { nodes, start, window, silence, eligible, lacking } = this.options;
     const simulation = new Simulation(
       {
         ...{
           nodes,
           eligible,
+          lacking,
           outdated: start === "lagging" ? 4_000 : 17_000,
           vips: 1,
           latency: [0.1, 0.1],

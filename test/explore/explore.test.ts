@@ -73,6 +73,12 @@ const searches: [what: string, options: Partial<Options>, states: number][] = [
   ["two nodes, deaf, of which one is headless", HEADLESS, 50],
   ["two nodes, deaf twice, or deaf and cut off", { faults: 2, window: 50, menu: ["deafness", "links"] }, 1_000],
   ["three nodes, of which two do not hear each other", { nodes: 3, isFine: true, menu: ["gaps"], silence: 50 }, 20],
+  ["two nodes, of which one has not the VIP's interface", { lacking: [1] }, 100],
+  [
+    "three nodes that start, of which one has not the VIP's interface",
+    { nodes: 3, lacking: [1], start: "cold", window: 500 },
+    1_000,
+  ],
   ["three nodes, drained: no hole of 50 ms", { nodes: 3, menu: ["drains"], silence: 50 }, 50],
   ["three nodes, shut down: no hole of 50 ms", { nodes: 3, menu: ["shutdowns"], silence: 50 }, 50],
   ["two nodes, of which the only one that may own the VIP is shut down", { eligible: [0], menu: ["shutdowns"] }, 10],
@@ -96,6 +102,8 @@ const OWNERSHIP = "src/core/ownership.ts";
 const HEARSAY = "src/core/hearsay.ts";
 const ANNOUNCER = "src/core/announcer.ts";
 const MODEL = "test/bpf/model.ts";
+/** A node is on the wire by another interface than the one for which the VIP is. */
+const LACKING: Partial<Options> = { lacking: [1], window: 100, menu: ["links"] };
 const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
     rule: "ask every live peer before a VIP is owned",
@@ -249,6 +257,11 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
       ],
     ],
     search: { ...LAGGING, menu: ["kills"] },
+  },
+  {
+    rule: "a node that has not the VIP's interface does not stand for election",
+    edits: [[OWNERSHIP, "return interfaces ? its.filter", "return false ? its.filter"]],
+    search: LACKING,
   },
   {
     rule: "a peer that answers ARP for its VIPs is not dead",
