@@ -1,9 +1,11 @@
 import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { createServer, request } from "node:http";
+import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
-import { parseAddress } from "../core/address.ts";
-import { type Reports, runningStatus } from "../report/collect.ts";
+import { setImmediate } from "node:timers/promises";
+import { type Address, parseAddress } from "../core/address.ts";
+import { type Reports, runningRankings, runningSummary, runningVips } from "../report/collect.ts";
 import type { Status } from "../report/status.ts";
 import type { Speaker } from "../speaker.ts";
 import { writeDrained } from "./drain.ts";
@@ -30,8 +32,9 @@ export async function serveControl(runDir: string, daemon: Served): Promise<Asyn
     try {
       if (incoming.method === "POST") drain(daemon.speaker, incoming.url === "/drain");
       const vip = new URL(incoming.url ?? "/", "http://isat").searchParams.get("vip");
-      const status = runningStatus(daemon.speaker.snapshot(), daemon.reports, vip ? parseAddress(vip) : undefined);
-      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(status));
+      const status = Readable.from(statusInParts(daemon, vip ? parseAddress(vip) : undefined));
+      response.writeHead(200, { "content-type": "application/json" });
+      status.on("error", (error) => response.destroy(error)).pipe(response);
     } catch (error) {
       response.writeHead(500).end((error as Error).message);
     }
@@ -50,6 +53,27 @@ export async function serveControl(runDir: string, daemon: Served): Promise<Asyn
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** VIPs a part: they take some 10 ms. */
+const PART = 1_000;
+
+/** The status as JSON. Between two parts the speaker does its other work, as probes are due each 100 ms. */
+async function* statusInParts({ speaker, reports }: Served, only: Address | undefined): AsyncGenerator<string> {
+  const snapshot = speaker.snapshot();
+  const rankings = only === undefined ? undefined : runningRankings(snapshot, only);
+  yield `${JSON.stringify({ ...runningSummary(snapshot, reports), rankings }).slice(0, -1)},"vips":[`;
+  let part: string[] = [];
+  let separator = "";
+  for (const vip of runningVips(snapshot, only)) {
+    part.push(JSON.stringify(vip));
+    if (part.length < PART) continue;
+    yield separator + part.join();
+    separator = ",";
+    part = [];
+    await setImmediate();
+  }
+  yield `${part.length > 0 ? separator : ""}${part.join()}]}`;
 }
 
 function drain(speaker: Speaker, isDrained: boolean): void {

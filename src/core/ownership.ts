@@ -251,19 +251,27 @@ export interface Ranking {
 
 const LAGS = "it lags: its source is stale, and a node with a fresh one may own the VIP";
 
-/** The node that the election names for the address; undefined where it names nobody. */
-export function ownerOf(electorate: Electorate, address: Address): string | undefined {
-  const { ranges, candidates } = electorate;
-  const range = ranges.find(having(address));
+/** The node that the election names for an address of the range; undefined where it names nobody. */
+export function ownerOf(electorate: Electorate, range: VipRange | undefined, address: Address): string | undefined {
+  const { candidates } = electorate;
   if (!range || !candidates) return undefined;
   return elect(eligible(allowed(candidates, range, electorate), electorate), hashText(range, address), range.scores);
+}
+
+/** The range of each address. */
+export function byAddress(ranges: readonly VipRange[]): Map<Address, VipRange> {
+  const ranged = new Map<Address, VipRange>();
+  for (const range of ranges) {
+    for (let address = range.first; address <= range.last; address++) ranged.set(address, range);
+  }
+  return ranged;
 }
 
 /** Why this node and not the others, the lowest hash first; undefined where the address is no VIP of the interface. */
 export function ranking(electorate: Electorate, demand: Demand, address: Address): Ranking[] | undefined {
   const range = electorate.ranges.find(having(address));
   if (!range) return undefined;
-  const owner = ownerOf(electorate, address);
+  const owner = ownerOf(electorate, range, address);
   const { candidates = [] } = electorate;
   const standing = eligible(allowed(candidates, range, electorate), electorate);
   const all = demand.nodes.map(({ name: node }) => {

@@ -21,7 +21,7 @@ const RELEASED = answers.fields.get("released_ns")!.offset;
 /** The entries of each interface, by ifindex. */
 export type Entries = ReadonlyMap<number, ReadonlyMap<Address, Entry>>;
 
-const key = (ifindex: number, address: Address): VipKey => ({ ip: addressBytes(address), ifindex });
+export const keyOf = (ifindex: number, address: Address): VipKey => ({ ip: addressBytes(address), ifindex });
 
 export const addressOf = ({ ip }: Pick<VipKey, "ip">): Address => addressOfBytes(ip);
 
@@ -68,7 +68,7 @@ function survey({ answers: map }: Maps, entries: Entries, batches: Iterable<Batc
   for (const batch of batches) {
     forEach(batch, answers.size, (ifindex, address, valueAt) => {
       const entry = entries.get(ifindex)?.get(address);
-      if (!entry) stray.push(key(ifindex, address));
+      if (!entry) stray.push(keyOf(ifindex, address));
       else if (isReleased(entry, batch.values.getBigUint64(valueAt + RELEASED, true)))
         released.push([ifindex, address]);
     });
@@ -150,7 +150,7 @@ export class VipTable {
     const entries = this.#entries.get(ifindex);
     return [...addresses].filter((address) => {
       const entry = entries?.get(address);
-      return entry && isReleased(entry, this.#maps.answers.getField(key(ifindex, address), "released_ns") ?? 0n);
+      return entry && isReleased(entry, this.#maps.answers.getField(keyOf(ifindex, address), "released_ns") ?? 0n);
     });
   }
 
@@ -227,7 +227,7 @@ export class VipTable {
 
   #remove(ifindex: number, addresses: readonly Address[]): void {
     if (addresses.length === 0) return;
-    const keys = addresses.map((address) => key(ifindex, address));
+    const keys = addresses.map((address) => keyOf(ifindex, address));
     this.#maps.vips.deleteMany(keys);
     this.#maps.answers.deleteMany(keys);
     this.#parts = undefined;
@@ -274,7 +274,7 @@ export class VipTable {
       this.#remove(ifindex, stray);
     }
     for (const [ifindex, entries] of this.#entries) {
-      for (const address of entries.keys()) this.#maps.answers.add(key(ifindex, address), answers.of({}));
+      for (const address of entries.keys()) this.#maps.answers.add(keyOf(ifindex, address), answers.of({}));
       this.write(ifindex, [...entries]);
     }
     this.#maps.answers.deleteMany(survey(this.#maps, this.#entries).stray);

@@ -3,7 +3,7 @@ import { COUNTERS, type InterfaceEntry, NO_VERDICTS, vipState } from "../core/ab
 import { type Address, compare, formatAddress, having } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { isGuardRange } from "../core/demand.ts";
-import { ownerOf, ranking } from "../core/ownership.ts";
+import { byAddress, ownerOf, type Ranking, ranking } from "../core/ownership.ts";
 import type { Member } from "../core/peer.ts";
 import { isFenced, isGone, stateName, stateOf } from "../core/state.ts";
 import type { Entry } from "../core/step.ts";
@@ -13,7 +13,7 @@ import { bootTime } from "../ffi/libc.ts";
 import { Hooks } from "../kernel/hooks.ts";
 import { layoutFolder, linksFolder } from "../kernel/kernel.ts";
 import { type Maps, readPinnedMaps } from "../kernel/object.ts";
-import { addressOf, type Entries, readEntries } from "../kernel/vips.ts";
+import { type Entries, keyOf, readEntries } from "../kernel/vips.ts";
 import type { SourceReport } from "../source/source.ts";
 import type { SegmentSnapshot, Snapshot } from "./snapshot.ts";
 import type { InterfaceStatus, MemberStatus, Status, VipStatus } from "./status.ts";
@@ -59,36 +59,41 @@ const guardNames = ({ interfaces }: Maps): string[] =>
 
 const VIP_STATES = ["not owned", "owned", "claiming", "leaving", "undecided"] as const;
 
-/** @param ownerOf the node that owns an address, where that is known */
-function vipStatuses(
+/**
+ * The VIPs one by one, so that who reads them can pause: 60,000 take some tenths of a second.
+ * @param ownerOf the node that owns an address, where that is known
+ */
+function* vipStatuses(
   maps: Maps,
   entries: Entries,
-  only: Address | undefined,
   ownerOf: (ifindex: number, address: Address, isOwned: boolean) => string | undefined,
-): VipStatus[] {
-  const interfaces = new Map(maps.interfaces.entries());
-  const answers = new Map(
-    [...maps.answers.entries()].map(([key, value]) => [`${key.ifindex} ${addressOf(key)}`, value]),
-  );
-  const all = [...entries].flatMap(([ifindex, its]) =>
-    [...its].map(([address, entry]) => ({ ifindex, address, entry })),
-  );
-  const wanted = all.filter(({ address }) => only === undefined || address === only);
-  wanted.sort((a, b) => a.ifindex - b.ifindex || compare(a.address, b.address));
-  return wanted.map(({ ifindex, address, entry: { state } }) => {
-    const isOwned = state === vipState.OWNED;
-    const its = interfaces.get(ifindex);
-    const answered = answers.get(`${ifindex} ${address}`);
-    return {
-      address: formatAddress(address),
-      interface: its?.name ?? "",
-      owner: ownerOf(ifindex, address, isOwned),
-      state: VIP_STATES[state],
-      mac: isOwned ? its?.mac_text : undefined,
-      answers: Number(answered?.answered ?? 0n),
-      lastAnswerMs: age(answered?.last_answer_ns ?? 0n),
-    };
-  });
+): Generator<VipStatus> {
+  for (const ifindex of [...entries.keys()].sort((a, b) => a - b)) {
+    const all = entries.get(ifindex)!;
+    const its = maps.interfaces.get(ifindex);
+    for (const address of [...all.keys()].sort(compare)) {
+      const entry = all.get(address);
+      if (!entry) continue; // it went while the reader paused
+      const isOwned = entry.state === vipState.OWNED;
+      const answered = maps.answers.get(keyOf(ifindex, address));
+      yield {
+        address: formatAddress(address),
+        interface: its?.name ?? "",
+        owner: ownerOf(ifindex, address, isOwned),
+        state: VIP_STATES[entry.state],
+        mac: isOwned ? its?.mac_text : undefined,
+        answers: Number(answered?.answered ?? 0n),
+        lastAnswerMs: age(answered?.last_answer_ns ?? 0n),
+      };
+    }
+  }
+}
+
+/** The entries of one address alone; undefined: all. */
+function only(entries: Entries, address: Address | undefined): Entries {
+  if (address === undefined) return entries;
+  const its = (entry: Entry | undefined) => new Map(entry && [[address, entry]]);
+  return new Map([...entries].map(([ifindex, all]) => [ifindex, its(all.get(address))]));
 }
 
 /** What is known beside the speaker, of where it takes its orders from. */
@@ -163,24 +168,27 @@ const saidBy = ({ state, sourceStale }: Member["heard"]) => `${stateName(state)}
 function announcedEntries({ entries, electorate, isGuard }: SegmentSnapshot): ReadonlyMap<Address, Entry> {
   if (!electorate?.ranges.some(isGuardRange)) return entries;
   if (isGuard) return new Map();
-  const guarded = electorate.ranges.filter(isGuardRange);
-  return new Map([...entries].filter(([address]) => !guarded.some(having(address))));
+  const guarded = byAddress(electorate.ranges.filter(isGuardRange));
+  return new Map([...entries].filter(([address]) => !guarded.has(address)));
 }
 
-/** A running speaker's status. @param only one VIP, with each node's place in its election; undefined: all VIPs */
-export function runningStatus(snapshot: Snapshot, reports: Reports, only: Address | undefined): Status {
-  const { maps, segments, demand } = snapshot;
-  const electorates = new Map(segments.map(({ link, electorate }) => [link.ifindex, electorate]));
-  const entries: Entries = new Map(segments.map((segment) => [segment.link.ifindex, announcedEntries(segment)]));
-  const announcing = only === undefined ? undefined : segments.find(({ link }) => entries.get(link.ifindex)!.has(only));
-  return {
-    ...runningSummary(snapshot, reports),
-    vips: vipStatuses(maps, entries, only, (ifindex, address) => {
-      const electorate = electorates.get(ifindex);
-      return electorate && ownerOf(electorate, address);
+/** The VIPs of a running speaker, one by one. @param address the only one to tell of; undefined: all */
+export function* runningVips({ maps, segments }: Snapshot, address: Address | undefined): Generator<VipStatus> {
+  const entries = new Map(segments.map((segment) => [segment.link.ifindex, announcedEntries(segment)]));
+  const owners = new Map(
+    segments.map(({ link, electorate }) => {
+      const ranges = address === undefined ? byAddress(electorate?.ranges ?? []) : undefined;
+      const rangeOf = (its: Address) => (ranges ? ranges.get(its) : electorate?.ranges.find(having(its)));
+      return [link.ifindex, (its: Address) => electorate && ownerOf(electorate, rangeOf(its), its)];
     }),
-    rankings: announcing?.electorate && ranking(announcing.electorate, demand, only!),
-  };
+  );
+  yield* vipStatuses(maps, only(entries, address), (ifindex, its) => owners.get(ifindex)?.(its));
+}
+
+/** Each node's place in the election for a VIP; undefined where no interface announces it. */
+export function runningRankings({ segments, demand }: Snapshot, address: Address): Ranking[] | undefined {
+  const electorate = segments.find((segment) => announcedEntries(segment).has(address))?.electorate;
+  return electorate && ranking(electorate, demand, address);
 }
 
 /** The links that are pinned for a device. (A clsact filter has no link: it is not told without a speaker.) */
@@ -200,7 +208,7 @@ const announcedOnly = (maps: Maps): Entries =>
 export function pinnedStatus(
   { node, pinDir, runDir }: Pick<Status, "node" | "pinDir" | "runDir">,
   isDrained: boolean,
-  only: Address | undefined,
+  address: Address | undefined,
 ): Status | undefined {
   return readPinnedMaps(layoutFolder(pinDir), (maps) => ({
     node,
@@ -216,6 +224,10 @@ export function pinnedStatus(
     isSourceStale: false,
     contested: 0,
     interfaces: interfaceStatuses(maps, (ifindex) => ({ hooks: pinnedHooks(pinDir, ifindex) })),
-    vips: vipStatuses(maps, announcedOnly(maps), only, (_ifindex, _address, isOwned) => (isOwned ? node : undefined)),
+    vips: [
+      ...vipStatuses(maps, only(announcedOnly(maps), address), (_ifindex, _address, isOwned) =>
+        isOwned ? node : undefined,
+      ),
+    ],
   }));
 }

@@ -12,9 +12,15 @@ type Series = [labels: Record<string, string>, value: number];
 /** Adds a metric; the series are read anew for each scrape. */
 type Add = (name: string, help: string, labelNames: string[], series: (summary: Summary) => Series[]) => void;
 
-/** @param read called for each metric of each scrape */
-export function makeRegistry(read: () => Summary): Registry {
+/** @param readNow called once for each scrape, as it counts all VIPs */
+export function makeRegistry(readNow: () => Summary): Registry {
   const registry = new Registry();
+  let known: Summary | undefined;
+  // A scrape reads all metrics in one go.
+  const read = () => {
+    if (!known) queueMicrotask(() => (known = undefined));
+    return (known ??= readNow());
+  };
   const metric: Add = (name, help, labelNames, series) => {
     const collect = function (this: Gauge) {
       this.reset();

@@ -6,6 +6,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { becomes, must, until } from "../../lab/kernel/process.ts";
 import { isAnnouncement, measured, NODE_IP, NODE_MAC, pinnedId, Rig, VIP } from "../../lab/kernel/rig.ts";
+import { askStatus } from "../../src/control/socket.ts";
 import { LAYOUT } from "../../src/core/abi.ts";
 import { formatMac } from "../../src/core/arp.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
@@ -408,8 +409,8 @@ test("status tells of the running speaker, for a person and as JSON", async () =
 
   const { stdout } = await rig.isat(["status", "--run-dir", rig.runDir]);
   assert.match(stdout, new RegExp(`^node n1: pid ${speaker.pid}, pins ${rig.pinDir}$`, "m"));
-  assert.match(stdout, /^n1 +- +alive +listed +- +- +-$/m);
-  assert.match(stdout, /^n2 +- +alive +listed +- +- +-$/m);
+  assert.match(stdout, /^n1 +- +alive +listed +- +- +- +-$/m);
+  assert.match(stdout, /^n2 +- +alive +listed +- +- +- +-$/m);
   assert.match(stdout, /^interface eth0: 02:00:00:00:00:01, 10.9.255.1, up, live, tick /m);
   assert.match(stdout, /^ {2}hook tcx ingress: attached$/m);
   assert.match(stdout, /^10\.9\.0\.1 +n1 +owned +eth0 +02:00:00:00:00:01 +1 +\d/m);
@@ -452,6 +453,30 @@ test("status of a stopped speaker tells what stands in the kernel; with nothing 
   const gone = await rig.isat(["status", "--config", rig.config]);
   assert.is(gone.status, 1);
   assert.match(gone.stderr, /^isat: no speaker runs on .* and nothing is pinned under .*: nothing is answered\n$/);
+});
+
+test("a status of 60,000 VIPs keeps nobody waiting, and a scrape counts them once", async () => {
+  await rig.serve({
+    vips: [...owned(VIP), "{ address: 10.9.0.2-10.9.234.96, nodes: [n2] }"],
+    more: `metrics: { listen: "${METRICS}" }`,
+  });
+  const began = performance.now();
+  let whole: number | undefined;
+  const all = askStatus(rig.runDir, undefined).finally(() => (whole = performance.now() - began));
+  let longest = 0;
+  while (whole === undefined) {
+    const asked = performance.now();
+    const one = await askStatus(rig.runDir, VIP);
+    assert.is(one!.vips.length, 1);
+    longest = Math.max(longest, performance.now() - asked);
+  }
+  const { vips } = (await all)!;
+  assert.equal([vips.length, new Set(vips.map(({ address }) => address)).size], [60_000, 60_000]);
+  assert.equal([vips[0]!.address, vips[0]!.owner, vips.at(-1)!.owner], ["10.9.0.1", "n1", "n2"]);
+  const [its, most] = [whole.toFixed(0), longest.toFixed(0)];
+  measured("a status of 60,000 VIPs", `${its} ms, beside which one VIP was waited for ${most} ms at most`);
+  assert.ok(longest < whole / 3, `of ${whole} ms, one request waited ${longest} ms`);
+  assert.match(await metrics(), /^isat_vips\{state="not_owned"\} 59999$/m);
 });
 
 test("metrics tell what status tells", async () => {
