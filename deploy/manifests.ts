@@ -70,6 +70,7 @@ function valuesSchema(): string {
       }),
       imagePullSecrets: list,
       config: configSchema(),
+      controller: toggle({}),
       metallb: flag,
       wireKey: exactly({ existingSecret: text }),
       resources: mapping,

@@ -140,6 +140,13 @@ program
   .addHelpText("after", keysHelp())
   .action(run);
 
+program
+  .command("controller")
+  .description("give a cluster's Services their addresses until SIGTERM or SIGINT; of several, one does so at a time")
+  .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
+  .option("--namespace <name>", "the namespace of the Lease by which one is chosen", "isat-system")
+  .action(async (options) => (await import("./controller/controller.ts")).controller(options));
+
 /** A command about the speaker of this node. */
 const aboutSpeaker = (name: string, description: string) =>
   program

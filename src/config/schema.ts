@@ -1,6 +1,7 @@
 /** The only table of the configuration's keys: types, defaults, --help, the docs and errors are read off it. */
 import * as v from "valibot";
 import { MAX_KEYS } from "../core/abi.ts";
+import { allocation, pools } from "../source/kubernetes/pool-settings.ts";
 import { kubernetesSource } from "../source/kubernetes/settings.ts";
 import { fileSource } from "../source/settings.ts";
 import {
@@ -126,6 +127,8 @@ export const Schema = mapping(
       accepts: 'a mapping, such as { listen: "127.0.0.1:9121" }; leave the key out for no metrics',
       default: "off",
     }),
+    pools,
+    allocation,
     source: key(mapping(v.variant("kind", [fileSource, kubernetesSource])), "where VIPs and nodes are listed", {
       accepts: `a mapping, such as ${EXAMPLE}`,
     }),

@@ -581,6 +581,7 @@ const help: [command: string, options: string[]][] = [
   ["run", ["-c, --config <file>", "--clean-on-exit", ...Object.keys(KEYS)]],
   ["status", ["[vip]", "-c, --config <file>", "--run-dir <dir>", "--json"]],
   ["doctor", ["-c, --config <file>", "--json"]],
+  ["controller", ["-c, --config <file>", "--namespace <name>"]],
   ["map", ["-c, --config <file>", "--run-dir <dir>"]],
   ["clean", ["-c, --config <file>", "--run-dir <dir>"]],
 ];
@@ -625,6 +626,8 @@ const CONFIG: Config = {
   garp: { refresh: 1, rate: 1, form: "request" },
   membership: { kind: "static" },
   metrics: undefined,
+  pools: [],
+  allocation: { choice: "stable", rest: 1 },
   source: { kind: "file", cluster: "", nodes: [{ name: "n1", address: undefined }], vips: [], accept: true },
 };
 const DEMAND = fileDemand(CONFIG.source as FileSettings);

@@ -68,6 +68,8 @@ test("every key is taken as written", () => {
     garp: { refresh: 95_000, rate: 50, form: "request" },
     membership: { kind: "wire", keys: ["/etc/isat/new.key", "/etc/isat/old.key"], interval: 200, dead: 5 },
     metrics: { host: "127.0.0.1", port: 9121 },
+    pools: [],
+    allocation: { choice: "stable", rest: 300_000 },
     source: {
       kind: "file",
       cluster: "rack-7",
@@ -86,6 +88,16 @@ test("every key is taken as written", () => {
   });
 });
 
+test("a pool is its addresses, or is described", () => {
+  const { pools } = parse(`pools: [10.9.0.0/24, { name: web, addresses: [10.9.1.1], priority: 2 }]\n${SOURCE}`);
+  const its = pools.map(({ name, addresses, priority, autoAssign }) => ({ name, addresses, priority, autoAssign }));
+  assert.equal(its, [
+    { name: "10.9.0.0/24", addresses: [parseRange("10.9.0.0/24")], priority: 0, autoAssign: true },
+    { name: "web", addresses: [parseRange("10.9.1.1")], priority: 2, autoAssign: true },
+  ]);
+  assert.match(refused("pools: [10.9.0.1, 10.9.0.1]").join(), /found two pools 10\.9\.0\.1; accepted: each name once/);
+});
+
 test("every key but source has a default", () => {
   assert.equal(parse(SOURCE), {
     node: "n1",
@@ -100,6 +112,8 @@ test("every key but source has a default", () => {
     garp: { refresh: 95_000, rate: 1000, form: "request" },
     membership: { kind: "wire", keys: ["/etc/isat/wire.key"], interval: 100, dead: 3 },
     metrics: undefined,
+    pools: [],
+    allocation: { choice: "stable", rest: 300_000 },
     source: {
       kind: "file",
       cluster: "",
@@ -132,7 +146,7 @@ function texts(path: string, value: string): string[] {
 for (const [key, { accepts }] of Object.entries(KEYS)) {
   test(`what the schema accepts for ${key} stands in its error`, () => {
     const lines = ['"x y"', "{}"].flatMap((value) => texts(key, value)).flatMap((text) => refused(text));
-    const path = key.replace("[]", "[0]");
+    const path = key.replaceAll("[]", "[0]");
     assert.ok(
       lines.some((line) => line.startsWith(`isat.yaml:1: ${path}: `) && line.includes(accepts)),
       lines.join("\n"),
@@ -144,7 +158,7 @@ test("every key that the schema knows is described, in the place where it is acc
   const below = (path: string) =>
     Object.keys(KEYS).flatMap((key) => (/^(?:(.*)\.)?(\w+)$/.exec(key)?.[1] === path ? key.split(".").slice(-1) : []));
   const mappings = new Set(Object.keys(KEYS).map((key) => /^(?:(.*)\.)?\w+(?:\[\])?$/.exec(key)?.[1]));
-  assert.equal([mappings.size, mappings.has(undefined), mappings.has("source.nodes[]")], [11, true, true]);
+  assert.equal([mappings.size, mappings.has(undefined), mappings.has("source.nodes[]")], [17, true, true]);
   for (const path of mappings) {
     const lines = texts(path === undefined ? "qqq" : `${path}.qqq`, "1").flatMap((text) => refused(text));
     const accepted = lines.flatMap(

@@ -52,6 +52,8 @@ const MATRIX: Record<string, object> = {
       garp: { profile: "guarded", refresh: "60s", rate: 4, form: "both" },
       membership: { kind: "wire", keys: ["/etc/isat/next.key", "/etc/isat/wire.key"], interval: "50ms", dead: 4 },
       metrics: { listen: "0.0.0.0:9121" },
+      pools: ["10.9.0.0/20", { name: "web", addresses: ["10.9.32.1-10.9.32.9"], namespaces: ["web"] }],
+      allocation: { choice: "lowest", rest: "1m" },
       source: {
         loadBalancerClass: ["none", "isat.example/l2"],
         poolNamespace: "lan",
@@ -68,6 +70,7 @@ const MATRIX: Record<string, object> = {
     imagePullSecrets: [{ name: "registry" }],
   },
   "MetalLB's resources": { metallb: true },
+  "controllers for MetalLB's pools": { metallb: true, controller: { enabled: true } },
   "an existing Secret": { wireKey: { existingSecret: "mine" } },
   "no PERFMON, AppArmor nor SELinux": {
     capabilities: ["BPF", "NET_ADMIN", "NET_RAW"],

@@ -31,6 +31,7 @@ const ANSWER = 15_000;
  */
 const KEEP_ALIVE = 3_000;
 const MAX_ERROR = 100_000;
+const JSON_TYPE = "application/json";
 /** The longest pause that the API, or a proxy before it, may ask for, ms: isat's view of the cluster gets old meanwhile. */
 const MAX_PAUSE = 30_000;
 
@@ -50,13 +51,19 @@ export class Connection {
   }
 
   /**
-   * Sends a request. @param body sent as JSON @returns the answer, as soon as it has begun
+   * Sends a request. @param body sent as JSON @param type of the body @returns the answer, as soon as it has begun
    * @throws ApiError if the API refuses; Error in one line if it cannot be reached
    */
-  async send(method: string, path: string, signal: AbortSignal, body?: object): Promise<IncomingMessage> {
+  async send(
+    method: string,
+    path: string,
+    signal: AbortSignal,
+    body?: object,
+    type = JSON_TYPE,
+  ): Promise<IncomingMessage> {
     const config = (this.#config ??= readKubeConfig(this.#path));
     try {
-      const response = await this.#exchange(config, method, path, signal, body);
+      const response = await this.#exchange(config, method, path, signal, body, type);
       const { statusCode = 0 } = response;
       if (statusCode < 400) return response;
       throw await refusalOf(response, statusCode);
@@ -76,7 +83,14 @@ export class Connection {
     return URL.canParse(server) ? readAddress(hostOf(new URL(server))) : undefined;
   }
 
-  async #exchange(config: KubeConfig, method: string, path: string, signal: AbortSignal, body: object | undefined) {
+  async #exchange(
+    config: KubeConfig,
+    method: string,
+    path: string,
+    signal: AbortSignal,
+    body: object | undefined,
+    type: string,
+  ) {
     const { server = "", proxyUrl } = config.getCurrentCluster() ?? {};
     const url = new URL(server);
     const text = body && JSON.stringify(body);
@@ -89,7 +103,7 @@ export class Connection {
       headers: {
         accept: "application/json",
         "user-agent": "isat",
-        ...(text && { "content-type": "application/json", "content-length": Buffer.byteLength(text) }),
+        ...(text && { "content-type": type, "content-length": Buffer.byteLength(text) }),
       },
     };
     const credentials = await this.#credentials.of(config);

@@ -36,7 +36,7 @@ export type Skipped = Readonly<typeof NO_SKIPPED>;
 export interface Problem {
   ref: ObjectRef;
   /** In the form of the reason of an Event. */
-  reason: "Unreadable" | "SharedAddress" | "NotAnnounced" | "NodeAddress";
+  reason: string;
   message: string;
   /** What the Event says; undefined: the message. Who reads an Event may not know of other namespaces. */
   told?: string;

@@ -26,7 +26,7 @@ const requirement = parsed(
   },
 );
 
-const selector = accepting(
+export const selector = accepting(
   "a mapping of matchLabels and matchExpressions, such as { matchLabels: { isat: enabled } }",
   mapping(
     keys({

@@ -1,0 +1,232 @@
+import type { Config } from "../config/config.ts";
+import { type Address, formatAddress, neverVips } from "../core/address.ts";
+import type { Refusal } from "../core/ipam.ts";
+import { Notices } from "../core/notices.ts";
+import type { Connection } from "../source/kubernetes/connection.ts";
+import { Events } from "../source/kubernetes/events.ts";
+import { isJson, labelsOf, part } from "../source/kubernetes/fields.ts";
+import { type ClusterNode, keyOf, nameOf, readers, refOf } from "../source/kubernetes/objects.ts";
+import { DEFINITIONS, RESOURCES, servedVersions, VERSION } from "../source/kubernetes/resources.ts";
+import { follow, type Handler, type Resource, TIMING } from "../source/kubernetes/watch.ts";
+import type { Level } from "../source/source.ts";
+import { Desk } from "./desk.ts";
+import { configuredPool, metallbPool } from "./metallb.ts";
+import type { PoolSpec } from "./pools.ts";
+import { viewOf } from "./services.ts";
+import { Writer } from "./writer.ts";
+
+const NAMESPACES: Resource = { group: "", version: "v1", plural: "namespaces" };
+/** How often problems are told, ms. */
+const TELL = 1_000;
+
+export type Subnets = Iterable<{ address: Address; prefix: number }>;
+
+export interface TermOptions {
+  config: Config & { source: { kind: "kubernetes" } };
+  connection: Connection;
+  signal: AbortSignal;
+  /** The name of this leadership. */
+  term: string;
+  isFirst: boolean;
+  mayWrite(): boolean;
+  /** The networks that this machine is on, and its default gateways. */
+  surroundings(): { gateways: Iterable<Address>; subnets: Subnets };
+  /** The name of this process. */
+  holder: string;
+  log(level: Level, message: string): void;
+}
+
+/**
+ * The time in which this process leads. It reads everything from the API when it begins, so that it sees whatever was
+ * written before.
+ */
+export class Term {
+  readonly #options: TermOptions;
+  readonly #desk: Desk;
+  readonly #writer: Writer;
+  readonly #events: Events;
+  readonly #notices = new Notices(Number.POSITIVE_INFINITY);
+  /** What must be read before any address is given. */
+  readonly #missing = new Set(["services", "namespaces", "nodes", "definition"]);
+  readonly #nodes = new Map<string, ClusterNode>();
+  readonly #metallb = new Map<string, PoolSpec>();
+  readonly #namespaces = new Set<string>();
+  #pools: AbortController | undefined;
+  #config: TermOptions["config"];
+  #timer: NodeJS.Timeout;
+
+  constructor(options: TermOptions) {
+    const { config, connection, signal, holder, log } = options;
+    this.#options = options;
+    this.#config = config;
+    this.#desk = new Desk(config.allocation);
+    this.#writer = new Writer(this.#desk, { ...options, mayWrite: () => !signal.aborted && options.mayWrite() });
+    this.#events = new Events({ connection, node: holder, signal, log });
+    this.#setPools();
+    this.#follow();
+    this.#timer = setInterval(() => this.#tell(), TELL).unref();
+    signal.addEventListener("abort", () => clearInterval(this.#timer), { once: true });
+  }
+
+  /** How many writes took effect. */
+  get written(): number {
+    return this.#writer.written;
+  }
+
+  /** Resolves when no write is under way. */
+  idle(): Promise<void> {
+    return this.#writer.idle();
+  }
+
+  /** Takes a changed configuration. @returns false if only a new leadership can */
+  configure(config: TermOptions["config"]): boolean {
+    const fixed = ({ source, allocation }: Config) => JSON.stringify([source, allocation], big);
+    if (fixed(config) !== fixed(this.#config)) return false;
+    this.#config = config;
+    this.#setPools();
+    return true;
+  }
+
+  #setPools(): void {
+    const configured = this.#config.pools.map(configuredPool);
+    const names = new Set(configured.map(({ name }) => name));
+    this.#desk.setPools([...configured, ...[...this.#metallb.values()].filter(({ name }) => !names.has(name))], now());
+    this.#writer.wake();
+  }
+
+  #follow(): void {
+    this.#watch(RESOURCES.Service, "services", this.#options.signal, {
+      put: (object) => this.#desk.put(viewOf(object, this.#config.source), now()),
+      remove: (key) => this.#desk.remove(key, now()),
+      keys: () => this.#desk.keys,
+    });
+    this.#watch(NAMESPACES, "namespaces", this.#options.signal, {
+      put: (object) => {
+        const { labels } = part(isJson(object) ? object.metadata : undefined, "metadata");
+        this.#namespaces.add(nameOf(object));
+        this.#desk.setNamespace(nameOf(object), labelsOf(labels, "metadata.labels"), now());
+      },
+      remove: (key) => {
+        this.#namespaces.delete(key);
+        this.#desk.setNamespace(key, undefined, now());
+      },
+      keys: () => this.#namespaces,
+    });
+    this.#watch(RESOURCES.Node, "nodes", this.#options.signal, {
+      put: (object) => {
+        const node = readers.Node(object)!;
+        this.#nodes.set(node.key, node);
+        this.#setNever();
+      },
+      remove: (key) => {
+        this.#nodes.delete(key);
+        this.#setNever();
+      },
+      keys: () => this.#nodes.keys(),
+    });
+    this.#watch(DEFINITIONS.IPAddressPool, "definition", this.#options.signal, {
+      put: (object) => this.#define(servedVersions(object)),
+      remove: () => this.#define([]),
+      keys: () => [],
+    });
+  }
+
+  /** Reads MetalLB's IPAddressPools while they are served. */
+  #define(served: readonly string[] | undefined): void {
+    if (served === undefined) return; // another event follows
+    if (served.includes(VERSION) === (this.#pools !== undefined)) return;
+    this.#pools?.abort();
+    this.#pools = undefined;
+    this.#missing.delete("pools");
+    if (!served.includes(VERSION)) return;
+    this.#pools = new AbortController();
+    this.#missing.add("pools");
+    const resource = { ...RESOURCES.IPAddressPool, namespace: this.#config.source.poolNamespace };
+    this.#watch(resource, "pools", AbortSignal.any([this.#options.signal, this.#pools.signal]), {
+      put: (object) => {
+        this.#metallb.set(keyOf(refOf("IPAddressPool", object)), metallbPool(object));
+        this.#setPools();
+      },
+      remove: (key) => {
+        this.#metallb.delete(key);
+        this.#setPools();
+      },
+      keys: () => this.#metallb.keys(),
+    });
+  }
+
+  #watch(
+    resource: Resource,
+    what: string,
+    signal: AbortSignal,
+    its: Pick<Handler, "remove"> & { put(object: unknown): void; keys(): Iterable<string> },
+  ): void {
+    const { connection, log } = this.#options;
+    const handler: Handler = {
+      put: (object, fault) => {
+        try {
+          if (fault) throw new Error(fault);
+          its.put(object);
+        } catch (error) {
+          // What it said before still counts.
+          const text = `Cannot use ${resource.plural} ${nameOf(object)}: ${(error as Error).message}`;
+          if (this.#notices.note(text, now())) log("warn", text);
+        }
+        this.#writer.wake();
+      },
+      remove: (key) => {
+        its.remove(key);
+        this.#writer.wake();
+      },
+      onListed: (keys) => {
+        for (const key of [...its.keys()]) if (!keys.has(key)) its.remove(key);
+        this.#listed(what);
+      },
+      onConnection: () => {},
+      onTrouble: (message) => {
+        if (message && this.#notices.note(message, now())) log("warn", message);
+      },
+      log,
+    };
+    const never = new AbortController().signal;
+    void follow(resource, handler, { connection, signal, reach: () => never, timing: TIMING });
+  }
+
+  #listed(what: string): void {
+    if (!this.#missing.delete(what) || this.#missing.size > 0 || this.#desk.isOpen) return;
+    const { term, isFirst, log } = this.#options;
+    this.#setNever();
+    this.#desk.open(term, isFirst, now());
+    log("info", "everything is read: addresses are given from now on");
+    this.#writer.wake();
+  }
+
+  /** The addresses that no Service may be given. */
+  #setNever(): void {
+    if (this.#missing.size > 0) return;
+    const never = new Map<Address, Refusal>();
+    const { gateways, subnets } = this.#options.surroundings();
+    for (const [address, reason] of neverVips(gateways, subnets))
+      never.set(address, { reason: "NoPool", message: `${formatAddress(address)} is no Service's: ${reason}` });
+    for (const { key, internal, others } of this.#nodes.values()) {
+      for (const address of internal === undefined ? others : [internal, ...others])
+        never.set(address, { reason: "InUse", message: `${formatAddress(address)} is Node ${key}'s own address` });
+    }
+    this.#desk.setNever(never);
+    this.#writer.wake();
+  }
+
+  /** Writes an Event for each Service that lacks something, once. */
+  #tell(): void {
+    if (!this.#desk.isOpen) return;
+    const problems = [...this.#desk.problems()].map(({ view, verdict: { reason, message, kept } }) => {
+      const { key, uid, namespace } = view;
+      const ref = { kind: "Service" as const, namespace, name: key.slice(namespace.length + 1), uid };
+      return reason === "Assigned" ? { ref, reason: "Kept", message: kept! } : { ref, reason, message };
+    });
+    this.#events.take(problems);
+  }
+}
+
+const now = () => performance.now();
+const big = (_: string, value: unknown) => (typeof value === "bigint" ? `${value}` : value);
