@@ -134,7 +134,7 @@ class Follower {
   #hasWatchList = true;
   #lastHeard = 0;
   hasListed = false;
-  /** When the API last gave what was asked for, ms. */
+  /** When a watch last began, ms. */
   connected = 0;
 
   constructor(resource: Resource, handler: Handler, options: FollowOptions) {
@@ -207,9 +207,10 @@ class Follower {
   #listed(keys: ReadonlySet<Key>): void {
     this.#guard(() => this.#handler.onListed(keys));
     this.hasListed = true;
-    this.#connect();
+    this.#handler.onConnection(undefined);
   }
 
+  /** A watch has begun. A list alone does not tell: some servers give one, and refuse each watch of its version. */
   #connect(): void {
     this.connected = performance.now();
     this.#handler.onTrouble(undefined);
@@ -237,6 +238,7 @@ class Follower {
       if (type === "BOOKMARK") {
         if (listing && object?.metadata?.annotations?.["k8s.io/initial-events-end"] === "true") {
           this.#listed(listing);
+          this.#connect();
           listing = undefined;
         }
       } else if (type === "ADDED" || type === "MODIFIED") this.#put(object, listing, fault);

@@ -39,6 +39,8 @@ export class Api {
   readonly denied = new Set<string>();
   /** Resources that are not served at all. */
   readonly absent = new Set<string>(["ipaddresspools", "l2advertisements"]);
+  /** Resources that can be listed, and whose watches are refused: their versions are newer than what this server knows. */
+  readonly behind = new Set<string>();
   /** Namespaces that are being deleted: nothing can be created in them. */
   readonly terminating = new Set<string>();
   /** It answers nothing, and sends nothing in open watches, but connections stay open. */
@@ -199,6 +201,7 @@ export class Api {
         "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
       );
     }
+    if (!isListing && this.behind.has(plural)) return refuse(504, "Too large resource version");
     response.writeHead(200, { "content-type": "application/json" });
     response.flushHeaders();
     const write = (type: string, object: object) => response.write(`${JSON.stringify({ type, object })}\n`);

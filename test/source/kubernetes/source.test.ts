@@ -298,6 +298,21 @@ test("a Service with more ingress entries than any balancer gives is too large, 
   await seen.shows(`10.9.0.1 ${ALL}`);
 });
 
+test("where lists succeed and each watch is refused, that is said once", async () => {
+  await using rig = await Rig.start(...WEB);
+  rig.api.watchList = "refused";
+  rig.api.behind.add("services");
+  const seen = rig.watch();
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  await seen.says("The API refuses services (504): Too large resource version");
+  const lists = () => rig.api.requests.filter((request) => /^GET services\?limit/.test(request)).length;
+  const before = lists();
+  await until("three lists more", () => lists() >= before + 3);
+  assert.is(seen.lines.filter((line) => /refuses services/.test(line)).length, 1);
+  rig.api.behind.clear();
+  await seen.says("The API is read again");
+});
+
 test("a list whose pages expire begins anew", async () => {
   await using rig = await Rig.start();
   rig.api.watchList = "refused";
