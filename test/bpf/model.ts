@@ -426,7 +426,8 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
       peer.incarnation !== incarnation &&
       hex(peer.mac) !== hex(told.mac!);
     if (isNamesake) return stale;
-    const { node: _name, interface: _interface, ...compared } = told;
+    // None of these is news: the control plane reads the peers in each round.
+    const { node: _name, interface: _interface, key_id: _key, ...compared } = told;
     const isNews =
       !peer ||
       peer.echoed_ns === 0n ||
@@ -456,7 +457,7 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
   };
   let count = 0;
   const decided = claims.map((claim): Claim => {
-    if (familyOf(claim) === 0) return tellOf(claim, world, now);
+    if (familyOf(claim) === 0) return tellOf(claim, header.node, world, now);
     const verdict = decide(claim, header, { ...world, releases }, now);
     const address = addressOf(claim);
     const vip = address === undefined ? undefined : world.vips.get(address);
@@ -478,12 +479,12 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
 const NEVER = 2n ** 64n - 1n;
 const NODE_STALE = 256;
 
-/** When a node was last heard here, for a peer that asks for it. */
-function tellOf(claim: Claim, { peers }: Kernel, now: bigint): Claim {
+/** When a node was last heard here, for a peer that asks for it. The asker itself is heard now. */
+function tellOf(claim: Claim, asker: bigint, { peers }: Kernel, now: bigint): Claim {
   const peer = peers.get(claim.hash);
   if (!peer || peer.echoed_ns === 0n) return { ...claim, verdict: 0, hash: NEVER };
   const verdict = (peer.state & 255) | (peer.source_stale ? NODE_STALE : 0);
-  return { ...claim, verdict, hash: since(peer.heard_ns, now) };
+  return { ...claim, verdict, hash: claim.hash === asker ? 0n : since(peer.heard_ns, now) };
 }
 
 /** Strangers' probes that are echoed in a second, and at once after a second without one. */
