@@ -49,7 +49,9 @@ async function status(vip: string | undefined, options: Where & { json?: boolean
     throw new Error(
       `no speaker runs on ${where.runDir}, and nothing is pinned under ${where.pinDir}: nothing is answered`,
     );
-  if (only !== undefined && found.vips.length === 0) throw new Error(`${vip} is no VIP on this node. See: isat status`);
+  if (only !== undefined && found.vips.length === 0 && !(options.json && found.absent)) {
+    throw new Error(`${vip} is ${found.absent ?? "no VIP on this node. See: isat status"}`);
+  }
   console.log(options.json ? JSON.stringify(found, null, 2) : formatStatus(found));
 }
 

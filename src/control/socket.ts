@@ -5,7 +5,7 @@ import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { setImmediate } from "node:timers/promises";
 import { type Address, parseAddress } from "../core/address.ts";
-import { type Reports, runningRankings, runningSummary, runningVips } from "../report/collect.ts";
+import { type Reports, runningRankings, runningSummary, runningVips, whyAbsent } from "../report/collect.ts";
 import type { Status } from "../report/status.ts";
 import type { Speaker } from "../speaker.ts";
 import { writeDrained } from "./drain.ts";
@@ -61,8 +61,9 @@ const PART = 1_000;
 /** The status as JSON. Between two parts the speaker does its other work, as probes are due each 100 ms. */
 async function* statusInParts({ speaker, reports }: Served, only: Address | undefined): AsyncGenerator<string> {
   const snapshot = speaker.snapshot();
-  const rankings = only === undefined ? undefined : runningRankings(snapshot, only);
-  yield `${JSON.stringify({ ...runningSummary(snapshot, reports), rankings }).slice(0, -1)},"vips":[`;
+  const one =
+    only === undefined ? {} : { rankings: runningRankings(snapshot, only), absent: whyAbsent(snapshot, only) };
+  yield `${JSON.stringify({ ...runningSummary(snapshot, reports), ...one }).slice(0, -1)},"vips":[`;
   let part: string[] = [];
   let separator = "";
   for (const vip of runningVips(snapshot, only)) {

@@ -1,8 +1,10 @@
 import process from "node:process";
+import { list } from "../config/values.ts";
 import { COUNTERS, type InterfaceEntry, NO_VERDICTS, vipState } from "../core/abi.ts";
 import { type Address, compare, formatAddress, having } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { isGuardRange } from "../core/demand.ts";
+import { matches } from "../core/glob.ts";
 import { byAddress, ownerOf, type Ranking, ranking } from "../core/ownership.ts";
 import type { Member } from "../core/peer.ts";
 import { isFenced, isGone, stateName, stateOf } from "../core/state.ts";
@@ -96,7 +98,7 @@ function only(entries: Entries, address: Address | undefined): Entries {
   return new Map([...entries].map(([ifindex, all]) => [ifindex, its(all.get(address))]));
 }
 
-/** What is known beside the speaker, of where it takes its orders from. */
+/** Facts beside the speaker: on where it takes its orders from. */
 export interface Reports {
   /** Why the last change of the file was refused. */
   configError: string | undefined;
@@ -191,6 +193,18 @@ export function runningRankings({ segments, demand }: Snapshot, address: Address
   return electorate && ranking(electorate, demand, address);
 }
 
+/** The reason why this node does not announce a VIP; undefined where it does, or where the address is no VIP. */
+export function whyAbsent({ demand, segments }: Snapshot, address: Address): string | undefined {
+  const range = demand.vips.find(having(address));
+  if (!range || segments.some((segment) => announcedEntries(segment).has(address))) return undefined;
+  const names = segments.filter(({ isGuard }) => !isGuard).map(({ link }) => link.name);
+  const here = names.length > 0 ? `this node announces on ${list(names)}` : "this node announces on no interface";
+  const { interfaces, nodes } = range;
+  const isFor = interfaces && !names.some((name) => matches(name, interfaces));
+  const why = isFor ? `it is for ${list(interfaces)} only, and ${here}` : `${here}; its warnings and notes say more`;
+  return `a VIP, and not announced here: ${why}. ${nodes ? `The nodes that may own it: ${list(nodes) || "none"}` : "Any node may own it"}`;
+}
+
 /** The links that are pinned for a device. (A clsact filter has no link: it is not told without a speaker.) */
 function pinnedHooks(pinDir: string, ifindex: number): string[] {
   const hooks = new Hooks(linksFolder(pinDir));
@@ -204,7 +218,7 @@ function pinnedHooks(pinDir: string, ifindex: number): string[] {
 const announcedOnly = (maps: Maps): Entries =>
   new Map([...readEntries(maps)].filter(([ifindex]) => maps.interfaces.get(ifindex)?.is_guard === false));
 
-/** What the kernel's maps hold while no speaker runs; undefined if nothing is pinned. */
+/** The status by the kernel's maps alone, while no speaker runs; undefined if nothing is pinned. */
 export function pinnedStatus(
   { node, pinDir, runDir }: Pick<Status, "node" | "pinDir" | "runDir">,
   isDrained: boolean,

@@ -52,7 +52,7 @@ export interface MemberStatus {
   arp?: { address: string; ms: number | undefined } | undefined;
 }
 
-/** What `isat status --json` prints. */
+/** The object that `isat status --json` prints. */
 export interface Status {
   node: string;
   /** Absent where no speaker runs, and this is what stands in the kernel. */
@@ -70,9 +70,9 @@ export interface Status {
   isSourceStale: boolean;
   /** Absent where the source is a file, or no speaker runs. */
   source?: SourceReport["counts"];
-  /** What a person should know, and may mend. */
+  /** Faults that a person should know, and may mend. */
   warnings: string[];
-  /** What is meant so on some nodes, and to know on this one. */
+  /** Facts that are meant so on some nodes, and to know on this one. */
   notes: readonly string[];
   /** Interfaces where isat keeps this node silent about VIPs, and announces nothing. */
   guards: readonly string[];
@@ -83,6 +83,8 @@ export interface Status {
   /** Why the file on disk is not what is served. */
   configError?: string | undefined;
   lastError?: { at: string; message: string } | undefined;
+  /** For one VIP that this node does not announce: why not. Absent where it does, or where the address is no VIP. */
+  absent?: string | undefined;
   /** For one VIP: each node's place in its election, the lowest hash first. */
   rankings?: Ranking[] | undefined;
 }

@@ -4,6 +4,7 @@ import * as assert from "uvu/assert";
 import { becomes, until } from "../../lab/kernel/process.ts";
 import { NODE_IP, NODE_MAC, Rig, VIP } from "../../lab/kernel/rig.ts";
 import { whoHas } from "../../lab/who-has.ts";
+import type { Status } from "../../src/report/status.ts";
 
 const test = suite("where a speaker announces, and where it keeps its node silent");
 const rig = new Rig("isat-t-spk-where-");
@@ -66,6 +67,21 @@ test("where no configured interface is there, and none ever was, the start is re
   const speaker = rig.start();
   assert.is((await speaker.ended()).code, 1);
   assert.match(speaker.stderr, /Cannot announce on eth7 as there is no such interface\. There are: .*eth0/);
+});
+
+test("status of a VIP that this node does not announce says why, and who may own it", async () => {
+  const vips = [`{ address: ${VIP}, nodes: [n1] }`, "{ address: 10.9.0.2, nodes: [n2], interfaces: [eth7] }"];
+  await rig.serve({ vips });
+  const one = await rig.isat(["status", "--config", rig.config, "10.9.0.2"]);
+  assert.is(one.status, 1);
+  assert.is(
+    one.stderr.trim(),
+    "isat: 10.9.0.2 is a VIP, and not announced here: it is for eth7 only, and this node announces on eth0. The nodes that may own it: n2",
+  );
+  const json = await rig.isat(["status", "--config", rig.config, "--json", "10.9.0.2"]);
+  const told = JSON.parse(json.stdout) as Status;
+  assert.equal([told.vips, told.rankings], [[], undefined]);
+  assert.match(told.absent!, /eth7 only/);
 });
 
 test("a restart while the only interface is away waits for it", async () => {
