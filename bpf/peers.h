@@ -279,8 +279,8 @@ static __always_inline struct result hear(const struct wire *frame, const void *
 }
 
 /*
- * What a peer is told that asks for a node, which it may not hear: what the node said of itself, and above HEARD_SHIFT the
- * time since it was last heard here. A global function takes and returns numbers: Linux 5.10 lets it take no pointer.
+ * The answer to a peer that asks for a node, which it may not hear: what the node said of itself, and above HEARD_SHIFT
+ * the time since it was last heard here. A global function takes and returns numbers: Linux 5.10 lets it take no pointer.
  */
 #define HEARD_SHIFT 9
 #define NEVER_HEARD (~0ULL)

@@ -42,8 +42,8 @@ enum claim_verdict {
 };
 
 /*
- * Of family 0, it asks for a node: `hash` is that node. In the reply, `hash` is the time since it was last heard there, in
- * nanoseconds, or all ones; and the verdict is what it said of itself.
+ * A claim of family 0 asks for a node: `hash` is that node. In the reply, `hash` is the time since it was last heard
+ * there, in nanoseconds, or all ones; and the verdict is what it said of itself.
  */
 struct wire_claim {
 	__u8 ip[16];  /* an IPv4 address stands in the first four */

@@ -19,7 +19,7 @@ import type { Log } from "./log.ts";
 /** The least age of the last tick at which isat counts as gone for good, ms. */
 const GONE = 5 * 60_000;
 
-/** What the programs on an interface know of this node, beside what it says of itself. Durations in ms. */
+/** The programs' knowledge of this node, beside what the node says of itself. Durations in ms. */
 export interface Facts {
   node: string;
   /** Random, of this run of the speaker. */
@@ -66,12 +66,12 @@ export class Interfaces {
     return this.points(ifindex).at(-1)!.kind;
   }
 
-  /** What the kernel has, be it an earlier speaker's. */
+  /** The kernel's entry, which may be an earlier speaker's. */
   pinned(ifindex: number): InterfaceEntry | undefined {
     return this.#kernel.maps.interfaces.get(ifindex);
   }
 
-  /** Whether an earlier speaker had joined under that name, and its kernel has not gone silent since. */
+  /** True if an earlier speaker had joined under that name, and its kernel has not gone silent since. */
   hadJoined(node: string): boolean {
     const id = nodeId(node);
     const isIts = (entry: InterfaceEntry) =>

@@ -22,7 +22,7 @@ export class Keys {
     return this.#ring;
   }
 
-  /** Whether version 1 of the wire format is spoken too. Once it is not, it is not again while the pins stand. */
+  /** True if version 1 of the wire format is spoken too. Once it is not, it is not again while the pins stand. */
   get isOldSpoken(): boolean {
     return this.#isOldSpoken;
   }

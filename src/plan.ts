@@ -21,7 +21,7 @@ export interface PlannedLink {
   isGuard: boolean;
 }
 
-/** What a configuration, a source's demand and this machine's links come to. */
+/** The result of a configuration, a source's demand and this machine's links. */
 export interface Plan {
   config: Config;
   demand: Demand;
@@ -30,9 +30,9 @@ export interface Plan {
   size: number;
   /** Why a configuration is to be refused as a whole; under one that is served already, these are warnings. */
   problems: readonly string[];
-  /** What is allowed, and probably not meant. */
+  /** Facts that are allowed, and probably not meant. */
   warnings: readonly string[];
-  /** What is meant so on some nodes, and to know on this one. */
+  /** Facts that are meant so on some nodes, and to know on this one. */
   notes: readonly string[];
   /** Links without a guard, though a client could be there. */
   unguarded: readonly Link[];
@@ -164,7 +164,7 @@ export function acceptedVips({ config, links }: Plan): Set<Address> {
   return accepted;
 }
 
-/** Whether a plan has more entries than the kernel's map holds. */
+/** The problem that a plan has more entries than the kernel's map holds. */
 export const isTooLarge = ({ size }: Plan): boolean => size > MAX_VIPS;
 
 export const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
@@ -283,7 +283,7 @@ function guard(
   room: number,
 ): Pick<Plan, "links" | "unguarded"> {
   const known = new Set(announced.map(({ link }) => link));
-  // What the programs drop on the device below a macvlan, the macvlan would not see.
+  // A macvlan does not see the frames that programs drop on the device below it.
   const below = new Set(announced.map(({ link }) => link.over));
   const unguarded = links.filter((link) => !known.has(link) && below.has(link.ifindex));
   const isNetworks = (link: Link) =>

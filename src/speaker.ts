@@ -18,7 +18,7 @@ import { Wiring, type WiringEvent } from "./wiring.ts";
 const TICK: Ns = 500n * MS;
 /** How often links are asked for changes. */
 const WATCH: Ns = 100n * MS;
-/** What is due this soon is done with the present wake: a wake costs more than most of what is done in it. */
+/** Work that is due this soon is done with the present wake: a wake costs more than most of what is done in it. */
 const SLACK: Ns = 20n * MS;
 
 export const UNDRAINABLE =

@@ -39,7 +39,7 @@ export interface Attached {
   announcements: number;
 }
 
-/** What reaches an interface from outside. */
+/** An event that reaches an interface from outside. */
 export type WiringEvent =
   | { kind: "frame"; ifindex: number; frame: Frame }
   /** A frame that this speaker sent came in. */
@@ -48,7 +48,7 @@ export type WiringEvent =
   | ({ kind: "answered" } & Answer)
   | ({ kind: "announced" } & Claimant);
 
-/** What applying a segment's effects comes to, beside what was done. */
+/** The outcome of applying a segment's effects, beside what was done. */
 export interface Applied {
   notices: readonly Notice[];
   conflict: string | undefined;
@@ -138,7 +138,7 @@ export class Wiring implements Disposable {
     return [...this.#attached.values()].every(({ segment }) => segment.isReady);
   }
 
-  /** What an operator should know about how the nodes hear each other. */
+  /** Warnings about how the nodes hear each other. */
   get warnings(): string[] {
     return [
       ...this.blocked.values(),
@@ -364,7 +364,7 @@ export class Wiring implements Disposable {
     return { peers, releases: verdicts.released, released, seen: framesOfOthers(verdicts) };
   }
 
-  /** What a segment has to know of VIPs that it holds, and that its kernel has released. */
+  /** The kernel's facts about VIPs that a segment holds, and that its kernel has released. */
   #lose(ifindex: number, released: readonly Address[]): readonly [ifindex: number, SegmentEvent] {
     return [ifindex, { kind: "reading", reading: this.#read(ifindex, new Set(released)) }];
   }

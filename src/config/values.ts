@@ -117,7 +117,7 @@ export function show(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
-/** As many names as fit into a line. */
+/** The number of names that fit into a line. */
 export function list(names: readonly string[]): string {
   return names.length > 12 ? `${names.slice(0, 12).join(", ")} and ${names.length - 12} more` : names.join(", ");
 }

@@ -17,7 +17,7 @@ export interface WatchOptions {
   /** Called when the system refuses to watch, as for want of inotify watches: changes then take up to `poll`. */
   onTrouble?(message: string): void;
   /**
-   * For how long, in ms, the file must be left alone before it is read, so that a half-written one is rarely read.
+   * The time in ms for which the file must be left alone before it is read, so that a half-written one is rarely read.
    * @default 10
    */
   settle?: number;

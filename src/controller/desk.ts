@@ -18,7 +18,7 @@ export interface Write {
   condition: (Condition & { since: string; generation: number }) | undefined;
 }
 
-/** What was written to one version of a Service. */
+/** The write that was made to one version of a Service. */
 interface Sent {
   version: string;
   /** The addresses that the Service gets if it arrives. */
@@ -30,7 +30,7 @@ interface Sent {
 export type Outcome = "written" | "changed" | "lost";
 
 /**
- * What a leader knows, and what it writes next. Pure: what was read and the time go in, writes come out.
+ * The knowledge of a leader, and its next writes. Pure: what was read and the time go in, writes come out.
  *
  * A leader that was paused may still have a write under way. It takes effect only while its Service is as that leader saw
  * it, and an address is only given to a Service whose status tells that it waits for one. So a leader that takes over first
@@ -287,7 +287,7 @@ function isWaiting({ type, applicant, condition }: View): boolean {
   return condition?.reason === MOVING || !families.every(has) || !requested.every((its) => standing.includes(its));
 }
 
-/** What a Service is told. */
+/** The condition that a Service is told. */
 function conditionFor({ reason, message, kept, addresses }: Verdict): Condition {
   if (reason !== "Assigned") return { status: "False", reason, message: message.slice(0, 1000) };
   if (kept !== undefined)

@@ -6,7 +6,7 @@ import { isJson, type Json } from "../source/kubernetes/fields.ts";
 export const LEASE_TIMING = {
   /** A Lease that nobody renewed for so long may be taken. */
   duration: 15_000,
-  /** Who could not renew it for so long no longer leads. */
+  /** A leader that could not renew it for so long no longer leads. */
   deadline: 10_000,
   /** How often it is renewed, or looked at. */
   retry: 2_000,

@@ -1,4 +1,4 @@
-/** So many writes to one Service are free; the next one waits, and each one more waits twice as long. */
+/** The number of writes to one Service that are free. The next one waits, and each one more waits twice as long. */
 const FREE = 3;
 const FIRST = 1_000;
 const LONGEST = 60_000;

@@ -38,7 +38,7 @@ export interface View {
   labels: Labels;
   /** `other`: of a class that is not isat's to serve, or with an entry in its status that is no address. */
   type: "balancer" | "other" | "none";
-  /** What it asks for, without the pools that select it. */
+  /** Its request, without the pools that select it. */
   applicant: Omit<Applicant, "pools">;
   /** The addresses in its status, as text. */
   ingress: readonly string[];
@@ -112,7 +112,7 @@ function valuesOf(annotations: Json, names: readonly string[]): string[] {
   return [...new Set(given as string[])];
 }
 
-/** What a Service asks for by its spec and its annotations. */
+/** The request that a Service makes by its spec and its annotations. */
 function asked(
   spec: Json,
   annotations: Json,

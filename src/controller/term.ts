@@ -46,7 +46,7 @@ export class Term {
   readonly #writer: Writer;
   readonly #events: Events;
   readonly #notices = new Notices(Number.POSITIVE_INFINITY);
-  /** What must be read before any address is given. */
+  /** The resources that must be read before any address is given. */
   readonly #missing = new Set(["services", "namespaces", "nodes", "definition"]);
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #metallb = new Map<string, PoolSpec>();
@@ -168,7 +168,7 @@ export class Term {
           if (fault) throw new Error(fault);
           its.put(object);
         } catch (error) {
-          // What it said before still counts.
+          // Its last words still count.
           const text = `Cannot use ${resource.plural} ${nameOf(object)}: ${(error as Error).message}`;
           if (this.#notices.note(text, now())) log("warn", text);
         }

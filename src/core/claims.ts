@@ -41,7 +41,7 @@ interface Batch {
   isReassertion: boolean;
   /** Peers that were asked, by id: with their open question, or undefined once they have answered. */
   asked: Map<bigint, Question | undefined>;
-  /** Who refused each VIP. */
+  /** The name of the peer that refused each VIP. */
   refused: Map<Address, string>;
   /** The VIPs that each peer released, and of a re-assertion those that it keeps. It is told once this node has acted. */
   released: Map<bigint, Claim[]>;
@@ -122,14 +122,14 @@ export class Claims {
     }
   }
 
-  /** Whether nothing is being claimed, and all that waits to be was claimed before: a peer has it. */
+  /** True if nothing is being claimed, and all that waits to be was claimed before: a peer has it. */
   get isIdle(): boolean {
     if (this.batches.size > 0) return false;
     for (const address of this.queue) if (!this.pauses.has(address)) return false;
     return true;
   }
 
-  /** Whether the VIP was lost or refused a while ago, and is not to be claimed yet. */
+  /** True if the VIP was lost or refused a while ago, and is not to be claimed yet. */
   isPausing(address: Address, now: Ns): boolean {
     return (this.pauses.until(address) ?? 0n) > now;
   }
@@ -363,11 +363,11 @@ export class Claims {
   }
 }
 
-/** What an operator should know of a peer that echoes and does not answer claims. */
+/** The warning about a peer that echoes and does not answer claims. */
 export const unansweredBy = (peer: string, interfaceName: string): string =>
   `${peer} answers probes on ${interfaceName} and no claims: VIPs wait for it, which nobody answers meanwhile. See isat status there: frames from here may not pass, or be refused`;
 
-/** Whether the batch's answer still means something for the VIP: it was not given up, or claimed anew, meanwhile. */
+/** True if the batch's answer still counts for the VIP: it was not given up, or claimed anew, meanwhile. */
 function counts(batch: Batch, address: Address, step: Step): boolean {
   const entry = step.entries.get(address);
   const leaves = isLeaving(entry, step.now);
@@ -384,7 +384,7 @@ function look(batch: Batch, step: Step): void {
 
 const isReleased = ({ verdict }: Claim): boolean => verdict === claimVerdict.RELEASED;
 
-/** Whether any peer has yet to answer. */
+/** True if any peer has yet to answer. */
 function isOpen({ asked }: Batch): boolean {
   for (const question of asked.values()) if (question) return true;
   return false;

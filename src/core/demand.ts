@@ -43,7 +43,7 @@ export interface Check {
   refusal: string | undefined;
 }
 
-/** What a source wants: the VIPs, and the nodes that may own them. */
+/** The wish of a source: the VIPs, and the nodes that may own them. */
 export interface Demand {
   /** A text that no other source has: whoever has another one belongs to another cluster. */
   readonly cluster: string;

@@ -9,7 +9,7 @@ export const LEAVE: Ns = SECOND;
 
 const { OWNED, LEAVING } = vipState;
 
-/** What becomes of one VIP: its next entry, and whether peers are asked for it first. */
+/** The change of one VIP: its next entry, and whether peers are asked for it first. */
 export interface Change {
   entry: Entry;
   /** `own`: claimed; `standIn`: claimed on behalf of a headless node, and only if that node does not have it. */

@@ -4,8 +4,8 @@ import { type Ns, SECOND } from "./time.ts";
 /** How long an interface is left alone after this node's own frames were heard there. */
 const DOUBLED: Ns = 60n * SECOND;
 /**
- * So many frames each way show one wire. Anybody can copy a frame from one wire to another, and needs no key for that. A
- * node that starts sends four hellos on each interface.
+ * The number of frames each way that show one wire. Anybody can copy a frame from one wire to another, and needs no key
+ * for that. A node that starts sends four hellos on each interface.
  */
 const TIMES = 3;
 /** Frames count for so long: a node of many sends a hello once in a minute or so. */
@@ -74,7 +74,7 @@ export class Doubles {
   }
 }
 
-/** Whether both are in one subnet; nothing is known of one that has no address. */
+/** True if both are in one subnet; nothing is known of one that has no address. */
 function isOneNetwork(a: Wired, b: Wired): boolean {
   if (a.addresses.length === 0 || b.addresses.length === 0) return true;
   const covers = (prefix: number, one: Address, other: Address) => having(one)(blockOf(other, prefix));

@@ -8,7 +8,7 @@ import type { Departure, Entry, Frame, Reading, Self } from "./step.ts";
 import type { Ns } from "./time.ts";
 import type { Pace } from "./timetable.ts";
 
-/** What a segment is to manage, and with whom. Computed by src/plan.ts. */
+/** The VIPs that a segment is to manage, and the nodes with whom. Computed by src/plan.ts. */
 export interface SegmentPlan extends PeeringPlan {
   isUp: boolean;
   ranges: readonly VipRange[];
@@ -60,7 +60,7 @@ export interface SegmentOptions {
   began: Ns;
   /** The kernel's entries, as an earlier speaker left them. */
   entries: Map<Address, Entry>;
-  /** What an earlier speaker's node said of itself here; undefined: none did. */
+  /** The last words of an earlier speaker here about itself; undefined: there were none. */
   pinned: Pick<Self, "state" | "tick"> | undefined;
   /** An earlier speaker of this node had joined under its name, on any interface, and the kernel goes on for it. */
   isRightful: boolean;

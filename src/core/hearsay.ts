@@ -19,7 +19,7 @@ export interface Hearing extends Word {
   since: Ns;
 }
 
-/** Of one node, what peers said, and were asked. */
+/** The words of peers about one node, and the questions to them. */
 interface Rumour {
   word: Word | undefined;
   /** The time when it was heard last, by our clock, and by whom. */
@@ -37,7 +37,7 @@ export interface Inquiry {
   claims: Claim[];
 }
 
-/** How the census has a node that does not answer here. */
+/** The census's view of a node that does not answer here. */
 export interface Missing {
   isAlive: boolean;
   isDeaf: boolean;
@@ -135,7 +135,7 @@ export class Hearsay {
     return isChanged;
   }
 
-  /** What an operator should know of nodes that others hear. */
+  /** Warnings about nodes that others hear. */
   warnings(interfaceName: string, nameOf: (node: bigint) => string | undefined, now: Ns): string[] {
     const lasting = [...this.heard].filter(([, { since }]) => now - since >= LASTING);
     return lasting.map(

@@ -51,7 +51,7 @@ export interface Refusal {
   message: string;
 }
 
-/** What a Service has, and why it has no more. */
+/** The addresses of a Service, and why it has no more. */
 export interface Verdict extends Refusal {
   /** In the order of its families. */
   addresses: readonly Address[];
@@ -61,7 +61,7 @@ export interface Verdict extends Refusal {
 
 export interface IpamSettings {
   choice: Choice;
-  /** For so long an address that was released goes to nobody else, ms: clients still know its last owner. */
+  /** The time for which a released address goes to nobody else, ms: clients still know its last owner. */
   rest: number;
 }
 
@@ -350,7 +350,7 @@ export class Ipam {
 
   #clashWith(one: Applicant, other: Applicant, address: Address): Refusal | undefined {
     const isNear = namespaceOf(one.key) === namespaceOf(other.key);
-    // Who reads a Service's condition may not know of other namespaces.
+    // Whoever reads a Service's condition may not know of other namespaces.
     const whom = isNear ? other.key : "a Service of another namespace";
     const has = `${whom} has ${formatAddress(address)}`;
     if (one.sharing === "" || other.sharing === "") return { reason: "InUse", message: has };

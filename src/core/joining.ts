@@ -32,9 +32,9 @@ type Standing = Pick<Heard, "node" | "state" | "sourceStale" | "interfaceName">;
  */
 export class Joining {
   readonly began: Ns;
-  /** Whether any peer was heard since the interface came up. */
+  /** True if any peer was heard since the interface came up. */
   hasHeard = false;
-  /** Whether the own source has been stale for too long beside a peer's fresh one. Each node judges itself alone. */
+  /** True if the own source has been stale for too long beside a peer's fresh one. Each node judges itself alone. */
   isLagging: boolean;
   /** True while peers are to be told that the own source is stale. */
   isStale = false;
@@ -45,7 +45,7 @@ export class Joining {
   /** The other nodes, as ARP shows them while no peer is heard. */
   readonly unheard: Unheard;
 
-  /** Whether this node had joined under its name before: whoever else has that name is the one to end. */
+  /** True if this node had joined under its name before: whoever else has that name is the one to end. */
   readonly isRightful: boolean;
 
   /** @param isLagging an earlier speaker lagged here */
@@ -117,7 +117,7 @@ export class Joining {
   ): Candidates | undefined {
     if (!this.converged) return undefined;
     if (!this.hasHeard) return this.unheardOf(self, names);
-    // Who cannot be asked goes on with what it has: whatever its control plane does, nobody is to stand in for it.
+    // A peer that cannot be asked goes on with what it has: whatever its control plane does, nobody stands in for it.
     const deaf = census.deaf.map(({ heard }) => heard);
     const heardBy = [...census.hearings].map(([node, hearing]) => {
       return { ...hearing, node, interfaceName: census.get(node)?.interfaceName ?? "" };
@@ -141,7 +141,7 @@ export class Joining {
     return equals(self.state === DRAINED ? all.filter((name) => name !== self.name) : all);
   }
 
-  /** What an operator should know about how the nodes hear each other. */
+  /** Warnings about how the nodes hear each other. */
   warnings(interfaceName: string, nodes: readonly NodeEntry[], census: Census, now: Ns): string[] {
     if (nodes.length <= 1 || !this.isJoined) return [];
     if (this.hasHeard) return deafness(interfaceName, census, now);

@@ -37,7 +37,7 @@ const ASK_DEAD: Ns = SECOND;
 const MUTE: Ns = SECOND;
 
 /**
- * Who is alive on one interface, out of what the kernel heard and which probes really left.
+ * The nodes that are alive on one interface, out of what the kernel heard and which probes really left.
  *
  * A process that paused concludes nothing from unanswered probes until it has probed again; and it does not know who is
  * there until a hello of after the pause has had the time to be answered.
@@ -102,7 +102,7 @@ export class Census {
   }
 
   /** Peers that do not answer their probes, and answer ARP for their VIPs. */
-  /** Whether that MAC is a peer's, which is alive or deaf. */
+  /** True if that MAC is a peer's, which is alive or deaf. */
   isHere(mac: Uint8Array): boolean {
     const text = formatMac(mac);
     return [...this.members.values()].some(
@@ -159,12 +159,12 @@ export class Census {
     return pause;
   }
 
-  /** Whether all peers are known. Not so after a pause, until a hello has had the time to be answered. */
+  /** True if all peers are known. Not so after a pause, until a hello has had the time to be answered. */
   isComplete(now: Ns): boolean {
     return this.askedAt === undefined && now - this.observedAt <= this.longPause;
   }
 
-  /** Whether some peer is dead as soon as its open probes are missed: worth looking before the next round. */
+  /** True if some peer is dead as soon as its open probes are missed: worth looking before the next round. */
   get isCloseToDeath(): boolean {
     for (const { isAlive, openProbes } of this.peers.values()) {
       if (isAlive && openProbes >= this.options.dead) return true;
@@ -247,7 +247,7 @@ export class Census {
     this.helloDue = this.observedAt;
   }
 
-  /** Whether a hello is due: each `interval` at first, later as {@link HELLOS} says. */
+  /** True if a hello is due: each `interval` at first, later as {@link HELLOS} says. */
   isHelloDue(now: Ns): boolean {
     return this.helloDue <= now;
   }
@@ -268,7 +268,7 @@ export class Census {
     this.helloDue = at + (pause * BigInt(Math.floor(750 + 500 * this.random()))) / 1000n;
   }
 
-  /** Whether enough hellos have left to find every peer, and the last of them has had the time to be answered. */
+  /** True if enough hellos have left to find every peer, and the last of them has had the time to be answered. */
   hasCalled(now: Ns): boolean {
     return this.isMute(now) || (this.hellos > this.options.dead && now - this.joiningHelloAt >= this.patience);
   }
@@ -278,6 +278,6 @@ export class Census {
   }
 }
 
-/** What of a peer others decide by. */
+/** The facts about a peer that others decide by. */
 const standing = ({ state, sourceStale, knowsUs, incarnation, interfaceName }: Heard) =>
   `${state} ${sourceStale} ${knowsUs} ${incarnation} ${interfaceName}`;

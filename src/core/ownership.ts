@@ -61,14 +61,14 @@ export function ranker(node: string, ranges: readonly VipRange[]): (address: Add
 }
 
 /**
- * Who is to own a VIP. `unknown`: it stays as it is, because this node does not know its peers yet. `standIn`: the winner
+ * The wish for a VIP. `unknown`: it stays as it is, because this node does not know its peers yet. `standIn`: the winner
  * is headless (its control plane is down, so it cannot claim) and this node is the runner-up: it takes the VIP unless the
  * winner already answers it, and keeps it until the winner claims it.
  */
 export const Wish = { unknown: 0, nobody: 1, other: 2, ours: 3, standIn: 4 } as const;
 export type Wish = (typeof Wish)[keyof typeof Wish];
 
-/** What decides who owns the VIPs of one interface. */
+/** The inputs that decide who owns the VIPs of one interface. */
 export interface Electorate {
   /** This node's name. */
   self: string;
@@ -144,7 +144,7 @@ export class Election {
     this.electorate = now;
     if (before && isSameVote(before, now)) {
       const changed = this.holdChanged(before.ranges, now);
-      // What is left of a node's share is not known where the few of it that were kept are gone.
+      // The rest of a node's share is not known where the few of it that were kept are gone.
       const isKnown = [...this.shares.values()].every(({ size }) => size > 0);
       if (!isKnown) this.shares.clear();
       if (!isKnown) for (const range of now.ranges) this.holdFor(range, now);
@@ -191,7 +191,7 @@ export class Election {
   }
 }
 
-/** Whether the same nodes stand for election. */
+/** True if the same nodes stand for election. */
 function isSameVote(before: Electorate, now: Electorate): boolean {
   const describe = ({ self, candidates, headless, lagging, fresh, names }: Electorate) =>
     [self, candidates ?? "?", headless, lagging, fresh, ...names.values()].join(" ");

@@ -20,7 +20,7 @@ const LONGEST: Ns = 500n * MS;
 /** The shortest time between two rounds, and between two looks at the peers on account of an echo. */
 const REST: Ns = 5n * MS;
 
-/** What peering needs to know of the segment's plan. */
+/** The part of the segment's plan that peering needs. */
 export interface PeeringPlan {
   /** The interface's name, for people. */
   name: string;
@@ -63,7 +63,7 @@ export class Peering {
   /** When echoes that came in are looked at; undefined: none waits. */
   private newsAt: Ns | undefined;
   private readAt: Ns = 0n;
-  /** What was reported of each peer last. */
+  /** The last report of each peer. */
   private readonly reported = new Map<bigint, "alive" | "lagging" | "deaf" | "apart" | "dead">();
   /** Rounds in which peers are still to be told that our MAC is another. */
   private macRounds = 0;
@@ -207,7 +207,7 @@ export class Peering {
   }
 
   /**
-   * Whether nodes may be there that know version 1 only: for the first ten minutes, and until the last one of them has not
+   * True if nodes may be there that know version 1 only: for the first ten minutes, and until the last one of them has not
    * been heard for as long. A node of another cluster that speaks it counts only under the name of one of the source's nodes.
    */
   needsOld(names: ReadonlyMap<bigint, string>, now: Ns): boolean {
@@ -266,7 +266,7 @@ export class Peering {
 
   /** These frames and questions left, and those frames did not. */
   sent({ frames, refused, asked, at }: Departure): void {
-    // Of a hello in two versions, the present one counts.
+    // A hello comes in two versions, and the present one counts.
     const isProbe = ({ type, node, version }: Outgoing) =>
       type === wireType.WIRE_PROBE && (node !== undefined || version === VERSION);
     for (const { node } of refused.filter(isProbe)) this.census.refused(node, at);

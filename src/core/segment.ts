@@ -103,19 +103,19 @@ export class Segment {
     return step;
   }
 
-  /** What this node is on the interface now, as its kernel would say it. */
+  /** This node's state on the interface now, as its kernel would say it. */
   state(now: Ns): number {
     const state = this.isJoined ? this.wantedState() : this.self.state;
     if (state !== this.self.state || state !== nodeState.LIVE || !this.plan) return state;
     return stateOf({ state, tick_ns: this.self.tick, live_ns: LIVE_FOR, hold_ns: this.plan.hold }, now);
   }
 
-  /** What this node said of itself last. */
+  /** This node's last words of itself. */
   get said(): Self {
     return this.self;
   }
 
-  /** Whether this node has its share of the VIPs, as far as its peers grant it. */
+  /** True if this node has its share of the VIPs, as far as its peers grant it. */
   get isReady(): boolean {
     if (!this.plan?.isUp || !this.peering) return true;
     return this.peering.joining.isConverged && this.peering.claims.isIdle;
@@ -130,7 +130,7 @@ export class Segment {
     return this.peering?.joining.isJoined ?? false;
   }
 
-  /** What the last election went by. */
+  /** The inputs of the last election. */
   get electorate(): Electorate | undefined {
     return this.election.inputs;
   }
@@ -167,7 +167,7 @@ export class Segment {
     return this.election.get(address);
   }
 
-  /** Whether a frame with that nonce is a hello of this segment's, the last one or the one before. */
+  /** True if a frame with that nonce is a hello of this segment's, the last one or the one before. */
   isOwnHello(nonce: bigint): boolean {
     return nonce !== 0n && (nonce === this.self.helloNonce || nonce === this.self.lastHelloNonce);
   }
@@ -313,7 +313,7 @@ export class Segment {
     report(lost, "is no longer owned here", "lost");
   }
 
-  /** What this node is to say of itself: what it is, not yet aged by its tick. */
+  /** The words that this node is to say of itself: its state, not yet aged by its tick. */
   private wantedState(): number {
     const { DRAINED, LAGGING, LIVE, JOINING } = nodeState;
     if (this.plan?.isDrained) return DRAINED;

@@ -70,7 +70,7 @@ export function heardOf(node: bigint, peer: Peer): Heard {
   };
 }
 
-/** What the kernel's maps say of one interface at one moment. */
+/** The kernel's maps for one interface at one moment. */
 export interface Reading {
   peers: readonly Heard[];
   /** How many VIPs this kernel has released to peers so far. */
@@ -119,7 +119,7 @@ export interface Departure {
   asked: readonly Question[];
 }
 
-/** What this node says of itself on the interface, in the kernel's map `interfaces`. */
+/** This node's words of itself on the interface, in the kernel's map `interfaces`. */
 export interface Self {
   state: number;
   sourceStale: boolean;
@@ -143,7 +143,7 @@ export interface Notice {
   fields?: Record<string, number>;
 }
 
-/** What one step of a segment asks for. The speaker does it from top to bottom. */
+/** The effects that one step of a segment asks for. The speaker applies them from top to bottom. */
 export interface Effects {
   /** 1. What this node says of itself; undefined: as before. */
   self: Self | undefined;

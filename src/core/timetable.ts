@@ -170,7 +170,7 @@ export class Timetable {
     return Math.max(Math.min(...heads), tokenAt);
   }
 
-  /** Whether all that waits are refreshes that nothing holds up: they may wait a little for others. */
+  /** True if all that waits are refreshes that nothing holds up: they may wait a little for others. */
   canWait(now: number): boolean {
     this.refill(now);
     return this.tokens >= TOKEN && !this.head(this.bursts);

@@ -4,7 +4,7 @@ import { type Ns, SECOND } from "./time.ts";
 
 /** A machine that is no longer heard is warned of for so long. */
 const FORGET: Ns = 60n * SECOND;
-/** So many machines are named at once: anybody can make MACs up. */
+/** The number of machines that are named at once: anybody can make MACs up. */
 const MOST = 4;
 
 /** Machines that are no peers, and announce VIPs that are owned here, or say that they have them. */

@@ -130,7 +130,7 @@ function decodeClaim(bytes: Uint8Array, version: number): Claim {
   return { ip: family === 4 || family === 0 ? ip.slice(0, family) : ip, verdict, hash };
 }
 
-/** What a peer's kernel says of another node. */
+/** A peer's word of another node. */
 export interface Word {
   /** The time since it was last heard. */
   age: Ns;

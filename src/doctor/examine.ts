@@ -113,7 +113,7 @@ export function examineMachine(path: string): Finding[] {
   });
   const announcing = plan?.links.filter(({ isGuard }) => !isGuard) ?? [];
   const jit = readText("/proc/sys/net/core/bpf_jit_enable");
-  // What cannot be read is as if absent: the finding about capabilities or the bpffs gives the reason.
+  // A fact that cannot be read is as if absent: the finding about capabilities or the bpffs gives the reason.
   const ownIds = attempt(() => pinnedProgramIds(config.pinDir)).value ?? new Set();
   const facts: MachineFacts = {
     release: release(),

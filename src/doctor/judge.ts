@@ -49,7 +49,7 @@ export interface Finding {
   what: string;
   level: "ok" | "warning" | "error";
   found: string;
-  /** What to do; absent if all is well. */
+  /** The advice; absent if all is well. */
   advice?: string;
 }
 

@@ -2,7 +2,7 @@ import { formatMac } from "../core/arp.ts";
 import { type Heard, heardOf, type ProbeEntry } from "../core/step.ts";
 import type { Maps } from "./object.ts";
 
-/** What the programs know of the peers that are heard on an interface. */
+/** The programs' knowledge of the peers that are heard on an interface. */
 export function readPeers({ peers }: Maps, ifindex: number): Heard[] {
   return [...peers.entries(64)].flatMap(([key, peer]) => (key.ifindex === ifindex ? [heardOf(key.node, peer)] : []));
 }

@@ -74,7 +74,7 @@ export class VerdictMap {
     return sum;
   }
 
-  /** What each CPU has at a place. */
+  /** The value of each CPU at a place. */
   perCpu(place: number): Verdicts[] {
     const values = new Uint8Array(this.#cpus * verdicts.size);
     check("Cannot read map verdicts", libbpf.bpf_map_lookup_elem(this.fd.number, keyOf(place), values));

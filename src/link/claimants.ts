@@ -2,7 +2,7 @@ import { type Address, addressOfBytes, having, type Range } from "../core/addres
 import { decodeArp, ETH_P_ARP, formatMac } from "../core/arp.ts";
 import { ListeningSocket, type Received } from "./packet.ts";
 
-/** What is heard in a second at most: anybody can send such frames, and each costs about 10 us. */
+/** The most frames that are heard in a second: anybody can send such frames, and each costs about 10 us. */
 const MOST = 200;
 
 /** Somebody has said by ARP, unasked, that this MAC has the address. */
@@ -37,7 +37,7 @@ export class Claimants implements Disposable {
     void this.#socket.listen((received) => this.#hear(received), onError);
   }
 
-  /** What the MACs of these interfaces say is this machine's own. */
+  /** Listens on these interfaces. Frames with their MACs are this machine's own. */
   listenOn(heard: readonly Heard[]): void {
     this.#heard = heard;
     this.#own = new Set(heard.map(({ link }) => formatMac(link.mac)));

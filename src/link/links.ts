@@ -34,7 +34,7 @@ export interface Link {
   altnames: readonly string[];
   /** `veth`, `bridge`, ...; empty for a NIC. */
   kind: string;
-  /** Of a macvlan or ipvlan, the ifindex of the device whose frames it takes part in. */
+  /** The ifindex of the device whose frames a macvlan or ipvlan takes part in. */
   over: number | undefined;
   /** 6 bytes on Ethernet. */
   mac: Uint8Array;

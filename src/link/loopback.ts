@@ -20,7 +20,7 @@ const SOME = 256;
 export class Loopback implements Disposable {
   readonly #socket = new NetlinkSocket(NETLINK_ROUTE);
   readonly #own = new Set<Address>();
-  /** What others have put there. */
+  /** Addresses that others have put there. */
   readonly #others = new Set<Address>();
 
   constructor() {

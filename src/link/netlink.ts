@@ -51,7 +51,7 @@ export function attribute(type: number, value: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** What one recv() gave. */
+/** The messages that one recv() gave. */
 interface Received {
   messages: NetlinkMessage[];
   interrupted: boolean;

@@ -61,7 +61,7 @@ function fieldsOf(layout: Layout<unknown>, value: unknown, leftOut: readonly str
   });
 }
 
-/** What a map holds: an entry's name, and its fields in words. */
+/** A map's entries: the name of each, and its fields in words. */
 function entriesOf(maps: Maps, name: MapName): [key: string, fields: string[]][] {
   const names = new Map([...maps.interfaces.entries()].map(([ifindex, entry]) => [ifindex, entry.name]));
   const on = (ifindex: number) => names.get(ifindex) ?? `interface ${ifindex}`;
@@ -89,7 +89,7 @@ function entriesOf(maps: Maps, name: MapName): [key: string, fields: string[]][]
       fieldsOf(layouts[name].value, { ...value, node: "" }),
     ]);
   }
-  // Of an array, the places that are in use.
+  // An array has places that are not in use.
   return [...maps[name].entries()]
     .map(([place, value]): [string, string[]] => [`place ${place}`, fieldsOf(layouts[name].value, value)])
     .filter(([, fields]) => fields.length > 0);

@@ -23,7 +23,7 @@ export interface SegmentSnapshot {
   blocked: string | undefined;
   state: number;
   entries: ReadonlyMap<Address, Entry>;
-  /** What the last election went by. */
+  /** The inputs of the last election. */
   electorate: Electorate | undefined;
   members: readonly Member[];
   /** VIPs that a peer has refused for more than a second. */

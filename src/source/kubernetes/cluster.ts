@@ -42,7 +42,7 @@ import type { ClusterSettings } from "./settings.ts";
 /** A Node that has booted is waited for until it is Ready, but not for longer, ms. */
 const BOOT = 300_000;
 
-/** What all Services depend on, beside the objects. */
+/** The facts that all Services depend on, beside the objects. */
 interface Given {
   /** The uid of the cluster's Namespace kube-system; empty: not known yet. */
   identity: string;

@@ -15,7 +15,7 @@ export interface MetallbOptions {
 
 /** In ms. */
 export const METALLB_TIMING = {
-  /** For so long what MetalLB's resources said counts, after the API has ceased to serve them. */
+  /** The time for which MetalLB's resources still count after the API has ceased to serve them. */
   grace: 600_000,
   /** An object that is deleted counts for so long. A definition that is deleted takes its objects with it, in no sure order. */
   linger: 500,
@@ -43,7 +43,7 @@ export class Metallb implements Disposable {
     return [...this.#followed.keys()];
   }
 
-  /** What is to be said, a line each. */
+  /** Warnings, a line each. */
   get warnings(): string[] {
     const minutes = this.#options.timing.grace / 60_000;
     const gone = [...this.#missing.keys()].map(

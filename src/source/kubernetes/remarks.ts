@@ -1,4 +1,4 @@
-/** What is to be said of addresses that are announced by nobody, or that somebody else claims: once a cause. Pure. */
+/** Remarks on addresses that nobody announces, or that somebody else claims: one for each cause. Pure. */
 import { type Address, compare, formatAddress, unanswered } from "../../core/address.ts";
 import { nodeChecks } from "./nodes.ts";
 import { baseOf, type Key, namespaceOf, type Service } from "./objects.ts";
@@ -9,12 +9,12 @@ export interface Remark {
   service: Service;
   address: Address;
   reason: "NotAnnounced" | "NodeAddress";
-  /** What remarks have in common that have one cause: the rest of the sentence that the address begins. */
+  /** The rest of the sentence that the address begins. Remarks with one cause have it in common. */
   says: string;
 }
 
 const NOBODY = "is announced by nobody:";
-/** As many Nodes as a line names. */
+/** The number of Nodes that a line names at most. */
 const MOST_NODES = 12;
 
 /** The remarks on a Service's addresses that do not depend on others that share them. @param service is of isat or not */

@@ -38,7 +38,7 @@ export interface Problem {
   /** In the form of the reason of an Event. */
   reason: string;
   message: string;
-  /** What the Event says; undefined: the message. Who reads an Event may not know of other namespaces. */
+  /** The text of the Event; undefined: the message. Whoever reads an Event may not know of other namespaces. */
   told?: string;
 }
 

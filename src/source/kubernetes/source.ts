@@ -160,7 +160,7 @@ export class KubernetesSource implements Source {
     const since = this.#required().map((resource) => this.#lost.get(resource) ?? Number.POSITIVE_INFINITY);
     const { stale } = this.#timing;
     const now = performance.now();
-    // What is listed for the first time, and comes in slowly, is not out of reach.
+    // A resource that is listed for the first time, and comes in slowly, is not out of reach.
     if (!this.#isRead && this.#isStale !== true) return now - this.#progressAt < stale;
     return this.#isRead && now - Math.min(...since) < stale;
   }

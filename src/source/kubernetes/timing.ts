@@ -20,7 +20,7 @@ export const SOURCE_TIMING = {
   deliver: 20,
   /** How often the default gateways are read. */
   gateways: 60_000,
-  /** For how long nobody has to announce an address before that is said. */
+  /** The time for which nobody has to announce an address before that is said. */
   settle: 2_000,
 };
 export type SourceTiming = typeof SOURCE_TIMING;
