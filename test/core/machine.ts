@@ -371,7 +371,7 @@ export class Machine {
   }
 
   setEnding(isEnding: boolean): void {
-    if (this.isEnding === isEnding) return;
+    if (!this.isUp || this.isEnding === isEnding) return;
     this.simulation.note(`${this.name} ${isEnding ? "is being shut down" : "goes on"}`);
     this.isEnding = isEnding;
     this.speaker?.replan();
@@ -390,6 +390,7 @@ export class Machine {
     if (!this.isUp) return;
     this.simulation.note(`${this.name} dies`);
     this.isUp = false;
+    this.isEnding = false;
     this.speaker = undefined;
     this.kernel = new Kernel();
   }
