@@ -73,9 +73,7 @@ export class Claims {
   private wanted: Wanted = new Map();
   private readonly queue = new Set<Address>();
   private readonly batches = new Set<Batch>();
-  /**
-   * VIPs in a batch that claims them. A re-assertion may have a VIP in several batches, one for each peer that joined.
-   */
+  /** VIPs in a batch that claims them. A re-assertion may have a VIP in several batches, one a peer that joined. */
   private readonly busy = new Set<Address>();
   private readonly pauses = new Pauses();
   private ranAt: Ns = 0n;
@@ -163,6 +161,8 @@ export class Claims {
     if (peers.length === 0) return;
     for (const batch of this.batches) {
       if (!batch.isReassertion) for (const { node } of peers) batch.asked.delete(node);
+      // It is asked anew: a peer that joins again and again must not be asked the same ever more often.
+      else if (peers.some(({ node }) => batch.asked.get(node))) this.batches.delete(batch);
     }
     const owned = [...step.entries].filter(([, entry]) => isOwned(entry) || isLeaving(entry, step.now));
     const addresses = owned.map(([address]) => address);

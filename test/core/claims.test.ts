@@ -912,6 +912,22 @@ test("of several peers that join at once, each is asked", () => {
   assert.equal(new Set(keys.map((key) => town.who(key))), new Set(["a"]));
 });
 
+test("a peer that joins again and again, and does not answer, is asked each VIP as often as if it had joined once", () => {
+  const framesOf = (joins: number) => {
+    const { town, a, b } = three();
+    a.own(vips(1_000));
+    town.loses = () => true;
+    for (let i = 0; i < joins; i++) {
+      a.reassert(b);
+      town.run(10);
+    }
+    town.sent.length = 0;
+    town.run(2_000);
+    return town.sent.length;
+  };
+  assert.ok(framesOf(20) <= 2 * framesOf(1), `${framesOf(20)} frames, and ${framesOf(1)}`);
+});
+
 test("a re-assertion outlives lost frames, and ends with a peer that dies", () => {
   const { town, a, b } = three();
   town.mayBeTwo = true;
