@@ -312,9 +312,9 @@ export class Machine {
     return this.demand === this.simulation.demand && (this.demand[0]!.nodes?.includes(this.name) ?? true);
   }
 
-  /** Whether it could, and its source tells it that it is to. */
+  /** Whether it could, its source tells it that it is to, and it does not give its VIPs away as it is being shut down. */
   get isFresh(): boolean {
-    return this.isAble && !this.isSourceStale;
+    return this.isAble && !this.isSourceStale && !this.isEnding;
   }
 
   /** Whether its speaker runs, and counts the other node as alive. */
