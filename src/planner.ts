@@ -123,9 +123,9 @@ function isSame(now: readonly PlannedLink[], before: readonly PlannedLink[]): bo
 
 /** The interfaces on which the last speaker announced, by the kernel's maps: names by ifindex. */
 export function announcedBefore(pinDir: string): Map<number, string> {
-  const read = ({ interfaces, verdicts }: Maps) =>
-    [...interfaces.entries()].flatMap(([ifindex, { name, netns }]): [number, string][] =>
-      netns === networkNamespace() && verdicts.get(ifindex) ? [[ifindex, name]] : [],
+  const read = ({ interfaces }: Maps) =>
+    [...interfaces.entries()].flatMap(([ifindex, { name, netns, is_guard }]): [number, string][] =>
+      netns === networkNamespace() && !is_guard ? [[ifindex, name]] : [],
     );
   try {
     return new Map(readPinnedMaps(layoutFolder(pinDir), read));
