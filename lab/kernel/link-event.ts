@@ -6,8 +6,8 @@ import { inNamespace } from "../namespaces.ts";
 export const NOTIFY_PEERS = 4;
 
 /**
- * What the kernel sends to those who listen for changes of links, where a bond fails over or a virtual machine has moved;
- * this kernel has no bonds. Root may send to the group as the kernel does.
+ * Sends what the kernel sends to those who listen for changes of links, where a bond fails over or a virtual machine has
+ * moved; this kernel has no bonds. Root may send to the group as the kernel does.
  * @param namespace its whole name
  */
 export function tellOfEvent(namespace: string, name: string, ifindex: number, event: number): void {

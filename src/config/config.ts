@@ -18,7 +18,7 @@ export interface Config extends Omit<Values, "node" | "stateDir" | "membership" 
   source: FileSettings | KubernetesSettings;
 }
 
-/** How it is known which nodes are alive. `keys` are files, or the word none; `interval` in ms; `dead` in probes. */
+/** The way to know which nodes are alive. `keys` are files, or the word none; `interval` in ms; `dead` in probes. */
 export type Membership = { kind: "static" } | { kind: "wire"; keys: string[] | "none"; interval: number; dead: number };
 
 /** @throws ConfigError with a line for each thing that is wrong. */

@@ -1,5 +1,4 @@
-import type { Address } from "../core/address.ts";
-import { formatAddress } from "../core/address.ts";
+import { type Address, formatAddress } from "../core/address.ts";
 import { Ipam, type IpamSettings, type Refusal, type Verdict } from "../core/ipam.ts";
 import { type Family, familyOf } from "../core/pools.ts";
 import type { Labels } from "../source/kubernetes/selector.ts";

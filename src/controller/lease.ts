@@ -2,13 +2,13 @@ import { text } from "node:stream/consumers";
 import type { ApiError, Connection } from "../source/kubernetes/connection.ts";
 import { isJson, type Json } from "../source/kubernetes/fields.ts";
 
-/** As client-go's leader election has them by default, ms. */
+/** The times that client-go's leader election has by default, ms. */
 export const LEASE_TIMING = {
   /** A Lease that nobody renewed for so long may be taken. */
   duration: 15_000,
   /** A leader that could not renew it for so long no longer leads. */
   deadline: 10_000,
-  /** How often it is renewed, or looked at. */
+  /** The time between two renewals, or two looks at it. */
   retry: 2_000,
 };
 export type LeaseTiming = typeof LEASE_TIMING;

@@ -23,31 +23,33 @@ export function metallbPool(object: unknown): PoolSpec {
     name: baseOf(key),
     ranges: ranges.filter((range) => !reservedBlock(range)),
     priority: typeof its.priority === "number" ? its.priority : 0,
-    isSelective: namespaces.length + namespaceSelectors.length + serviceSelectors.length > 0,
     autoAssign: autoAssign !== false,
     avoidBuggy: avoidBuggyIPs === true,
     acrossNamespaces: true,
-    namespaces,
-    namespaceSelectors,
-    serviceSelectors,
+    ...forSome(namespaces, namespaceSelectors, serviceSelectors),
   };
 }
 
 /** A pool of the configuration. */
 export function configuredPool(its: PoolSettings): PoolSpec {
   const list = (selector: LabelSelector | undefined) => (selector ? [selector] : []);
-  const namespaceSelectors = list(its.namespaceSelector);
-  const serviceSelectors = list(its.serviceSelector);
   return {
     name: its.name,
     ranges: its.addresses,
     priority: its.priority,
-    isSelective: its.namespaces.length + namespaceSelectors.length + serviceSelectors.length > 0,
     autoAssign: its.autoAssign,
     avoidBuggy: its.avoidBuggyIPs,
     acrossNamespaces: its.shareAcrossNamespaces,
-    namespaces: its.namespaces,
-    namespaceSelectors,
-    serviceSelectors,
+    ...forSome(its.namespaces, list(its.namespaceSelector), list(its.serviceSelector)),
   };
 }
+
+/** The Services that a pool is for: all, where nothing selects them. */
+const forSome = (
+  namespaces: readonly string[],
+  namespaceSelectors: readonly LabelSelector[],
+  serviceSelectors: readonly LabelSelector[],
+) => ({
+  isSelective: namespaces.length + namespaceSelectors.length + serviceSelectors.length > 0,
+  ...{ namespaces, namespaceSelectors, serviceSelectors },
+});

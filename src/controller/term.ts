@@ -16,7 +16,7 @@ import { viewOf } from "./services.ts";
 import { Writer } from "./writer.ts";
 
 const NAMESPACES: Resource = { group: "", version: "v1", plural: "namespaces" };
-/** How often problems are told, ms. */
+/** The time between two looks for problems to tell, ms. */
 const TELL = 1_000;
 
 export type Subnets = Iterable<{ address: Address; prefix: number }>;
@@ -68,7 +68,7 @@ export class Term {
     signal.addEventListener("abort", () => clearInterval(this.#timer), { once: true });
   }
 
-  /** How many writes took effect. */
+  /** The number of writes that took effect. */
   get written(): number {
     return this.#writer.written;
   }

@@ -31,7 +31,7 @@ export class Writer {
   #wakesAt = Number.POSITIVE_INFINITY;
   /** No write begins before, ms. */
   #notBefore = 0;
-  /** How many writes took effect. */
+  /** The number of writes that took effect. */
   written = 0;
 
   constructor(desk: Desk, options: WriterOptions) {

@@ -20,7 +20,7 @@ export interface Wired {
 /** Interfaces of this node that are on one wire with another one of its interfaces, which announces for both. */
 export class Doubles {
   private readonly barred = new Map<number, { kept: number; why: string; until: Ns }>();
-  /** How often frames that had left one interface came in on another one. */
+  /** The number of frames that left one interface and came in on another one. */
   private readonly heard = new Map<string, { times: number; at: Ns }>();
 
   /**
@@ -60,7 +60,7 @@ export class Doubles {
   /**
    * Lets go of interfaces on which nothing was heard for a minute. (Nobody listens on a barred one, so that it is announced
    * on for a moment then, until the next frame.)
-   * whether there were any
+   * @returns whether there were any
    */
   expire(now: Ns): boolean {
     const over = [...this.barred].filter(([, { until }]) => now >= until);

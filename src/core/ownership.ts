@@ -49,11 +49,7 @@ export const hashText = (range: VipRange, address: Address): string => range.has
 
 /** A node's rank for each address, as the kernel compares it. What is not ranked by its address alone takes memory. */
 export function ranker(node: string, ranges: readonly VipRange[]): (address: Address) => bigint {
-  const ranked = new Map<Address, VipRange>();
-  for (const range of ranges) {
-    if (range.hashAs === undefined && !range.scores) continue;
-    for (let address = range.first; address <= range.last; address++) ranked.set(address, range);
-  }
+  const ranked = byAddress(ranges.filter(({ hashAs, scores }) => hashAs !== undefined || scores));
   return (address) => {
     const { hashAs = formatAddress(address), scores } = ranked.get(address) ?? {};
     return hashNumber(rank(node, hashAs, scores));

@@ -24,10 +24,10 @@ export class InterfaceMap {
     return placesOf(ifindex).find((place) => this.places.getField(place, "ifindex") === ifindex);
   }
 
-  /** The place that an interface has, or would get. @throws Error where all are taken */
-  placeFor(ifindex: number): number {
+  /** The place that an interface without one would get. @throws Error where all are taken */
+  freePlaceFor(ifindex: number): number {
     const isFree = (place: number) => this.places.getField(place, "ifindex") === 0;
-    const place = this.placeOf(ifindex) ?? placesOf(ifindex).find(isFree);
+    const place = placesOf(ifindex).find(isFree);
     if (place === undefined)
       throw new Error(
         `Cannot announce on interface ${ifindex} as there are ${MAX_INTERFACES} already, which is the most`,
@@ -42,7 +42,7 @@ export class InterfaceMap {
 
   /** Writes an entry as a whole, with the programs' own fields. A speaker writes by {@link Writer}. */
   set(ifindex: number, entry: InterfaceEntry): void {
-    this.places.set(this.placeFor(ifindex), entry);
+    this.places.set(this.placeOf(ifindex) ?? this.freePlaceFor(ifindex), entry);
   }
 
   *entries(): Generator<[ifindex: number, entry: InterfaceEntry]> {

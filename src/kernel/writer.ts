@@ -24,8 +24,9 @@ export class Writer {
   /** Writes an interface's entry, but for the programs' fields; in a new one they are zero, as are its counters. */
   setInterface(entry: InterfaceEntry): void {
     const { interfaces, verdicts } = this.#maps;
-    const place = interfaces.placeFor(entry.ifindex);
-    if (interfaces.placeOf(entry.ifindex) === undefined) verdicts.reset(place);
+    const known = interfaces.placeOf(entry.ifindex);
+    const place = known ?? interfaces.freePlaceFor(entry.ifindex);
+    if (known === undefined) verdicts.reset(place);
     this.#write(place, entry);
   }
 

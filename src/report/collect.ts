@@ -91,11 +91,11 @@ function* vipStatuses(
   }
 }
 
-/** The entries of one address alone; undefined: all. */
-function only(entries: Entries, address: Address | undefined): Entries {
+/** The entry of one address alone; undefined: all. */
+function only(entries: ReadonlyMap<Address, Entry>, address: Address | undefined): ReadonlyMap<Address, Entry> {
   if (address === undefined) return entries;
-  const its = (entry: Entry | undefined) => new Map(entry && [[address, entry]]);
-  return new Map([...entries].map(([ifindex, all]) => [ifindex, its(all.get(address))]));
+  const entry = entries.get(address);
+  return new Map(entry && [[address, entry]]);
 }
 
 /** Facts beside the speaker: on where it takes its orders from. */
@@ -166,17 +166,25 @@ function memberStatuses({ config, demand, segments, signs }: Snapshot): MemberSt
 
 const saidBy = ({ state, sourceStale }: Member["heard"]) => `${stateName(state)}${sourceStale ? ", source stale" : ""}`;
 
-/** The entries of an interface, but for those of VIPs that are only guarded there. */
-function announcedEntries({ entries, electorate, isGuard }: SegmentSnapshot): ReadonlyMap<Address, Entry> {
-  if (!electorate?.ranges.some(isGuardRange)) return entries;
-  if (isGuard) return new Map();
-  const guarded = byAddress(electorate.ranges.filter(isGuardRange));
-  return new Map([...entries].filter(([address]) => !guarded.has(address)));
+/**
+ * The entries of an interface, but for those of VIPs that are only guarded there.
+ * @param address the only one to look for; undefined: all
+ */
+function announcedEntries({ entries, electorate, isGuard }: SegmentSnapshot, address: Address | undefined) {
+  const all = only(entries, address);
+  const guards = electorate?.ranges.filter(isGuardRange) ?? [];
+  if (guards.length === 0) return all;
+  if (isGuard) return new Map<Address, Entry>();
+  if (address !== undefined) return guards.some(having(address)) ? new Map<Address, Entry>() : all;
+  const guarded = byAddress(guards);
+  return new Map([...all].filter(([its]) => !guarded.has(its)));
 }
+
+const isAnnounced = (segment: SegmentSnapshot, address: Address) => announcedEntries(segment, address).size > 0;
 
 /** The VIPs of a running speaker, one by one. @param address the only one to tell of; undefined: all */
 export function* runningVips({ maps, segments }: Snapshot, address: Address | undefined): Generator<VipStatus> {
-  const entries = new Map(segments.map((segment) => [segment.link.ifindex, announcedEntries(segment)]));
+  const entries = new Map(segments.map((segment) => [segment.link.ifindex, announcedEntries(segment, address)]));
   const owners = new Map(
     segments.map(({ link, electorate }) => {
       const ranges = address === undefined ? byAddress(electorate?.ranges ?? []) : undefined;
@@ -184,19 +192,19 @@ export function* runningVips({ maps, segments }: Snapshot, address: Address | un
       return [link.ifindex, (its: Address) => electorate && ownerOf(electorate, rangeOf(its), its)];
     }),
   );
-  yield* vipStatuses(maps, only(entries, address), (ifindex, its) => owners.get(ifindex)?.(its));
+  yield* vipStatuses(maps, entries, (ifindex, its) => owners.get(ifindex)?.(its));
 }
 
 /** Each node's place in the election for a VIP; undefined where no interface announces it. */
 export function runningRankings({ segments, demand }: Snapshot, address: Address): Ranking[] | undefined {
-  const electorate = segments.find((segment) => announcedEntries(segment).has(address))?.electorate;
+  const electorate = segments.find((segment) => isAnnounced(segment, address))?.electorate;
   return electorate && ranking(electorate, demand, address);
 }
 
 /** The reason why this node does not announce a VIP; undefined where it does, or where the address is no VIP. */
 export function whyAbsent({ demand, segments }: Snapshot, address: Address): string | undefined {
   const range = demand.vips.find(having(address));
-  if (!range || segments.some((segment) => announcedEntries(segment).has(address))) return undefined;
+  if (!range || segments.some((segment) => isAnnounced(segment, address))) return undefined;
   const names = segments.filter(({ isGuard }) => !isGuard).map(({ link }) => link.name);
   const here = names.length > 0 ? `this node announces on ${list(names)}` : "this node announces on no interface";
   const { interfaces, nodes } = range;
@@ -215,8 +223,12 @@ function pinnedHooks(pinDir: string, ifindex: number): string[] {
   });
 }
 
-const announcedOnly = (maps: Maps): Entries =>
-  new Map([...readEntries(maps)].filter(([ifindex]) => maps.interfaces.get(ifindex)?.is_guard === false));
+const announcedOnly = (maps: Maps, address: Address | undefined): Entries =>
+  new Map(
+    [...readEntries(maps)]
+      .filter(([ifindex]) => maps.interfaces.get(ifindex)?.is_guard === false)
+      .map(([ifindex, all]) => [ifindex, only(all, address)]),
+  );
 
 /** The status by the kernel's maps alone, while no speaker runs; undefined if nothing is pinned. */
 export function pinnedStatus(
@@ -239,9 +251,7 @@ export function pinnedStatus(
     contested: 0,
     interfaces: interfaceStatuses(maps, (ifindex) => ({ hooks: pinnedHooks(pinDir, ifindex) })),
     vips: [
-      ...vipStatuses(maps, only(announcedOnly(maps), address), (_ifindex, _address, isOwned) =>
-        isOwned ? node : undefined,
-      ),
+      ...vipStatuses(maps, announcedOnly(maps, address), (_ifindex, _address, isOwned) => (isOwned ? node : undefined)),
     ],
   }));
 }

@@ -4,27 +4,18 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { randomOf } from "../../lab/random.ts";
 import type { PoolSpec } from "../../src/controller/pools.ts";
-import { formatAddress, parseRange } from "../../src/core/address.ts";
+import { formatAddress } from "../../src/core/address.ts";
+import { pool as plainPool } from "./desk.ts";
 import { type Stored, World } from "./world.ts";
 
 const test = suite("histories of addresses");
 const STEPS = Number(process.env.STEPS ?? 100_000);
 
-export function pool(name: string, ranges: readonly string[], more: Partial<PoolSpec> = {}): PoolSpec {
-  return {
-    name,
-    ranges: ranges.map(parseRange),
-    priority: 0,
-    isSelective: false,
-    autoAssign: true,
-    avoidBuggy: false,
-    acrossNamespaces: true,
-    namespaces: [],
-    namespaceSelectors: [],
-    serviceSelectors: [],
-    ...more,
-  };
-}
+const pool = (name: string, ranges: readonly string[], more: Partial<PoolSpec> = {}): PoolSpec => ({
+  ...plainPool(name, ranges),
+  ...{ namespaces: [], namespaceSelectors: [], serviceSelectors: [] },
+  ...more,
+});
 
 const matching = (labels: Record<string, string>) => [{ matchLabels: labels, matchExpressions: [] }];
 const FORMS: readonly (readonly PoolSpec[])[] = [

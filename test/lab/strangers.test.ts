@@ -475,15 +475,20 @@ test("two announcing interfaces on one segment: the speaker announces on the fir
   assertQuiet(await trio.watched(VIPS, () => sleep(1_000)));
 });
 
-test("a hello recorded on one interface of a node and replayed on another disables neither", async () => {
-  await using trio = trios.make();
-  const mac = "02:00:00:00:00:11";
+/** Gives n1 a second interface, whose wire ends at the switch and is no port of it. Its speaker announces there too. */
+function addSecondWire(trio: Trio) {
   trios.namespaces.link(
-    { namespace: trio.place("n1"), name: "eth1", mac },
+    { namespace: trio.place("n1"), name: "eth1", mac: "02:00:00:00:00:11" },
     { namespace: trio.place("switch"), name: "p5" },
   );
   const first = speakerOf(trio, n1);
   rewrite(first, (text) => text.replace("interfaces: [eth0]", "interfaces: [eth0, eth1]"));
+  return first;
+}
+
+test("a hello recorded on one interface of a node and replayed on another disables neither", async () => {
+  await using trio = trios.make();
+  const first = addSecondWire(trio);
   await trio.start();
   using tap = new Tap(trio);
   using other = new PacketPort(trios.namespaces.full(trio.place("switch")), "p5");
@@ -498,12 +503,7 @@ test("a hello recorded on one interface of a node and replayed on another disabl
 
 test("a relay that copies hellos from one of a node's wires to another as they come bars neither interface", async () => {
   await using trio = trios.make();
-  trios.namespaces.link(
-    { namespace: trio.place("n1"), name: "eth1", mac: "02:00:00:00:00:11" },
-    { namespace: trio.place("switch"), name: "p5" },
-  );
-  const first = speakerOf(trio, n1);
-  rewrite(first, (text) => text.replace("interfaces: [eth0]", "interfaces: [eth0, eth1]"));
+  const first = addSecondWire(trio);
   await trio.start();
   using tap = new Tap(trio);
   using other = new PacketPort(trios.namespaces.full(trio.place("switch")), "p5");
