@@ -23,12 +23,12 @@ enum isat_constant {
 	/*
 	 * The pin folder is v<ISAT_LAYOUT>. Raise it with every change of this file: the kernel accepts a map whose
 	 * fields were reordered if the size is the same. The fields that tell who owns a VIP stay where they are in
-	 * every layout, so that the next one can take the VIPs over: vip_key, vip.state, vip.claim_ns and
+	 * every layout, so that the next one can take the VIPs over: vip_key, vip6_key, vip.state, vip.claim_ns and
 	 * answers.released_ns.
 	 */
-	ISAT_LAYOUT = 5,
+	ISAT_LAYOUT = 6,
 
-	ISAT_MAX_VIPS = 65536, /* entries: VIPs x announcing interfaces */
+	ISAT_MAX_VIPS = 65536, /* entries of each family: VIPs x announcing interfaces */
 	ISAT_MAX_INTERFACES = 64, /* a power of two */
 	ISAT_MAX_SUBNETS = 8, /* of an interface, to which the egress filter fits a sender's address */
 	ISAT_MAX_PEERS = 16384, /* entries: peers x announcing interfaces */
@@ -50,16 +50,21 @@ struct vip_key {
 	__u32 ifindex;
 };
 
+struct vip6_key {
+	__u8 ip[16];
+	__u32 ifindex;
+};
+
 /*
- * map `vips`: the VIPs that this node manages. An entry counts, whatever its state, only while `claim_ns` is later than
- * `released_ns` of the same entry in `answers`.
+ * maps `vips` and `vips6`: the VIPs that this node manages. An entry counts, whatever its state, only while `claim_ns` is
+ * later than `released_ns` of the same entry in `answers` or `answers6`.
  *
- * The entry repeats its key. The kernel gives the memory of an entry that was removed or replaced to the next one at
+ * The entry repeats its key, as far as there is room. The kernel gives the memory of an entry that was removed or replaced to the next one at
  * once, under the eyes of a program that has just found it. So a program reads what it needs, and then looks whose it is.
  */
 struct vip {
 	enum vip_state state;
-	__u8 ip[4];
+	__u8 ip[4]; /* of an IPv6 address: its four words, xored */
 	__u32 ifindex;
 	__u32 zero;
 	__u64 until_ns; /* VIP_LEAVING: not answered from then on */
@@ -67,7 +72,7 @@ struct vip {
 	__u64 hash;     /* this node's: the first 8 bytes of SHA-256, as a number; the lower wins */
 };
 
-/* map `answers`: by the same key, the kernel's answers and its last release */
+/* maps `answers` and `answers6`: by the same key, the kernel's answers and its last release */
 struct answers {
 	/* Guards released_ns: of two claims on two CPUs, the later one counts. It is the first field as that of `peer`. */
 	struct bpf_spin_lock lock;

@@ -22,6 +22,8 @@
 
 MAP(vips, HASH, ISAT_MAX_VIPS, struct vip_key, struct vip, BPF_F_NO_PREALLOC);
 MAP(answers, HASH, ISAT_MAX_VIPS, struct vip_key, struct answers, BPF_F_NO_PREALLOC);
+MAP(vips6, HASH, ISAT_MAX_VIPS, struct vip6_key, struct vip, BPF_F_NO_PREALLOC);
+MAP(answers6, HASH, ISAT_MAX_VIPS, struct vip6_key, struct answers, BPF_F_NO_PREALLOC);
 MAP(interfaces, ARRAY, ISAT_MAX_INTERFACES, __u32, struct interface, 0);
 MAP(verdicts, PERCPU_ARRAY, ISAT_MAX_INTERFACES, __u32, struct verdicts, 0);
 MAP(probes, HASH, ISAT_MAX_PEERS, struct peer_key, struct probe, BPF_F_NO_PREALLOC);

@@ -211,7 +211,7 @@ export class Rig implements Disposable {
   expectedPins(hook: "tcx" | "tc" | "xdp", ifindex = this.ifindex("eth0")): string[] {
     const links = { tcx: ["tcx_egress", "tcx_ingress"], tc: [], xdp: ["tcx_egress", "xdp_ingress"] }[hook];
     return [
-      ...["answers", "interfaces", "keys", "peers", "probes", "recent", "verdicts", "vips"],
+      ...["answers", "answers6", "interfaces", "keys", "peers", "probes", "recent", "verdicts", "vips", "vips6"],
       ...links.map((name) => `links/${name}_${ifindex}`),
       ...["isat_egress", "isat_ingress", "isat_xdp"].map((name) => `programs/${name}`),
     ]

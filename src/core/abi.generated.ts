@@ -1,7 +1,7 @@
 // Written by scripts/generate-abi.ts from the BTF of the kernel programs: bpf/abi.h and bpf/wire.h explain it.
 import { bool, bytes, enumOf, ifindexKey, layout, text, u8, u16, u32, u64 } from "./layout.ts";
 
-export const LAYOUT = 5;
+export const LAYOUT = 6;
 export const MAX_VIPS = 65536;
 export const MAX_INTERFACES = 64;
 export const MAX_SUBNETS = 8;
@@ -177,6 +177,12 @@ export const peer = layout("peer", {
 });
 export type Peer = ReturnType<typeof peer.decode>;
 
+export const vip6Key = layout("vip6_key", {
+  ip: bytes(16),
+  ifindex: u32,
+});
+export type Vip6Key = ReturnType<typeof vip6Key.decode>;
+
 export const probe = layout("probe", {
   node: text(32),
   mac_text: text(18),
@@ -247,6 +253,8 @@ export const maps = {
   answers: { key: vipKey, value: answers, entries: 65536, type: "hash" },
   verdicts: { key: ifindexKey, value: verdicts, entries: 64, type: "per-CPU array" },
   peers: { key: peerKey, value: peer, entries: 16384, type: "hash" },
+  vips6: { key: vip6Key, value: vip, entries: 65536, type: "hash" },
+  answers6: { key: vip6Key, value: answers, entries: 65536, type: "hash" },
   probes: { key: peerKey, value: probe, entries: 16384, type: "hash" },
   keys: { key: ifindexKey, value: wireKey, entries: 8, type: "array" },
   recent: { key: ifindexKey, value: recent, entries: 4096, type: "array" },

@@ -142,9 +142,10 @@ export class Kernel implements Disposable {
    * if its state says so. Call it at the start, before {@link removeLeftovers} removes those maps.
    */
   formerEntries(): { key: Uint8Array; isOwned: boolean }[] {
-    return otherLayouts(this.#pinDir).flatMap((folder) => {
-      using vips = getPinned(`${folder}/vips`);
-      using answers = getPinned(`${folder}/answers`);
+    const maps = otherLayouts(this.#pinDir).flatMap((folder) => ["", "6"].map((family) => [folder, family] as const));
+    return maps.flatMap(([folder, family]) => {
+      using vips = getPinned(`${folder}/vips${family}`);
+      using answers = getPinned(`${folder}/answers${family}`);
       if (!vips || !answers) return [];
       const CLAIM = vip.fields.get("claim_ns")!.offset;
       const RELEASED = answersLayout.fields.get("released_ns")!.offset;

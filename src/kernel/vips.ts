@@ -1,5 +1,5 @@
-import { answers, MAX_VIPS, type VipKey, vip, vipKey, vipState } from "../core/abi.ts";
-import { type Address, addressBytes, addressOfBytes, type IPv4 } from "../core/address.ts";
+import { answers, type Layout, MAX_VIPS, type VipKey, vip, vip6Key, vipKey, vipState } from "../core/abi.ts";
+import { type Address, addressBytes, addressOfBytes, isIPv4 } from "../core/address.ts";
 import { type Entry, isHeld, UNOWNED } from "../core/step.ts";
 import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
@@ -7,9 +7,7 @@ import type { Maps } from "./object.ts";
 /** Entries that one verification reads: a map of up to this many is verified whole, a larger one in turns. */
 const PART = 1024;
 
-/** Offsets of the fields in a key or a value, bytes. */
-const IP = vipKey.fields.get("ip")!.offset;
-const IFINDEX = vipKey.fields.get("ifindex")!.offset;
+/** Offsets of the fields in a value, bytes. */
 const STATE = vip.fields.get("state")!.offset;
 const CLAIM = vip.fields.get("claim_ns")!.offset;
 const UNTIL = vip.fields.get("until_ns")!.offset;
@@ -25,15 +23,46 @@ export const keyOf = (ifindex: number, address: Address): VipKey => ({ ip: addre
 
 export const addressOf = ({ ip }: Pick<VipKey, "ip">): Address => addressOfBytes(ip);
 
-/** Calls `each` for every entry of a batch. */
+/** The maps of one family. */
+interface Family {
+  readonly key: Layout<VipKey>;
+  readonly vips: Maps["vips"];
+  readonly answers: Maps["answers"];
+  has(address: Address): boolean;
+}
+
+const familiesOf = ({ vips, answers, vips6, answers6 }: Maps): readonly Family[] => [
+  { key: vipKey, vips, answers, has: isIPv4 },
+  { key: vip6Key, vips: vips6, answers: answers6, has: (address) => !isIPv4(address) },
+];
+
+/** The maps that have the entries of an address. */
+export const mapsOf = (maps: Maps, address: Address): Pick<Maps, "vips" | "answers"> =>
+  familiesOf(maps).find(({ has }) => has(address))!;
+
+/** The entries that one call has read. */
+interface Part extends Batch {
+  readonly key: Layout<VipKey>;
+}
+
+/** Reads the maps of both families. */
+function* partsOf(maps: Maps, name: "vips" | "answers", size?: number): Generator<Part> {
+  for (const family of familiesOf(maps)) {
+    for (const batch of family[name].batches(size)) yield { ...batch, key: family.key };
+  }
+}
+
+/** Calls `each` for every entry. */
 function forEach(
-  { keys, count }: Batch,
+  { key, keys, count }: Part,
   valueSize: number,
   each: (ifindex: number, address: Address, valueAt: number) => void,
 ): void {
+  const ip = key.fields.get("ip")!.size;
   for (let i = 0; i < count; i++) {
-    const keyAt = i * vipKey.size;
-    each(keys.getUint32(keyAt + IFINDEX, true), keys.getUint32(keyAt + IP), i * valueSize);
+    const at = i * key.size;
+    const address = ip === 4 ? keys.getUint32(at) : (keys.getBigUint64(at) << 64n) | keys.getBigUint64(at + 8);
+    each(keys.getUint32(at + ip, true), address, i * valueSize);
   }
 }
 
@@ -48,29 +77,28 @@ function entryAt(values: DataView, at: number): Entry {
   };
 }
 
-/** Reads the whole map `vips`. */
-function read({ vips }: Maps): Map<number, Map<Address, Entry>> {
+/** Reads the VIPs of both families. */
+function read(maps: Maps): Map<number, Map<Address, Entry>> {
   const entries = new Map<number, Map<Address, Entry>>();
-  for (const batch of vips.batches()) {
-    forEach(batch, vip.size, (ifindex, address, valueAt) => {
+  for (const part of partsOf(maps, "vips")) {
+    forEach(part, vip.size, (ifindex, address, valueAt) => {
       let its = entries.get(ifindex);
       if (!its) entries.set(ifindex, (its = new Map()));
-      its.set(address, entryAt(batch.values, valueAt));
+      its.set(address, entryAt(part.values, valueAt));
     });
   }
   return entries;
 }
 
-/** Reads the map `answers`: what the kernel released since it was claimed, and elements that belong to no entry. */
-function survey({ answers: map }: Maps, entries: Entries, batches: Iterable<Batch> = map.batches()) {
+/** Reads `answers`: what the kernel released since it was claimed, and elements that belong to no entry. */
+function survey(entries: Entries, parts: Iterable<Part>) {
   const released: [ifindex: number, address: Address][] = [];
-  const stray: VipKey[] = [];
-  for (const batch of batches) {
-    forEach(batch, answers.size, (ifindex, address, valueAt) => {
+  const stray: [ifindex: number, address: Address][] = [];
+  for (const part of parts) {
+    forEach(part, answers.size, (ifindex, address, valueAt) => {
       const entry = entries.get(ifindex)?.get(address);
-      if (!entry) stray.push(keyOf(ifindex, address));
-      else if (isReleased(entry, batch.values.getBigUint64(valueAt + RELEASED, true)))
-        released.push([ifindex, address]);
+      if (!entry) stray.push([ifindex, address]);
+      else if (isReleased(entry, part.values.getBigUint64(valueAt + RELEASED, true))) released.push([ifindex, address]);
     });
   }
   return { released, stray };
@@ -82,7 +110,7 @@ const isReleased = (entry: Entry, releasedNs: bigint) => isHeld(entry) && releas
 /** Reads both maps; VIPs that the kernel has released count as not owned. */
 function readBoth(maps: Maps) {
   const entries = read(maps);
-  const { released, stray } = survey(maps, entries);
+  const { released, stray } = survey(entries, partsOf(maps, "answers"));
   for (const [ifindex, address] of released) entries.get(ifindex)!.set(address, UNOWNED);
   return { entries, released, stray };
 }
@@ -90,14 +118,14 @@ function readBoth(maps: Maps) {
 export const readEntries = (maps: Maps): Entries => readBoth(maps).entries;
 
 /**
- * The kernel's map `vips`, and the elements of `answers` that go with it: written through, and read back in parts. The
- * entries as they should be are the segments' own maps ({@link entriesOf}), so that there is one copy of them.
+ * The kernel's VIPs of both families, and the elements of `answers` that go with them: written through, and read back in
+ * parts. The entries as they should be are the segments' own maps ({@link entriesOf}), so that there is one copy of them.
  */
 export class VipTable {
   readonly #maps: Maps;
   readonly #entries: Map<number, Map<Address, Entry>>;
-  #parts: Iterator<Batch> | undefined;
-  #answers: Iterator<Batch> | undefined;
+  #parts: Iterator<Part> | undefined;
+  #answers: Iterator<Part> | undefined;
   #seen = 0;
 
   /** Reads what an earlier speaker left. */
@@ -111,7 +139,7 @@ export class VipTable {
         its.map(([, address]) => [address, UNOWNED]),
       );
     }
-    this.#maps.answers.deleteMany(stray);
+    this.#delete(["answers"], stray);
   }
 
   get entries(): Entries {
@@ -127,7 +155,9 @@ export class VipTable {
 
   /** Reads all of `answers`: call it only where there is reason to. @returns VIPs that the kernel has released */
   released(ifindex: number): Address[] {
-    return survey(this.#maps, this.#entries).released.flatMap(([on, address]) => (on === ifindex ? [address] : []));
+    return survey(this.#entries, partsOf(this.#maps, "answers")).released.flatMap(([on, address]) =>
+      on === ifindex ? [address] : [],
+    );
   }
 
   /**
@@ -135,12 +165,16 @@ export class VipTable {
    * @returns the VIPs in it that are held here, though the kernel has released them
    */
   lost(): ReadonlyMap<number, Address[]> {
-    let next = this.#answers?.next();
-    if (!next || next.done) {
-      this.#answers = this.#maps.answers.batches(PART);
-      next = this.#answers.next();
+    const released: [ifindex: number, address: Address][] = [];
+    this.#answers ??= partsOf(this.#maps, "answers", PART);
+    for (let next = this.#answers.next(); ; next = this.#answers.next()) {
+      if (next.done) {
+        this.#answers = undefined;
+        break;
+      }
+      released.push(...survey(this.#entries, [next.value]).released);
+      if (next.value.count === PART) break;
     }
-    const { released } = survey(this.#maps, this.#entries, [next.value]);
     const byInterface = Map.groupBy(released, ([ifindex]) => ifindex);
     return new Map([...byInterface].map(([ifindex, all]) => [ifindex, all.map(([, address]) => address)]));
   }
@@ -148,9 +182,11 @@ export class VipTable {
   /** Like {@link released}, but only of the given VIPs. */
   releasedOf(ifindex: number, addresses: Iterable<Address>): Address[] {
     const entries = this.#entries.get(ifindex);
+    const releasedNs = (address: Address) =>
+      mapsOf(this.#maps, address).answers.getField(keyOf(ifindex, address), "released_ns") ?? 0n;
     return [...addresses].filter((address) => {
       const entry = entries?.get(address);
-      return entry && isReleased(entry, this.#maps.answers.getField(keyOf(ifindex, address), "released_ns") ?? 0n);
+      return entry && isReleased(entry, releasedNs(address));
     });
   }
 
@@ -163,7 +199,7 @@ export class VipTable {
     now: bigint,
     hashOf: (address: Address) => bigint,
   ): void {
-    const known = former.map(({ key, isOwned }) => ({ ...vipKey.decode(key), isOwned }));
+    const known = former.map(({ key, isOwned }) => ({ ...decodeKey(key), isOwned }));
     for (const [ifindex, its] of Map.groupBy(known, ({ ifindex }) => ifindex)) {
       const entries = this.entriesOf(ifindex);
       const added = new Map<Address, Entry>();
@@ -184,7 +220,7 @@ export class VipTable {
    */
   release(former: readonly { key: Uint8Array; isOwned: boolean }[]): void {
     for (const { key, isOwned } of former) {
-      const { ip, ifindex } = vipKey.decode(key);
+      const { ip, ifindex } = decodeKey(key);
       const entries = this.#entries.get(ifindex);
       if (isOwned || entries?.get(addressOf({ ip }))?.state !== vipState.OWNED) continue;
       entries.set(addressOf({ ip }), UNOWNED);
@@ -194,18 +230,22 @@ export class VipTable {
 
   /** Writes entries. @param added those that the kernel has none for yet */
   write(ifindex: number, set: readonly (readonly [Address, Entry])[], added: ReadonlySet<Address> = new Set()): void {
-    const fresh = [...added];
-    this.#maps.answers.setMany(fresh.length, (i, keys, keyAt) => writeKey(keys, keyAt, ifindex, fresh[i]!));
-    this.#maps.vips.setMany(set.length, (i, keys, keyAt, values, valueAt) => {
-      const [address, { state, claimNs, untilNs, hash }] = set[i]!;
-      writeKey(keys, keyAt, ifindex, address);
-      writeOwnKey(values, valueAt, ifindex, address);
-      if (state === vipState.NOT_OWNED) return;
-      values.setUint32(valueAt + STATE, state, true);
-      values.setBigUint64(valueAt + CLAIM, claimNs, true);
-      values.setBigUint64(valueAt + UNTIL, untilNs, true);
-      values.setBigUint64(valueAt + HASH, hash, true);
-    });
+    for (const family of familiesOf(this.#maps)) {
+      const fresh = [...added].filter(family.has);
+      family.answers.setMany(fresh.length, (i, keys, keyAt) => writeKey(keys, keyAt, ifindex, fresh[i]!));
+      const its = set.filter(([address]) => family.has(address));
+      family.vips.setMany(its.length, (i, keys, keyAt, values, valueAt) => {
+        const [address, { state, claimNs, untilNs, hash }] = its[i]!;
+        writeKey(keys, keyAt, ifindex, address);
+        values.setUint32(valueAt + OWN_IP, ownIpOf(address));
+        values.setUint32(valueAt + OWN_IFINDEX, ifindex, true);
+        if (state === vipState.NOT_OWNED) return;
+        values.setUint32(valueAt + STATE, state, true);
+        values.setBigUint64(valueAt + CLAIM, claimNs, true);
+        values.setBigUint64(valueAt + UNTIL, untilNs, true);
+        values.setBigUint64(valueAt + HASH, hash, true);
+      });
+    }
     this.#parts = undefined;
   }
 
@@ -219,7 +259,10 @@ export class VipTable {
     added: ReadonlySet<Address>,
     gone: readonly Address[],
   ): void {
-    const isTooMuch = this.#size + gone.length > MAX_VIPS; // the entries are as they will be
+    // The entries are as they will be.
+    const all =
+      this.#size + gone.length > MAX_VIPS ? [...this.#entries.values()].flatMap((its) => [...its.keys()]) : [];
+    const isTooMuch = familiesOf(this.#maps).some(({ has }) => [...all, ...gone].filter(has).length > MAX_VIPS);
     if (isTooMuch) this.#remove(ifindex, gone);
     if (set.length > 0) this.write(ifindex, set, added);
     if (!isTooMuch) this.#remove(ifindex, gone);
@@ -227,10 +270,19 @@ export class VipTable {
 
   #remove(ifindex: number, addresses: readonly Address[]): void {
     if (addresses.length === 0) return;
-    const keys = addresses.map((address) => keyOf(ifindex, address));
-    this.#maps.vips.deleteMany(keys);
-    this.#maps.answers.deleteMany(keys);
+    this.#delete(
+      ["vips", "answers"],
+      addresses.map((address) => [ifindex, address]),
+    );
     this.#parts = undefined;
+  }
+
+  #delete(names: readonly ("vips" | "answers")[], gone: readonly (readonly [ifindex: number, address: Address])[]) {
+    for (const family of familiesOf(this.#maps)) {
+      const its = gone.filter(([, address]) => family.has(address));
+      const keys = its.map(([ifindex, address]) => keyOf(ifindex, address));
+      for (const name of names) family[name].deleteMany(keys);
+    }
   }
 
   get #size(): number {
@@ -249,7 +301,7 @@ export class VipTable {
    */
   verify(): boolean {
     if (!this.#parts) {
-      this.#parts = this.#maps.vips.batches(PART);
+      this.#parts = partsOf(this.#maps, "vips", PART);
       this.#seen = 0;
     }
     const { value, done } = this.#parts.next();
@@ -257,14 +309,14 @@ export class VipTable {
       this.#parts = undefined;
       return this.#seen === this.#size;
     }
-    const batch: Batch = value;
+    const part: Part = value;
     let isIntact = true;
-    this.#seen += batch.count;
-    forEach(batch, vip.size, (ifindex, address, valueAt) => {
-      const isItsOwn = isOf(ifindex, address, batch.values, valueAt);
-      if (!isItsOwn || !isSame(this.#entries.get(ifindex)?.get(address), batch.values, valueAt)) isIntact = false;
+    this.#seen += part.count;
+    forEach(part, vip.size, (ifindex, address, valueAt) => {
+      const isItsOwn = isOf(ifindex, address, part.values, valueAt);
+      if (!isItsOwn || !isSame(this.#entries.get(ifindex)?.get(address), part.values, valueAt)) isIntact = false;
     });
-    return isIntact && batch.count < PART ? this.verify() : isIntact; // after the last part, missing entries show
+    return isIntact && part.count < PART ? this.verify() : isIntact; // after a map's last part, missing entries show
   }
 
   /** Writes what the map should hold, and removes what it should not. */
@@ -274,26 +326,44 @@ export class VipTable {
       this.#remove(ifindex, stray);
     }
     for (const [ifindex, entries] of this.#entries) {
-      for (const address of entries.keys()) this.#maps.answers.add(keyOf(ifindex, address), answers.of({}));
+      for (const address of entries.keys())
+        mapsOf(this.#maps, address).answers.add(keyOf(ifindex, address), answers.of({}));
       this.write(ifindex, [...entries]);
     }
-    this.#maps.answers.deleteMany(survey(this.#maps, this.#entries).stray);
+    this.#delete(["answers"], survey(this.#entries, partsOf(this.#maps, "answers")).stray);
   }
 }
 
 function writeKey(view: DataView, at: number, ifindex: number, address: Address): void {
-  view.setUint32(at + IP, address as IPv4);
-  view.setUint32(at + IFINDEX, ifindex, true);
+  const size = writeAddress(view, at, address);
+  view.setUint32(at + size, ifindex, true);
 }
 
-/** An entry repeats its key: see `struct vip` in bpf/abi.h. */
-function writeOwnKey(view: DataView, at: number, ifindex: number, address: Address): void {
-  view.setUint32(at + OWN_IP, address as IPv4);
-  view.setUint32(at + OWN_IFINDEX, ifindex, true);
+/** @returns how many bytes it has */
+function writeAddress(view: DataView, at: number, address: Address): 4 | 16 {
+  if (isIPv4(address)) {
+    view.setUint32(at, address);
+    return 4;
+  }
+  view.setBigUint64(at, address >> 64n);
+  view.setBigUint64(at + 8, address);
+  return 16;
+}
+
+const decodeKey = (key: Uint8Array): VipKey => (key.length === vipKey.size ? vipKey : vip6Key).decode(key);
+
+const scratch = new DataView(new ArrayBuffer(16));
+
+/** The part of its address that an entry repeats: see `struct vip` in bpf/abi.h. */
+export function ownIpOf(address: Address): number {
+  let own = 0;
+  const size = writeAddress(scratch, 0, address);
+  for (let at = 0; at < size; at += 4) own ^= scratch.getUint32(at);
+  return own >>> 0;
 }
 
 const isOf = (ifindex: number, address: Address, values: DataView, at: number) =>
-  values.getUint32(at + OWN_IP) === address && values.getUint32(at + OWN_IFINDEX, true) === ifindex;
+  values.getUint32(at + OWN_IP) === ownIpOf(address) && values.getUint32(at + OWN_IFINDEX, true) === ifindex;
 
 function isSame(entry: Entry | undefined, values: DataView, at: number): boolean {
   if (entry?.state !== values.getUint32(at + STATE, true)) return false;

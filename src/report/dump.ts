@@ -1,4 +1,5 @@
 import { claimVerdict, type Layout, maps as layouts, NO_VERDICTS, nodeState, vipState, wireType } from "../core/abi.ts";
+import { addressOfBytes, formatAddress } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { toMs } from "../core/time.ts";
 import { bootTime } from "../ffi/libc.ts";
@@ -77,9 +78,9 @@ function entriesOf(maps: Maps, name: MapName): [key: string, fields: string[]][]
       fieldsOf(layouts.verdicts.value, maps.verdicts.get(ifindex) ?? NO_VERDICTS),
     ]);
   }
-  if (name === "vips" || name === "answers") {
+  if (name === "vips" || name === "answers" || name === "vips6" || name === "answers6") {
     return [...maps[name].entries()].map(([{ ip, ifindex }, value]) => [
-      `${ip.join(".")} on ${on(ifindex)}`,
+      `${formatAddress(addressOfBytes(ip))} on ${on(ifindex)}`,
       fieldsOf(layouts[name].value, value, ["ip", "ifindex"]),
     ]);
   }

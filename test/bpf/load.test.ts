@@ -83,7 +83,7 @@ const edits: [what: string, from: RegExp, to: string, says: RegExp][] = [
     "$2$1",
     /" {2}ip: bytes\(4\),".*" {2}verdict: enumOf/,
   ],
-  ["another number of the layout", /ISAT_LAYOUT = 5/, "ISAT_LAYOUT = 6", /LAYOUT = 5;".*LAYOUT = 6;"/],
+  ["another number of the layout", /ISAT_LAYOUT = 6/, "ISAT_LAYOUT = 7", /LAYOUT = 6;".*LAYOUT = 7;"/],
   ["another time", /FRESH_MS = 5000/, "FRESH_MS = 6000", /FRESH_MS = 5000;".*FRESH_MS = 6000;"/],
   ["a map of another size", /ISAT_MAX_VIPS, /, "1024, ", /vips: .* 65536,.*vips: .* 1024,/],
   ["a map of another name", /(?<!struct )\banswers(?=, HASH|, &?key)/g, "replies", /answers: \{.*replies: \{/],

@@ -1,7 +1,8 @@
 /** isat map dump: every map, in words. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { interfaceEntry, nodeState, peer, verdicts, vip, vipState } from "../../src/core/abi.ts";
+import { answers, interfaceEntry, nodeState, peer, verdicts, vip, vipState } from "../../src/core/abi.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { formatMaps, MAP_NAMES } from "../../src/report/dump.ts";
 import { Bench } from "../bpf/run.ts";
@@ -20,6 +21,9 @@ test.before(() => {
   const key = { ip: Uint8Array.of(10, 9, 0, 1), ifindex: 1 };
   maps.vips.set(key, vip.of({ ...key, state: vipState.OWNED, hash: 0xfen, claim_ns: bootTime() - 2n * HOUR }));
   maps.vips.set({ ...key, ifindex: 9 }, vip.of({ ...key, ifindex: 9 }));
+  const key6 = { ip: addressBytes(parseAddress("2001:db8::10")), ifindex: 1 };
+  maps.vips6.set(key6, vip.of({ ...key6, state: vipState.CLAIMING }));
+  maps.answers6.set(key6, answers.of({ answered: 3n }));
   maps.peers.set(
     { node: 5n, ifindex: 1, zero: 0 },
     peer.of({ node: "n2", state: nodeState.HEADLESS, mac, echoes: 3n }),
@@ -58,6 +62,11 @@ test("VIPs by address and interface, of one that is gone by its number", () => {
   ]);
 });
 
+test("IPv6 VIPs by their addresses as people write them", () => {
+  assert.equal(said("vips6"), ["vips6: 1 of 65536", "  2001:db8::10 on eth0: state CLAIMING"]);
+  assert.equal(said("answers6"), ["answers6: 1 of 65536", "  2001:db8::10 on eth0: answered 3"]);
+});
+
 test("a peer by its name", () => {
   assert.equal(said("peers"), ["peers: 1 of 16384", "  n2 on eth0: state HEADLESS, mac 02:15:a7:00:00:01, echoes 3"]);
 });
@@ -72,7 +81,7 @@ test("without a name, all maps", () => {
     .filter((line) => / of \d+$/.test(line));
   assert.equal(
     heads.map((line) => line.split(":")[0]),
-    ["answers", "interfaces", "keys", "peers", "probes", "recent", "verdicts", "vips"],
+    ["answers", "answers6", "interfaces", "keys", "peers", "probes", "recent", "verdicts", "vips", "vips6"],
   );
 });
 
