@@ -1,6 +1,15 @@
 import type { Config } from "./config/config.ts";
 import { MAX_INTERFACES, MAX_PEERS, MAX_VIPS } from "./core/abi.ts";
-import { type Address, formatAddress, having, neverVips, sizeOf, without } from "./core/address.ts";
+import {
+  type Address,
+  formatAddress,
+  having,
+  isIPv4,
+  isIPv4Range,
+  neverVips,
+  sizeOf,
+  without,
+} from "./core/address.ts";
 import { FORMS, formatMac } from "./core/arp.ts";
 import { type Demand, guardOf, isGuardRange, type VipRange } from "./core/demand.ts";
 import { matches } from "./core/glob.ts";
@@ -8,7 +17,15 @@ import type { Electorate } from "./core/ownership.ts";
 import type { SegmentPlan } from "./core/segment.ts";
 import { toNs } from "./core/time.ts";
 import type { Pace } from "./core/timetable.ts";
-import { cannotAnnounceOn, isInSubnet, isNamed, isPodsWire, type Link } from "./link/links.ts";
+import {
+  cannotAnnounceOn,
+  cannotSpeakIPv6,
+  type Defaults,
+  isInSubnet,
+  isNamed,
+  isPodsWire,
+  type Link,
+} from "./link/links.ts";
 
 /** A link, and the VIPs that this node manages there. */
 export interface PlannedLink {
@@ -41,12 +58,8 @@ export interface Plan {
 }
 
 /** This machine's network, as far as plans go by it. */
-export interface Network {
+export interface Network extends Defaults {
   links: readonly Link[];
-  /** The default gateways. */
-  gateways: ReadonlySet<Address>;
-  /** The first device of the default route. */
-  device: number | undefined;
   /** Interfaces on which this speaker or an earlier one has announced: by ifindex, their names. */
   served: ReadonlyMap<number, string>;
   /** Links on which nothing is announced though the configuration means them: by ifindex, why. */
@@ -80,7 +93,8 @@ export function requireRestart(key: string, value: string, before: string): void
 /** Works out what is to be managed where. It changes nothing, and throws nothing. */
 export function makePlan(config: Config, demand: Demand, network: Network): Plan {
   const { chosen, problems, warnings, notes } = choose(config, demand, network);
-  const meant = chosen.map((each) => ({ ...each, never: neverVips(network.gateways, each.link.addresses) }));
+  const able = chosen.map(speakable);
+  const meant = able.map((each) => ({ ...each, never: neverVips(network.gateways, each.link.addresses) }));
   const own = [...meant.flatMap((each) => refusals(each, config)), ...meant.flatMap(ownAddresses)];
   const announced = meant.map(({ link, ranges, never }) => ({
     link,
@@ -94,7 +108,14 @@ export function makePlan(config: Config, demand: Demand, network: Network): Plan
   if (config.membership.kind === "wire" && peers > MAX_PEERS) problems.push(tooManyPeers(peers));
   // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
   const refused = config.source.kind === "file" ? [...problems, ...own] : problems;
-  const all = [...problems, ...warnings, ...own, ...announced.flatMap(outside), ...unguarded.map(withoutGuard)];
+  const all = [
+    ...problems,
+    ...warnings,
+    ...own,
+    ...chosen.flatMap(unspoken),
+    ...announced.flatMap(outside),
+    ...unguarded.map(withoutGuard),
+  ];
   return {
     config,
     demand,
@@ -133,7 +154,7 @@ export function segmentPlan(
     isUp: link.isUp,
     node: config.node,
     nodes: demand.nodes,
-    gateways,
+    gateways: gateways.filter(isIPv4),
     ranges: guarded.length > 0 ? [...ranges, ...guarded] : ranges,
     ...status,
     probes: isWire && !isGuard ? { interval: toNs(membership.interval), dead: membership.dead } : undefined,
@@ -237,23 +258,30 @@ const isFor = ({ interfaces }: VipRange, { name }: Link) => !interfaces || match
  * the default route's interface. What was announced on stays so: a route may be away for a moment.
  */
 function chooseBySubnets({ excludeInterfaces, source }: Config, { vips }: Demand, network: Network): Choice {
-  const { links, served, device, barred } = network;
+  const { links, served, device, device6, barred } = network;
   const fit = links.filter(
     (link) => !cannotAnnounceOn(link, links) && !barred.has(link.ifindex) && !isNamed(link, excludeInterfaces),
   );
   const hasSubnet = ({ first, last }: VipRange, link: Link) => isInSubnet(link, first) || isInSubnet(link, last);
   const strays = new Set(vips.filter((range) => !range.interfaces && !fit.some((link) => hasSubnet(range, link))));
-  const routed = fit.filter(({ ifindex }) => ifindex === device);
-  const fallback = new Set(routed.length > 0 ? routed : fit.filter(({ ifindex }) => served.has(ifindex)));
+  const routedBy = (its: number | undefined) => {
+    const routed = fit.filter(({ ifindex }) => ifindex === its);
+    return new Set(routed.length > 0 ? routed : fit.filter(({ ifindex }) => served.has(ifindex)));
+  };
+  const [fallback4, fallback6] = [routedBy(device), routedBy(device6 ?? device)];
+  const fallbackOf = (range: VipRange) => (isIPv4Range(range) ? fallback4 : fallback6);
   const isHere = (range: VipRange, link: Link) =>
-    range.interfaces ? isFor(range, link) : hasSubnet(range, link) || (strays.has(range) && fallback.has(link));
+    range.interfaces
+      ? isFor(range, link)
+      : hasSubnet(range, link) || (strays.has(range) && fallbackOf(range).has(link));
   const placed = fit.map((link) => ({ link, ranges: rangesOf(vips, (range) => isHere(range, link)) }));
   const hasAny = placed.some(({ ranges }) => ranges.length > 0);
+  const fallback = fallback4.size > 0 ? fallback4 : fallback6;
   const isChosen = ({ link, ranges }: (typeof placed)[number]) =>
     served.has(link.ifindex) || (link.isUp && (hasAny ? ranges.length > 0 : fallback.has(link)));
   const chosen = placed.filter(isChosen);
   const names = fit.map(({ name }) => name).join(", ") || "an Ethernet interface";
-  const [stray] = fallback.size > 0 ? [] : strays;
+  const stray = [...strays].find((range) => fallbackOf(range).size === 0);
   const why = stray && `${formatAddress(stray.first)} as no subnet has it, and there is no default route`;
   const isUnknown = fit.length === 0 || (!hasAny && fallback.size === 0);
   const refusal = `Cannot tell on which interface to announce ${why ?? "as there is no default route"}. Set interfaces: to one of ${names}`;
@@ -261,6 +289,21 @@ function chooseBySubnets({ excludeInterfaces, source }: Config, { vips }: Demand
   // A cluster's VIPs come and go; those of a file are known.
   const isFatal = chosen.length === 0 && (fit.length === 0 || (why !== undefined && source.kind === "file"));
   return { chosen, problems: isFatal ? [refusal] : [], warnings, notes: [] };
+}
+
+/** What of it this node can answer: VIPs of IPv6 only where the interface has that family. */
+const speakable = (chosen: Chosen): Chosen => {
+  const ranges = cannotSpeakIPv6(chosen.link) ? rangesOf(chosen.ranges, isIPv4Range) : chosen.ranges;
+  return { ...chosen, ranges };
+};
+
+/** VIPs of IPv6 on a link without it. */
+function unspoken({ link, ranges }: Chosen): string[] {
+  const reason = cannotSpeakIPv6(link);
+  const lost = ranges.find((range) => !isIPv4Range(range));
+  return reason && lost
+    ? [`This node does not stand for VIPs of IPv6 (${formatAddress(lost.first)}) as ${reason}`]
+    : [];
 }
 
 /** The VIPs that pass; the demand's own list where that is all of them. */
@@ -295,7 +338,8 @@ function guard(
   const guards = links.filter(isNetworks).slice(0, MAX_INTERFACES - announced.length);
   const own = links.filter(({ name }) => name !== "lo").flatMap(({ addresses }) => addresses);
   const never = new Set([...gateways, ...own.map(({ address }) => address)]);
-  const guarded = (ranges: readonly VipRange[]) => without(ranges, never).map(guardOf);
+  // The kernel answers a solicitation only for addresses of the interface on which it comes in (ndisc_recv_ns()).
+  const guarded = (ranges: readonly VipRange[]) => without(ranges.filter(isIPv4Range), never).map(guardOf);
   const everything = guards.length > 0 ? guarded(vips) : [];
   const wanted: PlannedLink[] = [
     ...announced.map(({ link, ranges, others }) => ({ link, ranges, guarded: guarded(others), isGuard: false })),

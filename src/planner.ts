@@ -5,8 +5,8 @@ import { matches } from "./core/glob.ts";
 import { type Ns, SECOND } from "./core/time.ts";
 import { layoutFolder, networkNamespace } from "./kernel/kernel.ts";
 import { type Maps, readPinnedMaps } from "./kernel/object.ts";
-import { describeLink, type Link, Links } from "./link/links.ts";
-import { makePlan, type Network, type Plan, type PlannedLink } from "./plan.ts";
+import { type Defaults, describeLink, type Link, Links } from "./link/links.ts";
+import { makePlan, type Plan, type PlannedLink } from "./plan.ts";
 
 /** Routes that change are read again at most so often: a routing daemon may change them without end. */
 const ROUTES: Ns = SECOND;
@@ -20,7 +20,7 @@ export class Planner implements Disposable {
   /** Something changed, and no plan reflects that yet. */
   #isOutdated = false;
   /** The gateways: one that was a gateway stays one, as its route may be away for a moment. */
-  #defaults: Pick<Network, "gateways" | "device"> = this.links.defaults();
+  #defaults: Defaults = this.links.defaults();
   #hasNewGateway = false;
   #areRoutesOutdated = false;
   #routesReadAt: Ns = 0n;
@@ -82,12 +82,13 @@ export class Planner implements Disposable {
     this.#areRoutesOutdated ||= this.links.routesChanged();
     if (!this.#areRoutesOutdated || now < this.#routesReadAt + ROUTES) return;
     this.#routesReadAt = now;
-    const { gateways, device } = this.links.defaults();
-    const all = new Set([...this.#defaults.gateways, ...gateways]);
+    const found = this.links.defaults();
+    const all = new Set([...this.#defaults.gateways, ...found.gateways]);
     this.#areRoutesOutdated = false;
     const hasNewGateway = all.size > this.#defaults.gateways.size;
-    if (!hasNewGateway && device === this.#defaults.device) return;
-    this.#defaults = { gateways: all, device };
+    const { device, device6 } = this.#defaults;
+    if (!hasNewGateway && found.device === device && found.device6 === device6) return;
+    this.#defaults = { ...found, gateways: all };
     this.#hasNewGateway ||= hasNewGateway;
     this.#isOutdated = true;
   }

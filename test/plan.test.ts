@@ -318,6 +318,64 @@ for (const [what, vips, network, expected] of choices) {
   });
 }
 
+const SIX = { linkLocal: parseAddress("fe80::1") as bigint };
+const withIPv6 = (link: Link, cidr?: string): Link => ({
+  ...link,
+  ...SIX,
+  addresses: [...link.addresses, ...(cidr ? subnet(0, "", cidr).addresses : [])],
+});
+const sixes: [what: string, vips: VipRange[], network: Partial<Network>, expected: Record<string, string[]>][] = [
+  [
+    "each family's VIP where a subnet has it",
+    [VIP, range("2001:db8::2")],
+    { links: [withIPv6(LAN), withIPv6(DMZ, "2001:db8::1/64")] },
+    { lan: ["10.9.0.2-10.9.0.2"], dmz: ["2001:db8::2-2001:db8::2"] },
+  ],
+  [
+    "one in no subnet on its own family's default route's",
+    [range("10.11.0.1"), range("2001:db8:1::2")],
+    { links: [withIPv6(LAN), withIPv6(UPLINK)], device6: 2 },
+    { lan: ["2001:db8:1::2-2001:db8:1::2"], uplink: ["10.11.0.1-10.11.0.1"] },
+  ],
+  [
+    "or, where that family has none, on the other's",
+    [range("2001:db8:1::2")],
+    { links: [withIPv6(LAN), withIPv6(UPLINK)] },
+    { uplink: ["2001:db8:1::2-2001:db8:1::2"] },
+  ],
+];
+for (const [what, vips, network, expected] of sixes) {
+  test(`IPv6: ${what}`, () => {
+    const plan = makePlan(auto(config(inCluster)), demandOf(...vips), { ...NETWORK, ...network });
+    assert.equal(vipsOf(plan), expected);
+    assert.equal([plan.problems, plan.warnings.filter((text) => /IPv6/.test(text))], [[], []]);
+  });
+}
+
+test("IPv6: a node stands for no VIP of IPv6 where its interface has no link-local address, and says so", () => {
+  const vips = [VIP, range("2001:db8::2-2001:db8::9")];
+  const named = (link: Link) => makePlan(config({ interfaces: ["lan"] }), demandOf(...vips), networkOf([link]));
+  const without = named(LAN);
+  assert.equal(vipsOf(without), { lan: ["10.9.0.2-10.9.0.2"] });
+  const says = /^This node does not stand for VIPs of IPv6 \(2001:db8::2\) as lan has no link-local address/;
+  assert.ok(without.warnings.some((text) => says.test(text)));
+  assert.equal(without.problems, []);
+  const both = { lan: ["10.9.0.2-10.9.0.2", "2001:db8::2-2001:db8::9"] };
+  assert.equal(vipsOf(named(withIPv6(LAN))), both);
+  assert.equal(vipsOf(named({ ...LAN, isUp: false })), both, "an address goes with its link");
+});
+
+test("IPv6: a router and a subnet's first address are no VIPs, and nothing needs a guard", () => {
+  const vips = [range("2001:db8::/120")];
+  const network = { ...networkOf([withIPv6(LAN, "2001:db8::7/64"), withIPv6(DMZ)]) };
+  const gateways = new Set([parseAddress("2001:db8::5")]);
+  const { links } = makePlan(config({ interfaces: ["lan"] }), demandOf(...vips), { ...network, gateways });
+  assert.equal(vipsOf({ links } as Plan), {
+    lan: ["2001:db8::1-2001:db8::4", "2001:db8::6-2001:db8::6", "2001:db8::8-2001:db8::ff"],
+  });
+  assert.is(links.length, 1);
+});
+
 test("auto: a file whose VIP can be announced nowhere is refused, and a cluster waits for others", () => {
   const network = { ...NETWORK, device: undefined };
   const says =

@@ -17,6 +17,9 @@ export const isIPv4 = (address: Address): address is IPv4 => typeof address === 
 
 export const isIPv4Range = (range: Range): range is Range<IPv4> => isIPv4(range.first);
 
+/** True for an address that means something on one link only (RFC 4291 2.5.6). */
+export const isLinkLocal = (address: Address): address is IPv6 => !isIPv4(address) && address >> 118n === 0x3fan;
+
 /** The bits that an address of this family has. */
 const bitsOf = (address: Address): number => (isIPv4(address) ? 32 : 128);
 

@@ -1,8 +1,17 @@
-import { type Address, blockOf, formatAddress, having, type IPv4, ipv4OfBytes } from "../core/address.ts";
+import {
+  type Address,
+  addressOfBytes,
+  blockOf,
+  formatAddress,
+  having,
+  type IPv6,
+  isIPv4,
+  isLinkLocal,
+} from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { matches } from "../core/glob.ts";
 import { claimsWithin } from "../core/wire.ts";
-import { AF_INET } from "../ffi/libc.ts";
+import { AF_INET, AF_INET6 } from "../ffi/libc.ts";
 import { attributes, NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket, text, texts, u32 } from "./netlink.ts";
 
 const RTM = {
@@ -16,7 +25,9 @@ const RTM = {
   GETNEXTHOP: 106,
 } as const;
 /** RTNLGRP_NEXTHOP is 32: its bit is the last one. */
-const RTMGRP = { LINK: 0x1, IPV4_IFADDR: 0x10, IPV4_ROUTE: 0x40, NEXTHOP: 0x80000000 } as const;
+const RTMGRP = {
+  ...{ LINK: 0x1, IPV4_IFADDR: 0x10, IPV4_ROUTE: 0x40, IPV6_IFADDR: 0x100, IPV6_ROUTE: 0x400, NEXTHOP: 0x80000000 },
+} as const;
 
 const IFF = { UP: 0x1, NOARP: 0x80, LOWER_UP: 0x10000 } as const;
 const ARPHRD_ETHER = 1;
@@ -25,6 +36,9 @@ const IFLA_EVENT = 44;
 /** Values of IFLA_EVENT: a bond sends by another port, or a virtual machine has moved to another host. */
 const MOVES: readonly number[] = [3, 4]; // IFLA_EVENT_BONDING_FAILOVER, IFLA_EVENT_NOTIFY_PEERS
 const RT_TABLE_MAIN = 254;
+const RTN_UNICAST = 1;
+/** Another host has the address, so that the kernel does not use it. */
+const IFA_F_DADFAILED = 0x08;
 
 /** One network device as rtnetlink shows it. */
 export interface Link {
@@ -45,8 +59,10 @@ export interface Link {
   isUp: boolean;
   /** The master, and its kind (`bridge`, `bond`, ...); undefined if the device has no master. */
   portOf: { kind: string; ifindex: number } | undefined;
-  /** Addresses with their prefix lengths, in the kernel's order. */
+  /** Addresses with their prefix lengths, in the kernel's order; those of IPv6 that are link-local are left out. */
   addresses: { address: Address; prefix: number }[];
+  /** Its first link-local address of IPv6; undefined: it has none, as where IPv6 is switched off. */
+  linkLocal: IPv6 | undefined;
   transmitted: { packets: bigint; dropped: bigint };
 }
 
@@ -80,11 +96,12 @@ function parseLink({ body }: NetlinkMessage): Link {
     isUp: (flags & IFF.UP) !== 0 && (flags & IFF.LOWER_UP) !== 0,
     portOf: master && { kind: text(info.get(IFLA_INFO.SLAVE_KIND)), ifindex: u32(master) },
     addresses: [],
+    linkLocal: undefined,
     transmitted: { packets: stats ? u64(stats, 8) : 0n, dropped: stats ? u64(stats, 56) : 0n },
   };
 }
 
-/** An IPv4 default route, or one of its two halves (0.0.0.0/1 and 128.0.0.0/1). */
+/** A default route, or one of its two halves (0.0.0.0/1 and 128.0.0.0/1). */
 interface Route {
   prefix: number;
   table: number;
@@ -96,14 +113,14 @@ interface Route {
 
 interface Hop {
   ifindex: number | undefined;
-  /** undefined: none, or an IPv6 address. */
-  gateway: IPv4 | undefined;
+  /** undefined: none, or for a route of IPv4 an address of IPv6. */
+  gateway: Address | undefined;
 }
 
 const isRoute = ({ type }: NetlinkMessage) => type === RTM.NEWROUTE || type === RTM.DELROUTE;
 
-/** struct rtmsg: the length of the destination's prefix is its second byte. */
-const isDefaultRoute = ({ body }: NetlinkMessage) => body[1]! <= 1;
+/** struct rtmsg: the length of the destination's prefix is its second byte, and the route's type its eighth. */
+const isDefaultRoute = ({ body }: NetlinkMessage) => body[1]! <= 1 && body[7] === RTN_UNICAST;
 
 function parseRoute({ body }: NetlinkMessage): Route {
   const RTA = { PRIORITY: 6, MULTIPATH: 9, TABLE: 15, NH_ID: 30 } as const;
@@ -121,7 +138,7 @@ function parseRoute({ body }: NetlinkMessage): Route {
 
 function hopOf(found: Map<number, Uint8Array>, OIF = 4, GATEWAY = 5): Hop {
   const [oif, gateway] = [found.get(OIF), found.get(GATEWAY)];
-  return { ifindex: oif && u32(oif), gateway: gateway?.length === 4 ? ipv4OfBytes(gateway) : undefined };
+  return { ifindex: oif && u32(oif), gateway: gateway && addressOfBytes(gateway) };
 }
 
 /** Reads RTA_MULTIPATH: each struct rtnexthop (length, flags, hops, ifindex) has attributes of its own. */
@@ -154,12 +171,25 @@ function nexthops(messages: readonly NetlinkMessage[]): Map<number, Hop[]> {
   );
 }
 
+/** The default routes, as far as plans go by them. */
+export interface Defaults {
+  gateways: ReadonlySet<Address>;
+  /** The first device of the default route of IPv4, and that of IPv6. */
+  device: number | undefined;
+  device6: number | undefined;
+}
+
+function firstDevice(routes: readonly Route[]): number | undefined {
+  const main = routes.filter(({ table }) => table === RT_TABLE_MAIN);
+  return main.sort((a, b) => a.prefix - b.prefix || a.metric - b.metric)[0]?.hops[0]?.ifindex;
+}
+
 /** Reads the network devices of one network namespace, and hears of their changes. */
 export class Links implements Disposable {
   readonly #ask = new NetlinkSocket(NETLINK_ROUTE);
-  readonly #listen = new NetlinkSocket(NETLINK_ROUTE, RTMGRP.LINK | RTMGRP.IPV4_IFADDR);
+  readonly #listen = new NetlinkSocket(NETLINK_ROUTE, RTMGRP.LINK | RTMGRP.IPV4_IFADDR | RTMGRP.IPV6_IFADDR);
   /** Apart, so that a routing daemon's many changes do not overflow the queue of the links' ones. */
-  readonly #routes = new NetlinkSocket(NETLINK_ROUTE, RTMGRP.IPV4_ROUTE | RTMGRP.NEXTHOP);
+  readonly #routes = new NetlinkSocket(NETLINK_ROUTE, RTMGRP.IPV4_ROUTE | RTMGRP.IPV6_ROUTE | RTMGRP.NEXTHOP);
 
   readonly #moved = new Set<number>();
 
@@ -168,33 +198,34 @@ export class Links implements Disposable {
     const parsed = this.#ask.dump(RTM.GETLINK, familyHeader(16)).map(parseLink);
     const links = new Map(parsed.map((link) => [link.ifindex, link]));
     const IFA = { ADDRESS: 1, LOCAL: 2 } as const;
-    for (const { body } of this.#ask.dump(RTM.GETADDR, familyHeader(8, AF_INET))) {
+    for (const { body } of this.#ask.dump(RTM.GETADDR, familyHeader(8))) {
       const found = attributes(body, 8);
-      const address = found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS);
-      const ifindex = new DataView(body.buffer, body.byteOffset).getUint32(4, true);
-      if (address?.length === 4)
-        links.get(ifindex)?.addresses.push({ address: ipv4OfBytes(address), prefix: body[1]! });
+      const bytes = found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS);
+      const link = links.get(new DataView(body.buffer, body.byteOffset).getUint32(4, true));
+      const [family, prefix, flags] = body as unknown as [number, number, number]; // struct ifaddrmsg
+      if (!bytes || !link || (family !== AF_INET && family !== AF_INET6)) continue;
+      const address = addressOfBytes(bytes);
+      if (!isLinkLocal(address)) link.addresses.push({ address, prefix });
+      else if (!(flags & IFA_F_DADFAILED)) link.linkLocal ??= address;
     }
     return [...links.values()];
   }
 
   /**
-   * The gateways of all IPv4 default routes, in every routing table, and the first device of the one with the lowest
-   * metric. Halves count only where there is no whole one: a VPN puts them in front of the route by which it is reached.
+   * The gateways of all default routes, in every routing table, and for each family the first device of the one with the
+   * lowest metric. Halves count only where there is no whole one: a VPN puts them in front of the route by which it is
+   * reached.
    */
-  defaults(): { gateways: Set<IPv4>; device: number | undefined } {
-    const all = this.#defaultRoutes();
-    const hops = all.flatMap(({ hops }) => hops);
-    const [first] = all
-      .filter(({ table }) => table === RT_TABLE_MAIN)
-      .sort((a, b) => a.prefix - b.prefix || a.metric - b.metric);
+  defaults(): Defaults {
+    const [four, six] = [AF_INET, AF_INET6].map((family) => this.#defaultRoutes(family)) as [Route[], Route[]];
+    const hops = [...four, ...six].flatMap(({ hops }) => hops);
     const gateways = new Set(hops.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway])));
-    return { gateways, device: first?.hops[0]?.ifindex };
+    return { gateways, device: firstDevice(four), device6: firstDevice(six) };
   }
 
-  /** The IPv4 default routes with their next hops. */
-  #defaultRoutes(): Route[] {
-    const routes = this.#ask.dump(RTM.GETROUTE, familyHeader(12, AF_INET)).filter(isDefaultRoute).map(parseRoute);
+  /** The default routes of a family with their next hops. */
+  #defaultRoutes(family: number): Route[] {
+    const routes = this.#ask.dump(RTM.GETROUTE, familyHeader(12, family)).filter(isDefaultRoute).map(parseRoute);
     // The kernel lists the hops of a nexthop object itself, unless net.ipv4.nexthop_compat_mode is 0.
     if (!routes.some(({ nexthop, hops }) => nexthop && hops.length === 0)) return routes;
     const objects = nexthops(this.#ask.dump(RTM.GETNEXTHOP, familyHeader(8)));
@@ -259,7 +290,13 @@ export const isInSubnet = ({ addresses }: Link, address: Address): boolean =>
 
 /** True for a Pod's end of a wire: only that Pod is behind it. CNIs give such ends no subnet. */
 export const isPodsWire = ({ kind, addresses }: Link): boolean =>
-  kind === "veth" && addresses.every(({ prefix }) => prefix === 32);
+  kind === "veth" && addresses.every(({ address, prefix }) => prefix === (isIPv4(address) ? 32 : 128));
+
+/** The reason why this node cannot stand for VIPs of IPv6 on the device; undefined if it can. */
+export const cannotSpeakIPv6 = ({ name, linkLocal, isUp }: Link): string | undefined =>
+  linkLocal === undefined && isUp // with its link, the kernel takes an address away
+    ? `${name} has no link-local address of IPv6: switch IPv6 on there (net.ipv6.conf.${name}.disable_ipv6=0, addr_gen_mode=0)`
+    : undefined;
 
 /** The reason why isat cannot announce on the device, and what to do instead; undefined if it can. */
 export function cannotAnnounceOn(link: Link, links: readonly Link[]): string | undefined {
@@ -273,6 +310,7 @@ export function cannotAnnounceOn(link: Link, links: readonly Link[]): string | u
 
 /** The properties of a link that matter here, for people. */
 export function describeLink(link: Link): string {
-  const addresses = link.addresses.map(({ address, prefix }) => `${formatAddress(address)}/${prefix}`).join(" ");
-  return `${link.name} (ifindex ${link.ifindex}, ${formatMac(link.mac)}, ${addresses || "no address"}, MTU ${link.mtu}, ${link.isUp ? "up" : "down"})`;
+  const own = link.addresses.map(({ address, prefix }) => `${formatAddress(address)}/${prefix}`);
+  const addresses = [...own, ...(link.linkLocal === undefined ? [] : [formatAddress(link.linkLocal)])];
+  return `${link.name} (ifindex ${link.ifindex}, ${formatMac(link.mac)}, ${addresses.join(" ") || "no address"}, MTU ${link.mtu}, ${link.isUp ? "up" : "down"})`;
 }

@@ -37,6 +37,7 @@ export function linkOf(ifindex: number, name: string, changes: Partial<Link> = {
     isUp: true,
     portOf: undefined,
     addresses: [{ address: parseAddress("10.9.255.1"), prefix: 16 }],
+    linkLocal: undefined,
     transmitted: { packets: 0n, dropped: 0n },
     ...changes,
   };
@@ -46,6 +47,7 @@ export const networkOf = (links: readonly Link[]): Network => ({
   links,
   gateways: new Set(),
   device: undefined,
+  device6: undefined,
   served: new Map(),
   barred: new Map(),
 });
