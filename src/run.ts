@@ -14,6 +14,7 @@ import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
 import { FolderLock } from "./kernel/lock.ts";
 import { stripVlanTags } from "./link/ethtool.ts";
+import { leaveGroups } from "./link/groups.ts";
 import { Links } from "./link/links.ts";
 import { Loopback } from "./link/loopback.ts";
 import { type Log, makeLog } from "./log.ts";
@@ -320,6 +321,7 @@ export function cleanUp({ pinDir, runDir, stateDir = runDir }: Folders & { pinDi
   const ifindexes = links.read().map(({ ifindex }) => ifindex);
   const found = clean(pinDir, ifindexes, ({ name, vlan_strip_off }) => {
     if (vlan_strip_off) stripVlanTags(name, true);
+    leaveGroups(name);
   });
   removeRunFile(runDir);
   removeSocket(runDir);

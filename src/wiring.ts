@@ -1,7 +1,8 @@
 import type { Config } from "./config/config.ts";
 import { framesOfOthers, NO_VERDICTS, type WireHeader } from "./core/abi.ts";
-import { type Address, addressBytes, having } from "./core/address.ts";
-import { announcement, FORMS, type Form, formatMac } from "./core/arp.ts";
+import { type Address, having } from "./core/address.ts";
+import { framesOf } from "./core/announcer.ts";
+import { type Form, formatMac } from "./core/arp.ts";
 import { Nonces } from "./core/claims.ts";
 import type { Demand } from "./core/demand.ts";
 import { countEntries } from "./core/difference.ts";
@@ -17,6 +18,7 @@ import { forgetPeers, readPeers, writeProbe } from "./kernel/peers.ts";
 import { VipTable } from "./kernel/vips.ts";
 import { Keys } from "./keys.ts";
 import { type Claimant, Claimants } from "./link/claimants.ts";
+import { Groups } from "./link/groups.ts";
 import { describeLink, type Link, type Links } from "./link/links.ts";
 import { PacketSocket, type Sent } from "./link/packet.ts";
 import { PeerFrames } from "./link/peers.ts";
@@ -35,7 +37,7 @@ export interface Attached {
   readonly segment: Segment;
   /** When the segment is to be called again. */
   wakeAt: Ns | undefined;
-  /** Gratuitous ARP frames that have left. */
+  /** Frames of announcements that have left. */
   announcements: number;
 }
 
@@ -47,12 +49,6 @@ export type WiringEvent =
   | { kind: "foreigner"; ifindex: number; header: WireHeader }
   | ({ kind: "answered" } & Answer)
   | ({ kind: "announced" } & Claimant);
-
-/** The outcome of applying a segment's effects, beside what was done. */
-export interface Applied {
-  notices: readonly Notice[];
-  conflict: string | undefined;
-}
 
 /** The segments with everything that they act on: links, hooks, maps and sockets. It decides nothing. */
 export class Wiring implements Disposable {
@@ -67,6 +63,7 @@ export class Wiring implements Disposable {
   readonly #log: Log;
   readonly #whoHas: WhoHas;
   readonly #claimants: Claimants;
+  readonly #groups: Groups;
   readonly #nonces = new Nonces();
   readonly #began = bootTime();
   /** An earlier speaker had joined under this node's name. */
@@ -95,7 +92,9 @@ export class Wiring implements Disposable {
     this.#socket = stack.use(new PacketSocket());
     this.#whoHas = stack.use(new WhoHas(this.#socket, (answer) => post({ kind: "answered", ...answer })));
     const onClaimant = (claimant: Claimant) => post({ kind: "announced", ...claimant });
-    this.#claimants = stack.use(new Claimants(onClaimant, (error) => log.error(error.message)));
+    const onError = ({ message }: Error) => log.error(message);
+    this.#claimants = stack.use(new Claimants(onClaimant, onError));
+    this.#groups = stack.use(new Groups(this.#socket, onError));
     this.#table = new VipTable(this.#kernel.maps);
     this.#interfaces = new Interfaces(this.#kernel, links, config.hook, log);
     this.keys = new Keys(this.#kernel.maps.keys);
@@ -104,7 +103,7 @@ export class Wiring implements Disposable {
         new PeerFrames(this.#socket, {
           node: config.node,
           keys: this.keys,
-          onError: (error) => log.error(error.message),
+          onError,
           onFrame: (ifindex, frame) => post({ kind: "frame", ifindex, frame }),
           onOwnFrame: (ifindex, frame) => post({ kind: "own frame", ifindex, frame }),
           onForeigner: (ifindex, header) => post({ kind: "foreigner", ifindex, header }),
@@ -277,6 +276,7 @@ export class Wiring implements Disposable {
     this.#interfaces.keep(ifindexes);
     this.#frames?.listenOn(links.flatMap(({ link, isGuard }) => (isGuard ? [] : [link.ifindex])));
     this.#claimants.listenOn(links);
+    this.#groups.follow(links);
   }
 
   #writeInterface({ node, hold, fence }: Config, { link, ranges, guarded, isGuard }: PlannedLink): void {
@@ -288,7 +288,7 @@ export class Wiring implements Disposable {
   }
 
   /** Has a segment handle an event, applies what it decides, and feeds back what came of that. */
-  step(ifindex: number, event: SegmentEvent): Applied {
+  step(ifindex: number, event: SegmentEvent): Pick<Effects, "notices" | "conflict"> {
     const notices: Notice[] = [];
     let conflict: string | undefined;
     const attached = this.#attached.get(ifindex);
@@ -320,6 +320,7 @@ export class Wiring implements Disposable {
     const left = (send: () => Sent) => this.#try(send, notices);
     const outcomes = effects.send.map((frame) => ({ frame, sent: left(() => this.#send(ifindex, frame, attached)) }));
     const those = (which: Sent) => outcomes.flatMap(({ frame, sent }) => (sent === which ? [frame] : []));
+    this.#groups.renew(ifindex, effects.announce);
     // Those that meet a link that is down or gone are not repeated: the link's return announces all anew.
     const refused = effects.announce.filter(
       (address) => left(() => this.#announce(ifindex, address, attached)) === "dropped",
@@ -351,8 +352,7 @@ export class Wiring implements Disposable {
 
   /** @returns the first failure, where a frame of several did not leave */
   #announce(ifindex: number, address: Address, attached: Attached): Sent {
-    const frameOf = (op: number) => announcement(attached.link.mac, addressBytes(address), op);
-    const sent = FORMS[this.#form].map((op) => this.#socket.send(ifindex, frameOf(op)));
+    const sent = framesOf(attached.link.mac, address, this.#form).map((frame) => this.#socket.send(ifindex, frame));
     attached.announcements += sent.filter((each) => each === "sent").length;
     return sent.find((each) => each !== "sent") ?? "sent";
   }

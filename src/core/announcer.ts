@@ -1,4 +1,6 @@
-import type { Address } from "./address.ts";
+import { type Address, addressBytes, isIPv4 } from "./address.ts";
+import { announcement, FORMS, type Form } from "./arp.ts";
+import { unsolicited } from "./ndp.ts";
 import { type Entry, isOwned, type Step } from "./step.ts";
 import { later, MS, type Ns, toMs, toNs } from "./time.ts";
 import { type Pace, Timetable } from "./timetable.ts";
@@ -9,6 +11,12 @@ const REST: Ns = 10n * MS;
 const GATHER: Ns = 500n * MS;
 /** Announcements that have been refused for so long are worth a line in the log, ms. */
 const REFUSED = 3_000;
+
+/** The frames that announce a VIP. Neighbour Discovery has one form only. */
+export const framesOf = (mac: Uint8Array, address: Address, form: Form): Uint8Array[] =>
+  isIPv4(address)
+    ? FORMS[form].map((op) => announcement(mac, addressBytes(address), op))
+    : [unsolicited(mac, addressBytes(address))];
 
 /** The announcements of one segment: its timetable, which is told of what becomes of each VIP. */
 export class Announcer {

@@ -1,11 +1,13 @@
 import TinyQueue from "tinyqueue";
-import type { Address } from "./address.ts";
+import { type Address, isIPv4 } from "./address.ts";
 
 /**
  * When a VIP that was gained is announced, in ms after the gain: RFC 5227 asks for two announcements 2 s apart, and a
  * Linux host ignores a change within its locktime of 1 s.
  */
 export const BURST = [0, 1_100, 3_100] as const;
+/** For IPv6: RFC 4861 7.2.6 has three at most, a second apart, and hosts have no locktime. */
+export const BURST6 = [0, 1_000, 2_000] as const;
 
 /** A Linux host ignores a second announcement that comes sooner than this, ms. */
 const LOCKTIME = 1_000;
@@ -197,10 +199,11 @@ export class Timetable {
     turn.refused = turn.refusals;
     turn.refusals = 0;
     turn.step = Math.min(turn.step + 1, BURST.length + 1);
-    const offset = BURST[turn.step];
+    const burst = isIPv4(turn.address) ? BURST : BURST6;
+    const offset = burst[turn.step];
     if (offset !== undefined) {
       // Late as a whole where the bucket held it up: what counts is the time between two, above a host's locktime.
-      turn.due = Math.max(turn.gained + offset, now + offset - BURST[turn.step - 1]!);
+      turn.due = Math.max(turn.gained + offset, now + offset - burst[turn.step - 1]!);
       this.bursts.push(turn);
       return;
     }

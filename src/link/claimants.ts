@@ -1,11 +1,13 @@
-import { type Address, addressOfBytes, having, type Range } from "../core/address.ts";
-import { decodeArp, ETH_P_ARP, formatMac } from "../core/arp.ts";
-import { ListeningSocket, type Received } from "./packet.ts";
+import { type Address, having, isIPv4Range, type Range } from "../core/address.ts";
+import { ETH_P_ARP, formatMac } from "../core/arp.ts";
+import { ETH_P_IPV6 } from "../core/icmp6.ts";
+import { ADVERTISEMENTS, fromSenders, ListeningSocket, type Received } from "./packet.ts";
+import { sayingOf } from "./who-has.ts";
 
 /** The most frames that are heard in a second: anybody can send such frames, and each costs about 10 us. */
 const MOST = 200;
 
-/** Somebody has said by ARP, unasked, that this MAC has the address. */
+/** Somebody has said by ARP or Neighbour Discovery, unasked, that this MAC has the address. */
 export interface Claimant {
   ifindex: number;
   address: Address;
@@ -23,7 +25,10 @@ interface Heard {
  * request for a VIP, whose sender is another one, is answered or dropped there.)
  */
 export class Claimants implements Disposable {
-  readonly #socket = new ListeningSocket(ETH_P_ARP, []);
+  readonly #arp = new ListeningSocket(ETH_P_ARP, []);
+  /** undefined until there are VIPs of IPv6: all of this host's IPv6 passes such a socket's filter. */
+  #ndp: ListeningSocket | undefined;
+  readonly #onError: (error: Error) => void;
   readonly #onClaimant: (claimant: Claimant) => void;
   #heard: readonly Heard[] = [];
   #own = new Set<string>();
@@ -34,7 +39,8 @@ export class Claimants implements Disposable {
   constructor(onClaimant: (claimant: Claimant) => void, onError: (error: Error) => void) {
     this.#onClaimant = onClaimant;
     this.#timer = setInterval(() => this.#allow(), 1_000).unref();
-    void this.#socket.listen((received) => this.#hear(received), onError);
+    this.#onError = onError;
+    void this.#arp.listen((received) => this.#hear(received), onError);
   }
 
   /** Listens on these interfaces. Frames with their MACs are this machine's own. */
@@ -45,11 +51,16 @@ export class Claimants implements Disposable {
   }
 
   #filter(): void {
-    const heard = this.#count < MOST ? this.#heard.filter(({ ranges }) => ranges.length > 0) : [];
-    this.#socket.only(
-      heard.map(({ link }) => link.ifindex),
-      heard.flatMap(({ ranges }) => ranges),
-    );
+    const heard = this.#count < MOST ? this.#heard : [];
+    const where = (isIts: (range: Range) => boolean) =>
+      heard.filter(({ ranges }) => ranges.some(isIts)).map(({ link }) => link.ifindex);
+    this.#arp.only(where(isIPv4Range), fromSenders(heard.flatMap(({ ranges }) => ranges)));
+    const six = where((range) => !isIPv4Range(range));
+    if (six.length > 0 && !this.#ndp) {
+      this.#ndp = new ListeningSocket(ETH_P_IPV6, [], ADVERTISEMENTS);
+      void this.#ndp.listen((received) => this.#hear(received), this.#onError);
+    }
+    this.#ndp?.only(six, ADVERTISEMENTS);
   }
 
   #allow(): void {
@@ -61,15 +72,16 @@ export class Claimants implements Disposable {
   #hear({ ifindex, frame }: Received): void {
     this.#count += 1;
     if (this.#count === MOST) this.#filter();
-    const arp = decodeArp(frame);
+    const said = sayingOf(frame);
     const its = this.#heard.find(({ link }) => link.ifindex === ifindex);
-    if (!arp || !its || this.#own.has(formatMac(arp.sha))) return;
-    const address = addressOfBytes(arp.spa);
-    if (its.ranges.some(having(address))) this.#onClaimant({ ifindex, address, mac: arp.sha.slice() });
+    if (!said || !its || this.#own.has(formatMac(said.mac))) return;
+    const { address, mac } = said;
+    if (its.ranges.some(having(address))) this.#onClaimant({ ifindex, address, mac });
   }
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
-    this.#socket[Symbol.dispose]();
+    this.#arp[Symbol.dispose]();
+    this.#ndp?.[Symbol.dispose]();
   }
 }

@@ -1,7 +1,6 @@
 import { ffi } from "../ffi/ffi.ts";
-import { AF_INET, libc } from "../ffi/libc.ts";
+import { AF_INET, libc, SOCK_DGRAM } from "../ffi/libc.ts";
 
-const SOCK_DGRAM = 2;
 const SIOCETHTOOL = 0x8946;
 const ETHTOOL = { GDRVINFO: 0x03, GFLAGS: 0x25, SFLAGS: 0x26 } as const;
 const ETH_FLAG_RXVLAN = 1 << 8;

@@ -1,4 +1,5 @@
 import { type IPv4, isIPv4Range, type Range } from "../core/address.ts";
+import { TYPE_AT } from "../core/icmp6.ts";
 import { ffi } from "../ffi/ffi.ts";
 import { errno, errnoName, libc, MSG_DONTWAIT, readable, SOCK_CLOEXEC, SOCK_RAW } from "../ffi/libc.ts";
 import { explain } from "../files.ts";
@@ -27,26 +28,39 @@ const MOST = 64;
 /** socket(7) and packet(7); a frame that is for another host, or for a VLAN that has no device, has PACKET_OTHERHOST. */
 const [SOL_SOCKET, SO_ATTACH_FILTER, PACKET_OTHERHOST] = [1, 26, 3];
 /** linux/filter.h and linux/bpf_common.h: instructions, and what they load of a frame that is not among its bytes. */
-const [LOAD, AND, JUMP_IF_EQUAL, JUMP_IF_GREATER, JUMP_UNLESS_LESS, RETURN] = [0x20, 0x54, 0x15, 0x25, 0x35, 0x06];
+const [LOAD, LOAD_BYTE, AND, RETURN] = [0x20, 0x30, 0x54, 0x06];
+const [JUMP_IF_EQUAL, JUMP_IF_GREATER, JUMP_UNLESS_LESS] = [0x15, 0x25, 0x35];
 /** Where a frame of ARP has the sender's address, and the most ranges that a filter compares it with. */
 const [SENDER, MOST_RANGES] = [28, 60];
 const ANCILLARY = { type: 0xfffff004, ifindex: 0xfffff008, tag: 0xfffff02c, isTagged: 0xfffff030 };
 
-/** A struct sock_filter. @param yes @param no how many instructions are skipped */
-const instruction = (code: number, k: number, yes = 0, no = 0) => [code | (yes << 16) | (no << 24), k];
+/** A struct sock_filter. */
+type Instruction = readonly number[];
+/** @param yes @param no how many instructions are skipped */
+const instruction = (code: number, k: number, yes = 0, no = 0): Instruction => [code | (yes << 16) | (no << 24), k];
+const [DROP, TAKE] = [instruction(RETURN, 0), instruction(RETURN, 0xffff)];
 
-/**
- * A classic BPF program: frames of these interfaces that are for this host or for all, and in no VLAN.
- * @param senders only ARP of a sender in one of these ranges
- */
-function filterOf(ifindexes: readonly number[], senders?: readonly Range[]): Uint8Array {
-  const [DROP, TAKE] = [instruction(RETURN, 0), instruction(RETURN, 0xffff)];
+/** Only ARP of a sender in one of these ranges. */
+export function fromSenders(senders: readonly Range[]): Instruction[] {
   const isIn = ({ first, last }: Range<IPv4>) => [
     ...[instruction(JUMP_UNLESS_LESS, first, 0, 2), instruction(JUMP_IF_GREATER, last, 1, 0), TAKE],
   ];
-  const isTaken = senders
-    ? [instruction(LOAD, SENDER), ...merged(senders.filter(isIPv4Range)).flatMap(isIn), DROP]
-    : [TAKE];
+  return [instruction(LOAD, SENDER), ...merged(senders.filter(isIPv4Range)).flatMap(isIn), DROP];
+}
+
+/** Only frames that have these bytes at these places. A frame that ends before one is dropped. */
+export const withBytes = (bytes: Readonly<Record<number, number>>): Instruction[] => [
+  ...Object.entries(bytes).flatMap(([at, byte]) => [
+    ...[instruction(LOAD_BYTE, Number(at)), instruction(JUMP_IF_EQUAL, byte, 1, 0), DROP],
+  ]),
+  TAKE,
+];
+
+/** Only Advertisements of Neighbour Discovery. */
+export const ADVERTISEMENTS = withBytes({ 20: 58, [TYPE_AT]: 136 });
+
+/** A classic BPF program: frames of these interfaces that are for this host or for all, and in no VLAN. */
+function filterOf(ifindexes: readonly number[], isTaken: readonly Instruction[]): Uint8Array {
   const { length } = ifindexes;
   const isOurs = [...ifindexes.map((ifindex, i) => instruction(JUMP_IF_EQUAL, ifindex, length - i)), DROP, ...isTaken];
   const code = [
@@ -99,18 +113,19 @@ export class ListeningSocket implements Disposable {
   #filter: Uint8Array = new Uint8Array();
 
   /** @param ifindexes the interfaces of which it takes frames @throws Error without CAP_NET_RAW */
-  constructor(etherType: number, ifindexes: readonly number[]) {
+  constructor(etherType: number, ifindexes: readonly number[], those?: readonly Instruction[]) {
     this.#fd = openSocket(etherType);
     this.#waker = libc.eventfd(0, SOCK_CLOEXEC);
-    this.only(ifindexes);
+    this.only(ifindexes, those);
   }
 
   /**
-   * From now on, takes frames of these interfaces only, and of ARP only what senders in these ranges say. A host has many others, of Pods: each frame that wakes this process
+   * From now on, takes frames of these interfaces only. A host has many others, of Pods: each frame that wakes this process
    * in vain costs about 10 us.
+   * @param those {@link fromSenders} or {@link withBytes}: only such frames
    */
-  only(ifindexes: readonly number[], senders?: readonly Range[]): void {
-    this.#filter = filterOf(ifindexes, senders);
+  only(ifindexes: readonly number[], those: readonly Instruction[] = [TAKE]): void {
+    this.#filter = filterOf(ifindexes, those);
     const { length } = this.#filter;
     const program = new BigUint64Array([BigInt(length / 8), ffi.address(this.#filter)]); // struct sock_fprog
     if (libc.setsockopt(this.#fd, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(program.buffer), 16) < 0)

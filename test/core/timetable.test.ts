@@ -104,6 +104,14 @@ for (const [profile, pace] of Object.entries({ open: OPEN, guarded: GUARDED })) 
   });
 }
 
+test("a VIP of IPv6 that is gained is announced three times, one second apart, as RFC 4861 7.2.6 has it", () => {
+  const timetable = make(OPEN);
+  timetable.gain(1n, START);
+  const times = timesOf(play(timetable, START + 60_000)).get(1n)!;
+  assert.is(times.length, 3);
+  for (const [i, expected] of [0, 1_000, 2_000].entries()) isAbout(times[i]!, expected);
+});
+
 test("refreshes are no fixed beat", () => {
   const timetable = make(OPEN);
   timetable.gain(1, START);
