@@ -291,7 +291,7 @@ function chooseBySubnets({ excludeInterfaces, source }: Config, { vips }: Demand
   return { chosen, problems: isFatal ? [refusal] : [], warnings, notes: [] };
 }
 
-/** What of it this node can answer: VIPs of IPv6 only where the interface has that family. */
+/** The part of it that this node can answer: VIPs of IPv6 only where the interface has that family. */
 const speakable = (chosen: Chosen): Chosen => {
   const ranges = cannotSpeakIPv6(chosen.link) ? rangesOf(chosen.ranges, isIPv4Range) : chosen.ranges;
   return { ...chosen, ranges };

@@ -82,7 +82,7 @@ function arpFor({ mac: source, addresses }: Link, tpa: Uint8Array, mac: Uint8Arr
 const solicitationFor = ({ mac: source, linkLocal }: Link, target: bigint, mac: Uint8Array | undefined) =>
   linkLocal === undefined ? undefined : solicitation(target, source, addressBytes(linkLocal), mac);
 
-/** What a frame says of an address: that a MAC has it, be it as an answer or not; undefined for other frames. */
+/** The claim of a frame that a MAC has an address, be it as an answer or not; undefined for other frames. */
 export function sayingOf(frame: Uint8Array): { address: Address; mac: Uint8Array; isAnswer: boolean } | undefined {
   const arp = decodeArp(frame);
   if (arp) return { address: addressOfBytes(arp.spa), mac: arp.sha.slice(), isAnswer: arp.op === ARP_REPLY };
