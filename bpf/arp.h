@@ -78,7 +78,7 @@ static __always_inline struct result decide(const struct frame *frame, __u32 ifi
 		return drop(VERDICT_BAD_SENDER);
 	answered = bpf_map_lookup_elem(&answers, &key);
 	if (!is_answered(vip, answered, now))
-		return drop(VERDICT_NOT_OWNED);
+		return is_open(vip, answered) ? pass(VERDICT_NOT_OWNED) : drop(VERDICT_NOT_OWNED);
 	if (is_fenced(interface, age))
 		return drop(VERDICT_FENCED);
 

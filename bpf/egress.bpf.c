@@ -45,9 +45,10 @@ static __always_inline bool is_ours(struct __sk_buff *skb, const struct arp *arp
 				    const struct vip *vip, const struct vip_key *key,
 				    const struct interface *interface, __u64 now)
 {
-	bool is_another = (vip->state == VIP_UNDECIDED || vip->state == VIP_CLAIMING) && skb->sk;
+	struct answers *answered = bpf_map_lookup_elem(&answers, key);
+	bool is_another = is_open(vip, answered) && skb->sk;
 
-	return (is_another || is_answered(vip, bpf_map_lookup_elem(&answers, key), now)) && is_of(vip, key) &&
+	return (is_another || is_answered(vip, answered, now)) && is_of(vip, key) &&
 	       !is_fenced(interface, since(interface->tick_ns, now)) && same_mac(arp->sha, interface->mac) &&
 	       same_mac(source, interface->mac);
 }

@@ -126,4 +126,13 @@ static __always_inline bool is_answered(const struct vip *vip, const struct answ
 	       (vip->state == VIP_OWNED || (vip->state == VIP_LEAVING && now < vip->until_ns));
 }
 
+/*
+ * True until it is known who owns the VIP: another speaker of this node, beside which isat starts, hears what is asked and
+ * may answer.
+ */
+static __always_inline bool is_open(const struct vip *vip, const struct answers *answers)
+{
+	return vip->state == VIP_UNDECIDED || (vip->state == VIP_CLAIMING && is_current(vip, answers));
+}
+
 #endif

@@ -92,9 +92,9 @@ async function undrain(options: Where): Promise<void> {
   console.log(told ? "this node takes its share again" : "the next speaker on this node takes its share");
 }
 
-function clean(options: Where): void {
+function clean(options: Where & { goodbye: boolean }): void {
   const where = locate(options);
-  const found = cleanUp(where);
+  const found = cleanUp(where, options.goodbye);
   console.log(
     found
       ? `detached, and removed everything under ${where.pinDir}`
@@ -127,6 +127,8 @@ function keysHelp(): string {
   return `\nThe configuration, in YAML:\n${lines.join("\n")}\n`;
 }
 
+const NO_GOODBYE = "clean without giving the VIPs to peers first, as another speaker of this node takes them";
+
 const program = new Command("isat")
   .description("A layer-2 speaker for service IPs (VIPs): the kernel answers ARP for those that this node owns.")
   .version(VERSION)
@@ -137,6 +139,7 @@ program
   .description("own and answer VIPs until SIGTERM or SIGINT; the kernel continues to answer after that")
   .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
   .option("--clean-on-exit", "detach and remove everything at the end: to try isat out", false)
+  .option("--no-goodbye", NO_GOODBYE)
   .option("--stand-by", "if another speaker serves this node, wait until it stops, and take over from it", false)
   .option("--ready <socket>", "serve readiness at this UNIX socket, for a probe")
   .addHelpText("after", keysHelp())
@@ -180,7 +183,9 @@ aboutSpeaker("drain", "give every VIP to the other nodes and take none, over res
   drain,
 );
 aboutSpeaker("undrain", "take a share of the VIPs again").action(undrain);
-aboutSpeaker("clean", "detach from every interface and remove all pins; no speaker may be running").action(clean);
+aboutSpeaker("clean", "detach from every interface and remove all pins; no speaker may be running")
+  .option("--no-goodbye", NO_GOODBYE)
+  .action(clean);
 
 /** Runs one command. @throws Error whose message says in one line, or in several, what was found and what to do */
 export async function main(): Promise<void> {

@@ -35,6 +35,8 @@ const RETRIES = { first: 1_000, most: 60_000 };
 export interface RunOptions {
   config: string;
   cleanOnExit: boolean;
+  /** Where it cleans: peers take the VIPs first. */
+  goodbye: boolean;
   /** The speaker waits for another one to stop, in place of refusing to start. */
   standBy: boolean;
   /** The path of a socket for a probe. */
@@ -42,7 +44,7 @@ export interface RunOptions {
 }
 
 /** `isat run`: serves until a signal. @throws Error in one or more lines if it cannot start */
-export async function run({ config: path, cleanOnExit, standBy, ready }: RunOptions): Promise<void> {
+export async function run({ config: path, cleanOnExit, goodbye, standBy, ready }: RunOptions): Promise<void> {
   const log = await makeLog();
   const reread = new EventTarget();
   // The kernel answers for `hold` only: to go on is better than a crash loop over a timer or a callback.
@@ -92,7 +94,7 @@ export async function run({ config: path, cleanOnExit, standBy, ready }: RunOpti
   const { owned } = speaker.counts;
   await stack.disposeAsync();
   if (cleanOnExit) {
-    cleanUp(config);
+    cleanUp(config, goodbye);
     return log.info(`stopped by ${signal}: detached, and everything removed`);
   }
   const vips = owned === 1 ? "1 VIP" : `${owned} VIPs`;
@@ -312,17 +314,18 @@ function nextSignal(log: Log, reread: EventTarget): Promise<string> {
 }
 
 /** Detaches and removes everything. @returns true if there was something */
-export function cleanUp({ pinDir, runDir, stateDir = runDir }: Folders & { pinDir: string }): boolean {
+export function cleanUp({ pinDir, runDir, stateDir = runDir }: Folders & { pinDir: string }, goodbye = true): boolean {
   requireCapabilities();
   using _lock = existsSync(runDir) ? new FolderLock(runDir) : undefined;
   using loopback = new Loopback();
   const hasAccepted = loopback.keep(new Set()); // first, as without the programs the node's kernel answers for them
   using links = new Links();
   const ifindexes = links.read().map(({ ifindex }) => ifindex);
-  const found = clean(pinDir, ifindexes, ({ name, vlan_strip_off }) => {
+  const restore: Parameters<typeof clean>[2] = ({ name, vlan_strip_off }) => {
     if (vlan_strip_off) stripVlanTags(name, true);
     leaveGroups(name);
-  });
+  };
+  const found = clean(pinDir, ifindexes, restore, goodbye);
   removeRunFile(runDir);
   removeSocket(runDir);
   for (const folder of [runDir, stateDir]) removeSnapshot(folder);

@@ -207,8 +207,8 @@ export class Kubelets implements AsyncDisposable {
   }
 
   /** Asks for every VIP from the client, each `interval` ms, while `body` runs. */
-  async watched(vips: readonly string[], body: () => Promise<void>, interval = 10): Promise<Report> {
-    await using watch = await Watch.start(this.namespaces, CLIENT.name, vips, interval);
+  async watched(vips: readonly string[], body: () => Promise<void>, interval = 10, grace?: number): Promise<Report> {
+    await using watch = await Watch.start(this.namespaces, CLIENT.name, vips, interval, grace);
     await body();
     return await watch.stop();
   }

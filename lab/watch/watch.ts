@@ -50,14 +50,19 @@ export class Watch implements AsyncDisposable {
     this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
   }
 
-  /** @param namespace short name of the client's namespace @param interval how often each VIP is asked for, ms */
+  /**
+   * @param namespace short name of the client's namespace
+   * @param interval how often each VIP is asked for, ms
+   * @param grace a request that has no answer after so many ms is unanswered; at most 2,000
+   */
   static async start(
     namespaces: Namespaces,
     namespace: string,
     vips: readonly string[],
     interval: number,
+    grace = 300,
   ): Promise<Watch> {
-    const args = ["--no-warnings", "--import", LOADER, CHILD, String(interval), ...vips];
+    const args = ["--no-warnings", "--import", LOADER, CHILD, String(interval), String(grace), ...vips];
     const child = namespaces.spawn(namespace, process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
     const watch = new Watch(child);
     await watch.#lines.next(); // it has begun to ask

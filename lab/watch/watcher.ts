@@ -3,7 +3,8 @@
  * client's namespace. No two open requests for a VIP have the same sender address, and an answer repeats that address,
  * so each answer belongs to one request, however late this process runs.
  *
- * Usage: watcher.ts INTERVAL VIP...
+ * Usage: watcher.ts INTERVAL GRACE VIP...
+ * A request that has no answer after GRACE ms, at most 2 s, is unanswered.
  */
 import process from "node:process";
 import { addressBytes, ipv4OfBytes, parseAddress, plus } from "../../src/core/address.ts";
@@ -13,15 +14,12 @@ import { CLIENT } from "../topology.ts";
 import { whoHas } from "../who-has.ts";
 import { BUCKET, type Seen } from "./watch.ts";
 
-const [interval, ...vips] = process.argv.slice(2);
+const [interval, grace, ...vips] = process.argv.slice(2);
 /**
  * The sender addresses, with which the requests for one VIP take turns. No host has them. They are few because a kernel
  * that answers keeps a neighbour entry for each, and stops answering when it has 1,024.
  */
 const SENDERS = { first: parseAddress("172.16.0.0"), count: 256 };
-/** A request that has no answer after this time is unanswered, ms. */
-const GRACE = 300;
-
 interface Request {
   vip: number;
   at: number;
@@ -125,7 +123,7 @@ const timer = setInterval(() => {
     if (asked % 32 === 0) hear();
   }
   hear();
-  judge(now() - GRACE);
+  judge(now() - Number(grace));
 }, 1);
 console.log("asking");
 
@@ -137,6 +135,6 @@ process.stdin.on("end", () => {
     hear();
     judge(Number.POSITIVE_INFINITY);
     process.stdout.write(`${JSON.stringify({ vips: seen })}\n`, () => process.exit(0));
-  }, GRACE);
+  }, Number(grace));
 });
 process.stdin.resume();

@@ -29,6 +29,9 @@ type Standing = Pick<Heard, "node" | "state" | "sourceStale" | "interfaceName">;
  * - *converged*: its peers have had two intervals to join as well. Where all nodes start together, the first one to join
  *   would otherwise claim everything and release most of it at once;
  * - *alone*: nobody was heard, and no other node answers ARP either ({@link Unheard}).
+ *
+ * A node on which isat has never served stands for election all the same, until ARP has shown that nothing answers for its
+ * VIPs: where isat takes over from another speaker, that one serves on until isat has joined on its node.
  */
 export class Joining {
   readonly began: Ns;
@@ -98,11 +101,6 @@ export class Joining {
     this.isStale = isStale || (this.laggedAt !== undefined && now - this.laggedAt < LAG);
   }
 
-  /** True while nodes are to be asked for by ARP, as none has been heard. */
-  get isAsking(): boolean {
-    return this.isJoined && !this.hasHeard;
-  }
-
   /**
    * The nodes that stand for election; undefined while this node has not converged.
    * @param self this node, as it sees itself
@@ -128,7 +126,7 @@ export class Joining {
     const those = (is: (node: Standing) => boolean) => all.filter(is).map(({ node }) => names.get(node)!);
     const lagging = those(({ state }) => state === LAGGING);
     return {
-      candidates: those(() => true),
+      candidates: [...those(() => true), ...this.unheard.strangers],
       headless: those(({ node, state }) => (state === HEADLESS || state === PAST_HOLD) && census.alive.has(node)),
       lagging,
       fresh: lagging.length === 0 ? [] : those(({ state, sourceStale }) => state !== LAGGING && !sourceStale),
@@ -144,8 +142,11 @@ export class Joining {
   /** Warnings about how the nodes hear each other. */
   warnings(interfaceName: string, nodes: readonly NodeEntry[], census: Census, now: Ns): string[] {
     if (nodes.length <= 1 || !this.isJoined) return [];
-    if (this.hasHeard) return deafness(interfaceName, census, now);
     const there = nodes.filter(({ name }) => this.unheard.isThere(name)).map(({ name }) => name);
+    if (this.hasHeard) {
+      const strangers = there.filter((name) => this.unheard.strangers.includes(name));
+      return [...deafness(interfaceName, census, now), ...otherSpeakers(interfaceName, strangers)];
+    }
     if (there.length > 0)
       return [
         `no peer is heard on ${interfaceName}, though ${answering(there)} there: ${census.isMute(now) ? OWN_EGRESS : "let the switch pass EtherType 0x88b5, start isat there, and give all nodes the same key"}. Until then the nodes that answer keep their VIPs`,
@@ -155,6 +156,13 @@ export class Joining {
       : [];
   }
 }
+
+const otherSpeakers = (interfaceName: string, names: readonly string[]) =>
+  names.length === 0
+    ? []
+    : [
+        `isat has never been heard on ${interfaceName} from ${names.join(", ")}, where something answers ARP for VIPs: start isat there too. Until then VIPs are left to what answers`,
+      ];
 
 /** Deaf peers are warned of once one has been deaf for so long: by then the others are known, too. */
 const DEAF_FOR: Ns = SECOND;

@@ -1,3 +1,4 @@
+import { nodeState } from "./abi.ts";
 import type { Hearing } from "./hearsay.ts";
 import { Presence } from "./presence.ts";
 import type { Heard } from "./step.ts";
@@ -41,6 +42,8 @@ export class Peer {
   private askedAt: Ns = 0n;
   /** When it last answered while alive. */
   aliveAt: Ns;
+  /** True once it was more than joining: isat has decided on its node who answers. */
+  hasServed: boolean;
   /** How often it joined: it came, came back, or was silent for so long that it may have taken this node for dead. */
   joins = 0;
   due: Ns;
@@ -53,6 +56,7 @@ export class Peer {
 
   constructor(heard: Heard, now: Ns, began: Ns) {
     this.heard = heard;
+    this.hasServed = heard.state !== nodeState.JOINING;
     this.due = now;
     this.aliveAt = began;
   }
@@ -94,6 +98,7 @@ export class Peer {
     const wasAway = this.wasAway(heard, patience, absence);
     if (this.pausedAt !== undefined && heard.echoedNs > this.pausedAt) this.pausedAt = undefined;
     this.heard = heard;
+    this.hasServed ||= heard.state !== nodeState.JOINING;
     this.open = this.open.filter((sent) => sent > heard.echoedNs);
     if (pause.hidesAnswers) {
       this.presence.pause();
@@ -142,6 +147,7 @@ export type Member = Readonly<
   Pick<
     Peer,
     | "heard"
+    | "hasServed"
     | "isAlive"
     | "isDeaf"
     | "aliveAt"

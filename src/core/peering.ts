@@ -4,10 +4,11 @@ import { BROADCAST, formatMac } from "./arp.ts";
 import { Claims, type Nonces, type Send } from "./claims.ts";
 import type { NodeEntry } from "./demand.ts";
 import { Foreigners } from "./foreigners.ts";
-import { Hearsay } from "./hearsay.ts";
+import { type Hearing, Hearsay } from "./hearsay.ts";
 import type { Joining } from "./joining.ts";
 import { Census, type ProbeOptions } from "./liveness.ts";
 import type { Election } from "./ownership.ts";
+import { FEW } from "./presence.ts";
 import type { Departure, Frame, Heard, Outgoing, Reading, Step } from "./step.ts";
 import { earlier, later, MS, type Ns, SECOND } from "./time.ts";
 import type { Surroundings } from "./unheard.ts";
@@ -52,6 +53,8 @@ export class Peering {
   private plan: PeeringPlan;
   /** The source's other nodes, by id. */
   private others: ReadonlyMap<bigint, NodeEntry>;
+  /** Those of them on which isat has never served, and of which ARP has not shown that nothing answers for their VIPs. */
+  private strangers: Map<bigint, NodeEntry>;
   private readonly nonces: Nonces;
   /** How often each live peer had joined when {@link joined} was called last. */
   private joins: ReadonlyMap<bigint, number> = new Map();
@@ -78,6 +81,7 @@ export class Peering {
   ) {
     this.plan = plan;
     this.others = othersOf(plan);
+    this.strangers = new Map(this.others);
     this.nonces = nonces;
     this.census = new Census(probes, joining.began, random);
     this.joining = joining;
@@ -87,7 +91,10 @@ export class Peering {
 
   configure(plan: PeeringPlan, probes: ProbeOptions): void {
     if (plan.mac !== this.plan.mac) this.macRounds = probes.dead;
-    if (plan.nodes !== this.plan.nodes) this.others = othersOf(plan);
+    if (plan.nodes !== this.plan.nodes) {
+      this.others = othersOf(plan);
+      this.strangers = new Map(this.others);
+    }
     this.plan = plan;
     this.census.options = probes;
     this.claims.fit(plan.mtu);
@@ -117,7 +124,7 @@ export class Peering {
     const isHeardOf = this.judgeHearsay(now);
     const hasJoined = this.joining.observe(this.census, this.plan.isSourceStale, now);
     this.joining.unheard.see(seen);
-    const isJudged = this.joining.isAsking && this.joining.unheard.judge([...this.others.values()], now);
+    const isJudged = this.joining.isJoined && this.joining.unheard.judge(this.surroundings, now);
     this.reportPeers(step);
     this.forgetDead(step);
     this.foreigners.forget(now);
@@ -230,12 +237,22 @@ export class Peering {
       const { node, mac } = heard;
       for (const target of presence.aim(share, entry?.address, isAlive || isDeaf)) step.ask.push({ node, target, mac });
     }
-    const { isAsking, unheard } = this.joining;
-    if (isAsking) step.ask.push(...unheard.questions(this.surroundings, shares, step.now));
+    const { isJoined, unheard } = this.joining;
+    if (isJoined) step.ask.push(...unheard.questions(this.surroundings, shares, step.now));
   }
 
+  /** The nodes that ARP is to tell of: all while no peer is heard; then those on which isat has never served. */
   private get surroundings(): Surroundings {
-    return { others: [...this.others.values()], gateways: this.plan.gateways };
+    const { joining, census, hearsay, plan, strangers } = this;
+    if (!joining.hasHeard) return { others: [...this.others.values()], bystanders: plan.gateways, hasPeers: false };
+    for (const [node, { name }] of strangers) {
+      const hasServed = census.members.get(node)?.hasServed || servesBy(hearsay.heard.get(node));
+      if (hasServed || joining.unheard.isAway(name)) strangers.delete(node);
+    }
+    // Whoever answers for all nodes answers for a few peers too.
+    const peers = strangers.size > 0 ? [...census.alive.keys()].slice(0, FEW) : [];
+    const addresses = peers.flatMap((node) => this.others.get(node)?.address ?? []);
+    return { others: [...strangers.values()], bystanders: [...plan.gateways, ...addresses], hasPeers: true };
   }
 
   /** Asks peers for the nodes that do not answer here: often where one is not dead, or while this node joins. */
@@ -259,7 +276,7 @@ export class Peering {
   /** A MAC answered for the address by ARP. */
   answered(address: Address, mac: Uint8Array, step: Step): void {
     const isSign = this.census.answered(formatMac(mac), address, step.now);
-    if (this.joining.isAsking) this.joining.unheard.hear(address, mac, this.surroundings, step.now);
+    if (this.joining.isJoined) this.joining.unheard.hear(address, mac, this.surroundings, step.now);
     // A peer that was dead until now is deaf, and what it has is not to be answered here any longer.
     if (isSign) step.lookAt([]);
   }
@@ -365,6 +382,9 @@ export class Peering {
     step.send.push({ type, ...to, nonce, ...(claims && { claims }) });
   }
 }
+
+/** True if a peer hears that isat has decided on the node who answers. */
+const servesBy = (hearing: Hearing | undefined) => hearing !== undefined && hearing.state !== nodeState.JOINING;
 
 const othersOf = ({ node, nodes }: PeeringPlan): ReadonlyMap<bigint, NodeEntry> =>
   new Map(nodes.filter(({ name }) => name !== node).map((entry) => [nodeId(entry.name), entry]));

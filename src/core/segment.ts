@@ -264,7 +264,7 @@ export class Segment {
     const { peering, election, entries } = this;
     const { now } = step;
     const hasPeers = peering !== undefined && (!peering.census.isComplete(now) || peering.census.alive.size > 0);
-    const isUndecided = peering?.joining.isAsking && peering.joining.unheard.isUndecided;
+    const isUndecided = peering?.joining.isJoined && peering.joining.unheard.isUndecided;
     const wanted = new Map<Address, { isStandIn: boolean }>();
     const again = new Set<Address>();
     for (const address of this.affected(changed, step)) {

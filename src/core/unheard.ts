@@ -9,6 +9,10 @@ import { nodeId } from "./wire.ts";
 
 /** The pause between two questions by ARP for nodes that are not heard. */
 const ASK: Ns = SECOND;
+/** The same beside peers, until it is known whether the others are there: their VIPs may be answered by nobody. */
+const ASK_SOON: Ns = 400n * MS;
+/** More nodes than these are not asked for beside peers: where a thousand boot, each would ask for most of the others. */
+const MOST = 100;
 /** The time in which answers are waited for. */
 const PATIENCE: Ns = 300n * MS;
 /** The time from the first question to the second one, which goes to each MAC that answered, alone. */
@@ -23,14 +27,18 @@ const SHUT: Ns = 30n * SECOND;
 
 /** The surroundings of a segment. */
 export interface Surroundings {
-  /** The other nodes of the source. */
+  /** The nodes of the source that are to be asked for. */
   others: readonly NodeEntry[];
-  gateways: readonly Address[];
+  /** Gateways, and the source's nodes that are known otherwise: a MAC that answers for one of them too is nobody's. */
+  bystanders: readonly Address[];
+  /** True once a peer has been heard. */
+  hasPeers: boolean;
 }
 
 /**
- * The nodes of the source, as ARP shows them, while no peer has been heard. That may mean that there is nobody, that the wire
- * drops the peer protocol, or that it does not forward yet.
+ * Nodes of the source that are not heard, as ARP shows them: all of them while no peer has been heard, which may mean that
+ * there is nobody, that the wire drops the peer protocol, or that it does not forward yet. Beside peers these are the nodes on
+ * which isat has never served: another speaker, as MetalLB's, may answer there.
  *
  * Each second everybody is asked for each node's address, which gives the MACs. Then each MAC alone is asked for the node's
  * VIPs: only an answer to that counts, as whoever answers for others (proxy ARP, EVPN's suppression of ARP) is not asked
@@ -41,6 +49,8 @@ export class Unheard {
   isAlone = false;
   /** True until it is known of all others whether they are there: this node keeps what it owns meanwhile. */
   isUndecided = true;
+  /** Beside peers: the nodes on which isat has never served, unless nothing answers for their VIPs. */
+  strangers: readonly string[] = [];
   private readonly began: Ns;
   private readonly presences = new Map<string, Presence>();
   /** The MACs that answered the last question, each with the nodes' and gateways' addresses for which it did. */
@@ -75,25 +85,30 @@ export class Unheard {
   }
 
   /** The questions that are due now. @param shares tells a few of the VIPs that a node wins */
-  questions({ others, gateways }: Surroundings, shares: Pick<Election, "shareOf">, now: Ns): Question[] {
-    if (this.askedAt === undefined || now >= this.askedAt + ASK) {
+  questions(surroundings: Surroundings, shares: Pick<Election, "shareOf">, now: Ns): Question[] {
+    const { others, bystanders, hasPeers } = surroundings;
+    if (hasPeers && (others.length === 0 || others.length > MOST)) return [];
+    const pause = hasPeers && this.isUndecided ? ASK_SOON : ASK;
+    if (this.askedAt === undefined || now >= this.askedAt + pause) {
       this.askedAt = now;
       this.followAt = now + FOLLOW;
       this.macs.clear();
       const nodes = others.flatMap(({ name, address }) => (address === undefined ? [] : [{ name, address }]));
       for (const { name } of nodes) this.presenceOf(name).asked(now);
-      const isNode = (gateway: Address) => nodes.some(({ address }) => address === gateway);
+      const isNode = (bystander: Address) => nodes.some(({ address }) => address === bystander);
       return [
         ...nodes.map(({ name, address }) => ({ node: nodeId(name), target: address, mac: undefined })),
-        ...gateways
-          .filter((gateway) => !isNode(gateway))
+        ...bystanders
+          .filter((bystander) => !isNode(bystander))
           .map((target) => ({ node: undefined, target, mac: undefined })),
       ];
     }
     if (this.followAt === undefined || now < this.followAt) return [];
     this.followAt = undefined;
     return others.flatMap(({ name, address }) => {
-      const targets = this.presenceOf(name).aim(shares.shareOf(name), address, !this.isAway(name));
+      // Beside peers a node's own address tells nothing: only what it answers for is left to it.
+      const fallback = hasPeers ? undefined : address;
+      const targets = this.presenceOf(name).aim(shares.shareOf(name), fallback, !this.isAway(name));
       const macs = address === undefined ? [] : this.macsOf(address);
       return macs.flatMap((mac) => targets.map((target) => ({ node: nodeId(name), target, mac })));
     });
@@ -105,17 +120,17 @@ export class Unheard {
     return known;
   }
 
-  /** The MACs that answered for the address, and for no other node's and no gateway's. */
+  /** The MACs that answered for the address, and for no other node's and no bystander's. */
   private macsOf(address: Address): Uint8Array[] {
     const its = [...this.macs.values()].filter(({ addresses }) => addresses.size === 1 && addresses.has(address));
     return its.map(({ mac }) => mac);
   }
 
   /** A MAC answered by ARP. */
-  hear(address: Address, mac: Uint8Array, { others, gateways }: Surroundings, now: Ns): void {
+  hear(address: Address, mac: Uint8Array, { others, bystanders }: Surroundings, now: Ns): void {
     const text = formatMac(mac);
     const isToAll = this.followAt !== undefined;
-    if (isToAll && (gateways.includes(address) || others.some((node) => node.address === address))) {
+    if (isToAll && (bystanders.includes(address) || others.some((node) => node.address === address))) {
       const known = this.macs.get(text) ?? { mac, addresses: new Set() };
       known.addresses.add(address);
       this.macs.set(text, known);
@@ -129,13 +144,19 @@ export class Unheard {
   }
 
   /** Concludes who is there. @returns whether anything changed by that */
-  judge(others: readonly NodeEntry[], now: Ns): boolean {
+  judge({ others, hasPeers }: Surroundings, now: Ns): boolean {
     const before = this.describe();
-    for (const { name } of others) {
+    for (const { name, address } of others) {
       const presence = this.presenceOf(name);
-      const isAway = presence.isGone(now, PATIENCE);
+      const isAway = presence.isGone(now, PATIENCE) || (hasPeers && (address === undefined || others.length > MOST));
       this.away[isAway ? "add" : "delete"](name);
       this.there[!isAway && presence.answeredNs > 0n ? "add" : "delete"](name);
+    }
+    if (hasPeers) {
+      this.isAlone = false;
+      this.strangers = others.map(({ name }) => name).filter((name) => !this.away.has(name));
+      this.isUndecided = this.strangers.some((name) => !this.there.has(name));
+      return this.describe() !== before;
     }
     const isUnknown = others.some(({ name, address }) => address !== undefined && !this.isAway(name));
     const canAskAll = others.every(({ address }) => address !== undefined);
@@ -150,6 +171,6 @@ export class Unheard {
   }
 
   private describe(): string {
-    return `${this.isAlone} ${this.isUndecided} ${[...this.away].sort()} / ${[...this.there].sort()}`;
+    return `${this.isAlone} ${this.isUndecided} ${this.strangers} ${[...this.away].sort()} / ${[...this.there].sort()}`;
   }
 }

@@ -290,27 +290,38 @@ export function markDrained(pinDir: string): boolean {
 }
 
 /**
- * Detaches and removes everything that isat has under `pinDir`, once peers have taken over what this node answers for.
+ * Detaches and removes everything that isat has under `pinDir`, with a goodbye once peers have taken over what this node
+ * answers for.
  * @param ifindexes the devices of this network namespace
  * @param restore called first, for each interface entry of this namespace
  * @returns true if there was anything to remove
  * @throws Error if a speaker is running on `pinDir`
  */
-export function clean(pinDir: string, ifindexes: readonly number[], restore: (entry: InterfaceEntry) => void): boolean {
-  const isPinned = existsSync(pinDir) && cleanPins(pinDir, ifindexes, restore);
+export function clean(
+  pinDir: string,
+  ifindexes: readonly number[],
+  restore: (entry: InterfaceEntry) => void,
+  goodbye: boolean,
+): boolean {
+  const isPinned = existsSync(pinDir) && cleanPins(pinDir, ifindexes, restore, goodbye);
   // Where the pins are out of reach, the devices still tell of the programs.
   const found = ifindexes.flatMap((ifindex) => ALL_POINTS.map((point) => detachNamed(ifindex, point)));
   return isPinned || found.includes(true);
 }
 
-function cleanPins(pinDir: string, ifindexes: readonly number[], restore: (entry: InterfaceEntry) => void): boolean {
+function cleanPins(
+  pinDir: string,
+  ifindexes: readonly number[],
+  restore: (entry: InterfaceEntry) => void,
+  goodbye: boolean,
+): boolean {
   requireBpffs(pinDir);
   using _lock = new FolderLock(pinDir, "itself");
   const ownIds = pinnedProgramIds(pinDir);
   const folders = [layoutFolder(pinDir), ...otherLayouts(pinDir)].filter((folder) => existsSync(folder));
   const hooks = new Hooks(linksFolder(pinDir), (id) => ownIds.has(id));
   readPinnedMaps(layoutFolder(pinDir), (maps) => {
-    sayGoodbye(maps);
+    if (goodbye) sayGoodbye(maps);
     for (const [, entry] of maps.interfaces.entries()) if (entry.netns === networkNamespace()) restore(entry);
   });
   for (const ifindex of ifindexes) {

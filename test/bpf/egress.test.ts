@@ -264,6 +264,7 @@ for (const [holding, isClaimed] of [
   ["owned, and released in that instant", false],
   ["owned, without a claim", false],
   ["claiming", true],
+  ["claiming, and released since", false],
   ["undecided", true],
   ["leaving", true],
   ["leaving, and released since", false],

@@ -91,6 +91,12 @@ export function isAnswered(address: string, world: Releases, now: bigint): boole
   return counts(address, world) && (state === vipState.OWNED || (state === vipState.LEAVING && now < until_ns));
 }
 
+/** True until it is known who owns the VIP: another speaker of this node is let to hear and to speak. */
+export const isOpen = (address: string, world: Releases): boolean => {
+  const { state } = world.vips.get(address)!;
+  return state === vipState.UNDECIDED || (state === vipState.CLAIMING && counts(address, world));
+};
+
 /** True if the entry says that it is that VIP's, of the interface on which the frames come. */
 const isIts = (address: string, vip: Vip) => dotted(vip.ip) === address && vip.ifindex === IFINDEX;
 
@@ -142,7 +148,8 @@ function decideIngress(came: Uint8Array, world: World, now: bigint): Expected {
   if (isGone(here, world.heard_ns, now)) return leave(frame, "pass", "gone");
   if (sha[0]! % 2 === 1 || hex(sha) === "00 00 00 00 00 00" || hex(sha) === ourMac)
     return leave(frame, "drop", "bad_sender");
-  if (!isAnswered(dotted(tpa), world, now)) return leave(frame, "drop", "not_owned");
+  if (!isAnswered(dotted(tpa), world, now))
+    return leave(frame, isOpen(dotted(tpa), world) ? "pass" : "drop", "not_owned");
   if (isFenced(here, now)) return leave(frame, "drop", "fenced");
   if (!isIts(dotted(tpa), world.vips.get(dotted(tpa))!) || here.ifindex !== IFINDEX)
     return leave(frame, "drop", "not_owned");
@@ -189,9 +196,13 @@ function guard(frame: Uint8Array, world: World, now: bigint): Expected {
   if (!world.vips.has(dotted(spa)) || !here || isGone(here, world.heard_ns, now)) return leave(frame, "pass");
   const isRight = isIts(dotted(spa), world.vips.get(dotted(spa))!);
   const isFromUs = hex(sha) === hex(here.mac) && hex(frame.subarray(6, 12)) === hex(here.mac);
-  const { state } = world.vips.get(dotted(spa))!;
-  const isOpen = state === vipState.UNDECIDED || state === vipState.CLAIMING; // and a test run's frames have a socket
-  if ((isOpen || isAnswered(dotted(spa), world, now)) && !isFenced(here, now) && isFromUs && isRight)
+  // A test run's frames have a socket.
+  if (
+    (isOpen(dotted(spa), world) || isAnswered(dotted(spa), world, now)) &&
+    !isFenced(here, now) &&
+    isFromUs &&
+    isRight
+  )
     return leave(frame, "pass", "egress_claimed");
   if (word(frame, 20) === 1 && hex(spa) !== hex(tpa) && here.ifindex === IFINDEX) {
     const rewritten = frame.slice();

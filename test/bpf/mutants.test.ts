@@ -31,7 +31,19 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ["a node is fenced at its limit", "state.h", "age > interface->fence_ns", "age >= interface->fence_ns"],
   ["a node is gone at its limit", "state.h", "age <= interface->gone_ns", "age < interface->gone_ns"],
   ["a sender of zeroes is answered", "arp.h", "is_zero(arp->sha) || ", ""],
-  ["a VIP of another node is passed on", "arp.h", "drop(VERDICT_NOT_OWNED)", "pass(VERDICT_NOT_OWNED)"],
+  ["a VIP of another node is passed on", "arp.h", ": drop(VERDICT_NOT_OWNED)", ": pass(VERDICT_NOT_OWNED)"],
+  [
+    "another speaker does not hear what is asked while isat starts",
+    "arp.h",
+    "? pass(VERDICT_NOT_OWNED)",
+    "? drop(VERDICT_NOT_OWNED)",
+  ],
+  [
+    "a VIP that was released while it was claimed is passed on",
+    "state.h",
+    "VIP_CLAIMING && is_current(vip, answers)",
+    "VIP_CLAIMING",
+  ],
   [
     "the answer goes to the Ethernet source",
     "arp.h",

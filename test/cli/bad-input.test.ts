@@ -578,12 +578,12 @@ usage("status, map dump, and clean, where a configuration's speaker never ran", 
 });
 
 const help: [command: string, options: string[]][] = [
-  ["run", ["-c, --config <file>", "--clean-on-exit", ...Object.keys(KEYS)]],
+  ["run", ["-c, --config <file>", "--clean-on-exit", "--no-goodbye", ...Object.keys(KEYS)]],
   ["status", ["[vip]", "-c, --config <file>", "--run-dir <dir>", "--json"]],
   ["doctor", ["-c, --config <file>", "--json"]],
   ["controller", ["-c, --config <file>", "--namespace <name>"]],
   ["map", ["-c, --config <file>", "--run-dir <dir>"]],
-  ["clean", ["-c, --config <file>", "--run-dir <dir>"]],
+  ["clean", ["-c, --config <file>", "--run-dir <dir>", "--no-goodbye"]],
 ];
 for (const [command, options] of help) {
   usage(`isat ${command} --help: status 0, and every option`, async () => {

@@ -186,10 +186,10 @@ check("the commands of `Back` work, and a cleaned node answers for nothing and d
   await run(patch!);
   const daemonSet = JSON.parse(await run("kubectl -n isat-system get daemonset isat -o json"));
   const { args } = daemonSet.spec.template.spec.containers[0];
-  assert.equal([args[0], args.at(-1)], ["run", "--clean-on-exit"]);
+  assert.equal([args[0], ...args.slice(-2)], ["run", "--clean-on-exit", "--no-goodbye"]);
   for (const speaker of scene.speakers.all) {
     await speaker.signal("SIGTERM");
-    assert.match(speaker.isat("clean"), /^detached, and removed everything/);
+    assert.match(speaker.isat("clean", "--no-goodbye"), /^detached, and removed everything/);
     assert.is(scene.speakers.vips(speaker).size, 0);
   }
   for (const command of rest) await run(command);

@@ -341,13 +341,17 @@ test("a node that is the only one of its source owns everything", () => {
   assert.equal(joining.warnings("eth0", NODES.slice(0, 1), census, now), []);
 });
 
-test("a node that hears nobody asks by ARP after it has joined, until it hears a peer", () => {
-  const joining = new Joining(START);
-  assert.is(joining.isAsking, false);
-  joining.observe(censusOf([]), false, START);
-  assert.is(joining.isAsking, true);
-  assert.is(joining.observe(censusOf([heardOf("b")]), false, START + 2n * SECOND), true);
-  assert.is(joining.isAsking, false);
+test("beside a peer, a node on which isat has never served stands for election until ARP has shown that nothing answers there", () => {
+  const { joining, census, now } = converged([heardOf("b")]);
+  const names = namesOf("self", "b", "c");
+  const surroundings = { others: [NODES[2]!], bystanders: [], hasPeers: true };
+  const shares = { shareOf: () => [] };
+  const candidates = () => joining.candidates(selfOf(LIVE), census, names, true)?.candidates;
+  joining.unheard.judge(surroundings, now);
+  assert.equal([candidates(), joining.unheard.isUndecided], [["self", "b", "c"], true]);
+  for (let round = 0n; round < 12n; round++) joining.unheard.questions(surroundings, shares, now + round * INTERVAL);
+  assert.is(joining.unheard.judge(surroundings, now + 12n * INTERVAL), true);
+  assert.equal([candidates(), joining.unheard.isUndecided], [["self", "b"], false]);
 });
 
 test("a node that has heard a peer is not alone when that peer dies: it does not vote for nodes that it cannot hear", () => {

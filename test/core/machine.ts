@@ -12,11 +12,12 @@ import {
   wireHeader,
   wireType,
 } from "../../src/core/abi.ts";
-import { type Address, addressBytes, formatAddress, parseAddress, plus } from "../../src/core/address.ts";
+import { type Address, addressBytes, formatAddress, having, parseAddress, plus } from "../../src/core/address.ts";
 import { formatMac } from "../../src/core/arp.ts";
 import { Nonces } from "../../src/core/claims.ts";
 import type { NodeEntry, VipRange } from "../../src/core/demand.ts";
 import { LIVE_FOR } from "../../src/core/liveness.ts";
+import { elect } from "../../src/core/ownership.ts";
 import { Segment, type SegmentEvent, type SegmentPlan } from "../../src/core/segment.ts";
 import { isFenced, isGone } from "../../src/core/state.ts";
 import {
@@ -32,7 +33,7 @@ import {
   UNOWNED,
 } from "../../src/core/step.ts";
 import { isAbout, nodeId, SOURCE_STALE, VERSION, wordOf } from "../../src/core/wire.ts";
-import { isAnswered, type Message, take, type Kernel as World } from "../bpf/model.ts";
+import { isAnswered, isOpen, type Message, take, type Kernel as World } from "../bpf/model.ts";
 import { IFINDEX } from "../bpf/speech.ts";
 
 /** Times of the simulation are numbers: ns, from a machine's boot. */
@@ -245,6 +246,8 @@ export class Machine {
   side = 0;
   /** Since when it hears what it hears. */
   since: number;
+  /** Another speaker runs here, as MetalLB's: it answers for what the node wins among all, where isat has no word in it. */
+  hasOther = false;
   /** Until when no speaker worked here. */
   private idle: number;
 
@@ -293,7 +296,25 @@ export class Machine {
 
   /** Whether it answers when it is asked by ARP: for its own address, or for a VIP. */
   answersFor(address: Address): boolean {
-    return this.isUp && (address === addressOf(this.index) || this.kernel.answers(address, this.simulation.clock));
+    return this.isUp && (address === addressOf(this.index) || this.serves(address));
+  }
+
+  /** Whether a question for the VIP is answered here, by isat's programs or by another speaker. */
+  serves(address: Address): boolean {
+    if (!this.isUp) return false;
+    if (!this.hasOther) return this.kernel.answers(address, this.simulation.clock);
+    const vip = this.kernel.vips.get(formatAddress(address));
+    if (vip && !isOpen(formatAddress(address), this.kernel)) return this.kernel.answers(address, this.simulation.clock);
+    const { nodes, demand } = this.simulation;
+    const names = nodes.map(({ name }) => name);
+    return demand.some(having(address)) && elect(names, formatAddress(address)) === this.name;
+  }
+
+  /** `isat clean`, without a goodbye: nothing of isat is left, and what another speaker says leaves again. */
+  clean(): void {
+    this.simulation.note(`${this.name} is cleaned`);
+    this.speaker = undefined;
+    this.kernel = new Kernel();
   }
 
   /** The VIPs are for eth0, where they are for one only. */
@@ -519,12 +540,11 @@ export class Speaker {
     return { machine: this.machine.index, process: this.machine.starts };
   }
 
-  /** It has heard a peer, or knows that there is none. */
+  /** It knows of each node whether it is there. */
   get knowsPeers(): boolean {
     // biome-ignore lint/complexity/useLiteralKeys: the key is private
     const joining = this.segment["peering"]?.joining;
-    const isDecided = joining?.unheard.isUndecided === false;
-    return this.machine.simulation.machines.length === 1 || joining?.hasHeard === true || isDecided;
+    return this.machine.simulation.machines.length === 1 || joining?.unheard.isUndecided === false;
   }
 
   replan(): void {

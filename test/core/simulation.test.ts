@@ -439,6 +439,34 @@ for (const { what, settings, play, silence, moves } of rows) {
   });
 }
 
+/** Pauses between the starts, or the ends, of isat on three nodes, ms. */
+for (const pause of [0, 300, 800, 5_000]) {
+  test(`isat takes over from another speaker, and gives back to it, ${pause} ms between nodes: nothing moves`, () => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const simulation = new Simulation({ seed, latency: [0.1, 20] });
+      for (const machine of simulation.machines) machine.hasOther = true;
+      simulation.run(1_000);
+      for (const machine of simulation.machines) {
+        machine.start();
+        simulation.run(pause * (0.5 + simulation.random()));
+      }
+      simulation.run(20_000);
+      assert.ok(simulation.machines.every(({ speaker }) => speaker!.segment.isReady));
+      assert.equal(
+        simulation.machines.map(({ speaker }) => speaker!.segment.warnings(simulation.clock)),
+        [[], [], []],
+      );
+      for (const machine of simulation.machines) {
+        machine.clean();
+        simulation.run(pause * (0.5 + simulation.random()));
+      }
+      simulation.run(10_000);
+      const { longestSilence, longestDouble, moves, addresses } = simulation;
+      assert.equal([longestSilence, longestDouble, moves], [0, 0, addresses.length], `seed ${seed}`);
+    }
+  });
+}
+
 const HEALED = 300;
 test(`two sides that hear each other again: each VIP is answered by one node within ${HEALED} ms`, () => {
   for (let seed = 1; seed <= 20; seed++) {

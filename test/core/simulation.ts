@@ -71,6 +71,8 @@ export interface Settings {
   speakers: number;
   /** Of those, which may own VIPs, by index; undefined: all. */
   eligible: readonly number[] | undefined;
+  /** Whether the source gives the nodes' addresses. */
+  hasAddresses: boolean;
   /** Those that are on the wire by another interface than the one for which the VIPs are, by index. */
   lacking: readonly number[];
   /** For so long a node whose source is stale may answer where one with a fresh source is to, ms. */
@@ -95,6 +97,7 @@ export const DEFAULTS: Settings = {
   isQuiet: false,
   speakers: Number.POSITIVE_INFINITY,
   eligible: undefined,
+  hasAddresses: true,
   lacking: [],
   outdated: 20_000,
 };
@@ -148,11 +151,11 @@ export class Simulation implements Wire {
 
   constructor(settings: Partial<Settings> = {}, random?: () => number) {
     this.settings = { ...DEFAULTS, ...settings };
-    const { nodes, vips, seed, speakers, eligible, lacking } = this.settings;
+    const { nodes, vips, seed, speakers, eligible, lacking, hasAddresses } = this.settings;
     this.random = random ?? randomOf(seed * 2654435761);
     const first = parseAddress("10.9.0.1");
     const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
-    this.nodes = nodesOf(names);
+    this.nodes = hasAddresses ? nodesOf(names) : names.map((name) => ({ name, address: undefined }));
     const range = {
       first,
       last: plus(first, vips - 1),
@@ -329,7 +332,7 @@ export class Simulation implements Wire {
     const able = new Set(this.machines.filter(({ isAble }) => isAble).map(({ side }) => side));
     const up = this.machines.filter(({ isUp }) => isUp);
     for (const address of this.addresses) {
-      const answering = up.filter(({ kernel }) => kernel.answers(address, this.clock));
+      const answering = up.filter((machine) => machine.serves(address));
       for (const machine of answering) if (machine.isPastFence) this.fail(`${machine.name} answers past its fence`);
       for (const machine of answering) this.checkOutdated(address, machine);
       let isDouble = false;
@@ -443,9 +446,7 @@ export class Simulation implements Wire {
 
   /** Who answers the VIP now. */
   owners(address: Address): string[] {
-    return this.machines
-      .filter(({ isUp, kernel }) => isUp && kernel.answers(address, this.clock))
-      .map(({ name }) => name);
+    return this.machines.filter((machine) => machine.serves(address)).map(({ name }) => name);
   }
 
   /** A machine announces a VIP. */

@@ -25,13 +25,14 @@ class Wire {
   others: { name: string; address: Address | undefined }[] = OTHERS;
   readonly asked: Question[] = [];
   seen = 0n;
+  hasPeers = false;
   isChanged = false;
 
   run(time: Ns): this {
     for (const end = this.now + time; this.now < end; this.now += 100n * MS) {
-      const surroundings = { others: this.others, gateways: [GATEWAY] };
+      const surroundings = { others: this.others, bystanders: [GATEWAY], hasPeers: this.hasPeers };
       this.unheard.see(this.seen);
-      if (this.unheard.judge(this.others, this.now)) this.isChanged = true;
+      if (this.unheard.judge(surroundings, this.now)) this.isChanged = true;
       const questions = this.unheard.questions(surroundings, shares, this.now);
       this.asked.push(...questions);
       for (const question of questions)
@@ -149,6 +150,33 @@ test("where not all nodes could be asked, a node waits ten seconds to hear a pee
   assert.is(wire.found.isAlone, false);
   wire.run(200n * MS);
   assert.is(wire.found.isAlone, true);
+});
+
+test("beside peers, a node is decided on within 1.1 s, and its own address tells nothing", () => {
+  const wire = new Wire();
+  wire.hasPeers = true;
+  wire.answerers = machines({ 2: [B, OF_B], 3: [C] });
+  wire.run(300n * MS);
+  assert.equal([wire.found.there, wire.unheard.strangers, wire.found.isUndecided], [["b"], ["b", "c"], true]);
+  wire.run(900n * MS);
+  assert.equal([wire.found.there, wire.unheard.strangers, wire.found.isUndecided], [["b"], ["b"], false]);
+  wire.asked.length = 0;
+  wire.answerers = machines({});
+  wire.run(4n * SECOND);
+  assert.equal([wire.unheard.strangers, wire.found.isUndecided], [[], false]);
+});
+
+test("beside peers, a node without an address, and any of too many, is not there", () => {
+  const wire = new Wire();
+  wire.hasPeers = true;
+  wire.others = [{ name: "c", address: undefined }];
+  wire.run(100n * MS);
+  assert.equal([wire.unheard.strangers, wire.found.isUndecided], [[], false]);
+  const many = new Wire();
+  many.hasPeers = true;
+  many.others = Array.from({ length: 101 }, (_, i) => ({ name: `x${i}`, address: plus(B, i) }));
+  many.run(100n * MS);
+  assert.equal([many.unheard.strangers, many.asked, many.found.isUndecided], [[], [], false]);
 });
 
 test.run();

@@ -1,6 +1,6 @@
 import { vipState, wireType } from "../../src/core/abi.ts";
 import { isAbout } from "../../src/core/wire.ts";
-import { type Act, describe, MS } from "../core/machine.ts";
+import { type Act, describe, type Machine, MS } from "../core/machine.ts";
 import { type Scheduled, Simulation, Violation } from "../core/simulation.ts";
 import { copy, textOf } from "./copy.ts";
 
@@ -16,7 +16,8 @@ const [HOLD, FENCE] = [6_000, 8_000];
 /** For so long the peer protocol is lost and ARP is not, ms; undefined: for ever. */
 const DEAF = [500, 3_000, undefined];
 
-export const starts = ["converged", "cold", "restart", "lagging", "headless"] as const;
+/** `beside`: another speaker answers on all nodes, and the VIP's node is the last one on which isat does not run. */
+export const starts = ["converged", "cold", "restart", "lagging", "headless", "beside"] as const;
 
 export interface Options {
   nodes: number;
@@ -33,6 +34,8 @@ export interface Options {
   isFine: boolean;
   /** The nodes that may own the VIP, by index; undefined: all. */
   eligible: readonly number[] | undefined;
+  /** Whether the source gives the nodes' addresses. */
+  hasAddresses: boolean;
   /** Those that are on the wire by another interface than the one for which the VIP is, by index. */
   lacking: readonly number[];
   /** Which faults there are. */
@@ -68,6 +71,7 @@ export const DEFAULTS: Options = {
   silence: 2_500,
   isFine: false,
   eligible: undefined,
+  hasAddresses: true,
   lacking: [],
   menu: kinds.slice(0, kinds.indexOf("outages")),
   most: Number.POSITIVE_INFINITY,
@@ -185,12 +189,13 @@ export class Exploration {
   }
 
   private begin(): Place {
-    const { nodes, start, window, silence, eligible, lacking } = this.options;
+    const { nodes, start, window, silence, eligible, lacking, hasAddresses } = this.options;
     const simulation = new Simulation(
       {
         ...{
           nodes,
           eligible,
+          hasAddresses,
           lacking,
           outdated: start === "lagging" ? 4_000 : 17_000,
           vips: 1,
@@ -202,7 +207,10 @@ export class Exploration {
       half,
     );
     const { machines } = simulation;
-    for (const machine of machines) machine.start();
+    const isOthers = ({ name }: Machine) =>
+      start === "beside" && simulation.owners(simulation.addresses[0]!).includes(name);
+    for (const machine of machines) machine.hasOther = start === "beside";
+    for (const machine of machines.filter((machine) => !isOthers(machine))) machine.start();
     if (start !== "cold") simulation.run(70_000);
     if (start === "restart") {
       for (const machine of machines) machine.kill();

@@ -53,6 +53,9 @@ const DEAF: Partial<Options> = { menu: ["deafness"], silence: 50 };
 /** One node's speaker does not run, and its kernel answers. */
 const HEADLESS: Partial<Options> = { start: "headless", window: 100, menu: ["deafness"] };
 
+/** Another speaker has the VIP, on a node on which isat does not run yet. */
+const BESIDE: Partial<Options> = { nodes: 3, start: "beside", window: 100, menu: ["kills", "processes"], silence: 50 };
+
 /** Searched whole. The last number: states that are seen at least, so that a search that sees nothing does not pass. */
 const searches: [what: string, options: Partial<Options>, states: number][] = [
   ["two nodes, one fault at any event", { isFine: true, window: 300 }, 500],
@@ -79,6 +82,7 @@ const searches: [what: string, options: Partial<Options>, states: number][] = [
     { nodes: 3, lacking: [1], start: "cold", window: 500 },
     1_000,
   ],
+  ["three nodes, of which isat runs on two beside another speaker", BESIDE, 50],
   ["three nodes, drained: no hole of 50 ms", { nodes: 3, menu: ["drains"], silence: 50 }, 50],
   ["three nodes, shut down: no hole of 50 ms", { nodes: 3, menu: ["shutdowns"], silence: 50 }, 50],
   ["two nodes, of which the only one that may own the VIP is shut down", { eligible: [0], menu: ["shutdowns"] }, 10],
@@ -158,7 +162,8 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
     rule: "claim nothing until peers had two intervals to join",
     edits: [["src/core/joining.ts", "now - this.joinedAt >= 2n * census.interval", "true"]],
-    search: { start: "cold", window: 400, menu: ["power"], silence: 1_000 },
+    // Where addresses are known, a node leaves VIPs to one that has not served yet until ARP has shown that it answers none.
+    search: { start: "cold", hasAddresses: false, window: 400, menu: ["power"], silence: 1_000 },
   },
   {
     rule: "count no grant of a peer that has died",
@@ -272,6 +277,11 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
     rule: "a deaf peer that answers no ARP any more is dead",
     edits: [[PEER, "isThere && !presence.isGone(now, patience)", "isThere"]],
     search: HEADLESS,
+  },
+  {
+    rule: "a node on which isat has never served stands for election while it answers ARP for its VIPs",
+    edits: [["src/core/joining.ts", ", ...this.unheard.strangers]", "]"]],
+    search: BESIDE,
   },
   {
     rule: "nobody stands in for a deaf peer",
