@@ -17,6 +17,7 @@ import type { Electorate } from "./core/ownership.ts";
 import type { SegmentPlan } from "./core/segment.ts";
 import { toNs } from "./core/time.ts";
 import type { Pace } from "./core/timetable.ts";
+import { type Lack, lacksOf } from "./core/unserved.ts";
 import {
   cannotAnnounceOn,
   cannotSpeakIPv6,
@@ -53,6 +54,8 @@ export interface Plan {
   notes: readonly string[];
   /** Links without a guard, though a client could be there. */
   unguarded: readonly Link[];
+  /** VIPs for interfaces that this node lacks. */
+  lacks: readonly Lack[];
   /** The default gateways of this machine. */
   gateways: readonly Address[];
 }
@@ -125,6 +128,11 @@ export function makePlan(config: Config, demand: Demand, network: Network): Plan
     warnings: [...new Set(all)],
     notes,
     unguarded,
+    lacks: lacksOf(
+      config.node,
+      demand.vips,
+      chosen.map(({ link }) => link.name),
+    ),
     gateways: [...network.gateways],
   };
 }

@@ -173,6 +173,7 @@ class Daemon implements Disposable {
     const opened = await openSource(this.config, {
       emit: (event) => this.#take(event),
       log: (level, message) => this.log[level](message),
+      unserved: () => this.#speaker?.unserved ?? [],
     });
     if (this.config.source !== source) opened.configure(this.config.source); // it has changed meanwhile
     this.#source = opened;

@@ -5,6 +5,7 @@ import type { Demand } from "./core/demand.ts";
 import type { SegmentEvent } from "./core/segment.ts";
 import type { Frame } from "./core/step.ts";
 import { earlier, MS, type Ns, toMs } from "./core/time.ts";
+import { Mute, type Unserved, unservedText } from "./core/unserved.ts";
 import { bootTime } from "./ffi/libc.ts";
 import type { Log } from "./log.ts";
 import { adoptConfig, isTooLarge, type Plan, requireFit, segmentPlan } from "./plan.ts";
@@ -48,6 +49,7 @@ export class Speaker implements Disposable {
   readonly #acceptance: Acceptance;
   readonly #resources: DisposableStack;
   readonly #ready = Promise.withResolvers<void>();
+  readonly #mute = new Mute();
   readonly #queue: Event[] = [];
   #plan: Plan;
   #status: Circumstances = { isDrained: false, isEnding: false, isSourceStale: false };
@@ -104,11 +106,9 @@ export class Speaker implements Disposable {
 
   /** Everything that status and metrics tell, as it is now. */
   snapshot(): Snapshot {
+    const { config, demand, notes, gateways } = this.#plan;
     return {
-      config: this.config,
-      demand: this.#plan.demand,
-      warnings: this.#warnings,
-      notes: this.#plan.notes,
+      ...{ config, demand, notes, gateways, warnings: this.#warnings },
       lastError: this.#reporter.lastError,
       ...this.#status,
       ...this.#wiring.snapshot(),
@@ -173,11 +173,11 @@ export class Speaker implements Disposable {
         if (this.#status.isSourceStale !== event.isStale) this.#replan(undefined, { isSourceStale: event.isStale });
         break;
       case "ending":
-        this.#replan(undefined, { isEnding: event.isEnding });
+      case "drain": {
+        const { kind: _, ...changed } = event;
+        this.#replan(undefined, changed);
         break;
-      case "drain":
-        this.#replan(undefined, { isDrained: event.isDrained });
-        break;
+      }
       case "wake":
         this.#wake(bootTime());
         break;
@@ -186,7 +186,6 @@ export class Speaker implements Disposable {
         break;
       default:
         this.#step(event.ifindex, event);
-        break;
     }
   }
 
@@ -236,8 +235,14 @@ export class Speaker implements Disposable {
     this.#reporter.warn(this.#warnings, plan.notes);
   }
 
+  /** VIPs that nobody announces, as no node has the interface. */
+  get unserved(): readonly Unserved[] {
+    return this.#mute.look(this.config.node, this.#plan.lacks, this.#wiring.attached.values(), bootTime());
+  }
+
   get #warnings(): string[] {
-    return [...this.#plan.warnings, ...unsigned(this.config), ...this.#wiring.warnings, ...this.#acceptance.warnings];
+    const said = [this.#plan.warnings, this.unserved.map(unservedText), unsigned(this.config)];
+    return [...said, this.#wiring.warnings, this.#acceptance.warnings].flat();
   }
 
   #wake(now: Ns): void {
@@ -273,9 +278,8 @@ export class Speaker implements Disposable {
   }
 
   #hearOwn(ifindex: number, { nonce }: Frame): void {
-    const { attached } = this.#wiring;
     // Only a hello that was sent a moment ago is no recording.
-    const from = [...attached].find(([, { segment }]) => segment.isOwnHello(nonce))?.[0];
+    const from = [...this.#wiring.attached].find(([, { segment }]) => segment.isOwnHello(nonce))?.[0];
     const found = from === undefined ? undefined : this.#planner.hearOwn(this.#plan, ifindex, from, bootTime());
     if (!found) return;
     this.#reporter.fail(found);
@@ -285,10 +289,8 @@ export class Speaker implements Disposable {
   /** Sets the timer for the next wake. With peers, their rounds are the occasion to look at links, if they come in time. */
   #sleep(): void {
     clearTimeout(this.#timer);
-    const now = bootTime();
     const at = earlier(this.#watchedAt + WATCH + (this.#wiring.hasPeers ? SLACK : 0n), this.#wiring.wakeAt);
-    const pause = Math.max(0, Math.ceil(toMs(at - now)));
-    this.#timer = setTimeout(() => this.#post({ kind: "wake" }), pause);
+    this.#timer = setTimeout(() => this.#post({ kind: "wake" }), Math.max(0, Math.ceil(toMs(at - bootTime()))));
   }
 
   /** Stops the loop. The kernel goes on answering. */

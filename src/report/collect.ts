@@ -135,12 +135,18 @@ export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Statu
     guards: guardNames(maps),
     warnings: [...snapshot.warnings, ...(reports.source?.troubles ?? [])],
     isSourceStale: snapshot.isSourceStale,
-    source: reports.source?.counts,
+    source: withGateways(reports.source?.counts, snapshot),
     contested: segments.reduce((sum, { contested }) => sum + contested, 0),
     interfaces,
     configError: reports.configError,
     lastError: snapshot.lastError,
   };
+}
+
+/** A source knows no routes: the plan leaves out the VIPs that are a default gateway's. */
+function withGateways(counts: SourceReport["counts"], { demand, gateways }: Snapshot): SourceReport["counts"] {
+  const gateway = gateways.filter((address) => demand.vips.some(having(address))).length;
+  return counts && { ...counts, skipped: { ...counts.skipped, gateway } };
 }
 
 function memberStatuses({ config, demand, segments, signs }: Snapshot): MemberStatus[] {

@@ -37,6 +37,8 @@ export interface Snapshot
   extends Pick<Status, "isDrained" | "isEnding" | "isSourceStale" | "warnings" | "notes" | "lastError"> {
   config: Config;
   demand: Demand;
+  /** The default gateways of this machine, which are never VIPs. */
+  gateways: readonly Address[];
   maps: Maps;
   /** The id of the key that signs this node's frames; undefined with static membership. */
   signs: number | undefined;

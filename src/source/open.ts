@@ -1,5 +1,4 @@
 import type { Config } from "../config/config.ts";
-import { Links } from "../link/links.ts";
 import { FileSource } from "./file.ts";
 import type { Source, Surroundings } from "./source.ts";
 
@@ -10,10 +9,5 @@ export async function openSource(
 ): Promise<Source> {
   if (source.kind === "file") return new FileSource(source);
   const { KubernetesSource } = await import("./kubernetes/source.ts"); // here, so that a file's speaker saves its memory
-  return new KubernetesSource(source, { ...surroundings, node, folders: [stateDir, runDir], gateways });
-}
-
-function gateways() {
-  using links = new Links();
-  return links.defaults().gateways;
+  return new KubernetesSource(source, { ...surroundings, node, folders: [stateDir, runDir] });
 }

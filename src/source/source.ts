@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import type { Demand } from "../core/demand.ts";
-import type { Skipped } from "./kubernetes/services.ts";
+import type { Unserved } from "../core/unserved.ts";
 
 export type SourceSettings = Config["source"];
 
@@ -19,7 +19,8 @@ export interface SourceReport {
         endpointSlices: number;
         /** Objects that cannot be read. */
         unreadable: number;
-        skipped: Skipped;
+        /** Addresses that are not announced, by the reason. */
+        skipped: Readonly<Record<string, number>>;
       }
     | undefined;
   /** The reasons why the source cannot be read now, a line each. */
@@ -48,4 +49,6 @@ export interface Surroundings {
   /** Takes an event; it only queues it. */
   emit(event: SourceEvent): void;
   log(level: Level, message: string): void;
+  /** The VIPs of its last demand that nobody announces, for a cause that only the speaker knows, which logs it. */
+  unserved(): readonly Unserved[];
 }

@@ -306,7 +306,6 @@ async function expectedMaps(): Promise<Record<string, string[]>> {
     ...found,
     IPAddressPool: [],
     L2Advertisement: undefined,
-    gateways: new Set(),
   } as unknown as ClusterObjects;
   const settings = {
     loadBalancerClass: undefined,

@@ -36,7 +36,7 @@ const source = new KubernetesSource(
   {
     node,
     folders: [folder],
-    gateways: () => new Set(),
+    unserved: () => [],
     emit: (event) => {
       if (event.kind === "demand") show(event.demand);
     },

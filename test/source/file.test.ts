@@ -14,6 +14,7 @@ const configOf = (...vips: string[]) => {
 const surroundings: Surroundings = {
   emit: ({ kind }) => assert.unreachable(`it emitted ${kind}`),
   log: (_, message) => assert.unreachable(message),
+  unserved: () => [],
 };
 
 test("the demand of a file is its own lists", async () => {

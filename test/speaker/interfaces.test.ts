@@ -84,6 +84,16 @@ test("status of a VIP that this node does not announce says why, and who may own
   assert.match(told.absent!, /eth7 only/);
 });
 
+test("a VIP that this node may own, for an interface that no node has, is warned of", async () => {
+  const speaker = await rig.serve({
+    vips: [`{ address: ${VIP} }`, "{ address: 10.9.0.2, nodes: [n1], interfaces: [eth7] }"],
+  });
+  const says = /10\.9\.0\.2 is announced by nobody: it is for eth7 only, and no node .* has an interface of that name/;
+  await speaker.says(says);
+  const { warnings } = JSON.parse((await rig.isat(["status", "--config", rig.config, "--json"])).stdout) as Status;
+  assert.match(warnings.join("\n"), says);
+});
+
 test("a restart while the only interface is away waits for it", async () => {
   const first = await rig.serve({});
   await first.end();

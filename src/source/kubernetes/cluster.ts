@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { type Address, formatAddress } from "../../core/address.ts";
 import type { Check, Demand, VipRange } from "../../core/demand.ts";
+import type { Unserved } from "../../core/unserved.ts";
 import { Diet } from "./diet.ts";
 import { History, type Past } from "./history.ts";
 import { nodesOf, sinceBoot } from "./nodes.ts";
@@ -49,8 +50,6 @@ interface Given {
   settings: ClusterSettings;
   /** The API serves L2Advertisements: then nothing is announced that none of them covers. */
   hasAdvertisements: boolean;
-  /** The default gateways of this node. */
-  gateways: ReadonlySet<Address>;
 }
 
 /**
@@ -92,7 +91,7 @@ export class Cluster {
   #demand: Demand | undefined;
 
   constructor(settings: ClusterSettings, self: string) {
-    this.#given = { identity: "", settings, hasAdvertisements: false, gateways: new Set() };
+    this.#given = { identity: "", settings, hasAdvertisements: false };
     this.self = self;
     if (settings.serviceSelector) this.diet.want([settings.serviceSelector]);
     this.#common = this.#deriveCommon();
@@ -257,6 +256,15 @@ export class Cluster {
     return [...this.#unreadable.values(), ...[...this.#sharingProblems.values()].flat(), ...problemsOf(remarks)];
   }
 
+  /** The problems that the speaker has with VIPs of the demand. */
+  problemsWith(unserved: readonly Unserved[]): Problem[] {
+    const remarks = unserved.flatMap(({ address, says }): Remark[] => {
+      const service = decidingOf(this.#sharing.get(address) ?? [])?.service;
+      return service ? [{ service, address, reason: "NotAnnounced", says }] : [];
+    });
+    return problemsOf(remarks);
+  }
+
   get skipped(): Skipped {
     return this.#skipped;
   }
@@ -275,7 +283,7 @@ export class Cluster {
 
   #deriveCommon(): Common {
     const { Service, Node, IPAddressPool, L2Advertisement } = this.#objects;
-    const { settings, hasAdvertisements, gateways } = this.#given;
+    const { settings, hasAdvertisements } = this.#given;
     const nodes = nodesOf(
       [...Node.values()],
       settings.nodeSelector,
@@ -283,7 +291,7 @@ export class Cluster {
     );
     const advertisements = hasAdvertisements ? L2Advertisement.values() : undefined;
     const pools = new Pools(settings, this.self, nodes, IPAddressPool.values(), advertisements);
-    return { settings, nodes, pools, gateways };
+    return { settings, nodes, pools };
   }
 
   #endpoints(service: Key): readonly string[] {

@@ -21,13 +21,13 @@ export class Complaints {
     this.#settle = settle;
   }
 
-  /** Takes all that is wrong now. @param lines beside the problems */
-  take(all: readonly Problem[], lines: readonly string[], now: number): void {
+  /** Takes all that is wrong now. @param lines beside the problems @param logged problems that need an Event only */
+  take(all: readonly Problem[], lines: readonly string[], logged: readonly Problem[], now: number): void {
     const mute = all.filter(({ reason }) => reason === "NotAnnounced").map(({ message }) => message);
     this.#mute = new Map(mute.map((message) => [message, this.#mute.get(message) ?? now]));
     const problems = all.filter(({ message }) => now - (this.#mute.get(message) ?? 0) >= this.#settle);
     this.isWaiting = problems.length < all.length;
-    this.#events.take(problems);
+    this.#events.take([...problems, ...logged]);
     const said = this.#notices.noteAll([...problems.map(({ message }) => message), ...lines], now);
     for (const line of said) this.#log("warn", line);
   }

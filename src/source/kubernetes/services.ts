@@ -13,7 +13,6 @@ export interface Common {
   settings: ClusterSettings;
   nodes: Nodes;
   pools: Pools;
-  gateways: ReadonlySet<Address>;
 }
 
 /** An address of a Service that is announced. */
@@ -27,9 +26,9 @@ export interface ServiceAddress {
 
 /**
  * Addresses that are not announced, counted by the reason: `hostname` has no address, `proxied` has the `ipMode` Proxy,
- * `node` and `gateway` answer by themselves, no host can have a `reserved` one, `outside` is in no pool or outside of source.addresses.
+ * a `node` answers by itself, no host can have a `reserved` one, `outside` is in no pool or outside of source.addresses.
  */
-export const NO_SKIPPED = { ipv6: 0, proxied: 0, hostname: 0, node: 0, gateway: 0, reserved: 0, outside: 0 };
+export const NO_SKIPPED = { ipv6: 0, proxied: 0, hostname: 0, node: 0, reserved: 0, outside: 0 };
 export type Skipped = Readonly<typeof NO_SKIPPED>;
 
 /** Something wrong with an object, which its owner should know. */
@@ -78,7 +77,6 @@ export function evaluate(service: Service, endpoints: readonly string[], common:
     if (isProxied) skipped.proxied += 1;
     else if (unanswered({ first: address, last: address })) skipped.ipv6 += 1;
     else if (common.nodes.ownerOf.has(address)) skipped.node += 1;
-    else if (common.gateways.has(address)) skipped.gateway += 1;
     else if (reservedBlock({ first: address, last: address })) skipped.reserved += 1;
     else {
       const advertising = common.pools.advertising(address, service.labels);
@@ -159,7 +157,6 @@ export function notAnnounced(address: Address, its: readonly Service[], common: 
   if (notYet) return notYet;
   const owner = common.nodes.ownerOf.get(address);
   if (owner !== undefined) return `it is Node ${owner}'s own address`;
-  if (common.gateways.has(address)) return "it is a default gateway's address";
   const block = reservedBlock({ first: address, last: address });
   if (block) return block;
   const ours = its.filter((service) => isOurs(service, common.settings));

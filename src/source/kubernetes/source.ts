@@ -1,6 +1,7 @@
-import type { Address } from "../../core/address.ts";
+import { isDeepStrictEqual } from "node:util";
 import type { Demand } from "../../core/demand.ts";
 import { Notices } from "../../core/notices.ts";
+import type { Unserved } from "../../core/unserved.ts";
 import { replaceFile, replaceFileLater } from "../../files.ts";
 import type { Source, SourceReport, SourceSettings, Surroundings } from "../source.ts";
 import { Cluster } from "./cluster.ts";
@@ -22,8 +23,6 @@ export interface KubernetesOptions extends Surroundings {
   node: string;
   /** The folders of the snapshot, for a start while the API is away: the first is written, all are read, in order. */
   folders: readonly [string, ...string[]];
-  /** Reads the default gateways of this node. @throws Error if that fails */
-  gateways(): ReadonlySet<Address>;
   timing?: Partial<SourceTiming>;
 }
 
@@ -40,10 +39,12 @@ export class KubernetesSource implements Source {
   readonly #stop = new AbortController();
   /** Aborted when the source becomes stale. */
   #reach = new AbortController();
-  readonly #timers: NodeJS.Timeout[] = [];
+  #timer: NodeJS.Timeout | undefined;
   readonly #connection: Connection;
   readonly #cluster: Cluster;
   readonly #complaints: Complaints;
+  /** As it was said last. */
+  #unserved: readonly Unserved[] = [];
 
   /** The resources that have been listed since the start. */
   readonly #listed = new Set<Resource>();
@@ -93,17 +94,11 @@ export class KubernetesSource implements Source {
     this.#complaints = new Complaints(log, events, this.#timing.settle);
   }
 
-  /** @throws Error if this node's default gateways cannot be read */
   async start(): Promise<Demand> {
-    this.#addGateways();
     void this.#try("What was saved of the cluster is not used", () => {
       this.#hasSnapshot = loadSnapshot(this.#options.folders, this.#cluster);
     });
-    const { stale, gateways } = this.#timing;
-    this.#timers.push(
-      setInterval(() => this.#checkStale(), Math.min(500, stale / 4)),
-      setInterval(() => this.#try("Cannot look up the default gateways", () => this.#addGateways()), gateways).unref(),
-    );
+    this.#timer = setInterval(() => this.#checkStale(), Math.min(500, this.#timing.stale / 4));
     waitFor(
       () => this.#progressAt,
       this.#timing,
@@ -119,7 +114,7 @@ export class KubernetesSource implements Source {
   [Symbol.dispose](): void {
     this.#stop.abort();
     this.#metallb[Symbol.dispose]();
-    for (const timer of this.#timers) clearInterval(timer);
+    clearInterval(this.#timer);
     clearTimeout(this.#delivery);
     if (this.#saving) this.#save(replaceFile); // at once, as the process ends
     this.#connection.close();
@@ -308,7 +303,7 @@ export class KubernetesSource implements Source {
    */
   #checkStale(): void {
     const now = performance.now();
-    if (this.#complaints.isWaiting) this.#say();
+    if (this.#complaints.isWaiting || !isDeepStrictEqual(this.#unserved, this.#options.unserved())) this.#say();
     if (this.#cluster.expire(now)) this.#changed();
     if (!this.isFresh) this.#freshAt = undefined;
     else this.#freshAt ??= now;
@@ -322,15 +317,6 @@ export class KubernetesSource implements Source {
       this.#reach = new AbortController();
     }
     this.#options.emit({ kind: "stale", isStale: this.#isStale });
-  }
-
-  /** An address that was a gateway once stays one: its route may be away for a moment. */
-  #addGateways(): void {
-    const before = this.#cluster.given.gateways;
-    const all = new Set([...before, ...this.#options.gateways()]);
-    if (all.size === before.size) return;
-    this.#cluster.give({ gateways: all });
-    this.#changed();
   }
 
   #serveSnapshot(): void {
@@ -361,7 +347,9 @@ export class KubernetesSource implements Source {
 
   #say(): void {
     const lines = [...warningsOf(this.#cluster, this.#connection.address), ...this.#metallb.warnings];
-    this.#complaints.take(this.#cluster.problems, lines, performance.now());
+    this.#unserved = this.#options.unserved();
+    const logged = this.#cluster.problemsWith(this.#unserved);
+    this.#complaints.take(this.#cluster.problems, lines, logged, performance.now());
   }
 
   #give(demand: Demand): void {

@@ -18,8 +18,6 @@ export const SOURCE_TIMING = {
   save: 10_000,
   /** The least time between two demands. */
   deliver: 20,
-  /** How often the default gateways are read. */
-  gateways: 60_000,
   /** The time for which nobody has to announce an address before that is said. */
   settle: 2_000,
 };

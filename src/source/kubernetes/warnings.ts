@@ -30,9 +30,6 @@ export function warningsOf(cluster: Cluster, api?: Address): string[] {
     );
   }
   if (skipped.ipv6 > 0) lines.push("IPv6 VIPs are not announced: isat answers ARP only. The metrics count them");
-  if (skipped.gateway > 0) {
-    lines.push("VIPs that are a default gateway's address are not announced: the gateway answers");
-  }
   if (skipped.reserved > 0) {
     lines.push("VIPs that no host can have, such as loopback and multicast, are not announced. The metrics count them");
   }

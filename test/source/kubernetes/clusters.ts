@@ -1,5 +1,5 @@
 /** Clusters of objects, for tests. */
-import { type Address, formatAddress, parseAddress, parseRange } from "../../../src/core/address.ts";
+import { formatAddress, parseRange } from "../../../src/core/address.ts";
 import type { Demand } from "../../../src/core/demand.ts";
 import { elect } from "../../../src/core/ownership.ts";
 import { Cluster } from "../../../src/source/kubernetes/cluster.ts";
@@ -26,17 +26,13 @@ export const PLAIN: ClusterSettings = {
 export interface Options {
   settings?: Partial<ClusterSettings>;
   self?: string;
-  gateways?: string[];
 }
 
 /** A cluster of these objects, up to date. L2Advertisements count as served if there is a pool. */
-export function clusterOf(
-  objects: readonly Sent[],
-  { settings = {}, self = "n1", gateways = [] }: Options = {},
-): Cluster {
+export function clusterOf(objects: readonly Sent[], { settings = {}, self = "n1" }: Options = {}): Cluster {
   const isServed = objects.some(([kind]) => kind === "IPAddressPool");
   const cluster = new Cluster({ ...(isServed ? SETTINGS : PLAIN), ...settings }, self);
-  cluster.give({ hasAdvertisements: isServed, gateways: new Set(gateways.map(parseAddress)) });
+  cluster.give({ hasAdvertisements: isServed });
   for (const [kind, object] of objects) cluster.put(kind, object);
   cluster.update();
   return cluster;
@@ -65,7 +61,6 @@ export type Rule = [sentence: string, objects: Sent[], owners: Record<string, st
 export type ClusterObjects = { [K in Exclude<Kind, "L2Advertisement">]: Iterable<Objects[K]> } & {
   /** undefined: the API does not serve them. */
   L2Advertisement: Iterable<L2Advertisement> | undefined;
-  gateways: ReadonlySet<Address>;
   past?: Past;
 };
 
@@ -76,6 +71,6 @@ export function demandOf(objects: ClusterObjects, settings: ClusterSettings, sel
     for (const object of objects[kind] ?? []) cluster.set(kind, object.key, object);
   }
   if (objects.past) cluster.recall(objects.past);
-  cluster.give({ hasAdvertisements: objects.L2Advertisement !== undefined, gateways: objects.gateways });
+  cluster.give({ hasAdvertisements: objects.L2Advertisement !== undefined });
   return cluster.update();
 }

@@ -200,12 +200,6 @@ const rules: Rule[] = [
     {},
     { settings: { nodeSelector: { ...on("n1"), matchExpressions: [] } } },
   ],
-  [
-    "a default gateway's address is never ours",
-    [...NODES, service("web", ["10.9.0.1", "10.9.0.2"]), slice("web", READY)],
-    { "10.9.0.2": "n2" },
-    { gateways: ["10.9.0.1"] },
-  ],
   ...["127.0.0.1", "0.0.0.0", "224.0.0.1", "240.0.0.1", "255.255.255.255"].map(
     (address): Rule => [
       `${address}, which no host can have, is never ours`,
@@ -491,18 +485,15 @@ test("the InternalIP of a Node bars, also where a Service had it first", () => {
 });
 
 test("addresses that are not announced are counted by the reason", () => {
-  const cluster = clusterOf(
-    [
-      ...NODES,
-      service("a", ["fd00::1", "fd00::2", "10.9.0.1", "10.0.0.1", "10.7.0.1", "127.0.0.1", "255.255.255.255"]),
-      service("b", [{ ip: "10.9.0.2", ipMode: "Proxy" }, { hostname: "lb.example" }, "10.9.0.9"]),
-    ],
-    { gateways: ["10.9.0.9"] },
-  );
-  assert.equal(cluster.skipped, { ipv6: 2, proxied: 1, hostname: 1, node: 1, gateway: 1, reserved: 2, outside: 1 });
+  const cluster = clusterOf([
+    ...NODES,
+    service("a", ["fd00::1", "fd00::2", "10.9.0.1", "10.0.0.1", "10.7.0.1", "127.0.0.1", "255.255.255.255"]),
+    service("b", [{ ip: "10.9.0.2", ipMode: "Proxy" }, { hostname: "lb.example" }]),
+  ]);
+  assert.equal(cluster.skipped, { ipv6: 2, proxied: 1, hostname: 1, node: 1, reserved: 2, outside: 1 });
   cluster.remove("Service", "default/a");
   cluster.update();
-  assert.equal(cluster.skipped, { ipv6: 0, proxied: 1, hostname: 1, node: 0, gateway: 1, reserved: 0, outside: 0 });
+  assert.equal(cluster.skipped, { ipv6: 0, proxied: 1, hostname: 1, node: 0, reserved: 0, outside: 0 });
 });
 
 test("the checks give the reason for each node", () => {

@@ -7,8 +7,9 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { noDeno, onDeno } from "../../../lab/runtimes.ts";
 import { skip } from "../../../lab/skip.ts";
-import { type Address, formatAddress, parseAddress, parseRange } from "../../../src/core/address.ts";
+import { formatAddress, parseAddress, parseRange } from "../../../src/core/address.ts";
 import type { Demand } from "../../../src/core/demand.ts";
+import type { Unserved } from "../../../src/core/unserved.ts";
 import type { KubernetesSettings } from "../../../src/source/kubernetes/settings.ts";
 import { KubernetesSource } from "../../../src/source/kubernetes/source.ts";
 import type { SourceTiming } from "../../../src/source/kubernetes/timing.ts";
@@ -108,7 +109,8 @@ class Seen {
   readonly freshness: boolean[] = [];
   readonly endings: boolean[] = [];
   readonly source: KubernetesSource;
-  gateways = new Set<Address>();
+  /** VIPs that the speaker says that nobody announces. */
+  unserved: readonly Unserved[] = [];
   /** The source was fresh when it gave the last demand. */
   wasFresh: boolean | undefined;
 
@@ -117,8 +119,8 @@ class Seen {
     this.source = new KubernetesSource(this.settings, {
       node,
       folders: [runDir],
-      timing: { retry: [5, 50], deliver: 0, gateways: 20, ...timing },
-      gateways: () => this.gateways,
+      timing: { retry: [5, 50], deliver: 0, ...timing },
+      unserved: () => this.unserved,
       emit: (event) => this.#take(event),
       log: (level, message) => this.lines.push(`${level}: ${message}`),
     });
@@ -397,6 +399,22 @@ test("an object that cannot be read costs itself alone: one line a node, one Eve
   rig.put(service("bad", ["10.9.0.3"]));
   await one.shows(`10.9.0.1 ${ALL}`, "10.9.0.2 nobody", "10.9.0.3 nobody");
   assert.is(one.source.report.counts?.unreadable, 0);
+});
+
+test("a VIP that nobody announces, as the speaker says, is an Event on its Service, and no second line", async () => {
+  await using rig = await Rig.start(...WEB);
+  const seen = rig.watch();
+  await seen.shows(`10.9.0.1 ${ALL}`);
+  const says = "is announced by nobody: it is for eth9 only";
+  seen.unserved = [
+    { address: parseAddress("10.9.0.1"), says },
+    { address: parseAddress("10.9.0.7"), says }, // no longer in the demand
+  ];
+  await until("an Event", () => rig.api.events.length === 1);
+  const { reason, message, involvedObject } = rig.api.events[0] as Record<string, unknown>;
+  assert.equal([reason, message], ["NotAnnounced", `10.9.0.1 ${says}`]);
+  assert.is((involvedObject as { name: string }).name, "web");
+  assert.equal(seen.lines, []);
 });
 
 test("a bookmark moves the version from which a watch goes on", async () => {
@@ -870,17 +888,6 @@ test("a node that is not a Node of the cluster logs the names of those that are"
   await seen.says('warn: This node owns nothing as the cluster has no Node "elsewhere"', "n1, n2, n3", "NODE_NAME");
 });
 
-test("a gateway's address is never announced, also after it has stopped to be one", async () => {
-  const [mail, news] = ["mail", "news"].map((name, at) => [service(name, [`10.9.0.${2 + at}`]), slice(name, READY)]);
-  await using rig = await Rig.start(...WEB, ...mail!, ...news!);
-  const seen = rig.watch();
-  await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`, `10.9.0.3 ${ALL}`);
-  seen.gateways = new Set([parseAddress("10.9.0.2")]);
-  await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.3 ${ALL}`);
-  seen.gateways = new Set(["10.9.0.3", "10.9.0.4"].map(parseAddress));
-  await seen.shows(`10.9.0.1 ${ALL}`);
-});
-
 test("settings may change while it runs", async () => {
   await using rig = await Rig.start(...WEB, service("mail", ["10.9.0.2"]), slice("mail", READY));
   const seen = rig.watch();
@@ -891,27 +898,6 @@ test("settings may change while it runs", async () => {
   seen.source.configure({ ...seen.settings, kubeconfig: "/elsewhere" });
   await seen.shows(`10.9.0.1 ${ALL}`, `10.9.0.2 ${ALL}`);
   await seen.says("warn: source.kubeconfig changed in the file: it takes effect when isat is started again");
-});
-
-test("gateways that cannot be read are logged once; at a start they are an error", async () => {
-  await using rig = await Rig.start(...WEB);
-  const seen = rig.watch();
-  await seen.shows(`10.9.0.1 ${ALL}`);
-  Object.defineProperty(seen, "gateways", {
-    get() {
-      throw new Error("no route socket");
-    },
-  });
-  await seen.says("warn: Cannot look up the default gateways: no route socket");
-  await sleep(100);
-  assert.is(seen.lines.length, 1, seen.lines.join("\n"));
-  const options = { node: "n1", folders: [rig.folder] as const, emit() {}, log() {} };
-  const gateways = () => {
-    throw new Error("no route socket");
-  };
-  using source = new KubernetesSource(seen.settings, { ...options, gateways });
-  const failure = await source.start().catch((error) => error);
-  assert.is(failure.message, "no route socket");
 });
 
 test("a text with letters of several bytes may be cut anywhere", async () => {

@@ -17,7 +17,7 @@ const source = new KubernetesSource(
   {
     node: "n1",
     folders: [runDir],
-    gateways: () => new Set(),
+    unserved: () => [],
     emit: (event) => {
       if (event.kind === "demand") show(event.demand);
     },
