@@ -152,6 +152,25 @@ program
   .option("--namespace <name>", "the namespace of the Lease by which one is chosen", "isat-system")
   .action(async (options) => (await import("./controller/controller.ts")).controller(options));
 
+/** A command about a cluster's addresses. */
+const aboutAddresses = (command: Command) =>
+  command
+    .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
+    .option("--kubeconfig <file>", "reach the API server by this file")
+    .option("--namespace <name>", "the namespace in which the controllers run", "isat-system")
+    .option("--json", "print JSON, for programs");
+
+const ipam = aboutAddresses(program.command("ipam"))
+  .description("the pools of addresses, used and free, and the Services that wait, with the reason")
+  .action(async (options) => (await import("./controller/commands.ts")).showPools(options));
+
+aboutAddresses(ipam.command("plan"))
+  .description("what another configuration would change: which Services would get, keep or lose which addresses")
+  .argument("<file>", "the other configuration")
+  .action(async (file, _, command) =>
+    (await import("./controller/commands.ts")).showPlan(file, command.optsWithGlobals()),
+  );
+
 /** A command about the speaker of this node. */
 const aboutSpeaker = (name: string, description: string) =>
   program

@@ -11,7 +11,7 @@ import { makeLog } from "../log.ts";
 import { Connection } from "../source/kubernetes/connection.ts";
 import type { Level } from "../source/source.ts";
 import { LEASE_TIMING, Lease, type LeaseTiming } from "./lease.ts";
-import { Term, type TermOptions } from "./term.ts";
+import { type ClusterConfig, Term, type TermOptions } from "./term.ts";
 
 export interface ControllerOptions {
   config: string;
@@ -30,8 +30,6 @@ export async function controller({ config: path, namespace }: ControllerOptions)
   await office.run();
   log.info("stopped: whatever has an address keeps it");
 }
-
-type ClusterConfig = TermOptions["config"];
 
 class Office implements Disposable {
   readonly #signal: AbortSignal;
@@ -150,7 +148,7 @@ class Office implements Disposable {
 }
 
 /** @throws ConfigError */
-function ofCluster(config: Config): ClusterConfig {
+export function ofCluster(config: Config): ClusterConfig {
   const { source } = config;
   if (source.kind === "kubernetes") return { ...config, source };
   throw new ConfigError(["isat controller gives addresses to a cluster's Services, and source.kind is file"]);

@@ -15,6 +15,7 @@ export type LeaseTiming = typeof LEASE_TIMING;
 
 const PATH = (namespace: string) => `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`;
 const NAME = "isat-controller";
+export const leasePath = (namespace: string): string => `${PATH(namespace)}/${NAME}`;
 
 export interface LeaseOptions {
   connection: Connection;
@@ -92,7 +93,7 @@ export class Lease {
   async #read(signal: AbortSignal): Promise<Json | undefined> {
     const { connection, namespace } = this.#options;
     try {
-      const response = await connection.send("GET", `${PATH(namespace)}/${NAME}`, signal);
+      const response = await connection.send("GET", leasePath(namespace), signal);
       const found = JSON.parse(await text(response));
       return isJson(found) ? found : undefined;
     } catch (error) {
@@ -112,7 +113,7 @@ export class Lease {
       leaseTransitions,
     };
     const body = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata, spec };
-    const path = found ? `${PATH(namespace)}/${NAME}` : PATH(namespace);
+    const path = found ? leasePath(namespace) : PATH(namespace);
     const response = await connection.send(found ? "PUT" : "POST", path, signal, body);
     response.resume();
   }

@@ -11,18 +11,20 @@ import { follow, type Handler, type Resource, TIMING } from "../source/kubernete
 import type { Level } from "../source/source.ts";
 import { Desk } from "./desk.ts";
 import { configuredPool, metallbPool } from "./metallb.ts";
-import type { PoolSpec } from "./pools.ts";
+import { merged, NAMESPACES, nodesOwn, type PoolSpec } from "./pools.ts";
 import { viewOf } from "./services.ts";
 import { Writer } from "./writer.ts";
 
-const NAMESPACES: Resource = { group: "", version: "v1", plural: "namespaces" };
 /** The time between two looks for problems to tell, ms. */
 const TELL = 1_000;
 
 export type Subnets = Iterable<{ address: Address; prefix: number }>;
 
+/** A configuration whose Services are a cluster's. */
+export type ClusterConfig = Config & { source: { kind: "kubernetes" } };
+
 export interface TermOptions {
-  config: Config & { source: { kind: "kubernetes" } };
+  config: ClusterConfig;
   connection: Connection;
   signal: AbortSignal;
   /** The name of this leadership. */
@@ -88,9 +90,7 @@ export class Term {
   }
 
   #setPools(): void {
-    const configured = this.#config.pools.map(configuredPool);
-    const names = new Set(configured.map(({ name }) => name));
-    this.#desk.setPools([...configured, ...[...this.#metallb.values()].filter(({ name }) => !names.has(name))], now());
+    this.#desk.setPools(merged(this.#config.pools.map(configuredPool), this.#metallb.values()), now());
     this.#writer.wake();
   }
 
@@ -208,10 +208,7 @@ export class Term {
     const { gateways, subnets } = this.#options.surroundings();
     for (const [address, reason] of neverVips(gateways, subnets))
       never.set(address, { reason: "NoPool", message: `${formatAddress(address)} is no Service's: ${reason}` });
-    for (const { key, internal, others } of this.#nodes.values()) {
-      for (const address of internal === undefined ? others : [internal, ...others])
-        never.set(address, { reason: "InUse", message: `${formatAddress(address)} is Node ${key}'s own address` });
-    }
+    for (const [address, refusal] of nodesOwn(this.#nodes.values())) never.set(address, refusal);
     this.#desk.setNever(never);
     this.#writer.wake();
   }
