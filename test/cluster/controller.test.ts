@@ -1,11 +1,15 @@
 // limit: 900 s
 /** Two controllers on a real API server. No speaker and no kube-proxy runs. */
+import type { SpawnOptions } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
+import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { ISAT } from "../../lab/bundle.ts";
 import type { KubeObject } from "../../lab/cluster/api.ts";
 import { noCluster } from "../../lab/cluster/binaries.ts";
 import { Cluster } from "../../lab/cluster/cluster.ts";
@@ -159,6 +163,27 @@ check("a pool that is full makes Services wait, and the oldest gets what is free
   // An edit of the pools takes nothing away.
   await cluster.api.delete(pool("tiny", []));
   assert.equal(await becomes("t3", "Kept"), [freed]);
+});
+
+check("isat ipam shows this with the rights of the controller, and plan what would change", async () => {
+  const run = async (...args: string[]) => {
+    const env = { ...process.env, ...cluster.speakerEnv("n1") };
+    const [command, ...rest] = [...ISAT, "ipam", ...args, "--config", join(folder, "isat.yaml")];
+    const options = { env, stdio: ["ignore", "pipe", "inherit"] } satisfies SpawnOptions;
+    const its = cluster.namespaces.spawn("n1", command!, rest, options);
+    return JSON.parse(await text(its.stdout!));
+  };
+  const { leader, waiting, pools, notes } = await run("--json");
+  assert.equal(notes, []);
+  assert.match(leader.name, /_/);
+  assert.equal(waiting.find(({ service }: { service: string }) => service === "default/t4")?.reason, "NotSelected");
+  assert.ok(
+    pools.some(({ name, ipv4 }: { name: string; ipv4: { used: number } }) => name === "small" && ipv4.used === 1),
+  );
+  const file = join(folder, "next.yaml");
+  writeFileSync(file, "pools: [10.9.99.0/24]\nsource: { kind: kubernetes, addresses: [10.9.0.0/16] }\n");
+  const { changes } = await run("plan", file, "--json");
+  assert.is(changes.find(({ service }: { service: string }) => service === "default/late")?.what, "keeps");
 });
 
 check("a Service of another class, and one with another balancer's hostname, are left alone", async () => {
