@@ -171,6 +171,13 @@ aboutAddresses(ipam.command("plan"))
     (await import("./controller/commands.ts")).showPlan(file, command.optsWithGlobals()),
   );
 
+program
+  .command("import")
+  .description("print the pools and annotations that say what another balancer's objects say, and what has no equal")
+  .argument("<from>", "openelb")
+  .option("--kubeconfig <file>", "reach the API server by this file")
+  .action(async (from, options) => (await import("./controller/commands.ts")).importFrom(from, options));
+
 /** A command about the speaker of this node. */
 const aboutSpeaker = (name: string, description: string) =>
   program
