@@ -176,7 +176,7 @@ check("isat ipam shows this with the rights of the controller, and plan what wou
   const { leader, waiting, pools, notes } = await run("--json");
   assert.equal(notes, []);
   assert.match(leader.name, /_/);
-  assert.equal(waiting.find(({ service }: { service: string }) => service === "default/t4")?.reason, "NotSelected");
+  assert.equal(waiting.find(({ service }: { service: string }) => service === "default/t4")?.reason, "NoPool");
   assert.ok(
     pools.some(({ name, ipv4 }: { name: string; ipv4: { used: number } }) => name === "small" && ipv4.used === 1),
   );
