@@ -3,12 +3,16 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
+#include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "../bpf/siphash.h"
 
-#define ARP_OP 20 /* offset in the frame */
-#define FRAME 42
+/* Offsets in the frame. */
+#define ARP_OP 20
+#define ICMP6_TYPE 54
+#define ARP_FRAME 42
+#define ND_ADVERTISEMENT 136
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -17,13 +21,21 @@ struct {
 	__type(value, __u64);
 } replies SEC(".maps");
 
+/* True for an ARP reply, and for a Neighbour Advertisement. */
+static __always_inline bool is_reply(const void *data, const void *end)
+{
+	if (data + ICMP6_TYPE < end && *(__be16 *)(data + 12) == bpf_htons(ETH_P_IPV6))
+		return *(__u8 *)(data + ICMP6_TYPE) == ND_ADVERTISEMENT;
+	return data + ARP_FRAME <= end && *(__be16 *)(data + 12) == bpf_htons(ETH_P_ARP) &&
+	       *(__be16 *)(data + ARP_OP) == bpf_htons(2);
+}
+
 static __always_inline void count_reply(const void *data, const void *end)
 {
 	__u32 key = 0;
 	__u64 *count;
 
-	if (data + FRAME > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_ARP) ||
-	    *(__be16 *)(data + ARP_OP) != bpf_htons(2))
+	if (!is_reply(data, end))
 		return;
 	count = bpf_map_lookup_elem(&replies, &key);
 	if (count)
@@ -42,14 +54,16 @@ int bench_drop(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
-/* Counts ARP replies, and keeps all ARP from the client's own kernel, whose work is not a part of an answer's cost. */
+/*
+ * Counts answers, and keeps all ARP and IPv6 from the client's own kernel, whose work is not a part of an answer's cost.
+ */
 SEC("tc")
 int bench_sink(struct __sk_buff *skb)
 {
-	if (skb->protocol != bpf_htons(ETH_P_ARP))
+	if (skb->protocol != bpf_htons(ETH_P_ARP) && skb->protocol != bpf_htons(ETH_P_IPV6))
 		return TC_ACT_UNSPEC;
-	if (skb->data + FRAME > skb->data_end)
-		bpf_skb_pull_data(skb, FRAME);
+	if (skb->data + ICMP6_TYPE >= skb->data_end)
+		bpf_skb_pull_data(skb, 0); /* all that is there */
 	count_reply((void *)(long)skb->data, (void *)(long)skb->data_end);
 	return TC_ACT_SHOT;
 }
@@ -61,13 +75,13 @@ int bench_sink(struct __sk_buff *skb)
 SEC("tc")
 int bench_answer(struct __sk_buff *skb)
 {
-	__u8 request[FRAME] __attribute__((aligned(8))), answer[FRAME] __attribute__((aligned(8)));
+	__u8 request[ARP_FRAME] __attribute__((aligned(8))), answer[ARP_FRAME] __attribute__((aligned(8)));
 	const __u8 node[6] = { 2, 0, 0, 0, 1, 1 }; /* NODE_MAC of addresses.ts */
 
-	if (skb->protocol != bpf_htons(ETH_P_ARP) || bpf_skb_load_bytes(skb, 0, request, FRAME) ||
+	if (skb->protocol != bpf_htons(ETH_P_ARP) || bpf_skb_load_bytes(skb, 0, request, ARP_FRAME) ||
 	    request[ARP_OP + 1] != 1)
 		return TC_ACT_UNSPEC;
-	__builtin_memcpy(answer, request, FRAME);
+	__builtin_memcpy(answer, request, ARP_FRAME);
 	__builtin_memcpy(answer, request + 22, 6);
 	__builtin_memcpy(answer + 6, node, 6);
 	answer[ARP_OP + 1] = 2;
@@ -75,7 +89,7 @@ int bench_answer(struct __sk_buff *skb)
 	__builtin_memcpy(answer + 28, request + 38, 4);
 	__builtin_memcpy(answer + 32, request + 22, 6);
 	__builtin_memcpy(answer + 38, request + 28, 4);
-	if (bpf_skb_store_bytes(skb, 0, answer, FRAME, 0))
+	if (bpf_skb_store_bytes(skb, 0, answer, ARP_FRAME, 0))
 		return TC_ACT_SHOT;
 	return bpf_redirect(skb->ifindex, 0);
 }
@@ -101,7 +115,8 @@ int bench_xdp_sink(struct xdp_md *ctx)
 {
 	const void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 
-	if (data + 14 > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_ARP))
+	if (data + 14 > end || (*(__be16 *)(data + 12) != bpf_htons(ETH_P_ARP) &&
+				*(__be16 *)(data + 12) != bpf_htons(ETH_P_IPV6)))
 		return XDP_PASS;
 	count_reply(data, end);
 	return XDP_DROP;

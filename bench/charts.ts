@@ -32,7 +32,7 @@ export function drawCharts(figures: readonly Figure[], where: string): Map<strin
         groups: [
           ["idle", "p99, idle"],
           ["2 busy loops a core", "p99, 2 busy loops a core"],
-          ["50k/s ARP for others", "p99, beside 50k/s ARP for others"],
+          ["50k/s ARP for others", "p99, beside 50k/s for others"],
         ],
       }),
     ],

@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { inNamespace } from "../lab/namespaces.ts";
 import { vipKey } from "../src/core/abi.ts";
+import { addressBytes, formatAddress } from "../src/core/address.ts";
 import { elect } from "../src/core/ownership.ts";
 import { errno } from "../src/ffi/libc.ts";
 import { check, getPinned, libbpf } from "../src/kernel/libbpf.ts";
 import { readPinnedMaps } from "../src/kernel/object.ts";
-import { NODE_INTERFACE, vipBytes, vipRange } from "./addresses.ts";
+import { NODE_INTERFACE, vipAt, vipRange } from "./addresses.ts";
 import type { Figure, Target } from "./figure.ts";
 import { Prober } from "./prober.ts";
 import { type Context, interleave, type Section } from "./section.ts";
@@ -56,7 +57,7 @@ function figure(what: string, milliseconds: readonly number[], target?: Target):
 
 const ranges = (count: number, withExtra = false) => {
   const { first, last } = vipRange(count);
-  return [`${first}-${last}`, ...(withExtra ? [vipBytes(EXTRA).join(".")] : [])];
+  return [`${first}-${last}`, ...(withExtra ? [formatAddress(vipAt(EXTRA))] : [])];
 };
 
 /** A node with a speaker that shares the VIPs with two other nodes, which exist by name only. */
@@ -84,7 +85,7 @@ class Site implements Disposable {
    */
   poll(map: "vips" | "answers", places: readonly number[], isDone: (present: number) => boolean): number {
     using fd = getPinned(`${this.speaker.maps}/${map}`)!;
-    const keys = places.map((place) => vipKey.encode({ ip: vipBytes(place), ifindex: this.#ifindex }));
+    const keys = places.map((place) => vipKey.encode({ ip: addressBytes(vipAt(place)), ifindex: this.#ifindex }));
     const value = new Uint8Array(64);
     for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
       let present = 0;
@@ -167,14 +168,14 @@ async function changeFew(context: Context): Promise<number[]> {
 /** Measures the time from the start of the process to the first answer, with nothing pinned before, ms. */
 async function startAnew(context: Context): Promise<number[]> {
   const places = Array.from({ length: FEW }, (_, place) => place);
-  const owned = places.find((place) => elect(NODES, vipBytes(place).join(".")) === NODES[0])!;
+  const owned = places.find((place) => elect(NODES, formatAddress(vipAt(place))) === NODES[0])!;
   const times: number[] = [];
   await interleave(context, "control-plane, starts", context.isQuick ? 3 : 9, [undefined], async () => {
     using site = new Site(context);
     site.configure(FEW);
     site.speaker.start();
     const end = performance.now() + PATIENCE;
-    while (site.prober.ask(vipBytes(owned), 2) === undefined) {
+    while (site.prober.ask(vipAt(owned), 2) === undefined) {
       if (performance.now() > end) throw new Error(`no answer within ${PATIENCE / 1000} s of a start`);
     }
     times.push(performance.now() - site.speaker.startedAt);

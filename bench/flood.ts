@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { CLIENT_INTERFACE, vipBytes, whoHas } from "./addresses.ts";
+import { CLIENT_INTERFACE, question, vipAt } from "./addresses.ts";
 import { type Figure, withRatio } from "./figure.ts";
 import { type Context, interleave, type Section, startStands } from "./section.ts";
 import { Sender } from "./sender.ts";
@@ -14,10 +14,10 @@ const STRIDE = 48_271;
 const PATIENCE = 500;
 
 /** The result of one round. */
-interface Toll {
+export interface Toll {
   /** Time for a request, ns. */
   request: number;
-  /** Time for a request that is dropped at once, measured right before as the machine's pace changes; for 1 VIP, ns. */
+  /** Time for a request that is dropped at once, measured right before as the machine's pace changes, ns; NaN: it was not. */
   nobody: number;
   /** Answers a second during the flood. */
   rate: number;
@@ -38,7 +38,7 @@ export const flood: Section = {
       [BARE, 1],
       ...responders.map((each): [Responder, number] => [each, MANY]),
     ]);
-    const tolls = await floodAll(context, stands);
+    const tolls = await floodAll(context, "flood", stands);
     for (const stand of stands) stand.stop();
     const find = (name: string, vips: number) =>
       [...tolls].find(([{ responder, vips: count }]) => responder.name === name && count === vips)?.[1];
@@ -52,28 +52,30 @@ export const flood: Section = {
   },
 };
 
-async function floodAll(context: Context, stands: readonly Stand[]): Promise<Map<Stand, Toll[]>> {
+/** Floods each stand in turn. @returns what each round of each stand took */
+export async function floodAll(context: Context, what: string, stands: readonly Stand[]): Promise<Map<Stand, Toll[]>> {
   const [rounds, duration] = context.isQuick ? [5, 100] : [11, 300];
   // One VIP gets as many frames as many VIPs, so that the sender reads the same amount of memory.
-  const frames = (vips: number) => Array.from({ length: MANY }, (_, i) => whoHas(vipBytes((i * STRIDE) % vips)));
-  const one = frames(1);
-  const many = frames(MANY);
+  const frames = new Map<string, Uint8Array[]>();
+  const framesOf = ({ vips, family }: Stand) => {
+    const key = `${family} ${vips}`;
+    const make = () => Array.from({ length: MANY }, (_, i) => question(vipAt((i * STRIDE) % vips, family)));
+    if (!frames.has(key)) frames.set(key, make());
+    return frames.get(key)!;
+  };
   const tolls = new Map<Stand, Toll[]>(stands.map((stand) => [stand, []]));
   const nobody = stands.find(({ responder }) => responder.kind === "nobody");
   using stack = new DisposableStack();
   const senders = new Map(
-    stands.map((stand) => [
-      stand,
-      stack.use(new Sender(stand.client, CLIENT_INTERFACE, stand.vips === 1 ? one : many)),
-    ]),
+    stands.map((stand) => [stand, stack.use(new Sender(stand.client, CLIENT_INTERFACE, framesOf(stand)))]),
   );
   stack.use(pin(SENDER_CPU));
   for (const stand of stands) {
     stand.countAtXdp(true);
     stand.stopProbing();
   }
-  await interleave(context, "flood", rounds, stands, async (stand) => {
-    const isCompared = nobody && stand !== nobody && stand.vips === 1;
+  await interleave(context, what, rounds, stands, async (stand) => {
+    const isCompared = nobody && stand !== nobody && (stand.vips === 1 || stand.family === "IPv6");
     const before = isCompared ? senders.get(nobody)!.flood(duration / 3).frame : Number.NaN;
     await stand.measure(async () => {
       tolls.get(stand)!.push({ ...(await floodOne(context, stand, senders.get(stand)!, duration)), nobody: before });
@@ -110,9 +112,11 @@ async function floodOne(
   };
 }
 
+/** The time that each round took for an answer, ns. */
+export const cost = (all: readonly Toll[]): number[] =>
+  all.map(({ request, nobody, share, process }) => (request - nobody) / share + process);
+
 function costs(tolls: ReadonlyMap<Stand, Toll[]>, nobody: readonly Toll[], kernel: readonly Toll[]): Figure[] {
-  const cost = (all: readonly Toll[]) =>
-    all.map(({ request, nobody, share, process }) => (request - nobody) / share + process);
   const about = { section: "flood", unit: "ns", ratios: [] } as const;
   const figures: Figure[] = [
     {

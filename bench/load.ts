@@ -32,7 +32,7 @@ export class BusyLoops implements Disposable {
   }
 }
 
-/** Sends ARP for addresses that no host has from a stand's client, while it is not stopped. */
+/** Sends questions for addresses that no host has from a stand's client, while it is not stopped. */
 export class Others {
   readonly #child: ChildProcess;
   readonly #stand: Stand;
@@ -46,12 +46,17 @@ export class Others {
   static async start(namespaces: Namespaces, stand: Stand, rate: number): Promise<Others> {
     const client = stand.client.slice(namespaces.prefix.length);
     const loader = ["--no-warnings", "--import", "./scripts/ts.mjs"];
-    const child = namespaces.spawn(client, process.execPath, [...loader, OTHERS, stand.client, `${rate}`], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
+    const child = namespaces.spawn(
+      client,
+      process.execPath,
+      [...loader, OTHERS, stand.client, `${rate}`, stand.family],
+      {
+        stdio: ["ignore", "pipe", "inherit"],
+      },
+    );
     await new Promise<void>((resolve, reject) => {
       child.stdout!.once("data", () => resolve());
-      child.once("close", () => reject(new Error("Cannot send ARP for others: its process has ended")));
+      child.once("close", () => reject(new Error("Cannot ask for others: its process has ended")));
     });
     child.kill("SIGSTOP");
     return new Others(stand, child);

@@ -1,4 +1,4 @@
-/** `npm run bench`: measures isat beside the kernel's own ARP responder and others in one run. */
+/** `npm run bench`: measures isat beside the kernel's own responder and others in one run. */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,6 +15,7 @@ import { flood } from "./flood.ts";
 import { kubernetes } from "./kubernetes/kubernetes.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
+import { neighbour } from "./neighbour.ts";
 import { BenchPrograms } from "./object.ts";
 import { programs } from "./programs.ts";
 import type { Context, Section } from "./section.ts";
@@ -27,13 +28,13 @@ import { throughput } from "./throughput.ts";
 const PREFIX = "isat-bench-";
 const TOP = fileURLToPath(new URL("..", import.meta.url));
 /** The sections of a run in which none is named: some minutes. */
-const USUAL: readonly Section[] = [flood, latency, programs, throughput, controlPlane, memory];
+const USUAL: readonly Section[] = [flood, neighbour, latency, programs, throughput, controlPlane, memory];
 /** Sections that run only if they are named, as they take long, or need a cluster. */
 const APART: readonly Section[] = [failover, kubernetes];
 const SECTIONS: readonly Section[] = [...USUAL, ...APART];
 
 const HELP = `\
-npm run bench: measures isat, as built in dist/, beside the kernel's own ARP responder, over veth pairs between network
+npm run bench: measures isat, as built in dist/, beside the kernel's own responder, over veth pairs between network
 namespaces. Rounds are interleaved, so that each figure stands beside the one that it is compared with. At the end, the
 targets that are not met are listed. It needs root, and a machine that does nothing else meanwhile. It ends by itself,
 with status 0 if everything was measured, even if a target is not met.

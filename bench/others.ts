@@ -1,15 +1,15 @@
 /**
- * Sends who-has for addresses that no host has, at a steady rate, until it is killed. Runs in the client's namespace.
- * Usage: others.ts NAMESPACE RATE
+ * Sends ARP requests, or Neighbour Solicitations, for addresses that no host has, at a steady rate, until it is killed. Runs in the client's namespace.
+ * Usage: others.ts NAMESPACE RATE IPv4|IPv6
  */
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CLIENT_INTERFACE, otherBytes, whoHas } from "./addresses.ts";
+import { CLIENT_INTERFACE, type Family, otherAt, question } from "./addresses.ts";
 import { Sender } from "./sender.ts";
 import { OTHER_CPU, pin } from "./system.ts";
 
-const [namespace, rate] = process.argv.slice(2);
-const frames = Array.from({ length: 1024 }, (_, i) => whoHas(otherBytes(i)));
+const [namespace, rate, family] = process.argv.slice(2);
+const frames = Array.from({ length: 1024 }, (_, i) => question(otherAt(i, family as Family)));
 const sender = new Sender(namespace!, CLIENT_INTERFACE, frames);
 pin(OTHER_CPU);
 console.log("sending");

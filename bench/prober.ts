@@ -1,8 +1,10 @@
-import { addressBytes, parseAddress } from "../src/core/address.ts";
+import { type Address, isIPv4 } from "../src/core/address.ts";
 import { ETH_P_ARP } from "../src/core/arp.ts";
+import { ETH_P_IPV6, TYPE_AT } from "../src/core/icmp6.ts";
+import { ADVERTISEMENT } from "../src/core/ndp.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { libc as base, errno, errnoName } from "../src/ffi/libc.ts";
-import { CLIENT_INTERFACE, PROBER_IP, whoHas } from "./addresses.ts";
+import { asker, CLIENT_INTERFACE, type Family, question, vipAt } from "./addresses.ts";
 import { openSocket } from "./sender.ts";
 import { libc } from "./system.ts";
 
@@ -14,6 +16,10 @@ const ETH_P_ALL = 3;
 const MSG_DONTWAIT = 0x40;
 /** The offset of the last byte of an ARP frame's op. */
 const OP = 21;
+
+/** True for a frame, of those that pass the filter, that is an answer. */
+const isReply = (frame: Uint8Array): boolean =>
+  frame[12] === ETH_P_IPV6 >> 8 ? frame[TYPE_AT] === ADVERTISEMENT : frame[OP] === 2;
 
 /**
  * Sends one request at a time and waits for its answer. The kernel takes the times (SO_TIMESTAMPNS), as the request is
@@ -35,11 +41,11 @@ export class Prober implements Disposable {
   #nanoseconds = 0;
 
   /** @param namespace the full name of the client's namespace */
-  constructor(namespace: string) {
+  constructor(namespace: string, family: Family = "IPv4") {
     this.#sender = openSocket(namespace, CLIENT_INTERFACE, 0);
     this.#ear = openSocket(namespace, CLIENT_INTERFACE, ETH_P_ALL); // only such sockets receive outgoing frames
     this.#set(SO_TIMESTAMPNS, new Uint8Array(Int32Array.of(1).buffer));
-    this.#attachFilter();
+    this.#attachFilter(vipAt(0, family));
     const vector = new DataView(this.#vector.buffer);
     vector.setBigUint64(0, ffi.address(this.#frame), true);
     vector.setBigUint64(8, BigInt(this.#frame.length), true);
@@ -56,16 +62,18 @@ export class Prober implements Disposable {
   /**
    * Attaches a classic BPF filter for the prober's requests and their answers, so that other frames wake no process.
    */
-  #attachFilter(): void {
-    const asker = new DataView(addressBytes(parseAddress(PROBER_IP)).buffer).getUint32(0);
+  #attachFilter(vip: Address): void {
+    const [protocol, source, destination] = isIPv4(vip) ? [ETH_P_ARP, 28, 38] : [ETH_P_IPV6, 34, 50];
+    const bytes = asker(vip, "prober");
+    const its = new DataView(bytes.buffer, bytes.byteOffset).getUint32(bytes.length - 4);
     const [LOAD_HALF, LOAD_WORD, JUMP_EQUAL, RETURN] = [0x28, 0x20, 0x15, 0x06] as const;
     const program: [code: number, ifTrue: number, ifFalse: number, k: number][] = [
       [LOAD_HALF, 0, 0, 12],
-      [JUMP_EQUAL, 0, 5, ETH_P_ARP],
-      [LOAD_WORD, 0, 0, 28], // SPA
-      [JUMP_EQUAL, 2, 0, asker],
-      [LOAD_WORD, 0, 0, 38], // TPA
-      [JUMP_EQUAL, 0, 1, asker],
+      [JUMP_EQUAL, 0, 5, protocol],
+      [LOAD_WORD, 0, 0, source], // SPA; of IPv6, the end of the source
+      [JUMP_EQUAL, 2, 0, its],
+      [LOAD_WORD, 0, 0, destination], // TPA; of IPv6, the end of the destination
+      [JUMP_EQUAL, 0, 1, its],
       [RETURN, 0, 0, 0xffff],
       [RETURN, 0, 0, 0],
     ];
@@ -83,10 +91,10 @@ export class Prober implements Disposable {
     this.#set(SO_ATTACH_FILTER, header);
   }
 
-  /** Asks for the VIP (4 bytes). @param patience ms @returns time until the answer, ns; undefined where none came */
-  ask(vip: Uint8Array, patience = 1000): number | undefined {
+  /** Asks for the VIP. @param patience ms @returns time until the answer, ns; undefined where none came */
+  ask(vip: Address, patience = 1000): number | undefined {
     this.#wait(patience);
-    const frame = whoHas(vip, PROBER_IP);
+    const frame = question(vip, "prober");
     return this.#exchange(frame);
   }
 
@@ -94,9 +102,9 @@ export class Prober implements Disposable {
    * Asks again and again. @param limit ms @returns each time in ns, unsorted, and the number of requests without an
    * answer
    */
-  pingPong(vip: Uint8Array, count: number, limit: number): { times: Float64Array; lost: number } {
+  pingPong(vip: Address, count: number, limit: number): { times: Float64Array; lost: number } {
     this.#wait(1000);
-    const frame = whoHas(vip, PROBER_IP);
+    const frame = question(vip, "prober");
     const times = new Float64Array(count);
     const end = performance.now() + limit;
     let [got, lost] = [0, 0];
@@ -112,7 +120,7 @@ export class Prober implements Disposable {
     if (Number(base.sendto(this.#sender, frame, frame.length, 0, null, 0)) < 0) return undefined;
     if (!this.#receive(0)) return undefined;
     const [seconds, nanoseconds] = [this.#seconds, this.#nanoseconds];
-    for (let isAnswer = false; !isAnswer; isAnswer = this.#frame[OP] === 2) {
+    for (let isAnswer = false; !isAnswer; isAnswer = isReply(this.#frame)) {
       if (this.#receive(0)) continue;
       this.#drain();
       return undefined;

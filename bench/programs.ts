@@ -10,7 +10,7 @@ import { ffi } from "../src/ffi/ffi.ts";
 import { bootTime, errno } from "../src/ffi/libc.ts";
 import { check, type Fd, libbpf } from "../src/kernel/libbpf.ts";
 import { findObject, type LoadedObject, loadObject } from "../src/kernel/object.ts";
-import { CLIENT_MAC, NODE_INTERFACE, NODE_IP, NODE_MAC, otherBytes, vipBytes, whoHas } from "./addresses.ts";
+import { CLIENT_MAC, NODE_INTERFACE, NODE_IP, NODE_MAC, otherAt, question, vipAt } from "./addresses.ts";
 import type { Figure } from "./figure.ts";
 import { type Context, interleave, type Section } from "./section.ts";
 import { differences, ratios } from "./statistics.ts";
@@ -102,7 +102,7 @@ export async function wireCost(context: Context): Promise<Figure[]> {
   });
   const empty: Job = { what: "empty", subject, program: bench.programs.bench_pass, frame: replayed, values: [] };
   const tag: Job = { what: "tag", subject, program: bench.programs.bench_tag, frame: replayed, values: [] };
-  const arp = job("ARP for someone else", whoHas(otherBytes(0)), "not_managed");
+  const arp = job("ARP for someone else", question(otherAt(0)), "not_managed");
   const meaningless = [
     job("forged or mutated", forged, "wire_refused"),
     job("replayed", replayed, "wire_stale"),
@@ -141,7 +141,7 @@ function fillMaps({ maps }: LoadedObject): void {
     }),
   );
   maps.keys.set(0, RING.keys[0]!);
-  const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: vipBytes(place), ifindex: IFINDEX }));
+  const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: addressBytes(vipAt(place)), ifindex: IFINDEX }));
   for (const key of keys) {
     maps.answers.set(key, answers.of({}));
     maps.vips.set(key, vip.of({ state: vipState.OWNED, ...key, claim_ns: bootTime() }));
@@ -151,7 +151,7 @@ function fillMaps({ maps }: LoadedObject): void {
 function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench_xdp_pass: Fd }): Job[] {
   const counter = (name: "answered" | "not_managed" | "egress_claimed" | "wire_refused" | "wire_taken") => () =>
     maps.verdicts.get(IFINDEX)![name];
-  const ip = whoHas(vipBytes(0));
+  const ip = question(vipAt(0));
   ip.set([0x08, 0x00], 12); // IPv4's EtherType; isat's programs read no further
   const echo = encodeWire(
     {
@@ -167,7 +167,7 @@ function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench
     RING,
   );
   const forged = echo.with(-1, echo.at(-1)! ^ 1);
-  const claim = announcement(parseMac(NODE_MAC), vipBytes(0));
+  const claim = announcement(parseMac(NODE_MAC), addressBytes(vipAt(0)));
   const hooks = [
     ["tc, tcx", programs.isat_ingress, bench.bench_pass],
     ["xdp", programs.isat_xdp, bench.bench_xdp_pass],
@@ -182,12 +182,12 @@ function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench
       {
         ...ours,
         what: "ARP for someone else",
-        frame: whoHas(otherBytes(0)),
+        frame: question(otherAt(0)),
         limit: 60,
         counted: counter("not_managed"),
         values: [],
       },
-      { ...ours, what: "an answer", frame: whoHas(vipBytes(0)), limit: 150, counted: counter("answered"), values: [] },
+      { ...ours, what: "an answer", frame: question(vipAt(0)), limit: 150, counted: counter("answered"), values: [] },
       { ...ours, what: "peer protocol: a forged frame", frame: forged, counted: counter("wire_refused"), values: [] },
       { ...ours, what: "peer protocol: an echo", frame: echo, counted: counter("wire_taken"), values: [] },
     );

@@ -1,3 +1,4 @@
+import type { Family } from "./addresses.ts";
 import type { Failure, Figure } from "./figure.ts";
 import { type Ground, type Responder, Stand } from "./stand.ts";
 
@@ -24,12 +25,13 @@ export async function startStands(
   context: Context,
   section: string,
   wanted: readonly [Responder, number][],
+  family?: Family,
 ): Promise<Stand[]> {
   const stands: Stand[] = [];
   for (const [responder, vips] of wanted) {
-    context.progress(`${section}: starting ${responder.name} with ${vips} VIPs`);
+    context.progress(`${section}: starting ${responder.name} with ${vips} ${family ?? "IPv4"} VIPs`);
     try {
-      stands.push(await Stand.start(context.ground, responder, vips));
+      stands.push(await Stand.start(context.ground, responder, vips, family));
     } catch (error) {
       context.fail({ section, what: `${responder.name}, ${vips} VIPs`, reason: (error as Error).message });
     }

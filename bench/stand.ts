@@ -3,16 +3,18 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inNamespace, type Namespaces } from "../lab/namespaces.ts";
+import { formatAddress } from "../src/core/address.ts";
 import { type HookKind, Hooks, hasTcx } from "../src/kernel/hooks.ts";
 import type { Fd } from "../src/kernel/libbpf.ts";
 import {
   CLIENT_INTERFACE,
   CLIENT_IP,
   CLIENT_MAC,
+  type Family,
   NODE_INTERFACE,
   NODE_IP,
   NODE_MAC,
-  vipBytes,
+  vipAt,
   vipRange,
 } from "./addresses.ts";
 import type { BenchPrograms } from "./object.ts";
@@ -56,10 +58,13 @@ export interface Ground {
 let wires = 0;
 
 /** Makes a namespace for a node and one for a client, joined by a veth pair. @returns their short names */
-export function layWire(namespaces: Namespaces): { node: string; client: string } {
+export function layWire(namespaces: Namespaces, family: Family = "IPv4"): { node: string; client: string } {
   const id = `${++wires}`;
   const [node, client] = [`n${id}`, `c${id}`];
-  for (const name of [node, client]) namespaces.add(name);
+  for (const name of [node, client]) {
+    namespaces.add(name);
+    if (family === "IPv6") enableIPv6(namespaces, name);
+  }
   namespaces.link(
     { namespace: node, name: NODE_INTERFACE, mac: NODE_MAC },
     { namespace: client, name: CLIENT_INTERFACE, mac: CLIENT_MAC },
@@ -76,10 +81,19 @@ export function layWire(namespaces: Namespaces): { node: string; client: string 
   return { node, client };
 }
 
+/** Lets a namespace's interfaces have IPv6, with link-local addresses that count at once. */
+function enableIPv6(namespaces: Namespaces, name: string): void {
+  for (const which of ["all", "default"]) {
+    namespaces.sysctl(name, `net/ipv6/conf/${which}/accept_dad`, 0);
+    namespaces.sysctl(name, `net/ipv6/conf/${which}/disable_ipv6`, 0);
+  }
+}
+
 /** A node and a client, joined by a veth pair, and a responder on the node, which runs only while it is measured. */
 export class Stand {
   readonly responder: Responder;
   readonly vips: number;
+  readonly family: Family;
   /** The full name of the client's namespace. */
   readonly client: string;
   /** The short name of the node's namespace. */
@@ -94,22 +108,23 @@ export class Stand {
   /** The end of a peer's output. */
   #said = "";
 
-  private constructor(ground: Ground, responder: Responder, vips: number) {
+  private constructor(ground: Ground, responder: Responder, vips: number, family: Family) {
     this.#ground = ground;
     this.responder = responder;
     this.vips = vips;
-    const { node, client } = layWire(ground.namespaces);
+    this.family = family;
+    const { node, client } = layWire(ground.namespaces, family);
     this.node = node;
     this.#shortClient = client;
     this.client = ground.namespaces.full(client);
     this.#hooks = new Map([node, client].map((name) => [name, new Hooks(`${ground.bpffs}/hooks-${name}`, () => true)]));
     this.#attach(client, CLIENT_INTERFACE, hasTcx() ? "tcx" : "tc", ground.bench.programs.bench_sink);
-    this.prober = new Prober(this.client);
+    this.prober = new Prober(this.client, family);
   }
 
   /** Builds a stand, and waits until its responder answers for its first and its last VIP. */
-  static async start(ground: Ground, responder: Responder, vips: number): Promise<Stand> {
-    const stand = new Stand(ground, responder, vips);
+  static async start(ground: Ground, responder: Responder, vips: number, family: Family = "IPv4"): Promise<Stand> {
+    const stand = new Stand(ground, responder, vips, family);
     try {
       await stand.#begin();
       if (responder.kind !== "nobody" && responder.kind !== "empty") await stand.#answers();
@@ -129,7 +144,7 @@ export class Stand {
 
   async #begin(): Promise<void> {
     const { namespaces, bench } = this.#ground;
-    const { first, last } = vipRange(this.vips);
+    const { first, last } = vipRange(this.vips, this.family);
     const { responder } = this;
     if (responder.kind === "nobody" || responder.kind === "bare") {
       const program = responder.kind === "bare" ? bench.programs.bench_answer : bench.programs.bench_drop;
@@ -140,10 +155,12 @@ export class Stand {
       this.countAtXdp(false);
     } else if (responder.kind === "kernel") {
       // The kernel answers ARP by its routing table, so a route for each VIP is enough. To add 60,000 addresses would
-      // take minutes, as the kernel walks the list of addresses for each new one.
-      const addresses = Array.from({ length: this.vips }, (_, i) => vipBytes(i).join("."));
-      const line = (vip: string) =>
-        this.vips === 1 ? `addr add ${vip}/32 dev ${NODE_INTERFACE}` : `route add local ${vip}/32 dev lo`;
+      // take minutes, as the kernel walks the list of addresses for each new one. IPv6 is answered by addresses only.
+      const addresses = Array.from({ length: this.vips }, (_, i) => formatAddress(vipAt(i, this.family)));
+      const line = (vip: string) => {
+        if (this.family === "IPv6") return `addr add ${vip}/128 dev ${NODE_INTERFACE} nodad`;
+        return this.vips === 1 ? `addr add ${vip}/32 dev ${NODE_INTERFACE}` : `route add local ${vip}/32 dev lo`;
+      };
       namespaces.ip(this.node, addresses.map(line));
     } else if (responder.kind === "isat") {
       if (responder.hook === "xdp") this.countAtXdp(false);
@@ -172,7 +189,7 @@ export class Stand {
   async #answers(): Promise<void> {
     const end = performance.now() + PATIENCE;
     for (const place of [0, this.vips - 1]) {
-      while (this.prober.ask(vipBytes(place), 100) === undefined) {
+      while (this.prober.ask(vipAt(place, this.family), 100) === undefined) {
         if (performance.now() > end) throw new Error(`no answer within ${PATIENCE / 1000} s. ${this.#said}`);
         if (this.#peer?.exitCode != null) throw new Error(`it has ended. ${this.#said}`);
         await sleep(50);
