@@ -40,8 +40,8 @@ export function merged(configured: readonly PoolSpec[], metallb: Iterable<PoolSp
 /** The addresses of Nodes, which no Service is given. */
 export function nodesOwn(nodes: Iterable<ClusterNode>): Map<Address, Refusal> {
   const own = new Map<Address, Refusal>();
-  for (const { key, internal, others } of nodes) {
-    for (const address of internal === undefined ? others : [internal, ...others])
+  for (const { key, internals, others } of nodes) {
+    for (const address of [...internals, ...others])
       own.set(address, { reason: "InUse", message: `${formatAddress(address)} is Node ${key}'s own address` });
   }
   return own;

@@ -15,6 +15,9 @@ export interface Range<A extends Address = Address> {
 
 export const isIPv4 = (address: Address): address is IPv4 => typeof address === "number";
 
+export type Family = 4 | 6;
+export const familyOf = (address: Address): Family => (isIPv4(address) ? 4 : 6);
+
 export const isIPv4Range = (range: Range): range is Range<IPv4> => isIPv4(range.first);
 
 /** True for an address that means something on one link only (RFC 4291 2.5.6). */

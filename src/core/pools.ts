@@ -1,8 +1,8 @@
 /** Pools of addresses, and which address of a pool is given next. */
 import { hash } from "node:crypto";
-import { type Address, addressBytes, having, isIPv4, plus, type Range, sizeOf } from "./address.ts";
+import { type Address, addressBytes, type Family, familyOf, having, plus, type Range, sizeOf } from "./address.ts";
 
-export type Family = 4 | 6;
+export { type Family, familyOf };
 
 /** A pool, wherever it is written. */
 export interface Pool {
@@ -22,8 +22,6 @@ export interface Pool {
 
 /** `stable`: by a hash of the Service's name, so that a cluster that is built again gives the same; or the lowest. */
 export type Choice = "stable" | "lowest";
-
-export const familyOf = (address: Address): Family => (isIPv4(address) ? 4 : 6);
 
 const endsBuggy = (address: Address) => [0, 255].includes(addressBytes(address)[3]!);
 const isAvoided = ({ avoidBuggy }: Pool, address: Address) =>

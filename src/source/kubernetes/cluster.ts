@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import { type Address, formatAddress } from "../../core/address.ts";
+import { type Address, familyOf, formatAddress } from "../../core/address.ts";
 import type { Check, Demand, VipRange } from "../../core/demand.ts";
 import type { Unserved } from "../../core/unserved.ts";
 import { Diet } from "./diet.ts";
@@ -294,8 +294,10 @@ export class Cluster {
     return { settings, nodes, pools };
   }
 
-  #endpoints(service: Key): readonly string[] {
-    return nodesWithEndpoint(this.#slicesOf.get(service) ?? []);
+  /** The nodes with an endpoint that can serve the Service's address. */
+  #endpoints(service: Key, address: Address): readonly string[] {
+    const its = (this.#slicesOf.get(service) ?? []).filter(({ family }) => family === familyOf(address));
+    return nodesWithEndpoint(its);
   }
 
   /** Evaluates a Service anew, and adds the addresses that it has or had. */
@@ -303,7 +305,7 @@ export class Cluster {
     const before = this.#evaluations.get(key);
     const service = this.#objects.Service.get(key);
     const isMeant = service !== undefined && isOurs(service, this.#given.settings);
-    const now = isMeant ? evaluate(service, this.#endpoints(key), this.#common) : undefined;
+    const now = isMeant ? evaluate(service, (address) => this.#endpoints(key, address), this.#common) : undefined;
     for (const { address } of before?.addresses ?? []) {
       addresses.add(address);
       if (!now?.addresses.some((one) => one.address === address)) this.#share(address, key, undefined);
@@ -333,7 +335,7 @@ export class Cluster {
     const sharing = this.#sharing.get(address) ?? [];
     const deciding = decidingOf(sharing);
     const before = this.#ranges.get(address);
-    const its = deciding && remarksOn(deciding, this.#endpoints(deciding.service.key), this.#common);
+    const its = deciding && remarksOn(deciding, this.#endpoints(deciding.service.key, address), this.#common);
     keep(this.#remarks, address, its ?? []);
     this.#sharingProblems.delete(address);
     if (!deciding) {
@@ -362,7 +364,7 @@ export class Cluster {
   }
 
   #checksOf(one: ServiceAddress, node: string): Check[] {
-    return checksOf(one, this.#endpoints(one.service.key), node, this.#common);
+    return checksOf(one, this.#endpoints(one.service.key, one.address), node, this.#common);
   }
 }
 

@@ -33,8 +33,8 @@ export function nodesOf(
     for (const address of node.others) (isOfService(address) ? claimants : ownerOf).set(address, node.key);
     if (!selector || selects(selector, node.labels)) running.set(node.key, node);
   }
-  for (const { key, internal } of all) if (internal !== undefined) ownerOf.set(internal, key);
-  const entries = [...running.values()].map(({ key, internal }) => ({ name: key, address: internal }));
+  for (const { key, internals } of all) for (const address of internals) ownerOf.set(address, key);
+  const entries = [...running.values()].map(({ key, internals }) => ({ name: key, address: internals[0] }));
   return { running, ownerOf, claimants, entries };
 }
 

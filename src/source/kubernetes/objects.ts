@@ -5,8 +5,10 @@
 import {
   type Address,
   blockOf,
+  compare,
+  type Family,
+  familyOf,
   formatAddress,
-  isIPv4,
   parseAddress,
   parseRange,
   type Range,
@@ -71,10 +73,12 @@ export interface Service {
   hostnames: number;
 }
 
-/** An EndpointSlice of a Service, of IPv4. Nodes are listed once each; "" stands for endpoints that name no node. */
+/** An EndpointSlice of a Service, of addresses of one family. Nodes are listed once each; "" stands for endpoints that name no node. */
 export interface EndpointSlice {
   key: Key;
   service: Key;
+  /** The family of its addresses: kube-proxy forwards what comes to a VIP to endpoints of the VIP's family only. */
+  family: Family;
   /** The nodes of the endpoints that are ready. */
   ready: readonly string[];
   /** The nodes of those that are not ready any more and still serve: they terminate. */
@@ -89,12 +93,9 @@ export interface ClusterNode {
   bootID: string;
   /** It is not Ready, and as far as is known it has not been since it booted. */
   isBooting: boolean;
-  /** Its first InternalIP that is IPv4. */
-  internal: Address | undefined;
-  /**
-   * All other IPv4 addresses that it lists: a cloud provider may have found a VIP on it, and a kubelet writes what it
-   * likes.
-   */
+  /** Its first InternalIP of each family, IPv4 first. */
+  internals: readonly Address[];
+  /** All other addresses that it lists: a cloud provider may have found a VIP on it, and a kubelet writes what it likes. */
   others: readonly Address[];
 }
 
@@ -102,7 +103,6 @@ export interface ClusterNode {
 export interface IPAddressPool {
   key: Key;
   labels: Labels;
-  /** IPv4 only. */
   ranges: readonly Range[];
 }
 
@@ -245,7 +245,7 @@ function endpointSliceOf(object: unknown): EndpointSlice | undefined {
   const service = labels["kubernetes.io/service-name"];
   if (!service) return undefined; // it was made by somebody for another purpose
   const { addressType, endpoints } = object as Json;
-  if (addressType !== "IPv4") return undefined; // kube-proxy forwards what comes to an IPv4 VIP to IPv4 endpoints only
+  if (addressType !== "IPv4" && addressType !== "IPv6") return undefined; // FQDN: kube-proxy forwards nothing to it
   const [ready, leaving] = [new Set<string>(), new Set<string>()];
   for (const [index, endpoint] of items(endpoints, "endpoints").entries()) {
     const path = `endpoints[${index}]`;
@@ -258,7 +258,8 @@ function endpointSliceOf(object: unknown): EndpointSlice | undefined {
     if (isReady) ready.add(node);
     else if (isServing) leaving.add(node);
   }
-  return { key, service: `${namespaceOf(key)}/${service}`, ready: sorted(ready), leaving: sorted(leaving) };
+  const family = addressType === "IPv4" ? 4 : 6;
+  return { key, service: `${namespaceOf(key)}/${service}`, family, ready: sorted(ready), leaving: sorted(leaving) };
 }
 
 const values = new Map<string, object>();
@@ -288,14 +289,14 @@ function nodeOf(object: unknown): ClusterNode {
   const status = part((object as Json).status, "status");
   const conditions = items(status.conditions, "status.conditions").map((item) => part(item, "status.conditions[]"));
   const statusOf = (wanted: string) => conditions.find(({ type }) => type === wanted)?.status;
-  const others: Address[] = [];
-  let internal: Address | undefined;
+  const others = new Set<Address>();
+  const internals = new Map<Family, Address>();
   for (const item of items(status.addresses, "status.addresses")) {
     const { type, address } = part(item, "status.addresses[]");
     const own = typeof address === "string" ? readAddress(address) : undefined;
-    if (own === undefined || !isIPv4(own)) continue; // a name, or IPv6
-    if (type === "InternalIP" && internal === undefined) internal = own;
-    else if (!others.includes(own)) others.push(own);
+    if (own === undefined) continue; // a name
+    if (type === "InternalIP" && !internals.has(familyOf(own))) internals.set(familyOf(own), own);
+    else others.add(own);
   }
   return {
     key,
@@ -303,14 +304,13 @@ function nodeOf(object: unknown): ClusterNode {
     isNetworkUnavailable: statusOf("NetworkUnavailable") === "True",
     bootID: optional(part(status.nodeInfo, "status.nodeInfo").bootID, "status.nodeInfo.bootID") ?? "",
     isBooting: statusOf("Ready") !== "True",
-    internal,
-    others: others.filter((address) => address !== internal),
+    internals: [...internals.values()].sort(compare),
+    others: [...others].filter((address) => internals.get(familyOf(address)) !== address),
   };
 }
 
-/** Reads a block or a range as MetalLB's ParseCIDR does, which ignores a block's host bits. undefined: it is IPv6. */
-function poolRange(text: string, path: string): Range | undefined {
-  if (text.includes(":")) return undefined;
+/** Reads a block or a range as MetalLB's ParseCIDR does, which ignores a block's host bits. */
+function poolRange(text: string, path: string): Range {
   const [, base = "", prefix = ""] = /^([^/-]+)\/(\d+)$/.exec(text) ?? [];
   try {
     if (!prefix) {
@@ -327,8 +327,7 @@ function poolOf(object: unknown, note: Note = strict): IPAddressPool {
   const { key, labels } = metadataOf("IPAddressPool", object);
   const { addresses } = part((object as Json).spec, "spec");
   const read = (item: unknown, path: string) => poolRange(textOf(item, path), path);
-  const ranges = entries(addresses, "spec.addresses", read, note);
-  return { key, labels, ranges: ranges.filter((range) => range !== undefined) };
+  return { key, labels, ranges: entries(addresses, "spec.addresses", read, note) };
 }
 
 const KNOWN_FIELDS = [

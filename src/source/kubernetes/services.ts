@@ -69,8 +69,12 @@ export function nodesWithEndpoint(slices: readonly EndpointSlice[]): readonly st
 
 const allOf = (lists: readonly (readonly string[])[]) => (lists.length === 1 ? lists[0]! : lists.flat());
 
-/** @param endpoints the nodes with an endpoint that can serve */
-export function evaluate(service: Service, endpoints: readonly string[], common: Common): Evaluation {
+/** @param endpointsOf the nodes with an endpoint that can serve an address */
+export function evaluate(
+  service: Service,
+  endpointsOf: (address: Address) => readonly string[],
+  common: Common,
+): Evaluation {
   const addresses: ServiceAddress[] = [];
   const skipped = { ...NO_SKIPPED, hostname: service.hostnames };
   for (const { address, isProxied } of service.ingress) {
@@ -82,7 +86,8 @@ export function evaluate(service: Service, endpoints: readonly string[], common:
       const advertising = common.pools.advertising(address, service.labels);
       if (!advertising) skipped.outside += 1;
       else if (!addresses.some((other) => other.address === address)) {
-        addresses.push({ service, address, advertising, candidates: candidatesOf(service, advertising, endpoints) });
+        const candidates = candidatesOf(service, advertising, endpointsOf(address));
+        addresses.push({ service, address, advertising, candidates });
       }
     }
   }
