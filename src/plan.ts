@@ -1,15 +1,6 @@
 import type { Config } from "./config/config.ts";
 import { MAX_INTERFACES, MAX_PEERS, MAX_VIPS } from "./core/abi.ts";
-import {
-  type Address,
-  formatAddress,
-  having,
-  isIPv4,
-  isIPv4Range,
-  neverVips,
-  sizeOf,
-  without,
-} from "./core/address.ts";
+import { type Address, formatAddress, having, isIPv4Range, neverVips, sizeOf, without } from "./core/address.ts";
 import { FORMS, formatMac } from "./core/arp.ts";
 import { type Demand, guardOf, isGuardRange, type VipRange } from "./core/demand.ts";
 import { matches } from "./core/glob.ts";
@@ -162,7 +153,7 @@ export function segmentPlan(
     isUp: link.isUp,
     node: config.node,
     nodes: demand.nodes,
-    gateways: gateways.filter(isIPv4),
+    gateways,
     ranges: guarded.length > 0 ? [...ranges, ...guarded] : ranges,
     ...status,
     probes: isWire && !isGuard ? { interval: toNs(membership.interval), dead: membership.dead } : undefined,

@@ -1,7 +1,15 @@
 /** The kinds of value that a configuration holds, as schemas that carry what --help, the docs and errors say of them. */
 import { isIPv4, isIPv6 } from "node:net";
 import * as v from "valibot";
-import { parseAddress, parseRange, RANGE_FORMS, type Range, reservedBlock, unanswered } from "../core/address.ts";
+import {
+  parseAddress,
+  parseRange,
+  RANGE_FORMS,
+  type Range,
+  readAddress,
+  reservedBlock,
+  unanswered,
+} from "../core/address.ts";
 import { isGlob } from "../core/glob.ts";
 
 /** The metadata of a schema. A default in words stands here; one that can be written is that of v.optional(). */
@@ -90,8 +98,12 @@ export const listen = accepting(
 );
 export const vips = accepting(RANGE_FORMS, parsed(v.string(), parseVips));
 export const nodeAddress = accepting(
-  "an IPv4 address, such as 10.9.255.2",
-  v.pipe(v.string(), v.check(isIPv4), v.transform(parseAddress)),
+  "an address, such as 10.9.255.2 or 2001:db8::2",
+  v.pipe(
+    v.string(),
+    v.check((text) => readAddress(text) !== undefined),
+    v.transform(parseAddress),
+  ),
 );
 export const absolutePath = accepting("an absolute path", v.pipe(v.string(), v.startsWith("/")));
 export const nodeName = accepting(

@@ -63,7 +63,7 @@ export function blockOf(address: Address, prefix: number): Range {
 }
 
 /** The forms that {@link parseRange} accepts, for help texts and errors. */
-export const RANGE_FORMS = "an address (10.9.0.1), a range (10.9.0.10-10.9.0.19) or a block (10.9.1.0/24)";
+export const RANGE_FORMS = "an address (10.9.0.1, 2001:db8::1), a range (10.9.0.10-10.9.0.19) or a block (10.9.1.0/24)";
 
 /**
  * Reads an address as Go's `net.ParseIP()` does: an IPv4 address mapped into IPv6 (::ffff:10.9.0.1) is IPv4. Leading zeros

@@ -3,7 +3,7 @@ import type { Address } from "./address.ts";
 /** A node that runs isat, as a source names it. */
 export interface NodeEntry {
   name: string;
-  /** The node's own IPv4 address, by which it can be asked for with ARP; undefined where the source does not tell. */
+  /** The node's own address, by which it can be asked for; undefined where the source does not tell. */
   address: Address | undefined;
 }
 

@@ -387,7 +387,7 @@ const wrongSource: [name: string, text: string, line: number, ...says: string[]]
     "a node whose address is none",
     "kind: file\nnodes: [n1, { name: n2, address: n2.example.org }]\nvips: []",
     3,
-    'source.nodes[1].address: found "n2.example.org", accepted: an IPv4 address',
+    'source.nodes[1].address: found "n2.example.org", accepted: an address, such as',
   ],
   [
     "a node without a name",
