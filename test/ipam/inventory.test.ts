@@ -42,7 +42,7 @@ test("each pool has what is used and free, without what no Service may be given"
     service("web/theirs", { ips: ["10.9.0.2"], loadBalancerClass: "else" }),
     service("web/none", { type: "ClusterIP" }),
   );
-  found.nodes.push({ key: "n1", internal: parseAddress("10.9.0.9"), others: [parseAddress("10.9.1.7")] } as never);
+  found.nodes.push({ key: "n1", internals: [parseAddress("10.9.0.9")], others: [parseAddress("10.9.1.7")] } as never);
   const pools = `
     - { name: one, addresses: [10.9.0.0/24, 10.9.0.250-10.9.1.5], avoidBuggyIPs: true, autoAssign: false }`;
   const all = { namespaces: [], namespaceSelectors: [], serviceSelectors: [] };
