@@ -70,7 +70,7 @@ function valuesSchema(): string {
       }),
       imagePullSecrets: list,
       config: configSchema(),
-      controller: toggle({}),
+      controller: toggle({ metrics: text }),
       metallb: flag,
       wireKey: exactly({ existingSecret: text }),
       resources: mapping,

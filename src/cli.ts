@@ -150,6 +150,7 @@ program
   .description("give a cluster's Services their addresses until SIGTERM or SIGINT; of several, one does so at a time")
   .option("-c, --config <file>", "the configuration", DEFAULT_CONFIG)
   .option("--namespace <name>", "the namespace of the Lease by which one is chosen", "isat-system")
+  .option("--metrics <address:port>", "serve Prometheus metrics there")
   .action(async (options) => (await import("./controller/controller.ts")).controller(options));
 
 /** A command about a cluster's addresses. */

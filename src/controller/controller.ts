@@ -3,32 +3,44 @@ import { once } from "node:events";
 import { hostname } from "node:os";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
+import * as v from "valibot";
 import { type Config, ConfigError } from "../config/config.ts";
+import { listen } from "../config/values.ts";
 import { watchConfig } from "../config/watch.ts";
 import { Notices } from "../core/notices.ts";
 import { Links } from "../link/links.ts";
 import { makeLog } from "../log.ts";
 import { Connection } from "../source/kubernetes/connection.ts";
 import type { Level } from "../source/source.ts";
+import { counted } from "./inventory.ts";
 import { LEASE_TIMING, Lease, type LeaseTiming } from "./lease.ts";
+import type { Facts } from "./pools.ts";
 import { type ClusterConfig, Term, type TermOptions } from "./term.ts";
 
 export interface ControllerOptions {
   config: string;
   /** The namespace of the Lease. */
   namespace: string;
+  /** Where the metrics are served. */
+  metrics?: string;
 }
 
 /** `isat controller`: gives Services their addresses until a signal, whenever it leads. */
-export async function controller({ config: path, namespace }: ControllerOptions): Promise<void> {
+export async function controller({ config: path, namespace, metrics }: ControllerOptions): Promise<void> {
   const log = await makeLog();
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
   for (const event of ["uncaughtException", "unhandledRejection"] as const)
     process.on(event, (error: unknown) => log.error(`isat did not expect this error, and goes on: ${String(error)}`));
   using office = new Office(path, namespace, stop.signal, (level, message) => log[level](message));
+  if (metrics !== undefined) await serveOffice(office, v.parse(listen, metrics));
   await office.run();
   log.info("stopped: whatever has an address keeps it");
+}
+
+async function serveOffice(office: Office, where: { host: string; port: number }): Promise<void> {
+  const { serveControllerMetrics } = await import("./metrics.ts"); // here, to save its memory otherwise
+  await serveControllerMetrics(() => office.facts && counted(office.facts, Date.now()), where);
 }
 
 class Office implements Disposable {
@@ -63,6 +75,11 @@ class Office implements Disposable {
 
   [Symbol.dispose](): void {
     this.#connection.close();
+  }
+
+  /** undefined: this process does not lead, or has not read everything yet. */
+  get facts(): Facts | undefined {
+    return this.#term?.term.facts;
   }
 
   async run(): Promise<void> {

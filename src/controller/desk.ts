@@ -96,6 +96,10 @@ export class Desk {
     this.#checkFence();
   }
 
+  get views(): Iterable<View> {
+    return this.#views.values();
+  }
+
   get keys(): Iterable<string> {
     return this.#views.keys();
   }

@@ -15,7 +15,8 @@ import { formatDuration, table } from "../report/status.ts";
 import type { ClusterNode } from "../source/kubernetes/objects.ts";
 import type { Labels } from "../source/kubernetes/selector.ts";
 import { configuredPool } from "./metallb.ts";
-import { merged, nodesOwn, type PoolSpec } from "./pools.ts";
+import { type Facts, merged, nodesOwn, type PoolSpec } from "./pools.ts";
+import { remarksOn } from "./remarks.ts";
 import { type Served, type View, viewOf } from "./services.ts";
 import type { ClusterConfig } from "./term.ts";
 
@@ -28,13 +29,6 @@ export interface Survey {
   leader: { name: string; renewed: number } | undefined;
   /** The resources that could not be read, and what follows. */
   notes: string[];
-}
-
-/** A survey in the light of a configuration. */
-export interface Facts {
-  views: readonly View[];
-  pools: readonly PoolSpec[];
-  never: ReadonlyMap<Address, Refusal>;
 }
 
 export function factsOf({ services, nodes, metallb }: Survey, { pools, source }: ClusterConfig): Facts {
@@ -84,15 +78,23 @@ interface Told {
 
 /** @param now ms since 1970 */
 export function inventory(found: Survey, config: ClusterConfig, now: number): Inventory {
-  const { views, pools, never } = factsOf(found, config);
+  const facts = factsOf(found, config);
+  const { leader } = found;
+  return {
+    leader: leader && { name: leader.name, renewedMs: now - leader.renewed },
+    ...counted(facts, now),
+    notes: [...found.notes, ...remarksOn(facts.pools, facts.never).map(({ message }) => message)],
+  };
+}
+
+/** @param now ms since 1970 */
+export function counted({ views, pools, never }: Facts, now: number): Pick<Inventory, "pools" | "waiting" | "kept"> {
   const held = new Set(views.filter(({ type }) => type !== "none").flatMap(({ applicant }) => applicant.standing));
-  const { leader, notes } = found;
   const own = views
     .filter(({ type }) => type === "balancer")
     .sort((a, b) => a.applicant.created - b.applicant.created || (a.key < b.key ? -1 : 1))
     .map((view) => told(view, now));
   return {
-    leader: leader && { name: leader.name, renewedMs: now - leader.renewed },
     pools: pools.map((pool) => ({
       name: pool.name,
       addresses: pool.ranges.map(formatRange),
@@ -102,7 +104,6 @@ export function inventory(found: Survey, config: ClusterConfig, now: number): In
     })),
     waiting: own.filter(({ reason }) => !DONE.includes(reason)),
     kept: own.filter(({ reason }) => reason === "Kept"),
-    notes,
   };
 }
 

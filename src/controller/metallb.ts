@@ -1,7 +1,7 @@
 /** Reads MetalLB's IPAddressPools as pools that addresses are given from. Pure. */
 import { reservedBlock } from "../core/address.ts";
 import { items, type Json, part, selectorOf, textOf } from "../source/kubernetes/fields.ts";
-import { baseOf, readers } from "../source/kubernetes/objects.ts";
+import { baseOf, readers, refOf } from "../source/kubernetes/objects.ts";
 import type { PoolSettings } from "../source/kubernetes/pool-settings.ts";
 import type { LabelSelector } from "../source/kubernetes/selector.ts";
 import type { PoolSpec } from "./pools.ts";
@@ -26,6 +26,7 @@ export function metallbPool(object: unknown): PoolSpec {
     autoAssign: autoAssign !== false,
     avoidBuggy: avoidBuggyIPs === true,
     acrossNamespaces: true,
+    ref: refOf("IPAddressPool", object),
     ...forSome(namespaces, namespaceSelectors, serviceSelectors),
   };
 }

@@ -2,7 +2,7 @@
 import { type Address, formatAddress } from "../core/address.ts";
 import type { Refusal } from "../core/ipam.ts";
 import type { Pool } from "../core/pools.ts";
-import type { ClusterNode } from "../source/kubernetes/objects.ts";
+import type { ClusterNode, ObjectRef } from "../source/kubernetes/objects.ts";
 import { anySelects, type LabelSelector, type Labels } from "../source/kubernetes/selector.ts";
 import type { Resource } from "../source/kubernetes/watch.ts";
 import type { View } from "./services.ts";
@@ -14,6 +14,16 @@ export interface PoolSpec extends Pool {
   namespaces: readonly string[];
   namespaceSelectors: readonly LabelSelector[];
   serviceSelectors: readonly LabelSelector[];
+  /** The object that says so; undefined: the configuration does. */
+  ref?: ObjectRef;
+}
+
+/** Everything that is known of a cluster's addresses. */
+export interface Facts {
+  views: readonly View[];
+  /** In the order in which Services come to them. */
+  pools: readonly PoolSpec[];
+  never: ReadonlyMap<Address, Refusal>;
 }
 
 /** The names of the pools that select a Service. @param labels of its namespace; undefined: they are not known */

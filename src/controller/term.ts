@@ -2,6 +2,7 @@ import type { Config } from "../config/config.ts";
 import { type Address, formatAddress, neverVips } from "../core/address.ts";
 import type { Refusal } from "../core/ipam.ts";
 import { Notices } from "../core/notices.ts";
+import { inOrder } from "../core/pools.ts";
 import type { Connection } from "../source/kubernetes/connection.ts";
 import { Events } from "../source/kubernetes/events.ts";
 import { isJson, labelsOf, part } from "../source/kubernetes/fields.ts";
@@ -11,7 +12,8 @@ import { follow, type Handler, type Resource, TIMING } from "../source/kubernete
 import type { Level } from "../source/source.ts";
 import { Desk } from "./desk.ts";
 import { configuredPool, metallbPool } from "./metallb.ts";
-import { merged, NAMESPACES, nodesOwn, type PoolSpec } from "./pools.ts";
+import { type Facts, merged, NAMESPACES, nodesOwn, type PoolSpec } from "./pools.ts";
+import { remarksOn } from "./remarks.ts";
 import { viewOf } from "./services.ts";
 import { Writer } from "./writer.ts";
 
@@ -48,11 +50,14 @@ export class Term {
   readonly #writer: Writer;
   readonly #events: Events;
   readonly #notices = new Notices(Number.POSITIVE_INFINITY);
+  readonly #remarks = new Notices(Number.POSITIVE_INFINITY);
   /** The resources that must be read before any address is given. */
   readonly #missing = new Set(["services", "namespaces", "nodes", "definition"]);
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #metallb = new Map<string, PoolSpec>();
   readonly #namespaces = new Set<string>();
+  #all: readonly PoolSpec[] = [];
+  #never: ReadonlyMap<Address, Refusal> = new Map();
   #pools: AbortController | undefined;
   #config: TermOptions["config"];
   #timer: NodeJS.Timeout;
@@ -90,7 +95,8 @@ export class Term {
   }
 
   #setPools(): void {
-    this.#desk.setPools(merged(this.#config.pools.map(configuredPool), this.#metallb.values()), now());
+    this.#all = merged(this.#config.pools.map(configuredPool), this.#metallb.values());
+    this.#desk.setPools(this.#all, now());
     this.#writer.wake();
   }
 
@@ -209,11 +215,17 @@ export class Term {
     for (const [address, reason] of neverVips(gateways, subnets))
       never.set(address, { reason: "NoPool", message: `${formatAddress(address)} is no Service's: ${reason}` });
     for (const [address, refusal] of nodesOwn(this.#nodes.values())) never.set(address, refusal);
+    this.#never = never;
     this.#desk.setNever(never);
     this.#writer.wake();
   }
 
-  /** Writes an Event for each Service that lacks something, once. */
+  /** Everything that is known of pools and Services. */
+  get facts(): Facts {
+    return { views: [...this.#desk.views], pools: inOrder(this.#all) as PoolSpec[], never: this.#never };
+  }
+
+  /** Writes an Event for each Service that lacks something, and for each pool at fault, once. */
   #tell(): void {
     if (!this.#desk.isOpen) return;
     const problems = [...this.#desk.problems()].map(({ view, verdict: { reason, message, kept } }) => {
@@ -221,7 +233,11 @@ export class Term {
       const ref = { kind: "Service" as const, namespace, name: key.slice(namespace.length + 1), uid };
       return reason === "Assigned" ? { ref, reason: "Kept", message: kept! } : { ref, reason, message };
     });
-    this.#events.take(problems);
+    const remarks = remarksOn(this.#all, this.#never);
+    const texts = remarks.map(({ message }) => message);
+    for (const text of this.#remarks.noteAll(texts, now())) this.#options.log("warn", text);
+    const onObjects = remarks.flatMap(({ pool: { ref }, reason, message }) => (ref ? [{ ref, reason, message }] : []));
+    this.#events.take([...problems, ...onObjects]);
   }
 }
 

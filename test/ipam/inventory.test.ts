@@ -1,10 +1,13 @@
 /** The output of `isat ipam` and `isat ipam plan`, from Services as the API sends them. */
+import type { AddressInfo } from "node:net";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { parseConfig } from "../../src/config/config.ts";
 import { ofCluster } from "../../src/controller/controller.ts";
-import { formatInventory, inventory, type Survey } from "../../src/controller/inventory.ts";
+import { counted, factsOf, formatInventory, inventory, type Survey } from "../../src/controller/inventory.ts";
+import { serveControllerMetrics } from "../../src/controller/metrics.ts";
 import { formatPreview, preview } from "../../src/controller/preview.ts";
+import { remarksOn } from "../../src/controller/remarks.ts";
 import { parseAddress } from "../../src/core/address.ts";
 import { pool } from "./desk.ts";
 import { objectOf, type Stored } from "./world.ts";
@@ -89,6 +92,48 @@ test("Services wait in the order of their creation, and each has what the contro
     "KEEPS    HAS       SINCE  REASON  WHY",
     "web/has  10.9.9.9  1 min  Kept    it keeps 10.9.9.9: 10.9.9.9 is in no pool",
   ]);
+});
+
+/** Pools, and the remarks on them. */
+const REMARKS: [about: string, pools: string, remarks: string[]][] = [
+  ["nothing is wrong", "[10.9.0.0/30, 10.9.0.4/30]", []],
+  [
+    "two overlap: it is said once, of the first address in common",
+    "[{ name: a, addresses: [10.9.0.0/29] }, { name: b, addresses: [10.9.3.1, 10.9.0.6-10.9.0.8] }]",
+    ["b: pools a and b both have 10.9.0.6: an address of both is given once, by the first that has it free"],
+  ],
+  [
+    "a pool has a Node's address",
+    "[{ name: a, addresses: [10.9.0.9] }, { name: b, addresses: [10.9.1.0/24] }]",
+    ["a: pool a has addresses that are given to nobody: 10.9.0.9 is Node n1's own address"],
+  ],
+];
+for (const [about, pools, remarks] of REMARKS) {
+  test(`pools: ${about}`, () => {
+    const found = survey();
+    found.nodes.push({ key: "n1", internal: parseAddress("10.9.0.9"), others: [] } as never);
+    const facts = factsOf(found, config(pools));
+    assert.equal(
+      remarksOn(facts.pools, facts.never).map(({ pool, message }) => `${pool.name}: ${message}`),
+      remarks,
+    );
+  });
+}
+
+test("a controller's metrics have the same figures, where it leads", async () => {
+  let its: ReturnType<typeof counted> | undefined;
+  const server = await serveControllerMetrics(() => its, { host: "127.0.0.1", port: 0 });
+  const { port } = server.address() as AddressInfo;
+  const scrape = async () => (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  assert.match(await scrape(), /^isat_controller_leads 0$/m);
+  const found = survey(service("web/a", { ips: ["10.9.0.1"] }), service("web/b"));
+  its = counted(factsOf(found, config("[{ name: a, addresses: [10.9.0.0/30] }]")), NOW);
+  const text = await scrape();
+  assert.match(text, /^isat_controller_leads 1$/m);
+  assert.match(text, /^isat_pool_addresses\{pool="a",family="4",state="free"\} 3$/m);
+  assert.match(text, /^isat_services_waiting\{reason="Pending"\} 1$/m);
+  assert.match(text, /^isat_services_kept 0$/m);
+  server.close();
 });
 
 const BEFORE = "[{ name: a, addresses: [10.9.0.1-10.9.0.2] }]";

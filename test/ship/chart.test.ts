@@ -70,7 +70,7 @@ const MATRIX: Record<string, object> = {
     imagePullSecrets: [{ name: "registry" }],
   },
   "MetalLB's resources": { metallb: true },
-  "controllers for MetalLB's pools": { metallb: true, controller: { enabled: true } },
+  "controllers for MetalLB's pools": { metallb: true, controller: { enabled: true, metrics: "[::]:9122" } },
   "an existing Secret": { wireKey: { existingSecret: "mine" } },
   "no PERFMON, AppArmor nor SELinux": {
     capabilities: ["BPF", "NET_ADMIN", "NET_RAW"],
