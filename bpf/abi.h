@@ -213,6 +213,14 @@ struct recent {
 	X(NOT_OWNED, not_owned)       /* row 9, drop: another node answers */                                          \
 	X(FENCED, fenced)             /* row 9, drop: owned here, but no tick for fence_ns */                          \
 	X(ANSWERED, answered)         /* row 10 */                                                                     \
+	X(ND_NOT_MANAGED, nd_not_managed) /* nd row 2, pass: the target is not a VIP of this interface */              \
+	X(ND_BAD, nd_bad)             /* nd rows 1 and 3, pass: cut short, or not as RFC 4861 7.1.1 has it */          \
+	X(ND_NOT_FOR_US, nd_not_for_us)   /* nd row 4, pass: neither to the VIP's group nor to our MAC */              \
+	X(ND_GONE, nd_gone)           /* nd row 5: as row 7 */                                                         \
+	X(ND_BAD_SENDER, nd_bad_sender)   /* nd row 6: as row 8 */                                                     \
+	X(ND_NOT_OWNED, nd_not_owned) /* nd row 7: as row 9 */                                                         \
+	X(ND_FENCED, nd_fenced)       /* nd row 7: as row 9 */                                                         \
+	X(ND_ANSWERED, nd_answered)   /* nd row 8 */                                                                   \
 	X(EGRESS_CLAIMED, egress_claimed)     /* egress, pass: the sender is a VIP owned here, with our MAC */         \
 	X(EGRESS_REWRITTEN, egress_rewritten) /* egress, pass: a request that named a VIP as its sender */             \
 	X(EGRESS_DROPPED, egress_dropped)     /* egress, drop: the sender is a VIP that is not ours */                 \

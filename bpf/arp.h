@@ -3,9 +3,8 @@
 #ifndef ISAT_ARP_H
 #define ISAT_ARP_H
 
+#include "decide.h"
 #include "packet.h"
-#include "result.h"
-#include "state.h"
 
 /* The ETH_ZLEN bytes of an answer, in whole slots of the stack. */
 #define ANSWER_ROOM 64
@@ -55,8 +54,9 @@ static __always_inline struct result decide(const struct frame *frame, __u32 ifi
 	const struct arp *arp = &frame->arp;
 	struct vip_key key = { .ifindex = ifindex };
 	struct answers *answered;
+	struct result result;
 	struct vip *vip;
-	__u64 now, age;
+	__u64 now;
 
 	if (!is_ethernet_ipv4(arp) || arp->op != bpf_htons(ARPOP_REQUEST))
 		return pass(VERDICT_NOT_REQUEST);
@@ -71,27 +71,17 @@ static __always_inline struct result decide(const struct frame *frame, __u32 ifi
 		return pass(VERDICT_NOT_FOR_US);
 
 	now = read_clock(counters);
-	age = since(interface->tick_ns, now);
-	if (is_gone(interface, age, now))
-		return pass(VERDICT_GONE);
-	if ((arp->sha[0] & 1) || is_zero(arp->sha) || same_mac(arp->sha, interface->mac))
-		return drop(VERDICT_BAD_SENDER);
 	answered = bpf_map_lookup_elem(&answers, &key);
-	if (!is_answered(vip, answered, now))
-		return is_open(vip, answered) ? pass(VERDICT_NOT_OWNED) : drop(VERDICT_NOT_OWNED);
-	if (is_fenced(interface, age))
-		return drop(VERDICT_FENCED);
-
+	result = judge(interface, vip, answered, is_bad_sender(mac_word(arp->sha), interface), now, FAMILY_ARP);
+	if (result.action != ACT_REPLY)
+		return result;
 	turn_round(answer, frame, interface);
-	if (!is_of(vip, &key) || !is_on(interface, ifindex))
-		return drop(VERDICT_NOT_OWNED);
-	if (answered) {
-		__sync_fetch_and_add(&answered->answered, 1);
-		answered->last_answer_ns = now;
-	}
+	result = confirm(interface, vip, answered, *(const __u32 *)key.ip, ifindex, now, FAMILY_ARP);
+	if (result.action != ACT_REPLY)
+		return result;
 	if (!same_mac(frame->eth.h_source, arp->sha))
 		add_one(&counters->answered_other_source);
-	return reply(VERDICT_ANSWERED);
+	return result;
 }
 
 #endif

@@ -74,7 +74,7 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 ha
 		   (keeps == KEEPS_HELD || (keeps == KEEPS_OWNED && state == VIP_OWNED) ||
 		    (keeps == KEEPS_BETTER && hash >= vip->hash));
 	/* A claim that was decided by another VIP's entry is refused: the claimant asks again. */
-	if (keeps_it || !is_of(vip, &key))
+	if (keeps_it || !is_of(vip, ip, ifindex))
 		return CLAIM_MINE;
 	/* A release that cannot be recorded cannot be granted. */
 	if (!answered)

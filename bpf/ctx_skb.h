@@ -51,6 +51,14 @@ static __always_inline bool ctx_pull_all(ctx_t *ctx, __u32 least, __u32 most)
 #define ctx_load(ctx, at, to) bpf_skb_load_bytes(ctx, at, to, sizeof(*(to)))
 #define ctx_store(ctx, at, from) bpf_skb_store_bytes(ctx, at, from, sizeof(*(from)), 0)
 
+/* Makes the frame that long. */
+static __always_inline int ctx_resize(ctx_t *ctx, __u32 size)
+{
+	return ctx->len == size ? 0 : bpf_skb_change_tail(ctx, size, 0);
+}
+
+#define ctx_mark(ctx) mark(ctx)
+
 /* Puts an ARP answer of ETH_ZLEN bytes in the place of the request; a shorter frame keeps its length. */
 static __always_inline int ctx_answer(ctx_t *ctx, const void *answer)
 {

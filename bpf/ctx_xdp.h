@@ -12,8 +12,20 @@
 /* The linker keeps one of two global functions of the same name. */
 #define PER_HOOK(name) name##_xdp
 
-#define ctx_data(ctx) ((void *)(long)(ctx)->data)
-#define ctx_end(ctx) ((void *)(long)(ctx)->data_end)
+/*
+ * A pointer of the context, which is declared as a number of 32 bits. Where clang reads it, it may copy these alone, and
+ * the verifier does not know the copy as a pointer.
+ */
+#define ctx_pointer(ctx, field)                                                                    \
+	({                                                                                         \
+		void *_pointer;                                                                    \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                                              \
+			     : "=r"(_pointer)                                                      \
+			     : "r"(ctx), "i"(__builtin_offsetof(ctx_t, field)));                   \
+		_pointer;                                                                          \
+	})
+#define ctx_data(ctx) ctx_pointer(ctx, data)
+#define ctx_end(ctx) ctx_pointer(ctx, data_end)
 #define ctx_ifindex(ctx) ((ctx)->ingress_ifindex)
 /* A tag that the NIC has stripped cannot be seen here. */
 #define ctx_is_tagged(ctx) false
@@ -66,19 +78,34 @@ static __always_inline int ctx_pop(ctx_t *ctx)
 	})
 
 /*
- * Cuts the frame down to ETH_ZLEN bytes, the excess by powers of two: without CAP_PERFMON the verifier refuses
+ * Cuts the frame down to `size` bytes, the excess by powers of two: without CAP_PERFMON the verifier refuses
  * `end - data`, and bpf_xdp_get_buff_len() came with Linux 5.18. An excess is rare.
  */
-static __always_inline int trim(ctx_t *ctx)
+static __always_inline int trim(ctx_t *ctx, __u32 size)
 {
 	int step;
 
 #pragma unroll
 	for (step = 8192; step > 0; step /= 2)
-		if (ctx_data(ctx) + ETH_ZLEN + step <= ctx_end(ctx) && bpf_xdp_adjust_tail(ctx, -step))
+		if (ctx_data(ctx) + size + step <= ctx_end(ctx) && bpf_xdp_adjust_tail(ctx, -step))
 			return -1;
 	return 0;
 }
+
+/* Makes the frame that long, if it lacks less than 16 bytes. Not every driver lets a frame grow. */
+static __always_inline int ctx_resize(ctx_t *ctx, __u32 size)
+{
+	int step;
+
+#pragma unroll
+	for (step = 8; step > 0; step /= 2)
+		if (ctx_data(ctx) + size - step + 1 > ctx_end(ctx) && bpf_xdp_adjust_tail(ctx, step))
+			return -1;
+	return trim(ctx, size);
+}
+
+/* No filter sees frames that XDP sends. */
+#define ctx_mark(ctx)
 
 /* Puts an ARP answer of ETH_ZLEN bytes in the place of the request; a shorter frame keeps its length. */
 static __always_inline int ctx_answer(ctx_t *ctx, const void *answer)
@@ -86,7 +113,7 @@ static __always_inline int ctx_answer(ctx_t *ctx, const void *answer)
 	void *data, *end;
 	int i;
 
-	if (trim(ctx) || ctx_store(ctx, 0, (struct frame *)answer))
+	if (trim(ctx, ETH_ZLEN) || ctx_store(ctx, 0, (struct frame *)answer))
 		return -1;
 	data = ctx_data(ctx);
 	end = ctx_end(ctx);

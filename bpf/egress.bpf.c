@@ -48,7 +48,8 @@ static __always_inline bool is_ours(struct __sk_buff *skb, const struct arp *arp
 	struct answers *answered = bpf_map_lookup_elem(&answers, key);
 	bool is_another = is_open(vip, answered) && skb->sk;
 
-	return (is_another || is_answered(vip, answered, now)) && is_of(vip, key) &&
+	return (is_another || is_answered(vip, answered, now)) &&
+	       is_of(vip, *(const __u32 *)key->ip, key->ifindex) &&
 	       !is_fenced(interface, since(interface->tick_ns, now)) && same_mac(arp->sha, interface->mac) &&
 	       same_mac(source, interface->mac);
 }

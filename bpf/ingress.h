@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Ingress, the same at TC and at XDP: a program includes ctx_skb.h or ctx_xdp.h first. The parts of the peer protocol
- * are global functions: each is verified once, and other frames pay no stack for them.
+ * Ingress, the same at TC and at XDP: a program includes ctx_skb.h or ctx_xdp.h first. Neighbour Discovery and the parts of
+ * the peer protocol are global functions: each is verified once, and other frames pay no stack for them.
  */
 #ifndef ISAT_INGRESS_H
 #define ISAT_INGRESS_H
 
 #include "arp.h"
 #include "claims.h"
+#include "nd.h"
 #include "peers.h"
 
 /* The one exit: makes the action the hook's own. */
@@ -242,7 +243,7 @@ static __always_inline struct result decide_tagged(ctx_t *ctx, __be16 type)
 	return pass(is_vlan(type) && is_tagged_arp(ctx_data(ctx), end) ? VERDICT_TAGGED : VERDICT_NONE);
 }
 
-/* The type of ARP or of a frame of the peer protocol behind a priority tag; 0 where it is no such frame. */
+/* The type of a frame that isat reads, behind a priority tag; 0 where it is no such frame. */
 static __always_inline __be16 type_behind_priority(ctx_t *ctx, __be16 type)
 {
 	const __be16 *tag = ctx_data(ctx) + ETH_HLEN;
@@ -250,10 +251,14 @@ static __always_inline __be16 type_behind_priority(ctx_t *ctx, __be16 type)
 	if (ctx_is_tagged(ctx)) {
 		if (ctx_vlan_id(ctx))
 			return 0;
+		if (type == bpf_htons(ETH_P_IPV6))
+			return is_solicitation(ctx, ETH_HLEN) ? type : 0;
 	} else {
 		if (!is_vlan(type) || (const void *)(tag + 2) > ctx_end(ctx) || !is_priority(tag[0]))
 			return 0;
 		type = tag[1];
+		if (type == bpf_htons(ETH_P_IPV6))
+			return is_solicitation(ctx, ETH_HLEN + VLAN_HLEN) ? type : 0;
 	}
 	return type == bpf_htons(ETH_P_ARP) || type == bpf_htons(ETH_P_ISAT) ? type : 0;
 }
@@ -286,6 +291,30 @@ static __always_inline int receive_arp(ctx_t *ctx, __u32 ifindex)
 	return leave(ifindex, result);
 }
 
+/* Decides on a frame that is_solicitation(). It passes uncounted where isat has no entry. */
+__weak __noinline int PER_HOOK(receive_nd)(ctx_t *ctx)
+{
+	__u32 ifindex = ctx_ifindex(ctx), place;
+	struct nd_message message = {};
+	struct interface *interface;
+	struct verdicts *counters;
+	struct result result;
+
+	interface = find_interface(ifindex, &place);
+	counters = bpf_map_lookup_elem(&verdicts, &place);
+	if (!interface || !counters)
+		return CTX_PASS;
+	result = decide_nd(ctx, &message, ifindex, interface, counters);
+	if (result.action == ACT_REPLY) {
+		if (ctx_resize(ctx, sizeof(struct advertisement_bytes)) ||
+		    ctx_store(ctx, 0, (struct advertisement_bytes *)bytes_of(&message.nd)))
+			return CTX_DROP;
+		ctx_mark(ctx);
+	}
+	count(counters, result.verdict);
+	return leave(ifindex, result);
+}
+
 /* Any other frame. */
 static __always_inline int receive_other(ctx_t *ctx, __u32 ifindex, __be16 type)
 {
@@ -306,6 +335,8 @@ static __always_inline int ingress(ctx_t *ctx)
 		type = behind;
 	if (type == bpf_htons(ETH_P_ARP))
 		return receive_arp(ctx, ifindex);
+	if (type == bpf_htons(ETH_P_IPV6) && !ctx_is_tagged(ctx) && is_solicitation(ctx, ETH_HLEN))
+		return PER_HOOK(receive_nd)(ctx);
 	if (type == bpf_htons(ETH_P_ISAT) && !ctx_is_tagged(ctx))
 		return PER_HOOK(receive_peer)(ctx);
 	return receive_other(ctx, ifindex, type);

@@ -62,11 +62,12 @@ static __always_inline bool is_broadcast(const __u8 mac[6])
 	return (x[0] & x[1] & x[2]) == 0xffff;
 }
 
-static __always_inline bool is_zero(const __u8 mac[6])
+/* A MAC as a number, its first byte the lowest. */
+static __always_inline __u64 mac_word(const __u8 mac[6])
 {
 	const __u16 *x = (const __u16 *)mac;
 
-	return (x[0] | x[1] | x[2]) == 0;
+	return x[0] | (__u64)x[1] << 16 | (__u64)x[2] << 32;
 }
 
 static __always_inline bool is_vlan(__be16 ethertype)

@@ -84,14 +84,13 @@ static __always_inline bool is_gone(const struct interface *interface, __u64 age
 }
 
 /*
- * True if the entry is still the one that was looked up. Call it behind everything that was read of it, because another
+ * True if the entry is still the one that was looked up, of that address (of IPv6: its words, xored). Call it behind everything that was read of it, because another
  * CPU may be writing: the barrier keeps the order.
  */
-static __always_inline bool is_of(const struct vip *vip, const struct vip_key *key)
+static __always_inline bool is_of(const struct vip *vip, __u32 ip, __u32 ifindex)
 {
 	barrier();
-	return *(const volatile __u32 *)vip->ip == *(const __u32 *)key->ip &&
-	       *(const volatile __u32 *)&vip->ifindex == key->ifindex;
+	return *(const volatile __u32 *)vip->ip == ip && *(const volatile __u32 *)&vip->ifindex == ifindex;
 }
 
 /* The same for an interface's entry. */

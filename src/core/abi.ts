@@ -14,7 +14,7 @@ export const NO_VERDICTS: Verdicts = verdicts.of({});
 export type Counter = Exclude<keyof Verdicts, `clock_${string}`>;
 export const COUNTERS = [...verdicts.fields.keys()].filter((name) => !name.startsWith("clock_")) as Counter[];
 
-const OF_OTHERS = COUNTERS.filter((name) => !/^egress_|^bad_sender$|^wire_own$|^answered_|^released$/.test(name));
+const OF_OTHERS = COUNTERS.filter((name) => !/^egress_|^(nd_)?bad_sender$|^wire_own$|^answered_|^released$/.test(name));
 
 /**
  * The number of frames of other machines that were counted: without what this one sends, and its own that come back.

@@ -1,9 +1,12 @@
 /** Random frames, from a seed, so that a run can be repeated. */
+import { seal } from "./nd.ts";
 
 /** The values of a field that matter, each as bytes. */
 export interface Pools {
   macs: readonly Uint8Array[];
   ips: readonly Uint8Array[];
+  /** The first is a VIP; some of the others are groups. */
+  ip6s: readonly Uint8Array[];
 }
 
 export const pick = <T>(random: () => number, values: readonly T[]): T => values[Math.floor(random() * values.length)]!;
@@ -57,6 +60,54 @@ export function makeFrame(random: () => number, { macs, ips }: Pools): Uint8Arra
   if (chance(0.25)) flip(frame, 64, random);
   if (!isRunnable(frame)) frame.set([0x88, 0xb5], 12);
   return frame;
+}
+
+/** A frame of Neighbour Discovery that can be run: mostly a Solicitation, often wrong in one way or in several. */
+export function makeNd(random: () => number, { macs, ip6s }: Pools): Uint8Array {
+  const chance = (of: number) => random() < of;
+  const byte = () => Math.floor(random() * 256);
+  const mac = () => pick(random, macs);
+  const target = pick(random, chance(0.8) ? ip6s.slice(0, 3) : ip6s);
+  const groupMac = Uint8Array.of(0x33, 0x33, 0xff, ...target.subarray(13));
+  const group = Uint8Array.of(0xff, 2, ...new Uint8Array(9), 1, 0xff, ...target.subarray(13));
+  const isDad = chance(0.25);
+  const option = (): number[] => {
+    const kind = random();
+    if (kind < 0.4) return [1, 1, ...mac()];
+    if (kind < 0.8) return [14, 1, 1, 2, 3, 4, 5, 6];
+    const units = pick(random, [0, 1, 2, 2, 3, 4, 255]);
+    return [chance(0.3) ? 1 : byte(), units, ...Array.from({ length: 8 * Math.min(units || 1, 4) - 2 }, byte)];
+  };
+  const many = pick(random, [0, 1, 1, 1, 2, 2, 3, 4, 5]);
+  const options = Array.from({ length: many }, (_, i) =>
+    i === 0 && chance(0.5) ? [isDad ? 14 : 1, 1, ...mac()] : option(),
+  );
+  const message = [
+    ...[chance(0.75) ? 135 : chance(0.8) ? 136 : byte(), chance(0.97) ? 0 : byte(), 0, 0],
+    ...(chance(0.8) ? [0, 0, 0, 0] : [byte(), 0, 0, byte()]),
+    ...target,
+    ...options.flat(),
+  ];
+  const length = chance(0.97) ? message.length : pick(random, [0, 8, 16, 23, 24, 25, 32, 40, 56, 64, 0x2000]);
+  const frame = Uint8Array.of(
+    ...(chance(0.7) ? groupMac : mac()),
+    ...mac(),
+    ...[0x86, 0xdd, chance(0.9) ? 0x60 : 0x6f, chance(0.9) ? 0 : byte(), 0, 0],
+    ...[length >> 8, length & 255, chance(0.97) ? 58 : pick(random, [0, 6, 44]), chance(0.96) ? 255 : byte()],
+    ...(isDad ? new Uint8Array(16) : pick(random, ip6s)),
+    ...(chance(0.8) ? group : pick(random, ip6s)),
+    ...message,
+    ...(chance(0.15) ? Array.from({ length: pick(random, [1, 2, 4, 8, 9, 100]) }, byte) : []),
+  );
+  let made = chance(0.06) && frame.length >= 58 + length ? frame : seal(frame);
+  if (chance(0.05)) made = made.slice(0, 54 + Math.floor(random() * 40));
+  if (chance(0.1)) flip(made, 100, random);
+  if (chance(0.08)) {
+    const tag = () => [...pick(random, TAGS), 0, chance(0.7) ? 0 : 7];
+    made = Uint8Array.of(...made.subarray(0, 12), ...tag(), ...(chance(0.2) ? tag() : []), ...made.subarray(12));
+  }
+  if (!isRunnable(made)) made.set([0x88, 0xb5], 12);
+  return made;
 }
 
 /** Changes one to three of the first bytes: a bit, or all. */

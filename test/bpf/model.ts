@@ -17,7 +17,9 @@ import {
   wireHeader,
   wireType,
 } from "../../src/core/abi.ts";
+import { addressBytes, formatAddress, ipv6OfBytes, parseAddress } from "../../src/core/address.ts";
 import { isFenced, isGone, since, stateOf } from "../../src/core/state.ts";
+import { seal, sumOfMessage } from "./nd.ts";
 import type { Action, Counters } from "./run.ts";
 import {
   addressOf,
@@ -33,7 +35,7 @@ import {
   understand,
 } from "./speech.ts";
 
-/** The content of the kernel's maps for the interface on which the frames come. Addresses are dotted text. */
+/** The content of the kernel's maps for the interface on which the frames come. Addresses are text. */
 export interface World {
   interface: InterfaceEntry | undefined;
   vips: ReadonlyMap<string, Vip>;
@@ -72,6 +74,7 @@ const word = (frame: Uint8Array, at: number) => (frame[at]! << 8) | frame[at + 1
 
 const ARP = 0x0806;
 const ISAT = (ETH_P_ISAT[0]! << 8) | ETH_P_ISAT[1]!;
+const IPV6 = 0x86dd;
 const TAGS = [0x8100, 0x88a8];
 /** Ethernet header and ARP for Ethernet and IPv4. */
 const ARP_FRAME = 42;
@@ -98,7 +101,14 @@ export const isOpen = (address: string, world: Releases): boolean => {
 };
 
 /** True if the entry says that it is that VIP's, of the interface on which the frames come. */
-const isIts = (address: string, vip: Vip) => dotted(vip.ip) === address && vip.ifindex === IFINDEX;
+const isIts = (address: string, vip: Vip) => dotted(vip.ip) === repeated(address) && vip.ifindex === IFINDEX;
+
+/** The part of its address that an entry repeats: of IPv6 its words, xored. */
+function repeated(address: string): string {
+  if (!address.includes(":")) return address;
+  const bytes = addressBytes(parseAddress(address));
+  return dotted(Uint8Array.of(...[0, 1, 2, 3].map((i) => bytes[i]! ^ bytes[i + 4]! ^ bytes[i + 8]! ^ bytes[i + 12]!)));
+}
 
 const isIPv4Arp = (frame: Uint8Array) =>
   frame.length >= ARP_FRAME &&
@@ -117,9 +127,14 @@ const isPriority = (frame: Uint8Array, at: number) =>
 
 /** Without its tag, a frame of those that isat reads. */
 export function untagged(frame: Uint8Array): Uint8Array {
-  if (!isPriority(frame, 12) || ![ARP, ISAT].includes(word(frame, 16)) || frame.length < 18) return frame;
-  return Uint8Array.of(...frame.subarray(0, 12), ...frame.subarray(16));
+  if (!isPriority(frame, 12) || frame.length < 18) return frame;
+  const bare = Uint8Array.of(...frame.subarray(0, 12), ...frame.subarray(16));
+  return [ARP, ISAT].includes(word(frame, 16)) || isSolicitation(bare) ? bare : frame;
 }
+
+const SOLICITATION = 135;
+const isSolicitation = (frame: Uint8Array) =>
+  frame.length >= 55 && word(frame, 12) === IPV6 && frame[20] === 58 && frame[54] === SOLICITATION;
 
 /** The programs at ingress. Where the interface has no entry, nothing is counted. */
 export function ingress(came: Uint8Array, world: World, now: bigint): Expected {
@@ -136,6 +151,7 @@ function decideIngress(came: Uint8Array, world: World, now: bigint): Expected {
     return leave(frame, "pass", frame.length >= 18 && word(frame, 16) === ARP ? "tagged" : undefined);
   if (type === ISAT) return speech(frame, world, now);
   const here = world.interface;
+  if (here && isSolicitation(frame)) return solicited(frame, here, world, now);
   if (type !== ARP || !here) return leave(frame, "pass");
   if (!isIPv4Arp(frame) || word(frame, 20) !== 1) return leave(frame, "pass", "not_request");
 
@@ -164,6 +180,67 @@ function decideIngress(came: Uint8Array, world: World, now: bigint): Expected {
     ...leave(answer, "answer", "answered"),
     counters: source === hex(sha) ? { answered: 1 } : { answered: 1, answered_other_source: 1 },
     answers: world.releases.has(dotted(tpa)) ? { [dotted(tpa)]: 1 } : {},
+  };
+}
+
+const ALL_NODES = Uint8Array.of(0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
+const isNobody = (address: Uint8Array) => address.every((byte) => byte === 0);
+
+/** The options of a Solicitation; undefined where they are not as they have to be. */
+function optionsOf(frame: Uint8Array): { type: number; content: Uint8Array }[] | undefined {
+  const length = word(frame, 18) - 24;
+  const all = frame.subarray(78, 78 + length);
+  if (length < 0 || length > 32 || all.length < length) return undefined;
+  const options: { type: number; content: Uint8Array }[] = [];
+  for (let at = 0; at < length; ) {
+    const size = 8 * (all[at + 1] ?? 0);
+    if (size === 0 || at + size > length) return undefined;
+    options.push({ type: all[at]!, content: all.subarray(at + 2, at + size) });
+    at += size;
+  }
+  return options;
+}
+
+/** A Neighbour Solicitation without a tag: the table of docs/verdicts.md. */
+function solicited(frame: Uint8Array, here: InterfaceEntry, world: World, now: bigint): Expected {
+  if (frame.length < 78) return leave(frame, "pass", "nd_bad");
+  const [source, destination, target] = [frame.subarray(22, 38), frame.subarray(38, 54), frame.subarray(62, 78)];
+  const vip = formatAddress(ipv6OfBytes(target));
+  if (!world.vips.has(vip)) return leave(frame, "pass", "nd_not_managed");
+
+  const options = optionsOf(frame);
+  const macs = options?.filter(({ type }) => type === 1).map(({ content }) => content);
+  const isRight = frame[21] === 255 && frame[55] === 0 && target[0] !== 255 && source[0] !== 255;
+  if (!isRight || !macs || macs.some(({ length }) => length !== 6) || sumOfMessage(frame) !== 0xffff)
+    return leave(frame, "pass", "nd_bad");
+  const isToGroup = hex(destination.subarray(0, 13)) === "ff 02 00 00 00 00 00 00 00 00 00 01 ff";
+  if (isNobody(source) && (macs.length > 0 || !isToGroup)) return leave(frame, "pass", "nd_bad");
+
+  const [ourMac, to] = [hex(here.mac), hex(frame.subarray(0, 6))];
+  if (to !== ourMac && to !== hex(Uint8Array.of(0x33, 0x33, 0xff, ...target.subarray(13))))
+    return leave(frame, "pass", "nd_not_for_us");
+  if (isGone(here, world.heard_ns, now)) return leave(frame, "pass", "nd_gone");
+  const asker = macs[0] ?? frame.subarray(6, 12);
+  if (asker[0]! % 2 === 1 || isNobody(asker) || hex(asker) === ourMac) return leave(frame, "drop", "nd_bad_sender");
+  if (!isAnswered(vip, world, now)) return leave(frame, isOpen(vip, world) ? "pass" : "drop", "nd_not_owned");
+  if (isFenced(here, now)) return leave(frame, "drop", "nd_fenced");
+  if (!isIts(vip, world.vips.get(vip)!) || here.ifindex !== IFINDEX) return leave(frame, "drop", "nd_not_owned");
+
+  const isForAll = isNobody(source);
+  const answer = Uint8Array.of(
+    ...(isForAll ? [0x33, 0x33, 0, 0, 0, 1] : asker),
+    ...here.mac,
+    ...[0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255],
+    ...target,
+    ...(isForAll ? ALL_NODES : source),
+    ...[136, 0, 0, 0, isForAll ? 0x20 : 0x60, 0, 0, 0],
+    ...target,
+    ...[2, 1],
+    ...here.mac,
+  );
+  return {
+    ...leave(seal(answer), "answer", "nd_answered"),
+    answers: world.releases.has(vip) ? { [vip]: 1 } : {},
   };
 }
 

@@ -11,7 +11,7 @@ import {
   vip,
   vipState,
 } from "../../src/core/abi.ts";
-import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { type Address, addressBytes, addressOfBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
 import { formatMac } from "../../src/core/arp.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
@@ -23,6 +23,7 @@ import {
   loadObject,
   type Maps,
 } from "../../src/kernel/object.ts";
+import { keyOf, mapsOf, ownIpOf } from "../../src/kernel/vips.ts";
 import type { Writer } from "../../src/kernel/writer.ts";
 import { IFINDEX, tagOf } from "./speech.ts";
 
@@ -156,6 +157,13 @@ export const HOLDINGS = {
 } as const satisfies Record<string, At>;
 export type Holding = keyof typeof HOLDINGS;
 
+/** The part of its address that an entry repeats. */
+export function ownIpBytes(address: Address): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, ownIpOf(address));
+  return bytes;
+}
+
 /** The bytes that a program at TC reads and writes beside the frame: skb->cb, 20 bytes. */
 export interface Context {
   readonly cb: Uint8Array;
@@ -236,15 +244,17 @@ export class Bench implements Disposable {
 
   /** Manages an address, and counts for it. */
   addVip(address: string, holding: Holding, ifindex = IFINDEX, hash = 0n): void {
-    const key = { ip: addressBytes(parseAddress(address)), ifindex };
+    const ip = parseAddress(address);
     const { entry, released } = HOLDINGS[holding](bootTime());
-    this.maps.vips.set(key, vip.of({ ...key, hash, ...entry }));
-    this.maps.answers.set(key, answers.of({ released_ns: released }));
+    const its = mapsOf(this.maps, ip);
+    its.vips.set(keyOf(ifindex, ip), vip.of({ ip: ownIpBytes(ip), ifindex, hash, ...entry }));
+    its.answers.set(keyOf(ifindex, ip), answers.of({ released_ns: released }));
   }
 
   /** Manages nothing any more. */
   clearVips(): void {
-    for (const map of [this.maps.vips, this.maps.answers]) map.deleteMany([...map.entries()].map(([key]) => key));
+    const { vips, answers, vips6, answers6 } = this.maps;
+    for (const map of [vips, answers, vips6, answers6]) map.deleteMany([...map.entries()].map(([key]) => key));
   }
 
   /** The key in `recent` of a frame of the peer protocol. */
@@ -320,8 +330,9 @@ export class Bench implements Disposable {
   }
 
   #answers(): Record<string, bigint> {
-    const entries = [...this.maps.answers.entries()].filter(([{ ifindex }]) => ifindex === IFINDEX);
-    return Object.fromEntries(entries.map(([{ ip }, { answered }]) => [ip.join("."), answered]));
+    const entries = [...this.maps.answers.entries(), ...this.maps.answers6.entries()];
+    const its = entries.filter(([{ ifindex }]) => ifindex === IFINDEX);
+    return Object.fromEntries(its.map(([{ ip }, { answered }]) => [formatAddress(addressOfBytes(ip)), answered]));
   }
 
   [Symbol.dispose](): void {

@@ -12,8 +12,10 @@ import {
   probe as probeLayout,
   type WireKey,
 } from "../../src/core/abi.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
-import { makeFrame, pcap, pick, shrink } from "./frames.ts";
+import { keyOf as keyOn, mapsOf } from "../../src/kernel/vips.ts";
+import { makeFrame, makeNd, pcap, pick, shrink } from "./frames.ts";
 import { type Expected, egress, ingress, untagged, type World } from "./model.ts";
 import { makeSpeech, type SpeechPools } from "./random-speech.ts";
 import {
@@ -47,7 +49,21 @@ const MACS = {
   ],
 };
 const ADDRESSES = ["10.9.0.1", "10.9.0.2", "10.9.0.3", "10.9.1.1", "0.0.0.0", "10.9.255.254", "255.255.255.255"];
+const ADDRESSES6 = [
+  "2001:db8::1:1234",
+  "2001:db8::1:1235",
+  "2001:db8:5::1:1234", // the first one's group
+  "fd00::ff00:1234",
+  "::",
+  "2001:db8::fe",
+  "ff02::1",
+  "ff02::1:ff01:1234",
+  "ff02::1:ff01:1235",
+  "fe80::5",
+];
+const ALL = [...ADDRESSES, ...ADDRESSES6];
 const POOLS = {
+  ip6s: ADDRESSES6.map((address) => addressBytes(parseAddress(address))),
   macs: [MACS.ours, "ff ff ff ff ff ff", "ff ff ff ff ff ff", ...MACS.others].map(bytes),
   ips: ADDRESSES.map((address) => Uint8Array.from(address.split("."), Number)),
 };
@@ -118,20 +134,21 @@ function settle(bench: Bench, random: () => number, stray: number | undefined): 
 
   bench.clearVips();
   const holdings = Object.keys(HOLDINGS) as Holding[];
-  for (const vip of ADDRESSES.slice(0, 4)) {
+  for (const vip of [...ADDRESSES.slice(0, 4), ...ADDRESSES6.slice(0, 4)]) {
     if (chance(0.2)) continue;
     bench.addVip(vip, chance(0.5) ? "owned" : pick(random, holdings), IFINDEX, OUR_BID);
-    const key = { ip: Uint8Array.from(vip.split("."), Number), ifindex: IFINDEX };
-    if (chance(0.05)) maps.answers.deleteMany([key]);
+    const key = keyOf(vip);
+    const its = mapsOf(maps, parseAddress(vip));
+    if (chance(0.05)) its.answers.deleteMany([key]);
     // Memory that is another entry's by now.
-    const its = maps.vips.get(key)!;
+    const entry = its.vips.get(key)!;
     if (chance(0.04))
-      maps.vips.set(key, {
-        ...its,
-        ...(chance(0.5) ? { ifindex: IFINDEX + 1 } : { ip: key.ip.map((byte) => byte ^ 1) }),
+      its.vips.set(key, {
+        ...entry,
+        ...(chance(0.5) ? { ifindex: IFINDEX + 1 } : { ip: entry.ip.map((byte) => byte ^ 1) }),
       });
   }
-  bench.addVip("10.9.255.254", "owned", IFINDEX + 1, OUR_BID);
+  for (const vip of ["10.9.255.254", "2001:db8::fe"]) bench.addVip(vip, "owned", IFINDEX + 1, OUR_BID);
 
   for (const map of [maps.peers, maps.probes]) map.deleteMany([...map.entries()].map(([key]) => key));
   for (const { node, incarnation, mac, name } of [peer!, SPEECH_POOLS.nodes[3]!]) {
@@ -175,7 +192,7 @@ interface Seen {
 
 /** An address in a large subnet of the interface's, and one in a small one. */
 const [OWN, MASKS] = ["0a 09 fe 01 0a 09 ff 02", "ff ff ff 00 ff ff 00 00"];
-const keyOf = (address: string) => ({ ip: Uint8Array.from(address.split("."), Number), ifindex: IFINDEX });
+const keyOf = (address: string) => keyOn(IFINDEX, parseAddress(address));
 const peerKeyOf = (node: bigint) => ({ node, ifindex: IFINDEX, zero: 0 });
 const present = <K, V>(keys: Iterable<K>, get: (key: K) => V | undefined): Map<K, V> =>
   new Map(
@@ -191,7 +208,7 @@ function look(bench: Bench, frame?: Uint8Array, before?: World): Seen {
   const nodes = nodesOf(frame);
   const entry = bench.interface;
   const { heard_ns, own_ns, strangers_ns, foreign_ns } = entry ?? interfaceEntry.of({});
-  const answers = present(ADDRESSES, (address) => maps.answers.get(keyOf(address)));
+  const answers = present(ALL, (address) => mapsOf(maps, parseAddress(address)).answers.get(keyOf(address)));
   const written = {
     releases: new Map([...answers].map(([address, { released_ns }]) => [address, released_ns])),
     peers: present(new Set([...nodes, ...(before?.peers.keys() ?? [])]), (node) => maps.peers.get(peerKeyOf(node))),
@@ -204,7 +221,7 @@ function look(bench: Bench, frame?: Uint8Array, before?: World): Seen {
   };
   const read = (): Omit<World, keyof typeof written> => ({
     interface: entry,
-    vips: present(ADDRESSES, (address) => maps.vips.get(keyOf(address))),
+    vips: present(ALL, (address) => mapsOf(maps, parseAddress(address)).vips.get(keyOf(address))),
     probes: present(nodes, (node) => maps.probes.get(peerKeyOf(node))),
     keys: [0, 1, 2, 3, 4, 5, 6, 7].map((place) => maps.keys.get(place)!),
   });
@@ -222,7 +239,8 @@ function restore(bench: Bench, { releases, peers, recent, ...times }: World, fra
   bench.changeInterface({ heard_ns, own_ns, strangers_ns, foreign_ns });
   maps.peers.deleteMany([...maps.peers.entries()].map(([key]) => key));
   for (const [node, peer] of peers) maps.peers.set(peerKeyOf(node), peer);
-  for (const [address, released_ns] of releases) maps.answers.set(keyOf(address), answersLayout.of({ released_ns }));
+  for (const [address, released_ns] of releases)
+    mapsOf(maps, parseAddress(address)).answers.set(keyOf(address), answersLayout.of({ released_ns }));
   if (!isSpeech(frame)) return;
   bench.forget(frame);
   if (recent.tag === tagOf(frame)) maps.recent.set(Bench.placeOf(frame), recent);
@@ -319,7 +337,8 @@ export function search(bench: Bench, seed: number, frames: number, spoken: numbe
       settle(bench, random, stray);
       seen = look(bench);
     }
-    const frame = random() < spoken ? makeSpeech(random, SPEECH_POOLS, bootTime(), earlier) : makeFrame(random, POOLS);
+    const make = random() < 0.4 ? makeNd : makeFrame;
+    const frame = random() < spoken ? makeSpeech(random, SPEECH_POOLS, bootTime(), earlier) : make(random, POOLS);
     // A frame that is played twice is taken once, so each hook has to be the first as often.
     for (const program of random() < 0.5 ? PROGRAMS : PROGRAMS.toReversed()) {
       if (isSpeech(frame)) {
