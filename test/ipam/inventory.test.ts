@@ -111,7 +111,7 @@ const REMARKS: [about: string, pools: string, remarks: string[]][] = [
 for (const [about, pools, remarks] of REMARKS) {
   test(`pools: ${about}`, () => {
     const found = survey();
-    found.nodes.push({ key: "n1", internal: parseAddress("10.9.0.9"), others: [] } as never);
+    found.nodes.push({ key: "n1", internals: [parseAddress("10.9.0.9")], others: [] } as never);
     const facts = factsOf(found, config(pools));
     assert.equal(
       remarksOn(facts.pools, facts.never).map(({ pool, message }) => `${pool.name}: ${message}`),
