@@ -116,6 +116,7 @@ struct interface {
 	enum node_state state; /* JOINING, LIVE, DRAINED or LAGGING at the last tick; state_of() adds its age */
 	_Bool source_stale;   /* the source of the VIPs has been out of reach: peers ignore what this node wants */
 	_Bool vlan_strip_off; /* for XDP, isat made the NIC leave VLAN tags in the frame; `isat clean` undoes that */
+	_Bool only_ipv4;      /* it has no link-local address: other nodes own VIPs of IPv6 */
 	/* All that an answer reads stands before this line, in one cache line, and no program writes there. */
 	__u64 heard_ns;       /* the programs': when any peer was last heard: authentic, and fresh */
 	__u64 own_ns;         /* the programs': when a frame of our own node's name was last passed on */
@@ -166,6 +167,7 @@ struct peer {
 	__u8 max_version;     /* the highest version of the wire format that it knows */
 	__u8 key_id;          /* of the key that it signs with */
 	char interface[16];   /* its own name of the interface; empty where it speaks version 1 */
+	_Bool only_ipv4;      /* it cannot answer for VIPs of IPv6 */
 	__u64 incarnation;
 	__u64 echo_nonce;     /* of the last echo that was taken: one of an earlier nonce is late, or was recorded */
 	__u64 stamp_ns;       /* the peer's clock at its last echo: given back, it proves that a frame is fresh */

@@ -52,6 +52,7 @@ static __always_inline void describe(struct peer *peer, const struct wire *frame
 	__builtin_memcpy(peer->mac, frame->source, 6);
 	peer->state = frame->state;
 	peer->source_stale = frame->flags & WIRE_SOURCE_STALE;
+	peer->only_ipv4 = !!(frame->flags & WIRE_ONLY_IPV4);
 	peer->max_version = frame->max_version;
 	peer->key_id = frame->key_id;
 	peer->incarnation = frame->incarnation;
@@ -314,7 +315,7 @@ static __noinline void introduce(struct wire *answer, const struct wire *asked, 
 	answer->version = asked->version;
 	answer->type = type;
 	answer->state = state_of(interface, now);
-	answer->flags = interface->source_stale ? WIRE_SOURCE_STALE : 0;
+	answer->flags = (interface->source_stale ? WIRE_SOURCE_STALE : 0) | (interface->only_ipv4 ? WIRE_ONLY_IPV4 : 0);
 	answer->max_version = WIRE_VERSION;
 	answer->count = asked->count;
 	answer->tick_age = interface->tick_ns == 0 || tick_age > 65535 ? 65535 : tick_age;

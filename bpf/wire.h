@@ -17,6 +17,7 @@ enum wire_constant {
 	WIRE_OLD_MAX_CLAIMS = 64,
 	WIRE_TAG = 8,          /* bytes behind the claims: SipHash-2-4 of all bytes before them */
 	WIRE_SOURCE_STALE = 1, /* flag: the sender's source has been out of reach */
+	WIRE_ONLY_IPV4 = 4,    /* flag: the sender cannot answer for VIPs of IPv6 on this network */
 	WIRE_KNOWN = 2,        /* flag of an echo: the answerer's control plane counts with the asker */
 	WIRE_NODE_STATE = 255, /* in the verdict on a node that was asked for: its state, as it said itself */
 	WIRE_NODE_STALE = 256, /* and that its source is stale */

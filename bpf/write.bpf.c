@@ -69,6 +69,7 @@ int isat_write_interface(struct __sk_buff *skb)
 	STORE(hold_ns);
 	STORE(state);
 	STORE(source_stale);
+	STORE(only_ipv4);
 	STORE(vlan_strip_off);
 	STORE(node);
 	STORE(incarnation);

@@ -13,7 +13,7 @@ import { type Kernel, networkNamespace, pointsOf } from "./kernel/kernel.ts";
 import { requireXdpAnswers } from "./kernel/xdp.ts";
 import { stripsVlanTags, stripVlanTags } from "./link/ethtool.ts";
 import { hasIngressQdisc } from "./link/hooked.ts";
-import type { Link, Links } from "./link/links.ts";
+import { cannotSpeakIPv6, type Link, type Links } from "./link/links.ts";
 import type { Log } from "./log.ts";
 
 /** The least age of the last tick at which isat counts as gone for good, ms. */
@@ -89,6 +89,7 @@ export class Interfaces {
       mac_text: formatMac(link.mac),
       mac: link.mac,
       is_guard: isGuard,
+      only_ipv4: cannotSpeakIPv6(link) !== undefined,
       ...subnets(facts),
       netns: this.#netns,
       vlan_strip_off: this.pinned(link.ifindex)?.vlan_strip_off ?? false,

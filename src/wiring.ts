@@ -318,7 +318,7 @@ export class Wiring implements Disposable {
     forgetPeers(this.#kernel.maps, ifindex, effects.forget);
     const at = bootTime();
     const left = (send: () => Sent) => this.#try(send, notices);
-    const outcomes = effects.send.map((frame) => ({ frame, sent: left(() => this.#send(ifindex, frame, attached)) }));
+    const outcomes = effects.send.map((frame) => ({ frame, sent: left(() => this.#send(frame, attached)) }));
     const those = (which: Sent) => outcomes.flatMap(({ frame, sent }) => (sent === which ? [frame] : []));
     this.#groups.renew(ifindex, effects.announce);
     // Those that meet a link that is down or gone are not repeated: the link's return announces all anew.
@@ -345,9 +345,9 @@ export class Wiring implements Disposable {
     }
   }
 
-  #send(ifindex: number, frame: Outgoing, { link, segment }: Attached): Sent {
-    const self = { state: segment.state(bootTime()), sourceStale: segment.said.sourceStale, interfaceName: link.name };
-    return this.#frames!.send(ifindex, link.mac, frame, self);
+  #send(frame: Outgoing, { link, segment }: Attached): Sent {
+    const { sourceStale } = segment.said;
+    return this.#frames!.send(link, frame, { state: segment.state(bootTime()), sourceStale });
   }
 
   /** @returns the first failure, where a frame of several did not leave */

@@ -16,6 +16,7 @@ export const WIRE_MAX_CLAIMS = 32;
 export const WIRE_OLD_MAX_CLAIMS = 64;
 export const WIRE_TAG = 8;
 export const WIRE_SOURCE_STALE = 1;
+export const WIRE_ONLY_IPV4 = 4;
 export const WIRE_KNOWN = 2;
 export const WIRE_NODE_STATE = 255;
 export const WIRE_NODE_STALE = 256;
@@ -75,6 +76,7 @@ export const interfaceEntry = layout("interface", {
   state: enumOf("node_state"),
   source_stale: bool,
   vlan_strip_off: bool,
+  only_ipv4: bool,
   heard_ns: u64,
   own_ns: u64,
   strangers_ns: u64,
@@ -171,6 +173,7 @@ export const peer = layout("peer", {
   max_version: u8,
   key_id: u8,
   interface: text(16),
+  only_ipv4: bool,
   incarnation: u64,
   echo_nonce: u64,
   stamp_ns: u64,

@@ -18,10 +18,10 @@ const LAG: Ns = 8n * SECOND;
 const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED, LAGGING } = nodeState;
 
 /** The nodes that stand for election, and how. */
-export type Candidates = Pick<Electorate, "candidates" | "headless" | "lagging" | "fresh" | "names">;
+export type Candidates = Pick<Electorate, "candidates" | "headless" | "lagging" | "fresh" | "names" | "onlyIPv4">;
 
 /** A node as an election sees it. */
-type Standing = Pick<Heard, "node" | "state" | "sourceStale" | "interfaceName">;
+type Standing = Pick<Heard, "node" | "state" | "sourceStale" | "interfaceName" | "onlyIPv4">;
 
 /**
  * How far this node has joined its peers on one interface:
@@ -118,7 +118,8 @@ export class Joining {
     // A peer that cannot be asked goes on with what it has: whatever its control plane does, nobody stands in for it.
     const deaf = census.deaf.map(({ heard }) => heard);
     const heardBy = [...census.hearings].map(([node, hearing]) => {
-      return { ...hearing, node, interfaceName: census.get(node)?.interfaceName ?? "" };
+      const { interfaceName = "", onlyIPv4 = false } = census.get(node) ?? {};
+      return { ...hearing, node, interfaceName, onlyIPv4 };
     });
     const all = [self, ...census.alive.values(), ...deaf, ...heardBy].filter(
       ({ node, state }) => names.has(node) && mayOwn(state, countsAge),
@@ -130,6 +131,7 @@ export class Joining {
       headless: those(({ node, state }) => (state === HEADLESS || state === PAST_HOLD) && census.alive.has(node)),
       lagging,
       fresh: lagging.length === 0 ? [] : those(({ state, sourceStale }) => state !== LAGGING && !sourceStale),
+      onlyIPv4: those(({ onlyIPv4 }) => onlyIPv4),
       names: new Map(all.map(({ node, interfaceName }) => [names.get(node)!, interfaceName])),
     };
   }

@@ -279,5 +279,5 @@ export class Census {
 }
 
 /** The facts about a peer that others decide by. */
-const standing = ({ state, sourceStale, knowsUs, incarnation, interfaceName }: Heard) =>
-  `${state} ${sourceStale} ${knowsUs} ${incarnation} ${interfaceName}`;
+const standing = ({ state, sourceStale, onlyIPv4, knowsUs, incarnation, interfaceName }: Heard) =>
+  `${state} ${sourceStale} ${onlyIPv4} ${knowsUs} ${incarnation} ${interfaceName}`;

@@ -1,5 +1,5 @@
 import { hash as digest } from "node:crypto";
-import { type Address, formatAddress, having } from "./address.ts";
+import { type Address, formatAddress, having, isIPv4Range } from "./address.ts";
 import type { Check, Demand, VipRange } from "./demand.ts";
 import { matches } from "./glob.ts";
 import { FEW } from "./presence.ts";
@@ -77,6 +77,8 @@ export interface Electorate {
   lagging: readonly string[];
   /** Those whose source is fresh; not told where nobody lags. */
   fresh: readonly string[];
+  /** Those that cannot answer for VIPs of IPv6 on this network. */
+  onlyIPv4: readonly string[];
   /** The name by which each candidate is on this network, as it says itself; empty or absent: not known. */
   names: ReadonlyMap<string, string>;
 }
@@ -86,15 +88,17 @@ const NO_NAMES: ReadonlyMap<string, string> = new Map();
 /** The nodes that may own a VIP, while no more is known of them than that they are alive. */
 export const equals = (candidates: readonly string[] | undefined) => ({
   candidates,
-  ...{ headless: [], lagging: [], fresh: [], names: NO_NAMES },
+  ...{ headless: [], lagging: [], fresh: [], onlyIPv4: [], names: NO_NAMES },
 });
 
 /**
  * The candidates that may own the VIP, in the order of `candidates`: those of its own list of nodes that are on this network
  * by an interface that it names. A node does not manage a VIP where it has not the interface, and would answer nothing.
  */
-function allowed(candidates: readonly string[], { nodes, interfaces }: VipRange, { names }: Electorate) {
-  const its = nodes ? candidates.filter((node) => nodes.includes(node)) : candidates;
+function allowed(candidates: readonly string[], range: VipRange, { names, onlyIPv4 }: Electorate) {
+  const { nodes, interfaces } = range;
+  const able = onlyIPv4.length > 0 && !isIPv4Range(range) ? without(candidates, onlyIPv4) : candidates;
+  const its = nodes ? able.filter((node) => nodes.includes(node)) : able;
   return interfaces ? its.filter((node) => hasInterface(names.get(node), interfaces)) : its;
 }
 
@@ -189,8 +193,8 @@ export class Election {
 
 /** True if the same nodes stand for election. */
 function isSameVote(before: Electorate, now: Electorate): boolean {
-  const describe = ({ self, candidates, headless, lagging, fresh, names }: Electorate) =>
-    [self, candidates ?? "?", headless, lagging, fresh, ...names.values()].join(" ");
+  const describe = ({ self, candidates, headless, lagging, fresh, onlyIPv4, names }: Electorate) =>
+    [self, candidates ?? "?", headless, lagging, fresh, onlyIPv4, ...names.values()].join(" ");
   return describe(before) === describe(now);
 }
 
@@ -245,6 +249,7 @@ export interface Ranking {
   isOwner: boolean;
 }
 
+const NO_IPV6 = "it cannot speak IPv6 on this network: its interface has no link-local address";
 const LAGS = "it lags: its source is stale, and a node with a fresh one may own the VIP";
 
 /** The node that the election names for an address of the range; undefined where it names nobody. */
@@ -278,7 +283,8 @@ export function ranking(electorate: Electorate, demand: Demand, address: Address
     const name = electorate.names.get(node);
     const has = !range.interfaces || hasInterface(name, range.interfaces);
     const lacks = `it is on this network by ${name}, and the VIP is for ${range.interfaces?.join(", ")} only`;
-    const unfit = !isAllowed ? (refused ?? "not among the VIP's nodes") : has ? LAGS : lacks;
+    const cannot = electorate.onlyIPv4.includes(node) && !isIPv4Range(range) ? NO_IPV6 : undefined;
+    const unfit = !isAllowed ? (refused ?? "not among the VIP's nodes") : (cannot ?? (has ? LAGS : lacks));
     return {
       node,
       isAlive,

@@ -255,7 +255,7 @@ export class Segment {
     if (!this.peering || !isUp) return equals([]);
     const { census, joining } = this.peering;
     const its = { state, sourceStale: this.self.sourceStale, interfaceName: this.plan!.name };
-    const self = { node: nodeId(node), name: node, ...its };
+    const self = { node: nodeId(node), name: node, ...its, onlyIPv4: false }; // its plan has no VIPs of IPv6 where it could not
     return joining.candidates(self, census, this.names, countsAge) ?? equals(undefined);
   }
 

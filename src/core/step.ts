@@ -35,6 +35,8 @@ export interface Heard {
   mac: Uint8Array;
   state: number;
   sourceStale: boolean;
+  /** It cannot answer for VIPs of IPv6 on this network. */
+  onlyIPv4: boolean;
   /** Its control plane counts this speaker among its peers. */
   knowsUs: boolean;
   incarnation: bigint;
@@ -59,6 +61,7 @@ export function heardOf(node: bigint, peer: Peer): Heard {
     mac: peer.mac,
     state: peer.state,
     sourceStale: peer.source_stale,
+    onlyIPv4: peer.only_ipv4,
     knowsUs: peer.knows_us,
     incarnation: peer.incarnation,
     maxVersion: peer.max_version,

@@ -9,8 +9,10 @@ import {
   type Keyring,
   nodeId,
   OLD_VERSION,
+  ONLY_IPV4,
   SOURCE_STALE,
 } from "../core/wire.ts";
+import { cannotSpeakIPv6, type Link } from "./links.ts";
 import { ListeningSocket, type PacketSocket, type Received, type Sent } from "./packet.ts";
 
 export interface PeerFramesOptions {
@@ -50,27 +52,26 @@ export class PeerFrames implements Disposable {
 
   /** Sends a frame out of an interface. */
   send(
-    ifindex: number,
-    mac: Uint8Array,
+    link: Link,
     { type, version, destination, to, stamp, nonce, claims }: Outgoing,
-    self: { state: number; sourceStale: boolean; interfaceName: string },
+    self: { state: number; sourceStale: boolean },
   ): Sent {
     const header = {
       destination,
-      source: mac,
+      source: link.mac,
       type,
       state: self.state,
-      flags: self.sourceStale ? SOURCE_STALE : 0,
+      flags: (self.sourceStale ? SOURCE_STALE : 0) | (cannotSpeakIPv6(link) ? ONLY_IPV4 : 0),
       node: this.#id,
       incarnation: this.incarnation,
       to,
       stamp,
       nonce,
       name: this.#options.node,
-      interface: self.interfaceName,
+      interface: link.name,
     };
     const frame = encodeWire({ ...header, ...(claims && { claims }) }, this.#options.keys.ring, version);
-    return this.#socket.send(ifindex, frame);
+    return this.#socket.send(link.ifindex, frame);
   }
 
   /** Our programs have checked these frames already, but for those that came before they were attached, or around them. */

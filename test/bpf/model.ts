@@ -294,6 +294,7 @@ const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
 const VERSION = 2;
 const OLD_VERSION = 1;
 const SOURCE_STALE = 1;
+const ONLY_IPV4 = 4;
 const KNOWN = 2;
 const TAG = 8;
 const MOST_CLAIMS = 32;
@@ -344,7 +345,7 @@ function turn(asked: WireHeader, claims: readonly Claim[], world: Kernel, now: b
     source: here.mac,
     type: asked.type === WIRE_PROBE ? WIRE_ECHO : WIRE_REPLY,
     state: stateOf(here, now),
-    flags: (here.source_stale ? SOURCE_STALE : 0) | (isKnown ? KNOWN : 0),
+    flags: (here.source_stale ? SOURCE_STALE : 0) | (here.only_ipv4 ? ONLY_IPV4 : 0) | (isKnown ? KNOWN : 0),
     max_version: VERSION,
     tick_age: here.tick_ns === 0n || age > 65_535n ? 65_535 : Number(age),
     node: here.node,
@@ -377,6 +378,7 @@ const portrait = ({
   mac: source,
   state,
   source_stale: (flags & SOURCE_STALE) !== 0,
+  only_ipv4: (flags & ONLY_IPV4) !== 0,
   max_version,
   key_id,
   incarnation,

@@ -103,6 +103,13 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "since(peer->heard_ns, now)",
     "since(peer->echoed_ns, now)",
   ],
+  [
+    "an echo does not say that its node cannot speak IPv6",
+    "peers.h",
+    " | (interface->only_ipv4 ? WIRE_ONLY_IPV4 : 0)",
+    "",
+  ],
+  ["of a peer that cannot speak IPv6, it is not kept", "peers.h", "!!(frame->flags & WIRE_ONLY_IPV4)", "0"],
   ["of a node, it is not told that its source is stale", "peers.h", "peer->source_stale ? WIRE_NODE_STALE : 0", "0"],
   ["a question for a node is answered as one for a VIP", "ingress.h", "family == 0)", "family == 5)"],
   ["a claim may come twice", "peers.h", "&& nonce > peer->taken_nonce", "&& nonce >= peer->taken_nonce"],

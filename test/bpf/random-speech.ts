@@ -53,7 +53,7 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
     version,
     type,
     state: chance(0.5) ? nodeState.LIVE : chance(0.9) ? pick(random, Object.values(nodeState)) : byte(),
-    flags: chance(0.5) ? 0 : chance(0.9) ? Math.floor(random() * 4) : byte(),
+    flags: chance(0.5) ? 0 : chance(0.9) ? Math.floor(random() * 8) : byte(),
     max_version: chance(0.65) ? version : pick(random, [0, 1, 2, 2, 255]),
     ...(chance(0.05) && { cluster: pick(random, [0n, 0xc1n, 0xc1n + (1n << 32n)]) }),
     interface: chance(0.9) ? "eth0" : "i".repeat(Math.floor(random() * 20)),

@@ -42,6 +42,7 @@ const { WIRE_PROBE, WIRE_ECHO, WIRE_CLAIM, WIRE_REPLY, WIRE_NOTICE } = wireType;
 const { CLAIMED, FREE, RELEASED, MINE } = claimVerdict;
 const { JOINING, LIVE, HEADLESS, PAST_HOLD, DRAINED, LAGGING } = nodeState;
 const SOURCE_STALE = 1;
+const ONLY_IPV4 = 4;
 const KNOWN = 2;
 
 const MS = 1_000_000n;
@@ -588,6 +589,25 @@ const rows: Row[] = [
     counters: { wire_echoed: 1 },
     header: { flags: SOURCE_STALE },
     peer: { heard_ns: NOW, ...PROBED },
+    isHeard: true,
+  },
+  {
+    what: "an echo says that this node cannot speak IPv6",
+    frame: probe(),
+    world: (now) => ({ ...knows()(now), interface: { only_ipv4: true } }),
+    action: "answer",
+    counters: { wire_echoed: 1 },
+    header: { flags: ONLY_IPV4 },
+    peer: { heard_ns: NOW, ...PROBED },
+    isHeard: true,
+  },
+  {
+    what: "an echo tells that its sender cannot speak IPv6",
+    frame: echo({ flags: ONLY_IPV4 }),
+    world: (now) => ({ ...knows()(now), probe: {} }),
+    action: "drop",
+    counters: { wire_taken: 1 },
+    peer: { ...ECHOED, echoes: 6n, only_ipv4: true },
     isHeard: true,
   },
   ...(

@@ -41,6 +41,7 @@ const interfaceValue = {
   hold_ns: 5n,
   state: nodeState.DRAINED,
   source_stale: false,
+  only_ipv4: true,
   vlan_strip_off: true,
   heard_ns: 6n,
   own_ns: 7n,
@@ -63,6 +64,7 @@ const peerValue = {
   state: nodeState.HEADLESS,
   mac: bytes("9e a4 2c fb 05 99"),
   source_stale: false,
+  only_ipv4: true,
   knows_us: true,
   max_version: 7,
   key_id: 9,
@@ -147,7 +149,7 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
     interfaceEntry,
     interfaceValue,
     `06 00 00 00 0a 09 ff 01  9e a4 2c fb 05 98 01 00  08 07 06 05 04 03 02 01
-     00 b8 64 d9 45 00 00 00 ff ff ff ff ff ff ff ff ${words(4, 5)} 05 00 00 00 00 01 00 00
+     00 b8 64 d9 45 00 00 00 ff ff ff ff ff ff ff ff ${words(4, 5)} 05 00 00 00 00 01 01 00
      ${words(6, 7, 8, 9)} 18 17 16 15 14 13 12 11 ${words(1, 2, 3)}
      ${"0a 09 ff 01 ".repeat(8)} ${"ff ff 00 00 ".repeat(8)} ${text("n1", 32)} ${text("eth0", 16)}
      ${text("9e:a4:2c:fb:05:98", 18)} 00 00 01 00 00 f0`,
@@ -162,7 +164,7 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
     "a peer",
     peer,
     peerValue,
-    `00 00 00 00  ${text("n2", 32)} 03 00 00 00  9e a4 2c fb 05 99  00 01 07 09 ${text("eth1", 16)}  00 00 00 00 00 00
+    `00 00 00 00  ${text("n2", 32)} 03 00 00 00  9e a4 2c fb 05 99  00 01 07 09 ${text("eth1", 16)}  01 00 00 00 00 00
      28 27 26 25 24 23 22 21 ${words(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)}`,
   ],
   [

@@ -13,7 +13,15 @@ const DEAD = 3;
 const { LIVE, DRAINED } = nodeState;
 
 const peer = (node: bigint, maxVersion = 2): Heard => ({
-  ...{ node, name: `n${node}`, mac: new Uint8Array(6), state: LIVE, sourceStale: false, knowsUs: true },
+  ...{
+    node,
+    name: `n${node}`,
+    mac: new Uint8Array(6),
+    state: LIVE,
+    sourceStale: false,
+    onlyIPv4: false,
+    knowsUs: true,
+  },
   ...{ incarnation: node, maxVersion, keyId: 1, interfaceName: "eth0", stamp: 1n, echoedNs: 1n, heardNs: 1n },
 });
 

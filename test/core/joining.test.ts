@@ -26,7 +26,7 @@ const censusOf = (peers: readonly Heard[], hasCalled = true) =>
 
 const namesOf = (...names: string[]) => new Map(names.map((name) => [nodeId(name), name]));
 const selfOf = (state: number, name = "self", sourceStale = false) => ({
-  ...{ node: nodeId(name), name, state, sourceStale, interfaceName: "eth0" },
+  ...{ node: nodeId(name), name, state, sourceStale, interfaceName: "eth0", onlyIPv4: false },
 });
 
 /** A node that has converged, with these peers. */

@@ -15,6 +15,7 @@ const heard = (node: bigint, more: Partial<Heard> = {}): Heard => ({
   mac: Uint8Array.of(2, 0, 0, 0, 0, Number(node % 256n)),
   state: nodeState.LIVE,
   sourceStale: false,
+  onlyIPv4: false,
   knowsUs: true,
   incarnation: node * 10n,
   maxVersion: 2,
@@ -251,6 +252,7 @@ for (const [step, what] of [
 const changes: [what: string, more: Partial<Heard>, isChanged: boolean][] = [
   ["another state", { state: nodeState.HEADLESS }, true],
   ["a stale source", { sourceStale: true }, true],
+  ["IPv6 that it cannot speak", { onlyIPv4: true }, true],
   ["that it does not count this node among its peers", { knowsUs: false }, true],
   ["another incarnation", { incarnation: 99n }, true],
   ["nothing new", {}, false],

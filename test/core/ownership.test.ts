@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Address, compare, formatAddress, parseAddress, plus } from "../../src/core/address.ts";
+import { type Address, compare, formatAddress, having, parseAddress, plus } from "../../src/core/address.ts";
 import type { Demand } from "../../src/core/demand.ts";
 import {
   byAddress,
@@ -23,6 +23,7 @@ const electorate = (changes: Partial<Electorate> = {}): Electorate => ({
   headless: [],
   lagging: [],
   fresh: [],
+  onlyIPv4: [],
   names: new Map(),
   ...changes,
 });
@@ -418,12 +419,37 @@ test("a VIP is hashed by the text that its range names", () => {
   assert.equal(wishes(held(electorate({ self: "n2", ranges }))), { "10.9.0.1": "ours", "10.9.0.2": "ours" });
 });
 
+test("a node that cannot speak IPv6 owns no VIP of IPv6, and its VIPs of IPv4 as before", () => {
+  const ranges = [range("10.9.0.1-10.9.0.40"), range("2001:db8::1-2001:db8::28")];
+  const owners = (inputs: Electorate) => {
+    const all = ranges.flatMap(({ first, last }) => {
+      const its: Address[] = [];
+      for (let address = first; address <= last; address++) its.push(address);
+      return its;
+    });
+    return new Map(all.map((address) => [address, ownerOf(inputs, ranges.find(having(address)), address)]));
+  };
+  const before = owners(electorate({ ranges }));
+  const after = owners(electorate({ ranges, onlyIPv4: ["n2"] }));
+  for (const [address, owner] of after) {
+    const had = before.get(address);
+    if (typeof address === "number" || had !== "n2") assert.is(owner, had);
+    else assert.ok(owner === "n1" || owner === "n3");
+  }
+  assert.ok([...before].some(([address, owner]) => typeof address === "bigint" && owner === "n2"));
+  const inputs = electorate({ ranges, onlyIPv4: ["n2"] });
+  const demand = { nodes: [{ name: "n2", address: undefined }], cluster: "", vips: ranges, checks: () => [] };
+  assert.match(ranking(inputs, demand, parseAddress("2001:db8::1"))![0]!.excluded!, /^it cannot speak IPv6/);
+  assert.is(ranking(inputs, demand, parseAddress("10.9.0.1"))![0]!.excluded, undefined);
+});
+
 // An election keeps what it worked out before where that still holds: each change here makes it wrong for some VIP.
 const changes: [what: string, now: Partial<Electorate>][] = [
   ["nothing", {}],
   ["the candidates", { candidates: ["n1", "n3"] }],
   ["who lags", { lagging: ["n2"] }],
   ["who is fresh", { fresh: ["n2"] }],
+  ["who cannot speak IPv6", { onlyIPv4: ["n2"], ranges: [range("2001:db8::1-2001:db8::5")] }],
   ["that the candidates are known", { candidates: undefined }],
   ["the headless nodes", { headless: ["n2"] }],
   ["this node's name", { self: "n2" }],

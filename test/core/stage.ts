@@ -59,6 +59,7 @@ export const heardOf = (name: string, more: Partial<Heard> = {}): Heard => ({
   mac: Uint8Array.of(2, 0, 0, 0, 1, name.charCodeAt(0)),
   state: nodeState.LIVE,
   sourceStale: false,
+  onlyIPv4: false,
   knowsUs: true,
   incarnation: nodeId(name) ^ 1n,
   maxVersion: 2,

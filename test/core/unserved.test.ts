@@ -12,7 +12,16 @@ const LACKS = lacksOf("a", [VIP], ["eth0"]);
 function witness(peers: Record<string, string>, gone: Record<string, string> = {}, isKnown = true): Witness {
   const candidates = isKnown ? ["a", ...Object.keys(peers)] : undefined;
   const names = new Map(Object.entries({ a: "eth0", ...peers }));
-  const electorate = { self: "a", ranges: [VIP], candidates, headless: [], lagging: [], fresh: [], names };
+  const electorate = {
+    self: "a",
+    ranges: [VIP],
+    candidates,
+    headless: [],
+    lagging: [],
+    fresh: [],
+    onlyIPv4: [],
+    names,
+  };
   const all = Object.entries({ ...peers, ...gone });
   const members = all.map(([name, interfaceName]) => ({ heard: heardOf(name, { interfaceName }) }));
   return { isGuard: false, segment: { electorate, members } };
