@@ -149,10 +149,13 @@ function fillMaps({ maps }: LoadedObject): void {
 }
 
 function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench_xdp_pass: Fd }): Job[] {
-  const counter = (name: "answered" | "not_managed" | "egress_claimed" | "wire_refused" | "wire_taken") => () =>
-    maps.verdicts.get(IFINDEX)![name];
+  const counter =
+    (name: "answered" | "not_managed" | "nd_not_managed" | "egress_claimed" | "wire_refused" | "wire_taken") => () =>
+      maps.verdicts.get(IFINDEX)![name];
   const ip = question(vipAt(0));
   ip.set([0x08, 0x00], 12); // IPv4's EtherType; isat's programs read no further
+  const tcp = question(vipAt(0, "IPv6"));
+  tcp[20] = 6; // the next header
   const echo = encodeWire(
     {
       destination: parseMac(NODE_MAC),
@@ -178,13 +181,21 @@ function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench
     const ours = { subject, program, empty };
     jobs.push(
       empty,
-      { ...ours, what: "a frame that is not ARP", frame: ip, above: 5, values: [] },
+      { ...ours, what: "a frame of IPv4", frame: ip, above: 3, values: [] },
+      { ...ours, what: "a frame of TCP over IPv6", frame: tcp, above: 4, values: [] },
       {
         ...ours,
         what: "ARP for someone else",
         frame: question(otherAt(0)),
         limit: 60,
         counted: counter("not_managed"),
+        values: [],
+      },
+      {
+        ...ours,
+        what: "a Solicitation for someone else",
+        frame: question(otherAt(0, "IPv6")),
+        counted: counter("nd_not_managed"),
         values: [],
       },
       { ...ours, what: "an answer", frame: question(vipAt(0)), limit: 150, counted: counter("answered"), values: [] },
