@@ -18,6 +18,7 @@ import {
   isPodsWire,
   type Link,
 } from "./link/links.ts";
+import { fitting, others } from "./room.ts";
 
 /** A link, and the VIPs that this node manages there. */
 export interface PlannedLink {
@@ -35,8 +36,10 @@ export interface Plan {
   config: Config;
   demand: Demand;
   links: readonly PlannedLink[];
-  /** Entries in the kernel's map for VIPs that are announced: VIPs x announcing interfaces. */
-  size: number;
+  /** VIPs for which the kernel has no room, the oldest first. */
+  leftOut: readonly VipRange[];
+  /** It has none for VIPs that other nodes may have room for. */
+  isShort: boolean;
   /** Why a configuration is to be refused as a whole; under one that is served already, these are warnings. */
   problems: readonly string[];
   /** Facts that are allowed, and probably not meant. */
@@ -58,6 +61,8 @@ export interface Network extends Defaults {
   served: ReadonlyMap<number, string>;
   /** Links on which nothing is announced though the configuration means them: by ifindex, why. */
   barred: ReadonlyMap<number, string>;
+  /** How many entries the kernel has memory for, where these are not as many as its map takes. */
+  room?: number | undefined;
 }
 
 /**
@@ -88,16 +93,21 @@ export function requireRestart(key: string, value: string, before: string): void
 export function makePlan(config: Config, demand: Demand, network: Network): Plan {
   const { chosen, problems, warnings, notes } = choose(config, demand, network);
   const able = chosen.map(speakable);
-  const meant = able.map((each) => ({ ...each, never: neverVips(network.gateways, each.link.addresses) }));
-  const own = [...meant.flatMap((each) => refusals(each, config)), ...meant.flatMap(ownAddresses)];
-  const announced = meant.map(({ link, ranges, never }) => ({
-    link,
-    ranges: without(ranges, [...never.keys(), ...link.addresses.map(({ address }) => address)]),
-    others: ranges === demand.vips ? [] : others(demand.vips, ranges),
+  const meant = able.map((each) => ({
+    ...each,
+    never: neverVips(network.gateways, each.link.addresses),
+    others: each.ranges === demand.vips ? [] : others(demand.vips, each.ranges),
   }));
+  const own = [...meant.flatMap((each) => refusals(each, config)), ...meant.flatMap(ownAddresses)];
+  const { room = MAX_VIPS } = network;
+  const { announced: fit, leftOut, isShort } = fitting(meant, demand, room, MAX_VIPS);
+  const announced = fit.map(({ link, ranges, never, others }) => ({
+    ...{ link, others },
+    ranges: without(ranges, [...never.keys(), ...link.addresses.map(({ address }) => address)]),
+  }));
+  const names = chosen.map(({ link }) => link.name);
   const size = sum(announced.map(({ ranges }) => countAddresses(ranges)));
-  if (size > MAX_VIPS) problems.push(tooMany(size));
-  const { links, unguarded } = guard(config, demand, network, announced, MAX_VIPS - size);
+  const { links, unguarded } = guard(config, demand, network, announced, room - size);
   const peers = demand.nodes.length * announced.length;
   if (config.membership.kind === "wire" && peers > MAX_PEERS) problems.push(tooManyPeers(peers));
   // A file is refused for what it says; a Service of a cluster that cannot be served costs that Service alone.
@@ -109,28 +119,20 @@ export function makePlan(config: Config, demand: Demand, network: Network): Plan
     ...chosen.flatMap(unspoken),
     ...announced.flatMap(outside),
     ...unguarded.map(withoutGuard),
+    ...(leftOut.length > 0 || room < MAX_VIPS ? [TOO_MANY] : []),
   ];
   return {
     config,
     demand,
     links,
-    size,
+    ...{ leftOut, isShort },
     problems: refused,
     warnings: [...new Set(all)],
     notes,
     unguarded,
-    lacks: lacksOf(
-      config.node,
-      demand.vips,
-      chosen.map(({ link }) => link.name),
-    ),
+    lacks: lacksOf(config.node, demand.vips, names),
     gateways: [...network.gateways],
   };
-}
-
-function others(vips: readonly VipRange[], ranges: readonly VipRange[]): readonly VipRange[] {
-  const here = new Set(ranges);
-  return vips.filter((range) => !here.has(range));
 }
 
 /** @throws Error in one or more lines where the plan's configuration is to be refused */
@@ -140,7 +142,7 @@ export function requireFit({ problems }: Plan): void {
 
 /** The plan of one segment. @param status what this node is, whatever the interface */
 export function segmentPlan(
-  { config, demand, gateways }: Plan,
+  { config, demand, gateways, isShort }: Plan,
   { link, ranges, guarded, isGuard }: PlannedLink,
   status: Pick<SegmentPlan, "isDrained" | "isEnding" | "isSourceStale" | "isOldSpoken">,
 ): SegmentPlan {
@@ -156,6 +158,9 @@ export function segmentPlan(
     gateways,
     ranges: guarded.length > 0 ? [...ranges, ...guarded] : ranges,
     ...status,
+    // Others may have room for what this node leaves out: it stands back for them, as one whose source is stale.
+    isSourceStale: status.isSourceStale || isShort,
+    isShort,
     probes: isWire && !isGuard ? { interval: toNs(membership.interval), dead: membership.dead } : undefined,
     hold: toNs(config.hold),
     pace: paceOf(config.garp),
@@ -184,15 +189,12 @@ export function acceptedVips({ config, links }: Plan): Set<Address> {
   return accepted;
 }
 
-/** The problem that a plan has more entries than the kernel's map holds. */
-export const isTooLarge = ({ size }: Plan): boolean => size > MAX_VIPS;
-
 export const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
 
 export const countAddresses = (ranges: readonly VipRange[]): number => sum(ranges.map(sizeOf));
 
-const tooMany = (size: number) =>
-  `Cannot hold ${size} entries (VIPs x announcing interfaces) in the kernel's map: it takes ${MAX_VIPS}. Take VIPs out, or announce them on fewer interfaces`;
+/** Without numbers, as these change all the time, and it is said once. */
+const TOO_MANY = `Cannot hold all VIPs in the kernel's map, which takes ${MAX_VIPS} entries (VIPs x announcing interfaces) if there is memory for them: the youngest are left out on this node. isat status VIP says whether one is. Take VIPs out, announce them on fewer interfaces, or give isat more memory`;
 
 const tooManyPeers = (peers: number) =>
   `Cannot hold ${peers} peers (nodes x announcing interfaces) in the kernel's map: it takes ${MAX_PEERS}. Nodes beyond that would answer for the same VIPs. Announce on fewer interfaces`;

@@ -24,10 +24,17 @@ export class Planner implements Disposable {
   #hasNewGateway = false;
   #areRoutesOutdated = false;
   #routesReadAt: Ns = 0n;
+  #room: number | undefined;
 
   /** @param served where an earlier speaker announced: names by ifindex */
   constructor(served: ReadonlyMap<number, string>) {
     this.#served = new Map(served);
+  }
+
+  /** How many entries the kernel has memory for. */
+  set room(room: number) {
+    this.#isOutdated ||= this.#room !== undefined && this.#room !== room;
+    this.#room = room;
   }
 
   refresh(): void {
@@ -35,7 +42,7 @@ export class Planner implements Disposable {
   }
 
   make(config: Config, demand: Demand): Plan {
-    const network = { ...this.#defaults, links: this.#devices, served: this.#served };
+    const network = { ...this.#defaults, links: this.#devices, served: this.#served, room: this.#room };
     const open = makePlan(config, demand, { ...network, barred: new Map() });
     const barred = this.#doubles.reasons((kept) =>
       open.links.some(({ link, isGuard }) => link.ifindex === kept && !isGuard),

@@ -8,7 +8,7 @@ import { earlier, MS, type Ns, toMs } from "./core/time.ts";
 import { Mute, type Unserved, unservedText } from "./core/unserved.ts";
 import { bootTime } from "./ffi/libc.ts";
 import type { Log } from "./log.ts";
-import { adoptConfig, isTooLarge, type Plan, requireFit, segmentPlan } from "./plan.ts";
+import { adoptConfig, type Plan, requireFit, segmentPlan } from "./plan.ts";
 import { announcedBefore, Planner } from "./planner.ts";
 import type { Snapshot } from "./report/snapshot.ts";
 import { Reporter } from "./reporter.ts";
@@ -106,9 +106,9 @@ export class Speaker implements Disposable {
 
   /** Everything that status and metrics tell, as it is now. */
   snapshot(): Snapshot {
-    const { config, demand, notes, gateways } = this.#plan;
+    const { config, demand, notes, gateways, leftOut } = this.#plan;
     return {
-      ...{ config, demand, notes, gateways, warnings: this.#warnings },
+      ...{ config, demand, notes, gateways, leftOut, warnings: this.#warnings },
       lastError: this.#reporter.lastError,
       ...this.#status,
       ...this.#wiring.snapshot(),
@@ -217,7 +217,6 @@ export class Speaker implements Disposable {
 
   /** Puts a plan into effect. Hooks attach first: a plan of which one cannot be attached has moved nothing. */
   #commit(plan: Plan, mode: Mode): void {
-    if (isTooLarge(plan)) throw new Error(plan.problems.join("\n"));
     const announced = this.#wiring.attach(plan, mode === "strict", ({ message }) => this.#reporter.fail(message));
     this.#acceptance.withdraw(plan);
     this.#wiring.follow(plan);
@@ -237,11 +236,11 @@ export class Speaker implements Disposable {
 
   /** VIPs that nobody announces, as no node has the interface. */
   get unserved(): readonly Unserved[] {
-    return this.#mute.look(this.config.node, this.#plan.lacks, this.#wiring.attached.values(), bootTime());
+    return this.#mute.look(this.config.node, this.#plan, this.#wiring.attached.values(), bootTime());
   }
 
   get #warnings(): string[] {
-    const said = [this.#plan.warnings, this.unserved.map(unservedText), unsigned(this.config)];
+    const said = [this.#plan.warnings, this.unserved.flatMap(unservedText), unsigned(this.config)];
     return [...said, this.#wiring.warnings, this.#acceptance.warnings].flat();
   }
 
@@ -261,6 +260,7 @@ export class Speaker implements Disposable {
   #watch(now: Ns): void {
     this.#watchedAt = now;
     this.#acceptance.accept(this.#plan, this.#wiring);
+    this.#planner.room = this.#wiring.table.room.at(now);
     const plan = this.#planner.watch(this.#plan, now);
     for (const ifindex of this.#planner.takeMoved()) this.#step(ifindex, { kind: "moved" });
     if (!plan) return;

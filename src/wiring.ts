@@ -57,7 +57,7 @@ export class Wiring implements Disposable {
   readonly #kernel: Kernel;
   readonly #socket: PacketSocket;
   readonly #attached = new Map<number, Attached>();
-  readonly #table: VipTable;
+  readonly table: VipTable;
   /** undefined: static membership, without peers. */
   readonly #frames: PeerFrames | undefined;
   readonly #log: Log;
@@ -95,7 +95,7 @@ export class Wiring implements Disposable {
     const onError = ({ message }: Error) => log.error(message);
     this.#claimants = stack.use(new Claimants(onClaimant, onError));
     this.#groups = stack.use(new Groups(this.#socket, onError));
-    this.#table = new VipTable(this.#kernel.maps);
+    this.table = new VipTable(this.#kernel.maps);
     this.#interfaces = new Interfaces(this.#kernel, links, config.hook, log);
     this.keys = new Keys(this.#kernel.maps.keys);
     if (keys) {
@@ -115,7 +115,7 @@ export class Wiring implements Disposable {
     this.#isRightful = this.#interfaces.hadJoined(config.node) || former.some(({ isOwned }) => isOwned);
     // Another layout's programs answer until the hooks are swapped, and ours must know by then what they answered.
     const hashOf = keys ? ranker(config.node, demand.vips) : () => 0n;
-    this.#table.takeOver(former, this.#began, hashOf);
+    this.table.takeOver(former, this.#began, hashOf);
     this.#resources = stack.move();
   }
 
@@ -226,7 +226,7 @@ export class Wiring implements Disposable {
         fail(error as Error);
       }
     }
-    if (added.length > 0) this.#table.release(this.#kernel.formerEntries());
+    if (added.length > 0) this.table.release(this.#kernel.formerEntries());
     return announced;
   }
 
@@ -239,7 +239,7 @@ export class Wiring implements Disposable {
         nonces: this.#nonces,
         random: Math.random,
         began: this.#began,
-        entries: this.#table.entriesOf(link.ifindex),
+        entries: this.table.entriesOf(link.ifindex),
         pinned: pinned && { state: pinned.state, tick: pinned.tick_ns },
         isRightful: this.#isRightful,
       },
@@ -267,7 +267,7 @@ export class Wiring implements Disposable {
   keep({ links }: Pick<Plan, "links">): void {
     const ifindexes = links.map(({ link }) => link.ifindex);
     const isKept = (ifindex: number) => ifindexes.includes(ifindex);
-    for (const ifindex of this.#table.entries.keys()) if (!isKept(ifindex)) this.#table.drop(ifindex);
+    for (const ifindex of this.table.entries.keys()) if (!isKept(ifindex)) this.table.drop(ifindex);
     for (const ifindex of this.#attached.keys()) {
       if (isKept(ifindex)) continue;
       forgetPeers(this.#kernel.maps, ifindex, "all");
@@ -307,10 +307,10 @@ export class Wiring implements Disposable {
   /** Does what a segment decided, in the order of {@link Effects}. @returns what the segment has to know of that */
   #apply(effects: Effects, ifindex: number, attached: Attached, notices: Notice[]): SegmentEvent[] {
     if (effects.self) this.#interfaces.say(ifindex, effects.self);
-    this.#table.replace(ifindex, [...effects.write], effects.added, effects.remove);
+    if (!this.table.replace(ifindex, [...effects.write], effects.added, effects.remove)) return [];
     // A peer's claim may have been granted between the decision and the write: then the entry does not count.
     const owned = this.hasPeers ? [...effects.write].filter(([, entry]) => isOwned(entry)) : [];
-    const lost = this.#table.releasedOf(
+    const lost = this.table.releasedOf(
       ifindex,
       owned.map(([address]) => address),
     );
@@ -360,7 +360,7 @@ export class Wiring implements Disposable {
   #read(ifindex: number, look: NonNullable<Effects["look"]>): Reading {
     const peers = readPeers(this.#kernel.maps, ifindex);
     const verdicts = this.#kernel.maps.verdicts.get(ifindex) ?? NO_VERDICTS;
-    const released = look === "all" ? this.#table.released(ifindex) : this.#table.releasedOf(ifindex, look);
+    const released = look === "all" ? this.table.released(ifindex) : this.table.releasedOf(ifindex, look);
     return { peers, releases: verdicts.released, released, seen: framesOfOthers(verdicts) };
   }
 
@@ -375,13 +375,12 @@ export class Wiring implements Disposable {
    * @returns what that means to each interface: all was well, or VIPs that are held here were released by the kernel
    */
   verify(now: Ns, fail: (message: string) => void): (readonly [ifindex: number, SegmentEvent])[] {
-    if (!this.#table.verify()) {
-      this.#log.error("the kernel's map does not hold what was written (changed by another program?): writing it anew");
-      this.#table.mend();
+    if (!this.table.verify()) {
+      this.table.mend((message) => this.#log.error(message));
       return [];
     }
     this.#interfaces.repin(fail);
-    const lost = [...this.#table.lost()].map(([ifindex, addresses]) => this.#lose(ifindex, addresses));
+    const lost = [...this.table.lost()].map(([ifindex, addresses]) => this.#lose(ifindex, addresses));
     const verified = [...this.#attached].flatMap(([ifindex, { link }]) => {
       try {
         return this.#interfaces.reattach(link, fail) ? [[ifindex, { kind: "verified", at: now }] as const] : [];

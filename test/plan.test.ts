@@ -7,7 +7,7 @@ import type { Demand, VipRange } from "../src/core/demand.ts";
 import type { Link } from "../src/link/links.ts";
 import {
   adoptConfig,
-  isTooLarge,
+  countAddresses,
   makePlan,
   type Network,
   type Plan,
@@ -129,20 +129,65 @@ const sizes: [what: string, interfaces: string[], vips: VipRange[], size: number
 ];
 for (const [what, interfaces, vips, size] of sizes) {
   const fits = size <= MAX_VIPS;
-  test(`${what} ${fits ? "fit into the kernel's map" : "are refused, with both numbers"}`, () => {
+  test(`${what} ${fits ? "fit into the kernel's map" : "are too many: the first ones are kept, and it is said"}`, () => {
     const links = LINKS.map((link) => ({ ...link, addresses: [] }));
-    const plan = make(interfaces, vips, links);
-    assert.is(isTooLarge(plan), !fits);
-    const refusal = new RegExp(`Cannot hold ${size} entries .* it takes ${MAX_VIPS}`);
+    const { links: planned, problems, warnings, leftOut } = make(interfaces, vips, links);
+    assert.equal(problems, []);
     assert.is(
-      plan.problems.some((problem) => refusal.test(problem)),
+      warnings.some((text) => text.startsWith("Cannot hold all VIPs in the kernel's map")),
       !fits,
     );
-    if (!fits) assert.throws(() => requireFit(plan), refusal);
-    // A cluster's VIPs are too many for the kernel, too.
-    assert.is(make(interfaces, vips, links, inCluster).problems.length, fits ? 0 : 1);
+    const entries = planned.map(({ ranges }) => countAddresses(ranges)).reduce((sum, count) => sum + count, 0);
+    assert.is(entries, Math.min(size, MAX_VIPS));
+    assert.is(countAddresses(leftOut), (size - entries) / interfaces.length);
+    const all = planned.map(({ ranges }) => ranges.map(({ first }) => formatAddress(first)));
+    assert.ok(fits || all.every(([first]) => first === formatAddress(vips[0]!.first)));
   });
 }
+
+/** Of a source that has these VIPs in that order, the ones of which the node has room for so many entries. */
+function kept(vips: VipRange[], inTurn: VipRange[], room: number, interfaces = ["eth0"]) {
+  const demand = { ...demandOf(...vips), inTurn: () => inTurn };
+  const plan = makePlan(config({ interfaces, ...inCluster }), demand, { ...networkOf(LINKS), room });
+  const text = ({ first }: VipRange) => formatAddress(first).slice("10.9.0.".length);
+  return {
+    ...plan,
+    kept: plan.links.map(({ ranges }) => ranges.map(text).sort().join(" ")),
+    left: plan.leftOut.map(text),
+  };
+}
+const FIVE = [1, 2, 3, 4, 5].map((last) => range(`10.9.0.${last}`));
+const AGED = [3, 1, 5, 2, 4].map((last) => FIVE[last - 1]!);
+
+test("F12: where there is less room than VIPs, the oldest ones are kept, whatever the order in which they were read", () => {
+  for (const vips of [FIVE, FIVE.toReversed()]) {
+    const { kept: its, left } = kept(vips, AGED, 3);
+    assert.equal([its, left], [["1 3 5"], ["2", "4"]]);
+  }
+  assert.equal(kept(FIVE, AGED, 0).kept, [""]);
+  assert.equal(kept(FIVE, AGED, 5).leftOut, []);
+});
+
+test("F12: a VIP is kept on all of its interfaces, or on none", () => {
+  const { kept: its, left } = kept(FIVE, AGED, 5, ["eth0", "eth1"]);
+  assert.equal(
+    [its, left],
+    [
+      ["1 3", "1 3"],
+      ["5", "2", "4"],
+    ],
+  );
+});
+
+test("F12: a node that leaves VIPs out for which others may have room stands back, as one whose source is stale", () => {
+  const status = { isDrained: false, isEnding: false, isSourceStale: false, isOldSpoken: true };
+  const isStale = (plan: Plan) => segmentPlan(plan, plan.links[0]!, status).isSourceStale;
+  assert.ok(isStale(kept(FIVE, AGED, 3)));
+  assert.not.ok(isStale(kept(FIVE, AGED, 5)));
+  const many = [range("10.9.0.0/16"), range("10.10.0.0")];
+  assert.not.ok(isStale(make(["eth0"], many)), "no node has more room than that");
+  assert.ok(isStale(make(["eth0", "eth1"], many)), "one with one interface has");
+});
 
 test("an address of this node is refused as a VIP of a file, and warned of in a cluster", () => {
   const vips = [range("10.9.255.0-10.9.255.9")];
@@ -483,7 +528,7 @@ test("a segment's plan has the interface, the VIPs and the times of the configur
   assert.ok(membership.kind === "wire");
   const { interval, dead } = membership as { interval: number; dead: number };
   assert.equal(segment, {
-    ...status,
+    ...{ ...status, isShort: false },
     name: "eth0",
     mac: "02:00:00:00:00:02",
     mtu: 1500,

@@ -49,6 +49,8 @@ export interface Demand {
   readonly cluster: string;
   nodes: readonly NodeEntry[];
   vips: readonly VipRange[];
+  /** These VIPs, the oldest first; absent: in the order in which they are. All nodes have one order. */
+  inTurn?(vips: readonly VipRange[]): readonly VipRange[];
   /** The checks that a node met for a VIP, in the order in which they are made; none where the source makes none. */
   checks(address: Address, node: string): Check[];
 }

@@ -15,6 +15,8 @@ export interface SegmentPlan extends PeeringPlan {
   isDrained: boolean;
   /** This machine is being shut down: it stands back for others, as if it lagged. */
   isEnding: boolean;
+  /** The kernel here has no room for VIPs that others may hold: its source counts as stale. */
+  isShort?: boolean;
   /** How peers are probed; undefined: static membership, where every listed node counts as alive. */
   probes: ProbeOptions | undefined;
   /** How long a headless node is left its VIPs. */

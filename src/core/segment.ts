@@ -335,7 +335,10 @@ export class Segment {
     };
     if (Object.entries(self).every(([name, value]) => value === this.self[name as keyof Self])) return;
     const [lagged, lags] = [this.self.state, self.state].map((state) => state === nodeState.LAGGING);
-    const cause = plan.isEnding ? "its machine is being shut down" : "its source is stale and a peer's is not";
+    const stale = plan.isShort
+      ? "it has no room for VIPs that others may hold"
+      : "its source is stale and a peer's is not";
+    const cause = plan.isEnding ? "its machine is being shut down" : stale;
     const why = `: ${cause}, so that fresh peers take the VIPs that they may own`;
     if (lags !== lagged)
       step.notice("info", `this node ${lags ? "lags" : "no longer lags"} on ${plan.name}${lags ? why : ""}`);

@@ -28,10 +28,22 @@ export interface Witness {
   };
 }
 
+/** The VIPs that a plan cannot serve. */
+export interface Wanting {
+  lacks: readonly Lack[];
+  /** VIPs for which the kernel has no room, the oldest first. */
+  leftOut: readonly VipRange[];
+}
+
+const LEFT_OUT =
+  "is left out, as are all that came later: older VIPs take all room that isat has in the kernel. See the warnings of isat";
+
 /** An address that nobody announces, and the rest of the sentence that it begins. */
 export interface Unserved {
   address: Address;
   says: string;
+  /** The speaker warns of it in other words. */
+  isSaid?: boolean;
 }
 
 /** @param names of the interfaces on which this node announces */
@@ -58,11 +70,13 @@ export function lacksOf(self: string, vips: readonly VipRange[], names: readonly
 export class Mute {
   private since = new Map<string, Ns>();
 
-  look(self: string, lacks: readonly Lack[], attached: Iterable<Witness>, now: Ns): Unserved[] {
+  look(self: string, { lacks, leftOut }: Wanting, attached: Iterable<Witness>, now: Ns): Unserved[] {
     const witnesses = [...attached].filter(({ isGuard }) => !isGuard);
     const before = this.since;
     this.since = new Map();
-    return lacks.flatMap((lack) => {
+    const [first] = leftOut;
+    const isSaid = { isSaid: true, says: LEFT_OUT };
+    const without = lacks.flatMap((lack) => {
       if (!isNowhere(self, lack, witnesses)) return [];
       const { first, hasMore, interfaces } = lack;
       const id = `${first} ${interfaces.join()}`;
@@ -72,6 +86,7 @@ export class Mute {
       const says = `is announced by nobody${hasMore ? ", as others" : ""}: it is for ${interfaces.join(", ")} only, and no node that may own it and is heard has an interface of that name. See isat status on these nodes`;
       return [{ address: first, says }];
     });
+    return first ? [...without, { address: first.first, ...isSaid }] : without;
   }
 }
 
@@ -91,5 +106,6 @@ function isNowhere(self: string, { interfaces, nodes }: Lack, witnesses: readonl
   });
 }
 
-/** The sentence, for a log. */
-export const unservedText = ({ address, says }: Unserved): string => `${formatAddress(address)} ${says}`;
+/** The sentence, for a log; none where it is said already. */
+export const unservedText = ({ address, says, isSaid }: Unserved): string[] =>
+  isSaid ? [] : [`${formatAddress(address)} ${says}`];

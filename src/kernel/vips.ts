@@ -1,8 +1,11 @@
-import { answers, type Layout, MAX_VIPS, type VipKey, vip, vip6Key, vipKey, vipState } from "../core/abi.ts";
+import { answers, type Layout, type VipKey, vip, vip6Key, vipKey, vipState } from "../core/abi.ts";
 import { type Address, addressBytes, addressOfBytes, isIPv4 } from "../core/address.ts";
 import { type Entry, isHeld, UNOWNED } from "../core/step.ts";
 import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
+import { Room } from "./room.ts";
+
+const CHANGED = "the kernel's map does not hold what was written (changed by another program?): writing it anew";
 
 /** Entries that one verification reads: a map of up to this many is verified whole, a larger one in turns. */
 const PART = 1024;
@@ -94,14 +97,16 @@ function read(maps: Maps): Map<number, Map<Address, Entry>> {
 function survey(entries: Entries, parts: Iterable<Part>) {
   const released: [ifindex: number, address: Address][] = [];
   const stray: [ifindex: number, address: Address][] = [];
+  let total = 0;
   for (const part of parts) {
+    total += part.count;
     forEach(part, answers.size, (ifindex, address, valueAt) => {
       const entry = entries.get(ifindex)?.get(address);
       if (!entry) stray.push([ifindex, address]);
       else if (isReleased(entry, part.values.getBigUint64(valueAt + RELEASED, true))) released.push([ifindex, address]);
     });
   }
-  return { released, stray };
+  return { released, stray, own: total - stray.length };
 }
 
 /** An entry counts only while its claim is later than the kernel's last release of the VIP. */
@@ -127,6 +132,7 @@ export class VipTable {
   #parts: Iterator<Part> | undefined;
   #answers: Iterator<Part> | undefined;
   #seen = 0;
+  readonly room = new Room();
 
   /** Reads what an earlier speaker left. */
   constructor(maps: Maps) {
@@ -228,8 +234,25 @@ export class VipTable {
     }
   }
 
-  /** Writes entries. @param added those that the kernel has none for yet */
-  write(ifindex: number, set: readonly (readonly [Address, Entry])[], added: ReadonlySet<Address> = new Set()): void {
+  /** Writes entries. @param added those that the kernel has none for yet @returns false where it has no room for all */
+  write(
+    ifindex: number,
+    set: readonly (readonly [Address, Entry])[],
+    added: ReadonlySet<Address> = new Set(),
+  ): boolean {
+    return this.#asFits(() => this.#write(ifindex, set, added));
+  }
+
+  #asFits(body: () => void): boolean {
+    return this.room.asFits(body, () => {
+      const answers = survey(this.#entries, partsOf(this.#maps, "answers")).own;
+      if (answers < this.#size) return answers; // they come first
+      const ownOf = (on: number, all: Iterable<Address>) => [...all].filter((one) => this.#entries.get(on)?.has(one));
+      return [...read(this.#maps)].flatMap(([on, its]) => ownOf(on, its.keys())).length;
+    });
+  }
+
+  #write(ifindex: number, set: readonly (readonly [Address, Entry])[], added: ReadonlySet<Address>): void {
     for (const family of familiesOf(this.#maps)) {
       const fresh = [...added].filter(family.has);
       family.answers.setMany(fresh.length, (i, keys, keyAt) => writeKey(keys, keyAt, ifindex, fresh[i]!));
@@ -252,20 +275,24 @@ export class VipTable {
   /**
    * Writes entries, then removes others. A hash map gives a freed element to the next new entry at once, and a program that
    * is reading it would read that one's state: so removals come last, unless the map has no room for both.
+   * @returns false where there is no room for all of them: {@link room} says for how many there is
    */
   replace(
     ifindex: number,
     set: readonly (readonly [Address, Entry])[],
     added: ReadonlySet<Address>,
     gone: readonly Address[],
-  ): void {
+  ): boolean {
     // The entries are as they will be.
     const all =
-      this.#size + gone.length > MAX_VIPS ? [...this.#entries.values()].flatMap((its) => [...its.keys()]) : [];
-    const isTooMuch = familiesOf(this.#maps).some(({ has }) => [...all, ...gone].filter(has).length > MAX_VIPS);
+      this.#size + gone.length > this.room.entries ? [...this.#entries.values()].flatMap((its) => [...its.keys()]) : [];
+    const isTooMuch = familiesOf(this.#maps).some(
+      ({ has }) => [...all, ...gone].filter(has).length > this.room.entries,
+    );
     if (isTooMuch) this.#remove(ifindex, gone);
-    if (set.length > 0) this.write(ifindex, set, added);
+    const fits = set.length === 0 || this.write(ifindex, set, added);
     if (!isTooMuch) this.#remove(ifindex, gone);
+    return fits;
   }
 
   #remove(ifindex: number, addresses: readonly Address[]): void {
@@ -319,17 +346,19 @@ export class VipTable {
     return isIntact && part.count < PART ? this.verify() : isIntact; // after a map's last part, missing entries show
   }
 
-  /** Writes what the map should hold, and removes what it should not. */
-  mend(): void {
+  /** Writes what the map should hold, and removes what it should not. @param say takes the reason, where it is a fault */
+  mend(say: (message: string) => void = () => {}): void {
+    if (!this.room.isPartial) say(CHANGED);
     for (const [ifindex, its] of read(this.#maps)) {
       const stray = [...its.keys()].filter((address) => !this.#entries.get(ifindex)?.has(address));
       this.#remove(ifindex, stray);
     }
     for (const [ifindex, entries] of this.#entries) {
-      for (const address of entries.keys())
+      const add = (address: Address) =>
         mapsOf(this.#maps, address).answers.add(keyOf(ifindex, address), answers.of({}));
-      this.write(ifindex, [...entries]);
+      if (!this.#asFits(() => [...entries.keys()].forEach(add)) || !this.write(ifindex, [...entries])) return;
     }
+    this.room.isPartial = false;
     this.#delete(["answers"], survey(this.#entries, partsOf(this.#maps, "answers")).stray);
   }
 }

@@ -1,7 +1,7 @@
 import process from "node:process";
 import { list } from "../config/values.ts";
 import { COUNTERS, type InterfaceEntry, NO_VERDICTS, vipState } from "../core/abi.ts";
-import { type Address, compare, formatAddress, having } from "../core/address.ts";
+import { type Address, compare, formatAddress, having, sizeOf } from "../core/address.ts";
 import { formatMac } from "../core/arp.ts";
 import { isGuardRange } from "../core/demand.ts";
 import { matches } from "../core/glob.ts";
@@ -135,7 +135,7 @@ export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Statu
     guards: guardNames(maps),
     warnings: [...snapshot.warnings, ...(reports.source?.troubles ?? [])],
     isSourceStale: snapshot.isSourceStale,
-    source: withGateways(reports.source?.counts, snapshot),
+    source: withPlan(reports.source?.counts, snapshot),
     contested: segments.reduce((sum, { contested }) => sum + contested, 0),
     interfaces,
     configError: reports.configError,
@@ -143,10 +143,15 @@ export function runningSummary(snapshot: Snapshot, reports: Reports): Omit<Statu
   };
 }
 
-/** A source knows no routes: the plan leaves out the VIPs that are a default gateway's. */
-function withGateways(counts: SourceReport["counts"], { demand, gateways }: Snapshot): SourceReport["counts"] {
+/** Addresses that the plan leaves out are counted beside those of the source, which knows no routes and no maps. */
+function withPlan(counts: SourceReport["counts"], { demand, gateways, leftOut }: Snapshot): SourceReport["counts"] {
   const gateway = gateways.filter((address) => demand.vips.some(having(address))).length;
-  return counts && { ...counts, skipped: { ...counts.skipped, gateway } };
+  return (
+    counts && {
+      ...counts,
+      skipped: { ...counts.skipped, gateway, room: leftOut.reduce((sum, range) => sum + sizeOf(range), 0) },
+    }
+  );
 }
 
 function memberStatuses({ config, demand, segments, signs }: Snapshot): MemberStatus[] {
@@ -208,9 +213,11 @@ export function runningRankings({ segments, demand }: Snapshot, address: Address
 }
 
 /** The reason why this node does not announce a VIP; undefined where it does, or where the address is no VIP. */
-export function whyAbsent({ demand, segments }: Snapshot, address: Address): string | undefined {
+export function whyAbsent({ demand, segments, leftOut }: Snapshot, address: Address): string | undefined {
   const range = demand.vips.find(having(address));
   if (!range || segments.some((segment) => isAnnounced(segment, address))) return undefined;
+  const isLeftOut = leftOut.some(having(address));
+  if (isLeftOut) return "a VIP, and left out on this node, as older ones take all room that the kernel's map has";
   const names = segments.filter(({ isGuard }) => !isGuard).map(({ link }) => link.name);
   const here = names.length > 0 ? `this node announces on ${list(names)}` : "this node announces on no interface";
   const { interfaces, nodes } = range;

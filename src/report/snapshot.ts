@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import type { Address } from "../core/address.ts";
-import type { Demand } from "../core/demand.ts";
+import type { Demand, VipRange } from "../core/demand.ts";
 import type { Electorate } from "../core/ownership.ts";
 import type { Member } from "../core/peer.ts";
 import type { Entry } from "../core/step.ts";
@@ -39,6 +39,8 @@ export interface Snapshot
   demand: Demand;
   /** The default gateways of this machine, which are never VIPs. */
   gateways: readonly Address[];
+  /** VIPs for which the kernel has no room. */
+  leftOut: readonly VipRange[];
   maps: Maps;
   /** The id of the key that signs this node's frames; undefined with static membership. */
   signs: number | undefined;

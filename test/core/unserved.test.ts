@@ -30,8 +30,8 @@ function witness(peers: Record<string, string>, gone: Record<string, string> = {
 /** The addresses that are said after a time, ns. */
 function told(witnesses: readonly Witness[], lacks = LACKS, after = 5n * SECOND) {
   const mute = new Mute();
-  mute.look("a", lacks, witnesses, START);
-  return mute.look("a", lacks, witnesses, START + after).map(({ address }) => address);
+  mute.look("a", { lacks, leftOut: [] }, witnesses, START);
+  return mute.look("a", { lacks, leftOut: [] }, witnesses, START + after).map(({ address }) => address);
 }
 
 const IT = [parseAddress("10.9.0.1")];
@@ -53,18 +53,24 @@ test("a VIP that nobody has the interface for is said once that has lasted, in o
   assert.equal(told([witness({ b: "eth0" })], LACKS, 4n * SECOND), []);
   const mute = new Mute();
   const lacks = lacksOf("a", [VIP, range("10.9.0.2", { interfaces: ["eth9"] })], ["eth0"]);
-  mute.look("a", lacks, [witness({})], START);
-  const [one, ...others] = mute.look("a", lacks, [witness({})], START + 5n * SECOND);
+  mute.look("a", { lacks, leftOut: [] }, [witness({})], START);
+  const [one, ...others] = mute.look("a", { lacks, leftOut: [] }, [witness({})], START + 5n * SECOND);
   assert.equal([one?.address, others], [parseAddress("10.9.0.1"), []]);
   assert.match(one!.says, /^is announced by nobody, as others: it is for eth9 only, and no node /);
-  mute.look("a", lacks, [witness({ b: "eth9" })], START + 6n * SECOND);
-  assert.equal(mute.look("a", lacks, [witness({})], START + 7n * SECOND), [], "it begins anew");
+  mute.look("a", { lacks, leftOut: [] }, [witness({ b: "eth9" })], START + 6n * SECOND);
+  assert.equal(mute.look("a", { lacks, leftOut: [] }, [witness({})], START + 7n * SECOND), [], "it begins anew");
 });
 
 test("only the nodes that may own the VIP matter, and this node where it may", () => {
   const its = (...nodes: string[]) => lacksOf("a", [{ ...VIP, nodes }], ["eth0"]);
   assert.equal(told([witness({ b: "eth0", c: "eth9" })], its("a", "b")), IT);
   assert.equal(its("b", "c"), []);
+});
+
+test("of VIPs for which the kernel has no room, the oldest is named, and the speaker says it in other words", () => {
+  const leftOut = [range("10.9.0.4"), range("10.9.0.5")];
+  const [one, ...others] = new Mute().look("a", { lacks: [], leftOut }, [witness({})], START);
+  assert.equal([one?.address, one?.isSaid, others], [parseAddress("10.9.0.4"), true, []]);
 });
 
 test("a VIP for an interface that this node has, or for all, is not lacking", () => {

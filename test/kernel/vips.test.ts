@@ -3,6 +3,7 @@ import * as assert from "uvu/assert";
 import { answers, MAX_VIPS, vip, vip6Key, vipKey, vipState } from "../../src/core/abi.ts";
 import { type Address, addressBytes, compare, isIPv4, parseAddress, plus } from "../../src/core/address.ts";
 import { type Entry, UNOWNED } from "../../src/core/step.ts";
+import { SECOND } from "../../src/core/time.ts";
 import { keyOf, mapsOf, ownIpOf, readEntries, VipTable } from "../../src/kernel/vips.ts";
 import { Bench } from "../bpf/run.ts";
 
@@ -19,11 +20,11 @@ const size = (map: "vips" | "answers" | "vips6" | "answers6") =>
 const raw = (address: Address) => (isIPv4(address) ? vipKey : vip6Key).encode(keyOf(IFINDEX, address));
 
 /** Gives the table other entries, as a segment does: first in its own map, then in the kernel's. */
-function replace(table: VipTable, added: readonly Address[], gone: readonly Address[] = []): void {
+function replace(table: VipTable, added: readonly Address[], gone: readonly Address[] = []): boolean {
   const entries = table.entriesOf(IFINDEX);
   for (const address of gone) entries.delete(address);
   for (const address of added) entries.set(address, UNOWNED);
-  table.replace(
+  return table.replace(
     IFINDEX,
     added.map((address) => [address, UNOWNED]),
     new Set(added),
@@ -50,6 +51,30 @@ for (const { family, names, net, other } of FAMILIES) {
     assert.is(maps.vips.get(keyOf(IFINDEX, at(net, 1))), undefined);
     replace(table, [], young);
     assert.equal([size(names[0]), size(names[1])], [0, 0]);
+  });
+
+  test(`F12, ${family}: a map that takes no more costs those that do not fit alone, and no fault is said`, () => {
+    const table = new VipTable(bench.maps);
+    const others = addresses(`${other}0`, MAX_VIPS - 8);
+    for (const map of [maps.vips, maps.answers]) {
+      map.setMany(others.length, (i, keys, at) => new Uint8Array(keys.buffer).set(raw(others[i]!), at)); // another's
+    }
+    const said: string[] = [];
+    const all = addresses(`${net}0`, 10);
+    assert.not.ok(replace(table, all.slice(0, 5)) === false);
+    assert.is(replace(table, all.slice(5)), false);
+    assert.is(table.room.at(0n), 8);
+    assert.ok(replace(table, [], all.slice(8)), "the plan leaves the youngest out");
+    for (let i = 0; !table.verify() && i < 100; i++) table.mend((text) => said.push(text));
+    assert.equal(said, []);
+    assert.equal(
+      all.map((address) => maps.vips.get(keyOf(IFINDEX, address)) !== undefined),
+      all.map((_, i) => i < 8),
+    );
+    assert.is(table.room.at(29n * SECOND), 8);
+    assert.is(table.room.at(31n * SECOND), 9, "some time later, one more is tried");
+    assert.is(replace(table, all.slice(8, 9)), true, "as the other program's entries are gone");
+    replace(table, [], all.slice(0, 9));
   });
 
   test(`${family}: elements that a write left behind half-way go with the next start`, () => {

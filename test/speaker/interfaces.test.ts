@@ -94,6 +94,23 @@ test("a VIP that this node may own, for an interface that no node has, is warned
   assert.match(warnings.join("\n"), says);
 });
 
+test("F12: of more VIPs than the kernel's map holds, the first ones are served, a restart goes on so, and it is said", async () => {
+  using _port = second();
+  const its = (block: string) => `{ address: ${block}, nodes: [n1] }`;
+  const vips = [its("10.9.0.1-10.9.128.0"), its("10.10.0.1-10.10.15.0")]; // 36,608 on two interfaces
+  const says = /Cannot hold all VIPs in the kernel's map, which takes 65536 entries .*: the youngest are left out/;
+  const first = await rig.serve({ interfaces: "[eth0, eth1]", vips });
+  await first.says(says);
+  await rig.answersWith(NODE_MAC, "10.9.127.255");
+  assert.equal(await rig.answers("10.10.0.1"), []);
+  const { stderr } = await rig.isat(["status", "--config", rig.config, "10.10.0.1"]);
+  assert.match(stderr, /10\.10\.0\.1 is a VIP, and left out on this node/);
+  await first.end();
+  const again = await rig.serve({ interfaces: "[eth0, eth1]", vips });
+  await again.says(says);
+  await rig.answersWith(NODE_MAC, "10.9.127.255");
+});
+
 test("a restart while the only interface is away waits for it", async () => {
   const first = await rig.serve({});
   await first.end();

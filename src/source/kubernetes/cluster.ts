@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import { type Address, familyOf, formatAddress } from "../../core/address.ts";
+import { type Address, compare, familyOf, formatAddress } from "../../core/address.ts";
 import type { Check, Demand, VipRange } from "../../core/demand.ts";
 import type { Unserved } from "../../core/unserved.ts";
 import { Diet } from "./diet.ts";
@@ -235,6 +235,7 @@ export class Cluster {
       cluster: this.#given.identity,
       nodes: this.#common.nodes.entries,
       vips: [...this.#ranges.values()],
+      inTurn: (vips) => this.#inTurn(vips),
       checks: (address, node) => this.#checks(address, node),
     };
     return this.#demand;
@@ -352,6 +353,17 @@ export class Cluster {
     const refusalOf = (one: ServiceAddress, node: string) =>
       this.#checksOf(one, node).find(({ refusal }) => refusal !== undefined)?.refusal;
     keep(this.#sharingProblems, address, sharingProblems(deciding, sharing, refusalOf));
+  }
+
+  /** The oldest Services first: the API server says when they were made, so that all nodes have one order. */
+  #inTurn(vips: readonly VipRange[]): VipRange[] {
+    const aged = vips.map((range) => {
+      const service = decidingOf(this.#sharing.get(range.first) ?? [])?.service;
+      return { range, created: service?.created ?? Number.POSITIVE_INFINITY, key: service?.key ?? "" };
+    });
+    const byAge = (a: (typeof aged)[number], b: (typeof aged)[number]) =>
+      a.created - b.created || (a.key < b.key ? -1 : a.key > b.key ? 1 : compare(a.range.first, b.range.first));
+    return aged.sort(byAge).map(({ range }) => range);
   }
 
   #checks(address: Address, node: string): Check[] {

@@ -59,6 +59,8 @@ export interface Ingress {
 export interface Service {
   key: Key;
   uid: string;
+  /** The time when it was made, ms since 1970. */
+  created: number;
   /** The time when its addresses were written last, ms since 1970; where nobody tells, when it was made. */
   addressed: number;
   labels: Labels;
@@ -216,6 +218,7 @@ function serviceOf(object: unknown, _note?: Note, names?: ReadonlySet<string>): 
   return {
     key,
     uid,
+    created,
     addressed: addressedAt(managedFields) ?? created,
     labels: names ? kept(labels, names) : labels,
     loadBalancerClass: optional(spec.loadBalancerClass, "spec.loadBalancerClass"),

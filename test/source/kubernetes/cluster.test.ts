@@ -114,6 +114,19 @@ for (const [what, sent, expected, ...says] of edits) {
   });
 }
 
+test("F12: VIPs are in turn by the age of their Services, then by name, in whatever order the API gave them", () => {
+  const made = (name: string, second: number, ...ips: string[]) =>
+    service(name, ips, { created: `2026-01-01T00:00:0${second}Z` });
+  const all = [made("b", 1, "10.9.0.1"), made("a", 1, "10.9.0.3", "10.9.0.2"), made("c", 0, "10.9.0.4")];
+  for (const objects of [all, all.toReversed()]) {
+    const demand = clusterOf([...NODES, ...objects]).update();
+    assert.equal(
+      demand.inTurn!(demand.vips).map(({ first }) => formatAddress(first)),
+      ["10.9.0.4", "10.9.0.2", "10.9.0.3", "10.9.0.1"],
+    );
+  }
+});
+
 test("the entries of a pool that can be read count, beside what it said before, until it is corrected", () => {
   const b = [service("b", ["10.9.1.1"]), slice("b", READY)];
   const both = { "10.9.0.1": "n2", "10.9.1.1": owners(clusterOf([...NODES, ...b]).update())["10.9.1.1"]! };
