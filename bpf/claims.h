@@ -47,26 +47,23 @@ static __always_inline void release(struct answers *answers, __u64 at)
 	bpf_spin_unlock(&answers->lock);
 }
 
+/* The terms of a claim: which VIPs this node keeps from it, and the place of the interface's counters. */
+#define terms(keeps, place) ((keeps) | (place) << 8)
+
 /*
  * Decides one VIP of a claim. A release is recorded even where nothing was held: a claim that was granted to a peer
- * must beat one of ours that began earlier, and whose control plane was paused. A global function is verified once.
+ * must beat one of ours that began earlier, and whose control plane was paused.
+ * @param ip the part of its address that the entry repeats
  */
-__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 hash, __u64 now, __u32 keeps)
+static __always_inline enum claim_verdict decide_claim(const struct vip *vip, struct answers *answered, __u32 ip,
+						       __u32 ifindex, __u64 hash, __u64 now, __u32 terms)
 {
-	struct vip_key key = { .ifindex = ifindex };
+	__u32 keeps = terms & 255, place = terms >> 8;
 	struct verdicts *counters;
-	struct answers *answered;
-	struct vip *vip;
 	enum vip_state state;
 	bool holds, keeps_it;
 	__u64 claimed;
-	__u32 place;
 
-	__builtin_memcpy(key.ip, &ip, 4);
-	vip = bpf_map_lookup_elem(&vips, &key);
-	if (!vip)
-		return CLAIM_FREE;
-	answered = bpf_map_lookup_elem(&answers, &key);
 	state = vip->state;
 	claimed = vip->claim_ns;
 	holds = is_answered(vip, answered, now) || (state == VIP_CLAIMING && is_current(vip, answered));
@@ -83,9 +80,41 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 ha
 	release(answered, now > claimed ? now : claimed);
 	if (!holds)
 		return CLAIM_FREE;
-	if (find_interface(ifindex, &place) && (counters = bpf_map_lookup_elem(&verdicts, &place)))
+	counters = bpf_map_lookup_elem(&verdicts, &place);
+	if (counters)
 		add_one(&counters->released);
 	return state == VIP_CLAIMING ? CLAIM_FREE : CLAIM_RELEASED;
+}
+
+/* The same for a VIP of IPv4. A global function is verified once. */
+__weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 hash, __u64 now, __u32 terms)
+{
+	struct vip_key key = { .ifindex = ifindex };
+	const struct vip *vip;
+
+	__builtin_memcpy(key.ip, &ip, 4);
+	vip = bpf_map_lookup_elem(&vips, &key);
+	if (!vip)
+		return CLAIM_FREE;
+	return decide_claim(vip, bpf_map_lookup_elem(&answers, &key), ip, ifindex, hash, now, terms);
+}
+
+/* An ifindex and a claim's terms in one number, because a function takes no more than five. */
+#define here(ifindex, terms) ((__u64)(terms) << 32 | (ifindex))
+
+/* The same for a VIP of IPv6, of which each half is a number as it stands in memory. */
+__weak __noinline enum claim_verdict claim_one6(__u64 first, __u64 last, __u64 hash, __u64 now, __u64 here)
+{
+	struct vip6_key key = { .ifindex = here };
+	__u64 words = first ^ last;
+	const struct vip *vip;
+
+	__builtin_memcpy(key.ip, &first, 8);
+	__builtin_memcpy(key.ip + 8, &last, 8);
+	vip = bpf_map_lookup_elem(&vips6, &key);
+	if (!vip)
+		return CLAIM_FREE;
+	return decide_claim(vip, bpf_map_lookup_elem(&answers6, &key), words ^ words >> 32, here, hash, now, here >> 32);
 }
 
 #endif

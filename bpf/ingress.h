@@ -68,14 +68,14 @@ static __always_inline void tell_of(struct wire_old_claim *claim, __u32 ifindex,
 }
 
 /*
- * Decides a claim's VIPs, and writes the verdicts beside them. `keeps` is for claims proper, `keeps_free` for those of
- * a stand-in. A VIP of another family than IPv4 is not managed here.
+ * Decides a claim's VIPs, and writes the verdicts beside them. The terms `usual` are for claims proper, `soft` for those of
+ * a stand-in. A VIP of a family that is not known is not managed here.
  */
-__weak __noinline int PER_HOOK(decide_claims)(ctx_t *ctx, __u32 count, __u64 now, __u32 keeps, __u32 keeps_free)
+__weak __noinline int PER_HOOK(decide_claims)(ctx_t *ctx, __u32 count, __u64 now, __u32 usual, __u32 soft)
 {
-	__u32 ifindex = ctx_ifindex(ctx), i, family;
+	__u32 ifindex = ctx_ifindex(ctx), i, family, terms;
 	struct wire_old_claim claim;
-	__u64 ip;
+	struct { __u64 first, last; } ip;
 
 #pragma unroll
 	for (i = 0; i < WIRE_MAX_CLAIMS; i++) {
@@ -88,9 +88,11 @@ __weak __noinline int PER_HOOK(decide_claims)(ctx_t *ctx, __u32 count, __u64 now
 		if (ctx_load(ctx, at, &ip) || ctx_load(ctx, at + PAIR, &claim))
 			return -1;
 		__builtin_memcpy(&family, claim.ip, 4);
+		terms = claim.verdict == CLAIM_FREE ? soft : usual;
 		if (family == 4)
-			claim.verdict = claim_one(ip, ifindex, claim.hash, now,
-						  claim.verdict == CLAIM_FREE ? keeps_free : keeps);
+			claim.verdict = claim_one(ip.first, ifindex, claim.hash, now, terms);
+		else if (family == 6)
+			claim.verdict = claim_one6(ip.first, ip.last, claim.hash, now, here(ifindex, terms));
 		else if (family == 0)
 			tell_of(&claim, ifindex, now);
 		else
@@ -102,7 +104,7 @@ __weak __noinline int PER_HOOK(decide_claims)(ctx_t *ctx, __u32 count, __u64 now
 }
 
 /* Decides the VIPs of a claim of version 1, as decide_claims() does those of the current version. */
-__weak __noinline int PER_HOOK(decide_old_claims)(ctx_t *ctx, __u32 count, __u64 now, __u32 keeps, __u32 keeps_free)
+__weak __noinline int PER_HOOK(decide_old_claims)(ctx_t *ctx, __u32 count, __u64 now, __u32 usual, __u32 soft)
 {
 	__u32 ifindex = ctx_ifindex(ctx), i, ip;
 	struct wire_old_claim claim;
@@ -119,7 +121,7 @@ __weak __noinline int PER_HOOK(decide_old_claims)(ctx_t *ctx, __u32 count, __u64
 			return -1;
 		__builtin_memcpy(&ip, claim.ip, 4);
 		claim.verdict = claim_one(ip, ifindex, claim.hash, now,
-					  claim.verdict == CLAIM_FREE ? keeps_free : keeps);
+					  claim.verdict == CLAIM_FREE ? soft : usual);
 		if (ctx_store(ctx, at, &claim))
 			return -1;
 	}
@@ -128,17 +130,17 @@ __weak __noinline int PER_HOOK(decide_old_claims)(ctx_t *ctx, __u32 count, __u64
 
 /* Decides all claims of a frame, in its version. */
 static __always_inline int decide_all(ctx_t *ctx, const struct wire *answer, const struct wire *asked,
-				      const struct interface *interface, __u64 now)
+				      const struct interface *interface, __u32 place, __u64 now)
 {
-	__u32 keeps, keeps_free;
+	__u32 usual, soft;
 
 	if (answer->count == 0)
 		return 0;
-	keeps = keeps_of(interface, asked, CLAIM_CLAIMED, now);
-	keeps_free = keeps_of(interface, asked, CLAIM_FREE, now);
+	usual = terms(keeps_of(interface, asked, CLAIM_CLAIMED, now), place);
+	soft = terms(keeps_of(interface, asked, CLAIM_FREE, now), place);
 	if (answer->version == WIRE_OLD_VERSION)
-		return PER_HOOK(decide_old_claims)(ctx, answer->count, now, keeps, keeps_free);
-	return PER_HOOK(decide_claims)(ctx, answer->count, now, keeps, keeps_free);
+		return PER_HOOK(decide_old_claims)(ctx, answer->count, now, usual, soft);
+	return PER_HOOK(decide_claims)(ctx, answer->count, now, usual, soft);
 }
 
 /* The part of a header that version 1 has. */
@@ -170,7 +172,7 @@ __weak __noinline int PER_HOOK(answer_peer)(ctx_t *ctx, __u64 now)
 	answer.cluster = key->cluster;
 	if (is_known(frame, ifindex))
 		answer.flags |= WIRE_KNOWN;
-	if (decide_all(ctx, &answer, frame, interface, now))
+	if (decide_all(ctx, &answer, frame, interface, place, now))
 		return -1;
 	if (answer.version == WIRE_OLD_VERSION)
 		error = ctx_store(ctx, 0, (struct old_header *)&answer);

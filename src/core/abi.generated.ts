@@ -120,6 +120,44 @@ export const answers = layout("answers", {
 });
 export type Answers = ReturnType<typeof answers.decode>;
 
+export const vip6Key = layout("vip6_key", {
+  ip: bytes(16),
+  ifindex: u32,
+});
+export type Vip6Key = ReturnType<typeof vip6Key.decode>;
+
+export const peerKey = layout("peer_key", {
+  node: u64,
+  ifindex: u32,
+  zero: u32,
+});
+export type PeerKey = ReturnType<typeof peerKey.decode>;
+
+export const peer = layout("peer", {
+  lock: u32,
+  node: text(32),
+  state: enumOf("node_state"),
+  mac: bytes(6),
+  source_stale: bool,
+  knows_us: bool,
+  max_version: u8,
+  key_id: u8,
+  interface: text(16),
+  only_ipv4: bool,
+  incarnation: u64,
+  echo_nonce: u64,
+  stamp_ns: u64,
+  tick_age_ms: u64,
+  echoed_ns: u64,
+  heard_ns: u64,
+  echoes: u64,
+  probe_incarnation: u64,
+  probe_nonce: u64,
+  taken_stamp_ns: u64,
+  taken_nonce: u64,
+});
+export type Peer = ReturnType<typeof peer.decode>;
+
 export const verdicts = layout("verdicts", {
   clock_jiffy: u64,
   clock_ns: u64,
@@ -155,44 +193,6 @@ export const verdicts = layout("verdicts", {
   released: u64,
 });
 export type Verdicts = ReturnType<typeof verdicts.decode>;
-
-export const peerKey = layout("peer_key", {
-  node: u64,
-  ifindex: u32,
-  zero: u32,
-});
-export type PeerKey = ReturnType<typeof peerKey.decode>;
-
-export const peer = layout("peer", {
-  lock: u32,
-  node: text(32),
-  state: enumOf("node_state"),
-  mac: bytes(6),
-  source_stale: bool,
-  knows_us: bool,
-  max_version: u8,
-  key_id: u8,
-  interface: text(16),
-  only_ipv4: bool,
-  incarnation: u64,
-  echo_nonce: u64,
-  stamp_ns: u64,
-  tick_age_ms: u64,
-  echoed_ns: u64,
-  heard_ns: u64,
-  echoes: u64,
-  probe_incarnation: u64,
-  probe_nonce: u64,
-  taken_stamp_ns: u64,
-  taken_nonce: u64,
-});
-export type Peer = ReturnType<typeof peer.decode>;
-
-export const vip6Key = layout("vip6_key", {
-  ip: bytes(16),
-  ifindex: u32,
-});
-export type Vip6Key = ReturnType<typeof vip6Key.decode>;
 
 export const probe = layout("probe", {
   node: text(32),
@@ -262,10 +262,10 @@ export const maps = {
   interfaces: { key: ifindexKey, value: interfaceEntry, entries: 64, type: "array" },
   vips: { key: vipKey, value: vip, entries: 65536, type: "hash" },
   answers: { key: vipKey, value: answers, entries: 65536, type: "hash" },
-  verdicts: { key: ifindexKey, value: verdicts, entries: 64, type: "per-CPU array" },
-  peers: { key: peerKey, value: peer, entries: 16384, type: "hash" },
   vips6: { key: vip6Key, value: vip, entries: 65536, type: "hash" },
   answers6: { key: vip6Key, value: answers, entries: 65536, type: "hash" },
+  peers: { key: peerKey, value: peer, entries: 16384, type: "hash" },
+  verdicts: { key: ifindexKey, value: verdicts, entries: 64, type: "per-CPU array" },
   probes: { key: peerKey, value: probe, entries: 16384, type: "hash" },
   keys: { key: ifindexKey, value: wireKey, entries: 8, type: "array" },
   recent: { key: ifindexKey, value: recent, entries: 4096, type: "array" },

@@ -57,8 +57,12 @@ export type Message = Partial<WireHeader> & {
   claims?: readonly Claim[];
 };
 
-/** The bytes to send, signed by the first key of the version. */
-export function encodeWire({ claims = [], ...header }: Message, ring: Keyring, version = VERSION): Uint8Array {
+/**
+ * The bytes to send, signed by the first key of the version. Version 1 has claims of IPv4 VIPs only, and the others are left
+ * out: whoever knows no other version has no IPv6 VIP, so nothing has to be released there.
+ */
+export function encodeWire({ claims: all = [], ...header }: Message, ring: Keyring, version = VERSION): Uint8Array {
+  const claims = version === OLD_VERSION ? all.filter(({ ip }) => ip.length === 4) : all;
   const { keys, size, claimSize } = formOf(version, ring);
   const key = keys[0]!;
   const end = size + claims.length * claimSize;

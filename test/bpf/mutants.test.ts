@@ -116,12 +116,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   ["a claim's stamp is not remembered", "peers.h", "peer->taken_stamp_ns = stamp;", ""],
   ["a headless node releases to a stand-in", "claims.h", "? KEEPS_OWNED : KEEPS_NONE;", "? KEEPS_NONE : KEEPS_NONE;"],
   ["a headless node releases nothing", "claims.h", "asked != CLAIM_FREE || is_fenced", "is_fenced"],
-  [
-    "a stand-in's claim is decided like any other",
-    "ingress.h",
-    "claim.verdict == CLAIM_FREE ? keeps_free : keeps",
-    "keeps",
-  ],
+  ["a stand-in's claim is decided like any other", "ingress.h", "claim.verdict == CLAIM_FREE ? soft : usual", "usual"],
   [
     "a claim may be meant for an earlier incarnation",
     "peers.h",
@@ -245,6 +240,9 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "if (true)\n\t\tbegin",
   ],
   ["an IPv6 address is taken for an IPv4 one", "ingress.h", "if (family == 4)", "if (true)"],
+  ["of a claimed IPv6 address, the second half does not matter", "claims.h", "key.ip + 8, &last", "key.ip + 8, &first"],
+  ["an entry of IPv6 is known by half of its words", "claims.h", "words ^ words >> 32", "words"],
+  ["no IPv6 VIP is held here", "ingress.h", "else if (family == 6)", "else if (family == 7)"],
   ["a peer's interface is not noted", "peers.h", "if (frame->version != WIRE_OLD_VERSION && ", "if (false && "],
   ["a frame behind two priority tags is passed", "packet.h", "return is_vlan(type) &&", "return false &&"],
   [

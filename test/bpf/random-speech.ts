@@ -7,6 +7,7 @@ import { sign, speak } from "./speech.ts";
 export interface SpeechPools {
   macs: readonly Uint8Array[];
   ips: readonly Uint8Array[];
+  ip6s: readonly Uint8Array[];
   keys: readonly WireKey[];
   ourMac: Uint8Array;
   nodes: readonly { node: bigint; incarnation: bigint; mac: Uint8Array; name: string }[];
@@ -41,7 +42,7 @@ export function makeSpeech(random: () => number, pools: SpeechPools, now: bigint
   const count = isLong ? pick(random, [0, 1, 1, 2, 2, 3, 5, chance(0.1) ? many : 4, chance(0.05) ? many + 1 : 1]) : 0;
   const about = () => ({ family: 0, hash: pick(random, pools.nodes).node });
   const claims = Array.from({ length: count }, () => ({
-    ip: pick(random, pools.ips),
+    ip: version === 2 && chance(0.35) ? pick(random, pools.ip6s.slice(0, 4)) : pick(random, pools.ips),
     verdict: chance(0.6) ? claimVerdict.CLAIMED : chance(0.8) ? claimVerdict.FREE : byte(),
     hash: pick(random, pools.hashes),
     ...(chance(0.1) && { family: pick(random, [0, 4, 6, 260]) }),

@@ -23,6 +23,7 @@ import {
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { findObject } from "../../src/kernel/object.ts";
+import { mapsOf } from "../../src/kernel/vips.ts";
 import { untagged } from "./model.ts";
 import {
   type Action,
@@ -160,6 +161,9 @@ const notice =
     ]);
 
 const OWNED = "10.9.0.1";
+const OWNED6 = "2001:db8::1:1234";
+const OTHER6 = "2001:db8::1:1235";
+const neighbours6 = [...neighbours(hex(ip(OWNED6)))];
 /** This node's hash for each VIP, and a claimant's. */
 const OUR_BID = 1000n;
 const BETTER = 999n;
@@ -775,21 +779,45 @@ const rows: Row[] = [
         ["the same hash", OUR_BID, worse],
         ["a worse hash", WORSE, worse],
       ] as [string, bigint, number][]
-    ).map(([by, hash, verdict]): Row => {
+    ).flatMap(([by, hash, verdict]): Row[] => {
       const isHeld = ["owned", "owned again", "claiming", "leaving"].includes(what);
-      return {
-        what: `a claim by ${by} of a VIP that is ${what} here: ${verdictName(verdict)}`,
-        frame: claims([claim(OWNED, { hash })]),
-        world: (now) => ({ ...knows()(now), ...(holding ? { vips: { [OWNED]: holding } } : {}) }),
+      return [OWNED, OWNED6].map((address) => ({
+        what: `a claim by ${by} of ${address}, which is ${what} here: ${verdictName(verdict)}`,
+        frame: claims([claim(address, { hash })]),
+        world: (now) => ({ ...knows()(now), ...(holding ? { vips: { [address]: holding } } : {}) }),
         action: "answer",
         counters: { wire_taken: 1, ...(isHeld && verdict !== MINE ? { released: 1 } : {}) },
         header: { type: WIRE_REPLY, nonce: 2n, count: 1 },
         verdicts: [verdict],
         peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
         isHeard: true,
-      };
+      }));
     }),
   ),
+  ...neighbours6.map(
+    ([bit, address]): Row => ({
+      what: `a claim of an IPv6 VIP but for bit ${bit} takes nothing`,
+      frame: claims([claim(OWNED6, { ip: bytes(address) })]),
+      world: (now) => ({ ...knows()(now), vips: { [OWNED6]: "owned" } }),
+      action: "answer",
+      counters: { wire_taken: 1 },
+      header: { type: WIRE_REPLY, nonce: 2n, count: 1 },
+      verdicts: [FREE],
+      peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+      isHeard: true,
+    }),
+  ),
+  {
+    what: "a claim of VIPs of both families, of which one of each is held here",
+    frame: claims([OTHER6, OWNED, OWNED6, "10.9.7.7"].map((address) => claim(address))),
+    world: (now) => ({ ...knows()(now), vips: { [OWNED]: "owned", [OWNED6]: "owned" } }),
+    action: "answer",
+    counters: { wire_taken: 1, released: 2 },
+    header: { type: WIRE_REPLY, nonce: 2n, count: 4 },
+    verdicts: [FREE, RELEASED, RELEASED, FREE],
+    peer: { heard_ns: NOW, taken_nonce: 2n, taken_stamp_ns: NOW },
+    isHeard: true,
+  },
   ...(
     [
       ["live", {}, MINE],
@@ -911,7 +939,7 @@ const rows: Row[] = [
     isHeard: true,
   },
   {
-    what: "a VIP of another family is free, and none of its bytes is taken for an IPv4 address",
+    what: "an IPv6 VIP that begins with the bytes of an IPv4 one is free",
     frame: claims([claim(OWNED, { ip: Uint8Array.from({ length: 16 }, (_, i) => [10, 9, 0, 1][i] ?? 0), family: 6 })]),
     world: (now) => ({ ...knows()(now), vips: { [OWNED]: "owned" } }),
     action: "answer",
@@ -1127,7 +1155,10 @@ const bench = new Bench("isat-t-bpf-speak-", process.argv[2] ?? findObject());
 /** When each address was last released. */
 const releasesOf = (addresses: readonly string[]) =>
   new Map(
-    addresses.map((address) => [address, bench.maps.answers.get({ ip: ip(address), ifindex: IFINDEX })!.released_ns]),
+    addresses.map((address) => {
+      const key = { ip: ip(address), ifindex: IFINDEX };
+      return [address, mapsOf(bench.maps, parseAddress(address)).answers.get(key)!.released_ns];
+    }),
   );
 
 function settle(world: World): void {

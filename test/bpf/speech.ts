@@ -1,5 +1,6 @@
 /** Frames of the peer protocol (bpf/wire.h), built and read for the tests. */
 import { type WireHeader, type WireKey, wireClaim, wireHeader, wireOldClaim } from "../../src/core/abi.ts";
+import { formatAddress, ipv6OfBytes } from "../../src/core/address.ts";
 import { siphash } from "./siphash.ts";
 
 /**
@@ -58,9 +59,12 @@ export const sizeOf = (version: number): { header: number; claim: number } =>
 /** The family of a claim's address; 0: it asks for a node. */
 export const familyOf = ({ ip, family = ip.length === 0 ? 0 : ip.length === 4 ? 4 : 6 }: Claim): number => family;
 
-/** The address that a claim is for, dotted; undefined for one that is no IPv4 address. */
-export const addressOf = (claim: Claim): string | undefined =>
-  familyOf(claim) === 4 ? claim.ip.subarray(0, 4).join(".") : undefined;
+/** The address that a claim is for, as text; undefined for one of another family than IPv4 and IPv6. */
+export function addressOf(claim: Claim): string | undefined {
+  const family = familyOf(claim);
+  if (family === 4) return claim.ip.subarray(0, 4).join(".");
+  return family === 6 && claim.ip.length === 16 ? formatAddress(ipv6OfBytes(claim.ip)) : undefined;
+}
 
 function encodeClaim({ ip = new Uint8Array(4), verdict = 0, hash = 0n, family }: Partial<Claim>, version: number) {
   if (version === OLD) return wireOldClaim.encode({ ip, verdict, hash });

@@ -106,6 +106,14 @@ test("a claim has room for an address of 16 bytes", () => {
   assert.equal(decodeWire(encodeWire({ ...message, claims: [claim] }, ring), ring)!.claims, [claim]);
 });
 
+test("a frame of version 1, which has no room for IPv6 VIPs, claims the others", () => {
+  const [four] = claims(1);
+  const six = { ...four!, ip: addressBytes(parseAddress("2001:db8::1")) };
+  const said = (list: Message["claims"]) => encodeWire({ ...message, claims: list! }, ring, OLD_VERSION);
+  assert.equal(decodeWire(said([six, four!, six]), ring)!.claims, [four]);
+  assert.equal(decodeWire(said([six]), ring)!.claims, []);
+});
+
 test("a frame in the middle of a buffer is read as it is alone", () => {
   const frame = encodeWire({ ...message, claims: claims(2) }, ring);
   const buffer = new Uint8Array(frame.length + 20);
