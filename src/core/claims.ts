@@ -1,18 +1,14 @@
 import { claimVerdict, vipState, wireType } from "./abi.ts";
 import { type Address, addressBytes, addressOfBytes } from "./address.ts";
+import { type Batch, claimsOf, counts, isOpen, isReleased, look, patience, type Question } from "./batch.ts";
 import { isLeaving } from "./difference.ts";
+import { Holders } from "./holders.ts";
 import type { Census } from "./liveness.ts";
 import { Pauses } from "./pauses.ts";
 import { type Frame, type Heard, isOwned, type Outgoing, type Step, UNOWNED } from "./step.ts";
 import { earlier, later, MS, type Ns } from "./time.ts";
 import { type Claim, claimsWithin, isMine } from "./wire.ts";
 
-/**
- * A claim that is not answered is sent again after this long, then after twice as long, up to the most: a kernel takes a
- * reply that is older for a recording.
- */
-const RETRY: Ns = 20n * MS;
-const RETRY_MOST: Ns = 5_000n * MS;
 /** A claim that a peer which echoes has left unanswered so often goes in two frames: perhaps large ones do not pass. */
 const TRIES = 3;
 /** The time for which a peer that echoes may leave a claim unanswered before that is worth a warning. */
@@ -21,33 +17,6 @@ const UNANSWERED: Ns = 1_000n * MS;
 const LOOK: Ns = 10n * MS;
 /** How many claim frames may be unanswered at a time: more would only fill queues. */
 const WINDOW = 256;
-
-/** A question to one peer that is not answered yet. */
-interface Question {
-  /** The nonces of all frames that asked it: a reply to any of them is the answer. */
-  nonces: readonly bigint[];
-  /** The times when it was asked first, and last. */
-  began: Ns;
-  sentAt: Ns;
-  /** In frames of this size. */
-  tries: number;
-}
-
-/** VIPs that are claimed together, as many as a frame has room for. */
-interface Batch {
-  addresses: readonly Address[];
-  claimNs: Ns;
-  /** It re-asserts VIPs that are owned already, against a peer that joined. */
-  isReassertion: boolean;
-  /** Peers that were asked, by id: with their open question, or undefined once they have answered. */
-  asked: Map<bigint, Question | undefined>;
-  /** The name of the peer that refused each VIP. */
-  refused: Map<Address, string>;
-  /** The VIPs that each peer released, and of a re-assertion those that it keeps. It is told once this node has acted. */
-  released: Map<bigint, Claim[]>;
-  /** Everybody has answered, and the kernel is being read: the batch ends with that reading. */
-  isLookedAt: boolean;
-}
 
 /** VIPs to claim, and whether each is wanted only if no headless node has it, as this node stands in for one. */
 export type Wanted = ReadonlyMap<Address, { isStandIn: boolean }>;
@@ -76,6 +45,8 @@ export class Claims {
   /** VIPs in a batch that claims them. A re-assertion may have a VIP in several batches, one a peer that joined. */
   private readonly busy = new Set<Address>();
   private readonly pauses = new Pauses();
+  /** Nodes that are asked by ARP, as claims do not arrive there. */
+  readonly holders = new Holders();
   private ranAt: Ns = 0n;
   private readonly nonces: Nonces;
   private readonly hashOf: (address: Address) => bigint;
@@ -127,6 +98,11 @@ export class Claims {
     return true;
   }
 
+  /** True if there may be nodes that are to be asked for VIPs. */
+  hasOthers(census: Census, now: Ns): boolean {
+    return !census.isComplete(now) || census.alive.size > 0 || this.holders.nodes?.length !== 0;
+  }
+
   /** True if the VIP was lost or refused a while ago, and is not to be claimed yet. */
   isPausing(address: Address, now: Ns): boolean {
     return (this.pauses.until(address) ?? 0n) > now;
@@ -152,6 +128,7 @@ export class Claims {
     this.wanted = wanted;
     this.pauses.renew((address) => wanted.has(address) || isOwned(step.entries.get(address)));
     for (const address of wanted.keys()) if (!this.busy.has(address)) this.queue.add(address);
+    this.holders.only(wanted);
   }
 
   /**
@@ -212,6 +189,12 @@ export class Claims {
     for (const batch of [...this.batches]) {
       if (isOpen(batch) || !batch.isLookedAt) continue;
       batch.isLookedAt = false;
+      // A peer that was sent the claim may have become deaf meanwhile, and have the VIP.
+      if (!batch.isReassertion && batch.holders !== this.holders.nodes) {
+        this.putBack(batch, () => true);
+        hasEnded = true;
+        continue;
+      }
       this.askAll(batch, census, step, send);
       if (isOpen(batch) || !(batch.isReassertion || census.isComplete(step.now))) continue;
       lost.push(...this.end(batch, census, wasReleased, step, send));
@@ -226,6 +209,7 @@ export class Claims {
       addresses,
       claimNs,
       isReassertion,
+      holders: this.holders.nodes,
       asked: new Map(),
       refused: new Map(),
       released: new Map(),
@@ -239,14 +223,17 @@ export class Claims {
   /** Begins with what waits, as far as the window allows. */
   private start(census: Census, step: Step, send: Send): void {
     // Whoever is asked releases it at once, and nobody would answer it until all the others are known and asked too.
-    if (!census.isComplete(step.now)) return;
+    if (!census.isComplete(step.now) || !this.holders.nodes) return;
     if (this.batches.size === 0) this.size = this.most;
     let open = 0;
     for (const { asked } of this.batches) open += asked.size;
     const ready: Address[] = [];
     for (const address of this.queue) {
       if (ready.length >= (WINDOW - open) * this.size) break;
-      if (!this.isPausing(address, step.now)) ready.push(address);
+      if (this.isPausing(address, step.now)) continue;
+      const found = this.holders.find(address, step);
+      if (found?.holder !== undefined) this.hold(address, found.holder, step);
+      else if (found) ready.push(address);
     }
     for (const part of this.parts(ready)) {
       if (open >= WINDOW) return;
@@ -317,13 +304,23 @@ export class Claims {
     }
   }
 
-  private end(batch: Batch, census: Census, released: ReadonlySet<Address>, step: Step, send: Send): Address[] {
+  /** Ends the batch. Those of its VIPs that are still wanted are claimed anew. */
+  private putBack(batch: Batch, isAgain: (address: Address) => boolean): void {
     this.batches.delete(batch);
     if (!batch.isReassertion) for (const address of batch.addresses) this.busy.delete(address);
     for (const address of batch.addresses) {
-      if (counts(batch, address, step) || this.busy.has(address) || isOwned(step.entries.get(address))) continue;
-      if (this.wanted.has(address)) this.queue.add(address);
+      if (this.wanted.has(address) && !this.busy.has(address) && isAgain(address)) this.queue.add(address);
     }
+  }
+
+  /** A node to which no claim gets answers for the VIP. */
+  private hold(address: Address, holder: string, step: Step): void {
+    this.pauses.begin(address, "held", step.now);
+    this.pauses.report([address], new Map([[address, holder]]), step);
+  }
+
+  private end(batch: Batch, census: Census, released: ReadonlySet<Address>, step: Step, send: Send): Address[] {
+    this.putBack(batch, (address) => !counts(batch, address, step) && !isOwned(step.entries.get(address)));
     const asked = batch.addresses.filter((address) => counts(batch, address, step));
     // A claim that began before the kernel granted another node's counts for nothing.
     const isRefused = (address: Address) =>
@@ -366,34 +363,3 @@ export class Claims {
 /** The warning about a peer that echoes and does not answer claims. */
 export const unansweredBy = (peer: string, interfaceName: string): string =>
   `${peer} answers probes on ${interfaceName} and no claims: VIPs wait for it, which nobody answers meanwhile. See isat status there: frames from here may not pass, or be refused`;
-
-/** True if the batch's answer still counts for the VIP: it was not given up, or claimed anew, meanwhile. */
-function counts(batch: Batch, address: Address, step: Step): boolean {
-  const entry = step.entries.get(address);
-  const leaves = isLeaving(entry, step.now);
-  if (batch.isReassertion) return (isOwned(entry) || leaves) && entry!.claimNs <= batch.claimNs;
-  return leaves || (entry?.state === vipState.CLAIMING && entry.claimNs === batch.claimNs);
-}
-
-/** Has the kernel read, where everybody has answered: what it released since, and peers that appeared, come first. */
-function look(batch: Batch, step: Step): void {
-  if (isOpen(batch)) return;
-  batch.isLookedAt = true;
-  step.lookAt(batch.addresses);
-}
-
-const isReleased = ({ verdict }: Claim): boolean => verdict === claimVerdict.RELEASED;
-
-/** True if any peer has yet to answer. */
-function isOpen({ asked }: Batch): boolean {
-  for (const question of asked.values()) if (question) return true;
-  return false;
-}
-
-const claimsOf = (claims: readonly Claim[], addresses: ReadonlySet<Address>) =>
-  claims.filter(({ ip }) => addresses.has(addressOfBytes(ip)));
-
-function patience({ tries }: Question): Ns {
-  const doubled = RETRY << BigInt(Math.min(tries - 1, 10));
-  return doubled < RETRY_MOST ? doubled : RETRY_MOST;
-}

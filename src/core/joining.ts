@@ -1,5 +1,6 @@
 import { nodeState } from "./abi.ts";
 import type { NodeEntry } from "./demand.ts";
+import type { Station } from "./holders.ts";
 import type { Census } from "./liveness.ts";
 import { type Electorate, equals } from "./ownership.ts";
 import type { Heard } from "./step.ts";
@@ -134,6 +135,12 @@ export class Joining {
       onlyIPv4: those(({ onlyIPv4 }) => onlyIPv4),
       names: new Map(all.map(({ node, interfaceName }) => [names.get(node)!, interfaceName])),
     };
+  }
+
+  /** The nodes that answer ARP, and to which no claim gets; undefined: they are not known yet. */
+  silent(census: Census): readonly Station[] | undefined {
+    if (!this.hasHeard) return this.unheard.stations;
+    return census.deaf.map(({ heard: { name, mac } }) => ({ name, mac }));
   }
 
   private unheardOf(self: { name: string; state: number }, names: ReadonlyMap<bigint, string>): Candidates {

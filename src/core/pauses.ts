@@ -12,6 +12,9 @@ const PAUSES = {
   // A headless node that has it keeps it until the election changes, which ends these pauses, or until it passes its fence,
   // of which nobody is told: from then on nobody answers until the VIP is claimed again.
   kept: { first: 1_000n * MS, most: 2_000n * MS },
+  // A node to which no claim gets answers for it, and goes on to as long as it lives and the wire loses claims. Both ends
+  // change the election.
+  held: { first: 250n * MS, most: 2_000n * MS },
 };
 /** The time for which a peer may refuse a VIP before that is worth a warning. */
 const CONTESTED: Ns = 1_000n * MS;
@@ -40,14 +43,14 @@ export class Pauses {
 
   /** The number of these VIPs that peers have refused for more than a second. */
   contested(isWanted: (address: Address) => boolean, now: Ns): number {
-    const isLong = ({ reason, since }: Pause) => reason === "refused" && now - since >= CONTESTED;
+    const isLong = ({ reason, since }: Pause) => isRefusal(reason) && now - since >= CONTESTED;
     return [...this.pauses].filter(([address, pause]) => isWanted(address) && isLong(pause)).length;
   }
 
-  /** The election changed: what is kept is asked for again, and what is no longer of interest is forgotten. */
+  /** The election changed: what is kept or held is asked for again, and what is no longer of interest is forgotten. */
   renew(isOfInterest: (address: Address) => boolean): void {
     for (const [address, { reason }] of this.pauses) {
-      if (reason === "kept" || !isOfInterest(address)) this.pauses.delete(address);
+      if (reason === "kept" || reason === "held" || !isOfInterest(address)) this.pauses.delete(address);
     }
   }
 
@@ -70,16 +73,24 @@ export class Pauses {
   /** Warns once for each VIP that a peer has refused for a second: the two nodes' views differ. */
   report(addresses: readonly Address[], refused: ReadonlyMap<Address, string>, step: Step): void {
     const byPeer = new Map<string, Address[]>();
+    const held = new Set<string>();
     for (const address of addresses) {
       const pause = this.pauses.get(address)!;
       const peer = refused.get(address);
-      if (pause.reason !== "refused" || pause.isReported || step.now - pause.since < CONTESTED) continue;
+      if (!isRefusal(pause.reason) || pause.isReported || step.now - pause.since < CONTESTED) continue;
       if (peer === undefined) continue;
       pause.isReported = true;
       byPeer.set(peer, [...(byPeer.get(peer) ?? []), address]);
+      if (pause.reason === "held") held.add(peer);
     }
     for (const [peer, its] of byPeer) {
-      step.notice("warn", `${summary(its)} is wanted here, and ${peer} does not release it: the nodes' views differ`);
+      const what = held.has(peer)
+        ? `${peer} answers ARP for it, and no claim gets there: it stays there until one does`
+        : `${peer} does not release it: the nodes' views differ`;
+      step.notice("warn", `${summary(its)} is wanted here, and ${what}`);
     }
   }
 }
+
+/** True if a node that has the VIP keeps it, though this node is to have it. */
+const isRefusal = (reason: Pause["reason"]): boolean => reason === "refused" || reason === "held";

@@ -128,6 +128,7 @@ export class Peering {
     this.reportPeers(step);
     this.forgetDead(step);
     this.foreigners.forget(now);
+    this.claims.holders.nodes = this.joining.silent(this.census);
     return isChanged || isHeardOf || hasJoined || isJudged;
   }
 
@@ -239,6 +240,7 @@ export class Peering {
     }
     const { isJoined, unheard } = this.joining;
     if (isJoined) step.ask.push(...unheard.questions(this.surroundings, shares, step.now));
+    this.claims.holders.nodes = this.joining.silent(this.census);
   }
 
   /** The nodes that ARP is to tell of: all while no peer is heard; then those on which isat has never served. */
@@ -275,6 +277,7 @@ export class Peering {
 
   /** A MAC answered for the address by ARP. */
   answered(address: Address, mac: Uint8Array, step: Step): void {
+    this.claims.holders.hear(address, mac);
     const isSign = this.census.answered(formatMac(mac), address, step.now);
     if (this.joining.isJoined) this.joining.unheard.hear(address, mac, this.surroundings, step.now);
     // A peer that was dead until now is deaf, and what it has is not to be answered here any longer.

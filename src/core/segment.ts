@@ -263,7 +263,7 @@ export class Segment {
   private settle(changed: ReadonlySet<Address> | "all", step: Step): void {
     const { peering, election, entries } = this;
     const { now } = step;
-    const hasPeers = peering !== undefined && (!peering.census.isComplete(now) || peering.census.alive.size > 0);
+    const hasPeers = peering?.claims.hasOthers(peering.census, now) ?? false;
     const isUndecided = peering?.joining.isJoined && peering.joining.unheard.isUndecided;
     const wanted = new Map<Address, { isStandIn: boolean }>();
     const again = new Set<Address>();

@@ -1,6 +1,7 @@
 import type { Address } from "./address.ts";
 import { formatMac } from "./arp.ts";
 import type { NodeEntry } from "./demand.ts";
+import type { Station } from "./holders.ts";
 import type { Election } from "./ownership.ts";
 import { Presence } from "./presence.ts";
 import type { Question } from "./step.ts";
@@ -55,6 +56,8 @@ export class Unheard {
   private readonly presences = new Map<string, Presence>();
   /** The MACs that answered the last question, each with the nodes' and gateways' addresses for which it did. */
   private readonly macs = new Map<string, { mac: Uint8Array; addresses: Set<Address> }>();
+  /** The MAC of each node that answered the last question for its address; undefined: that is not known yet. */
+  stations: readonly Station[] | undefined;
   private readonly away = new Set<string>();
   private readonly there = new Set<string>();
   private askedAt: Ns | undefined;
@@ -105,6 +108,9 @@ export class Unheard {
     }
     if (this.followAt === undefined || now < this.followAt) return [];
     this.followAt = undefined;
+    this.stations = others.flatMap(({ name, address }) =>
+      address === undefined ? [] : this.macsOf(address).map((mac) => ({ name, mac })),
+    );
     return others.flatMap(({ name, address }) => {
       // Beside peers a node's own address tells nothing: only what it answers for is left to it.
       const fallback = hasPeers ? undefined : address;

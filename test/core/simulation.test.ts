@@ -468,6 +468,43 @@ for (const pause of [0, 300, 800, 5_000]) {
 }
 
 const HEALED = 300;
+/** A node comes to want VIPs that others have, and cannot ask them by a claim: the wire is asked by ARP for each. */
+const returns: [what: string, leave: (machine: Machine) => void, come: (machine: Machine) => void][] = [
+  ["boots", (machine) => machine.die(), (machine) => machine.boot()],
+  ["is undrained", (machine) => machine.drain(true), (machine) => machine.drain(false)],
+  ["no longer lags", (machine) => machine.setSourceStale(true), (machine) => machine.setSourceStale(false)],
+  ["starts past its hold", (machine) => machine.kill(), (machine) => machine.start()],
+];
+for (const [what, lose] of losses) {
+  for (const [how, leave, come] of returns) {
+    // A node that boots, and does not hear one that others hear, has not heard its MAC either.
+    if (what === "one node does not hear one other" && how === "boots") continue;
+    test(`${what}, and one ${how} meanwhile: it takes nothing that another one answers`, () => {
+      for (let seed = 1; seed <= 4; seed++) {
+        const simulation = started({ seed });
+        const { machines } = simulation;
+        leave(machines[1]!);
+        simulation.run(40_000);
+        simulation.longestSilence = 0;
+        simulation.hush(lose(machines), true);
+        simulation.run(3_000);
+        simulation.moves = 0;
+        come(machines[1]!);
+        simulation.run(10_000);
+        assert.is(simulation.moves, 0, `seed ${seed}`);
+        simulation.hush(lose(machines), false);
+        simulation.run(5_000);
+        assert.ok(simulation.moves > 0, `seed ${seed}`);
+        assert.ok(
+          inMs(simulation.longestSilence) <= 1,
+          `seed ${seed}: silent for ${inMs(simulation.longestSilence)} ms`,
+        );
+        assert.equal(simulation.misled, [], `seed ${seed}: announced by another node last`);
+      }
+    });
+  }
+}
+
 test(`two sides that hear each other again: each VIP is answered by one node within ${HEALED} ms`, () => {
   for (let seed = 1; seed <= 20; seed++) {
     const simulation = started({ seed, nodes: 5, heal: HEALED });

@@ -45,11 +45,10 @@ test("two moments have the same text where all is alike but the time", () => {
   assert.is.not(one, textOf({ began: 996n * 10n ** 9n }, 1_000e9, new Set()));
 });
 
-/**
- * The peer protocol is lost between two nodes, and ARP is not. Nothing else happens then but that links are cut: a node that
- * comes to want a VIP meanwhile does not ask whether a deaf peer has it (docs/membership.md says where that is so).
- */
+/** The peer protocol is lost between two nodes, and ARP is not. */
 const DEAF: Partial<Options> = { menu: ["deafness"], silence: 50 };
+/** A node that is undrained while the other one is deaf comes to want what it cannot claim. */
+const DEAF_DRAINS: Partial<Options> = { faults: 2, window: 50, menu: ["deafness", "drains"] };
 /** One node's speaker does not run, and its kernel answers. */
 const HEADLESS: Partial<Options> = { start: "headless", window: 100, menu: ["deafness"] };
 
@@ -75,6 +74,7 @@ const searches: [what: string, options: Partial<Options>, states: number][] = [
   ["three nodes, of which one is deaf: no hole of 50 ms", { ...DEAF, nodes: 3 }, 300],
   ["two nodes, deaf, of which one is headless", HEADLESS, 50],
   ["two nodes, deaf twice, or deaf and cut off", { faults: 2, window: 50, menu: ["deafness", "links"] }, 1_000],
+  ["two nodes, deaf, of which one is drained, or not any more", DEAF_DRAINS, 4_000],
   ["three nodes, of which two do not hear each other", { nodes: 3, isFine: true, menu: ["gaps"], silence: 50 }, 20],
   ["two nodes, of which one has not the VIP's interface", { lacking: [1] }, 100],
   [
@@ -101,6 +101,8 @@ const [CLAIMS, SEGMENT, STATE] = ["src/core/claims.ts", "src/core/segment.ts", "
 /** Two nodes that lag own what is theirs, beside a fresh third one. */
 const LAGGING: Partial<Options> = { nodes: 3, eligible: [0, 1], start: "lagging", window: 100 };
 const LIVENESS = "src/core/liveness.ts";
+const BATCH = "src/core/batch.ts";
+const HOLDERS = "src/core/holders.ts";
 const PEER = "src/core/peer.ts";
 const OWNERSHIP = "src/core/ownership.ts";
 const HEARSAY = "src/core/hearsay.ts";
@@ -111,16 +113,14 @@ const LACKING: Partial<Options> = { lacking: [1], window: 100, menu: ["links"] }
 const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
     rule: "ask every live peer before a VIP is owned",
-    edits: [
-      [SEGMENT, "peering !== undefined && (!peering.census.isComplete(now) || peering.census.alive.size > 0)", "false"],
-    ],
+    edits: [[SEGMENT, "peering?.claims.hasOthers(peering.census, now) ?? false", "false"]],
     search: { isFine: true, window: 150 },
   },
   {
     rule: "wait for the grants of all",
     edits: [
       [
-        CLAIMS,
+        BATCH,
         "for (const question of asked.values()) if (question) return true;\n  return false;",
         "return asked.size > 0 && [...asked.values()].every((question) => question);",
       ],
@@ -134,9 +134,7 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   },
   {
     rule: "own nothing alone while the census is incomplete",
-    edits: [
-      [SEGMENT, "!peering.census.isComplete(now) || peering.census.alive.size > 0", "peering.census.alive.size > 0"],
-    ],
+    edits: [[CLAIMS, "!census.isComplete(now) || census.alive.size > 0", "census.alive.size > 0"]],
     search: { faults: 2, window: 50, menu: ["processes", "links"] },
   },
   {
@@ -149,7 +147,7 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   {
     rule: "neither begin nor end a claim while the census is incomplete",
     edits: [
-      [CLAIMS, "if (!census.isComplete(step.now)) return;", ""],
+      [CLAIMS, "!census.isComplete(step.now) || !this.holders.nodes", "!this.holders.nodes"],
       [CLAIMS, "!(batch.isReassertion || census.isComplete(step.now))", "false"],
     ],
     search: { faults: 2, window: 50, menu: ["processes", "links"] },
@@ -282,6 +280,16 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
     rule: "a node on which isat has never served stands for election while it answers ARP for its VIPs",
     edits: [["src/core/joining.ts", ", ...this.unheard.strangers]", "]"]],
     search: BESIDE,
+  },
+  {
+    rule: "ask deaf peers by ARP for a VIP before it is taken",
+    edits: [[HOLDERS, "if (stations.length === 0) return", "return"]],
+    search: DEAF_DRAINS,
+  },
+  {
+    rule: "a claim begins anew where a peer that had not answered it becomes deaf",
+    edits: [[CLAIMS, "!batch.isReassertion && batch.holders !== this.holders.nodes", "false"]],
+    search: DEAF_DRAINS,
   },
   {
     rule: "nobody stands in for a deaf peer",

@@ -8,10 +8,23 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
+import type { Speaker } from "../../lab/speaker.ts";
 import { NODES, VIPS } from "../../lab/topology.ts";
 import { swallow } from "../../lab/trio/swallow.ts";
 import type { Trio } from "../../lab/trio/trio.ts";
-import { measured, n1, n2, n3, shares, silenceOf, speakerOf, Trios, without, words } from "../../lab/trio/trios.ts";
+import {
+  assertMoves,
+  measured,
+  n1,
+  n2,
+  n3,
+  shares,
+  silenceOf,
+  speakerOf,
+  Trios,
+  without,
+  words,
+} from "../../lab/trio/trios.ts";
 import { type Report, sumOf, turns } from "../../lab/watch/watch.ts";
 
 const test = suite("deaf");
@@ -121,6 +134,61 @@ test("a node dies while no port passes the peer protocol: the others take its VI
   assert.ok(silence < 2_000, `silent for ${silence} ms`);
   assert.equal(turns(report), shares(NODES, without(n1)));
 });
+
+/** What a node does that comes to want VIPs, of which others answer each meanwhile. */
+const returns: [what: string, leave: (speaker: Speaker) => Promise<void>, come: (speaker: Speaker) => Promise<void>][] =
+  [
+    ["is undrained", async (speaker) => void speaker.isat("drain"), async (speaker) => void speaker.isat("undrain")],
+    [
+      "boots",
+      async (speaker) => {
+        await speaker.signal("SIGTERM");
+        speaker.isat("clean");
+      },
+      async (speaker) => {
+        speaker.start();
+        await speaker.ready(8_000);
+      },
+    ],
+  ];
+for (const [what, leave, come] of returns) {
+  test(`a node ${what} while no port passes the peer protocol: it takes what is its own once others can be asked`, async () => {
+    await using trio = await trios.start();
+    const speaker = speakerOf(trio, n1);
+    // While nothing of isat is there, the node's kernel would answer for all the VIPs that it has on lo.
+    trio.namespaces.sysctl(trio.place(n1.name), "net/ipv4/conf/all/arp_ignore", 1);
+    await leave(speaker);
+    await sleep(2_000);
+    let swallowed: Disposable | undefined = swallow(
+      trio,
+      "switch",
+      "ingress",
+      NODES.map(({ port }) => `p${port}`),
+    );
+    try {
+      await sleep(3_000);
+      const deaf = await trio.watched(VIPS, async () => {
+        await come(speaker);
+        await sleep(4_000);
+      });
+      const { unanswered, doubled } = sumOf(deaf);
+      measured(`a node ${what} while all are deaf: ${unanswered} requests unanswered, ${doubled} answered twice`);
+      assert.is(unanswered, 0);
+      assert.is(doubled, 0);
+      assert.equal(turns(deaf), shares(without(n1)));
+      assert.match(words(speaker), /^warn: .* is wanted here, and n[23] answers ARP for it, and no claim gets there/m);
+      const healed = await trio.watched(VIPS, async () => {
+        await sleep(300);
+        swallowed?.[Symbol.dispose]();
+        swallowed = undefined;
+        await sleep(4_000);
+      });
+      assertMoves(healed, without(n1), NODES);
+    } finally {
+      swallowed?.[Symbol.dispose]();
+    }
+  });
+}
 
 test("the programs and pins of a node that lives on are torn away: it is replaced as if it had died", async () => {
   await using trio = await trios.start();
