@@ -15,8 +15,17 @@ export const NODES: readonly LabNode[] = [1, 2, 3].map((number) => ({
   ip: `10.9.255.${number}`,
 }));
 
+/** A host's address of IPv6, where a test has it speak that. */
+export const ip6Of = ({ port }: { port: number }): string => `2001:db8::ff:${port}`;
+
 /** An ordinary host on the same wire. */
-export const CLIENT = { name: "client", port: 4, mac: "02:00:00:00:00:64", ip: "10.9.255.100" } as const;
+export const CLIENT = {
+  name: "client",
+  port: 4,
+  mac: "02:00:00:00:00:64",
+  ip: "10.9.255.100",
+  ip6: "2001:db8::ff:64",
+} as const;
 export const GATEWAY = { mac: "02:00:00:00:00:fe", ip: "10.9.255.254" } as const;
 export const PORTS = 4;
 export const PREFIX_LENGTH = 16;

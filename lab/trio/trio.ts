@@ -1,6 +1,6 @@
 import type { Namespaces } from "../namespaces.ts";
 import { Speaker, type SpeakerSettings } from "../speaker.ts";
-import { CLIENT, type LabNode, NODES, PREFIX_LENGTH } from "../topology.ts";
+import { CLIENT, ip6Of, type LabNode, NODES, PREFIX_LENGTH } from "../topology.ts";
 import { type Report, Watch } from "../watch/watch.ts";
 
 /** Three nodes with a speaker each, and a client that watches, on one real Linux bridge. */
@@ -11,8 +11,11 @@ export class Trio implements AsyncDisposable {
   readonly #name: string;
   #settings: SpeakerSettings;
 
-  /** @param name begins the names of its namespaces, so that several trios fit into one `namespaces` */
-  constructor(namespaces: Namespaces, name: string, settings: SpeakerSettings) {
+  /**
+   * @param name begins the names of its namespaces, so that several trios fit into one `namespaces`
+   * @param ipv6 the hosts that speak IPv6, by name
+   */
+  constructor(namespaces: Namespaces, name: string, settings: SpeakerSettings, ipv6: readonly string[] = []) {
     this.namespaces = namespaces;
     this.#name = name;
     this.#settings = settings;
@@ -24,10 +27,12 @@ export class Trio implements AsyncDisposable {
       namespaces.add(this.place(host.name));
       for (const scope of ["all", "default"])
         namespaces.sysctl(this.place(host.name), `net/ipv4/conf/${scope}/arp_ignore`, 0);
+      if (ipv6.includes(host.name)) this.#allowIPv6(host.name);
       const port = { namespace: this.place("switch"), name: `p${host.port}` };
       namespaces.link({ namespace: this.place(host.name), name: "eth0", mac: host.mac }, port);
       namespaces.ip(this.place("switch"), [`link set p${host.port} master br0`]);
       namespaces.ip(this.place(host.name), [`addr add ${host.ip}/${PREFIX_LENGTH} dev eth0`]);
+      if (ipv6.includes(host.name)) namespaces.ip(this.place(host.name), [`addr add ${ip6Of(host)}/64 dev eth0 nodad`]);
     }
     this.speakers = NODES.map((node) => new Speaker(this, node, places));
     this.configure({});
@@ -36,6 +41,13 @@ export class Trio implements AsyncDisposable {
   /** The short name of a host's namespace. */
   place(host: string): string {
     return `${this.#name}-${host}`;
+  }
+
+  #allowIPv6(host: string): void {
+    for (const scope of ["all", "default", "lo"]) {
+      this.namespaces.sysctl(this.place(host), `net/ipv6/conf/${scope}/disable_ipv6`, 0);
+      this.namespaces.sysctl(this.place(host), `net/ipv6/conf/${scope}/accept_dad`, 0);
+    }
   }
 
   configure(settings: Partial<SpeakerSettings>): void {

@@ -20,15 +20,15 @@ export class Trios implements Disposable {
   }
 
   /** Makes a trio, and starts its speakers. */
-  async start(settings: Partial<SpeakerSettings> = {}): Promise<Trio> {
-    const trio = this.make(settings);
+  async start(settings: Partial<SpeakerSettings> = {}, ipv6?: readonly string[]): Promise<Trio> {
+    const trio = this.make(settings, ipv6);
     await trio.start();
     return trio;
   }
 
   /** Makes a trio, and starts no speaker. */
-  make(settings: Partial<SpeakerSettings> = {}): Trio {
-    return new Trio(this.namespaces, `t${++this.#count}`, { vips: VIPS, more: "hold: 4s", ...settings });
+  make(settings: Partial<SpeakerSettings> = {}, ipv6?: readonly string[]): Trio {
+    return new Trio(this.namespaces, `t${++this.#count}`, { vips: VIPS, more: "hold: 4s", ...settings }, ipv6);
   }
 
   [Symbol.dispose](): void {
@@ -43,10 +43,11 @@ export const without = (...nodes: LabNode[]) => NODES.filter((node) => !nodes.in
 export const measured = (text: string) => console.log(`\nMEASURED ${text}`);
 
 /** The nodes that should answer for each VIP, in turn, while these nodes are alive, then those: `n1 > n3`. */
-export function shares(...alive: (readonly LabNode[])[]): Record<string, string> {
+export const shares = (...alive: (readonly LabNode[])[]): Record<string, string> => sharesOf(VIPS, ...alive);
+export function sharesOf(vips: readonly string[], ...alive: (readonly LabNode[])[]): Record<string, string> {
   const inTurn = (vip: string) => alive.map((nodes) => ownerOf(vip, nodes).name);
   const isChange = (name: string, i: number, names: readonly string[]) => name !== names[i - 1];
-  return Object.fromEntries(VIPS.map((vip) => [vip, inTurn(vip).filter(isChange).join(" > ")]));
+  return Object.fromEntries(vips.map((vip) => [vip, inTurn(vip).filter(isChange).join(" > ")]));
 }
 
 /** Asserts that each VIP moved as it had to, and that no request had two answers. */

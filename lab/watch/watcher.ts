@@ -1,5 +1,5 @@
 /**
- * Asks for each VIP by ARP every INTERVAL ms until its standard input ends, then prints a report as JSON. Runs in the
+ * Asks for each VIP, by ARP or Neighbour Discovery, every INTERVAL ms until its standard input ends, then prints a report as JSON. Runs in the
  * client's namespace. No two open requests for a VIP have the same sender address, and an answer repeats that address,
  * so each answer belongs to one request, however late this process runs.
  *
@@ -7,8 +7,18 @@
  * A request that has no answer after GRACE ms, at most 2 s, is unanswered.
  */
 import process from "node:process";
-import { addressBytes, ipv4OfBytes, parseAddress, plus } from "../../src/core/address.ts";
+import {
+  type Address,
+  addressBytes,
+  addressOfBytes,
+  formatAddress,
+  isIPv4,
+  parseAddress,
+  plus,
+} from "../../src/core/address.ts";
 import { ARP_REPLY, decodeArp, formatMac } from "../../src/core/arp.ts";
+import { ADVERTISEMENT, decodeNdp, FLAG, solicitation } from "../../src/core/ndp.ts";
+import { parseMac } from "../mac.ts";
 import { PacketPort } from "../packet-port.ts";
 import { CLIENT } from "../topology.ts";
 import { whoHas } from "../who-has.ts";
@@ -19,7 +29,7 @@ const [interval, grace, ...vips] = process.argv.slice(2);
  * The sender addresses, with which the requests for one VIP take turns. No host has them. They are few because a kernel
  * that answers keeps a neighbour entry for each, and stops answering when it has 1,024.
  */
-const SENDERS = { first: parseAddress("172.16.0.0"), count: 256 };
+const SENDERS = { first: parseAddress("172.16.0.0"), first6: parseAddress("fe80::100:0"), count: 256 };
 interface Request {
   vip: number;
   at: number;
@@ -51,28 +61,47 @@ function ask(vip: number, turn: number): void {
   const sender = turn % SENDERS.count;
   const key = vip * SENDERS.count + sender;
   if (open.has(key)) return; // held up for so long that the last request with this sender is still open
-  const frame = whoHas(vips[vip]!, { mac: CLIENT.mac, ip: addressBytes(plus(SENDERS.first, sender)) });
+  const frame = frameOf(parseAddress(vips[vip]!), sender);
   open.set(key, { vip, at: now(), macs: [] });
   port.send(frame);
 }
 
+function frameOf(target: Address, sender: number): Uint8Array {
+  const first = isIPv4(target) ? SENDERS.first : SENDERS.first6;
+  const ip = addressBytes(plus(first, sender));
+  return isIPv4(target)
+    ? whoHas(addressBytes(target), { mac: CLIENT.mac, ip })
+    : solicitation(target, parseMac(CLIENT.mac), ip);
+}
+
+/** An answer to `to`, or where that is undefined, an announcement. */
+function sayingOf(frame: Uint8Array): { address: Address; mac: string; to: Address | undefined } | undefined {
+  const arp = decodeArp(frame);
+  if (arp) {
+    const [address, target] = [addressOfBytes(arp.spa), addressOfBytes(arp.tpa)];
+    if (arp.op !== ARP_REPLY && address !== target) return undefined;
+    return { address, mac: formatMac(arp.sha), to: arp.op === ARP_REPLY ? target : undefined };
+  }
+  const ndp = decodeNdp(frame);
+  if (ndp?.type !== ADVERTISEMENT || !ndp.mac) return undefined;
+  const to = ndp.flags & FLAG.solicited ? addressOfBytes(ndp.to) : undefined;
+  return { address: addressOfBytes(ndp.target), mac: formatMac(ndp.mac), to };
+}
+
 function hear(): void {
   for (let frame = port.receive(); frame; frame = port.receive()) {
-    const arp = decodeArp(frame);
-    if (!arp) continue;
-    const spa = arp.spa.join(".");
-    const sha = formatMac(arp.sha);
-    if (arp.op === ARP_REPLY) {
-      const place = places.get(spa);
-      const sender = ipv4OfBytes(arp.tpa) - ipv4OfBytes(addressBytes(SENDERS.first));
-      if (place === undefined || sender < 0 || sender >= SENDERS.count) continue;
-      open.get(place * SENDERS.count + sender)?.macs.push(sha);
-    } else if (spa === arp.tpa.join(".")) {
-      const place = places.get(spa);
-      if (place === undefined) continue;
+    const said = sayingOf(frame);
+    const place = said && places.get(formatAddress(said.address));
+    if (!said || place === undefined) continue;
+    const { mac, to } = said;
+    if (to === undefined) {
       const { announced } = seen[place]!;
-      if (!announced.some((each) => each.mac === sha)) announced.push({ mac: sha, at: now() });
+      if (!announced.some((each) => each.mac === mac)) announced.push({ mac, at: now() });
+      continue;
     }
+    const first = isIPv4(to) ? SENDERS.first : SENDERS.first6;
+    const sender = Number(BigInt(to) - BigInt(first));
+    if (sender >= 0 && sender < SENDERS.count) open.get(place * SENDERS.count + sender)?.macs.push(mac);
   }
 }
 

@@ -1,15 +1,7 @@
 /** The kinds of value that a configuration holds, as schemas that carry what --help, the docs and errors say of them. */
 import { isIPv4, isIPv6 } from "node:net";
 import * as v from "valibot";
-import {
-  parseAddress,
-  parseRange,
-  RANGE_FORMS,
-  type Range,
-  readAddress,
-  reservedBlock,
-  unanswered,
-} from "../core/address.ts";
+import { parseAddress, parseRange, RANGE_FORMS, type Range, readAddress, reservedBlock } from "../core/address.ts";
 import { isGlob } from "../core/glob.ts";
 
 /** The metadata of a schema. A default in words stands here; one that can be written is that of v.optional(). */
@@ -85,7 +77,7 @@ function parseListen(value: string): { host: string; port: number } | undefined 
 
 function parseVips(value: string): Range {
   const range = parseRange(value);
-  const reason = reservedBlock(range) ?? unanswered(range);
+  const reason = reservedBlock(range);
   if (reason) throw new Error(`found ${show(value)}, but ${reason}; accepted: unicast addresses of a network`);
   return range;
 }

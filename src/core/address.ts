@@ -180,13 +180,6 @@ export function reservedBlock(range: Range): string | undefined {
 }
 
 /**
- * Why isat does not announce these addresses, though hosts can have them; undefined where it does. All that reads VIPs asks
- * here.
- */
-export const unanswered = (range: Range): string | undefined =>
-  isIPv4Range(range) ? undefined : "isat answers IPv4 only as yet";
-
-/**
  * The addresses that mean something else to every host around this node, and so are never VIPs, with the reasons: the
  * default gateways, and of each subnet the first address, and of IPv4 the last one.
  */

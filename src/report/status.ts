@@ -111,7 +111,7 @@ export function table(rows: readonly (readonly string[])[]): string[] {
 
 const ago = (ms: number | undefined) => (ms === undefined ? "never" : `${formatDuration(ms)} ago`);
 
-/** 12 Services, 12 EndpointSlices; not announced: ipv6 2. */
+/** 12 Services, 12 EndpointSlices; not announced: proxied 2. */
 function formatSource({ services, endpointSlices, unreadable, skipped }: NonNullable<SourceReport["counts"]>): string {
   const left = Object.entries(skipped).filter(([, count]) => count > 0);
   const parts = [

@@ -1,5 +1,5 @@
 /** Remarks on addresses that nobody announces, or that somebody else claims: one for each cause. Pure. */
-import { type Address, compare, formatAddress, unanswered } from "../../core/address.ts";
+import { type Address, compare, formatAddress } from "../../core/address.ts";
 import { nodeChecks } from "./nodes.ts";
 import { baseOf, type Key, namespaceOf, type Service } from "./objects.ts";
 import { type Common, isOurs, isServed, NO_CLASS, type Problem, type ServiceAddress } from "./services.ts";
@@ -26,7 +26,7 @@ export function remarksOnService(service: Service, common: Common): Remark[] {
   const isMeant = isOurs(service, settings);
   if (!isMeant && isServed(service, settings)) return all; // serviceSelector leaves it out on purpose
   for (const { address, isProxied } of service.ingress) {
-    if (unanswered({ first: address, last: address }) || isProxied) continue;
+    if (isProxied) continue;
     const owner = nodes.ownerOf.get(address);
     if (isMeant && owner) add(address, `it is Node ${owner}'s own address. Give the Service another one`);
     if (isMeant || !pools.advertising(address, service.labels)?.available.length) continue;

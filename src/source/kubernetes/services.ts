@@ -1,5 +1,5 @@
 /** Which nodes may own the addresses of a Service: MetalLB's ShouldAnnounce (speaker/layer2_controller.go). Pure. */
-import { type Address, formatAddress, reservedBlock, unanswered } from "../../core/address.ts";
+import { type Address, formatAddress, reservedBlock } from "../../core/address.ts";
 import type { Check } from "../../core/demand.ts";
 import { elect } from "../../core/ownership.ts";
 import { type Nodes, nodeChecks } from "./nodes.ts";
@@ -28,7 +28,7 @@ export interface ServiceAddress {
  * Addresses that are not announced, counted by the reason: `hostname` has no address, `proxied` has the `ipMode` Proxy,
  * a `node` answers by itself, no host can have a `reserved` one, `outside` is in no pool or outside of source.addresses.
  */
-export const NO_SKIPPED = { ipv6: 0, proxied: 0, hostname: 0, node: 0, reserved: 0, outside: 0 };
+export const NO_SKIPPED = { proxied: 0, hostname: 0, node: 0, reserved: 0, outside: 0 };
 export type Skipped = Readonly<typeof NO_SKIPPED>;
 
 /** Something wrong with an object, which its owner should know. */
@@ -79,7 +79,6 @@ export function evaluate(
   const skipped = { ...NO_SKIPPED, hostname: service.hostnames };
   for (const { address, isProxied } of service.ingress) {
     if (isProxied) skipped.proxied += 1;
-    else if (unanswered({ first: address, last: address })) skipped.ipv6 += 1;
     else if (common.nodes.ownerOf.has(address)) skipped.node += 1;
     else if (reservedBlock({ first: address, last: address })) skipped.reserved += 1;
     else {
@@ -158,8 +157,6 @@ export function checksOf(
 
 /** Why an address is not announced. @param its the Services that have it; there is at least one */
 export function notAnnounced(address: Address, its: readonly Service[], common: Common): string {
-  const notYet = unanswered({ first: address, last: address });
-  if (notYet) return notYet;
   const owner = common.nodes.ownerOf.get(address);
   if (owner !== undefined) return `it is Node ${owner}'s own address`;
   const block = reservedBlock({ first: address, last: address });

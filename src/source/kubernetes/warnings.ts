@@ -29,7 +29,6 @@ export function warningsOf(cluster: Cluster, api?: Address): string[] {
       `The API server is reached at ${formatAddress(api!)}, which is a VIP of Service ${behind.key}: after a power cut, no node can read which VIPs there are before one answers for it. isat then serves what it saved in stateDir: keep that folder on a disk of the host, or let isat reach the API server by the address of a node`,
     );
   }
-  if (skipped.ipv6 > 0) lines.push("IPv6 VIPs are not announced: isat answers ARP only. The metrics count them");
   if (skipped.reserved > 0) {
     lines.push("VIPs that no host can have, such as loopback and multicast, are not announced. The metrics count them");
   }

@@ -1,9 +1,12 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parseAddress, parseRange } from "../../../src/core/address.ts";
+import { elect } from "../../../src/core/ownership.ts";
 import { type Kind, keyOf, refOf } from "../../../src/source/kubernetes/objects.ts";
 import { clusterOf, EXCLUDE, type Options, on, owners, P1, READY, type Rule, web } from "./clusters.ts";
 import { advertisement, NODES, node, type Sent, service, slice } from "./objects.ts";
+
+const SIX: Options = { settings: { addresses: ["10.9.0.0/16", "fd00::/64", "fe80::/64"].map(parseRange) } };
 
 // Hashes by hand, with sha256sum: `n1#10.9.0.1` is 79393352..., n2 4ebe3503..., n3 fc27e80c..., so n2 owns.
 // 10.9.0.2: n1 732e1104, n2 fd0a952a, n3 d927254c: n1. 10.9.0.3: n1 3c417220, n2 a067005e, n3 23d174a4: n3.
@@ -208,7 +211,41 @@ const rules: Rule[] = [
       { settings: { addresses: [parseRange("0.0.0.0/0")] } },
     ],
   ),
-  ["IPv6 is never ours", [...NODES, web("fd00::1"), slice("web", READY)], {}],
+  [
+    "an IPv6 VIP is served by endpoints of IPv6",
+    [...NODES, web("fd00::1"), slice("web", [["n3"]], "web-6", "default", "IPv6")],
+    { "fd00::1": elect(["n1", "n2", "n3"], "fd00::1")! },
+    SIX,
+  ],
+  [
+    "an IPv6 VIP is not served by endpoints of IPv4",
+    [...NODES, web("fd00::1"), slice("web", READY)],
+    { "fd00::1": "nobody" },
+    SIX,
+  ],
+  [
+    "both addresses of a dual-stack Service are hashed by the first one",
+    [
+      ...NODES,
+      service("web", ["fd00::7", "10.9.0.1"]),
+      slice("web", READY),
+      slice("web", READY, "web-6", "default", "IPv6"),
+    ],
+    { "fd00::7": elect(["n1", "n2", "n3"], "fd00::7")!, "10.9.0.1": elect(["n1", "n2", "n3"], "fd00::7")! },
+    SIX,
+  ],
+  [
+    "with the Local policy, each address of a dual-stack Service needs an endpoint of its own family on the node",
+    [
+      ...NODES,
+      service("web", ["10.9.0.1", "fd00::1"], { policy: "Local" }),
+      slice("web", [["n1"]]),
+      slice("web", [["n3"]], "web-6", "default", "IPv6"),
+    ],
+    { "10.9.0.1": "n1", "fd00::1": "n3" },
+    SIX,
+  ],
+  ["a link-local address is never ours", [...NODES, web("fe80::1"), slice("web", READY)], {}, SIX],
   [
     "an IPv4 address mapped into IPv6 is IPv4, as in Go",
     [...NODES, web("::ffff:10.9.0.1"), slice("web", READY)],
@@ -490,10 +527,10 @@ test("addresses that are not announced are counted by the reason", () => {
     service("a", ["fd00::1", "fd00::2", "10.9.0.1", "10.0.0.1", "10.7.0.1", "127.0.0.1", "255.255.255.255"]),
     service("b", [{ ip: "10.9.0.2", ipMode: "Proxy" }, { hostname: "lb.example" }]),
   ]);
-  assert.equal(cluster.skipped, { ipv6: 2, proxied: 1, hostname: 1, node: 1, reserved: 2, outside: 1 });
+  assert.equal(cluster.skipped, { proxied: 1, hostname: 1, node: 1, reserved: 2, outside: 3 });
   cluster.remove("Service", "default/a");
   cluster.update();
-  assert.equal(cluster.skipped, { ipv6: 0, proxied: 1, hostname: 1, node: 0, reserved: 0, outside: 0 });
+  assert.equal(cluster.skipped, { proxied: 1, hostname: 1, node: 0, reserved: 0, outside: 0 });
 });
 
 test("the checks give the reason for each node", () => {

@@ -22,7 +22,6 @@ const warnings: [what: string, objects: Sent[], options: Options, ...pieces: str
     "IPAddressPools metallb-system/a and metallb-system/p1 overlap",
     "10.9.0.128",
   ],
-  ["IPv6", [...NODES, web("fd00::1")], {}, "IPv6"],
   [
     "a field that some MetalLB knows",
     [...NODES, P1, advertisement("a", { somethingNew: [] })],
