@@ -1,35 +1,13 @@
-import { randomUUID } from "node:crypto";
-import { endpointSlice, service, status } from "../../lab/cluster/objects.ts";
+import type { Seeds } from "../../lab/cluster/etcd.ts";
+import { seedsOf } from "../../lab/cluster/objects.ts";
 import type { Scene } from "../../lab/cluster/scene.ts";
 import { until } from "../../lab/kernel/process.ts";
 import { formatAddress, parseAddress, plus } from "../../src/core/address.ts";
 import { MANY, PATIENCE, vipAt } from "./common.ts";
 
-/** A Service and its EndpointSlice, with the fields that the API server's registry would fill in. */
-function objectsOf(scene: Scene, index: number): [string, object][] {
-  const name = `big${index}`;
-  const known = { uid: randomUUID(), creationTimestamp: "2026-01-01T00:00:00Z" };
-  const its = service(name);
-  const spec = {
-    ...its.spec,
-    clusterIP: formatAddress(plus(parseAddress("10.96.0.10"), index)),
-    clusterIPs: [formatAddress(plus(parseAddress("10.96.0.10"), index))],
-    ipFamilies: ["IPv4"],
-    ipFamilyPolicy: "SingleStack",
-    sessionAffinity: "None",
-    internalTrafficPolicy: "Cluster",
-  };
-  const slice = endpointSlice(
-    name,
-    scene.cluster.nodes.map((node) => ({ node })),
-  );
-  return [
-    [
-      `services/specs/default/${name}`,
-      { ...its, metadata: { ...its.metadata, ...known }, spec, ...status([vipAt(index)]) },
-    ],
-    [`endpointslices/default/${slice.metadata.name}`, { ...slice, metadata: { ...slice.metadata, ...known } }],
-  ];
+function objectsOf(scene: Scene, index: number): Seeds {
+  const clusterIP = formatAddress(plus(parseAddress("10.96.0.10"), index));
+  return seedsOf(`big${index}`, vipAt(index), clusterIP, scene.cluster.nodes);
 }
 
 /** Creates the Services by writing them into etcd, past the API server. */

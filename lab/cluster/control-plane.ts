@@ -7,7 +7,7 @@ import type { Namespaces } from "../namespaces.ts";
 import { Api } from "./api.ts";
 import { binary } from "./binaries.ts";
 import { Daemon } from "./daemon.ts";
-import { curl } from "./inside.ts";
+import { askEtcd, ETCD, type Seeds, seed } from "./etcd.ts";
 import { Relay } from "./relay.ts";
 
 /** The namespace of etcd and the API server. */
@@ -15,10 +15,6 @@ export const NAMESPACE = "api";
 /** The API server's address on the management network, on which nothing else runs. */
 export const ADDRESS = "10.90.0.1";
 export const PORT = 6443;
-
-const ETCD = "http://127.0.0.1:2379";
-/** Objects in one transaction: it must fit into a command's argument. */
-const SEEDS = 48;
 
 /** The users that the API server knows. By default RBAC gives kube-proxy its role, and the speaker none. */
 export const USERS = {
@@ -141,20 +137,9 @@ export class ControlPlane implements AsyncDisposable {
     await this.#ask("/v3/kv/compaction", { revision: header.revision, physical: true });
   }
 
-  /**
-   * Writes objects as JSON into etcd, past the API server: ten thousand in seconds. They must have the fields that the
-   * API server's registry would fill in.
-   *
-   * @param objects by their place in the registry: `services/specs/default/web`
-   */
-  async seed(objects: readonly (readonly [place: string, object: object])[]): Promise<void> {
-    const base64 = (text: string) => Buffer.from(text).toString("base64");
-    for (let at = 0; at < objects.length; at += SEEDS) {
-      const success = objects.slice(at, at + SEEDS).map(([place, object]) => {
-        return { requestPut: { key: base64(`/registry/${place}`), value: base64(JSON.stringify(object)) } };
-      });
-      await this.#ask("/v3/kv/txn", { success });
-    }
+  /** Writes objects into etcd, past the API server. */
+  async seed(objects: Seeds): Promise<void> {
+    await seed(this.#namespaces, NAMESPACE, objects);
   }
 
   /** All requests of the speakers so far. A watch counts once, when it begins. */
@@ -222,12 +207,8 @@ export class ControlPlane implements AsyncDisposable {
     }
   }
 
-  /** Asks etcd's JSON gateway from within the namespace. By curl, as Node may open its sockets at any later time. */
-  async #ask(path: string, body?: object): Promise<string> {
-    const data = body ? ["--data", JSON.stringify(body)] : [];
-    const { status, stdout, stderr } = await curl(this.#namespaces, NAMESPACE, "--fail", ...data, `${ETCD}${path}`);
-    if (status !== 0) throw new Error(`Cannot ask etcd for ${path}: ${stderr}`);
-    return stdout;
+  #ask(path: string, body?: object): Promise<string> {
+    return askEtcd(this.#namespaces, NAMESPACE, path, body);
   }
 
   #certificate(): string {

@@ -1,4 +1,7 @@
+import { randomUUID } from "node:crypto";
+import type { LabNode } from "../topology.ts";
 import type { KubeObject } from "./api.ts";
+import type { Seeds } from "./etcd.ts";
 import { type ClusterNode, ENDPOINT_PORT } from "./node.ts";
 
 /** Changes to the default Service. */
@@ -49,7 +52,7 @@ export function status(ingress: readonly Ingress[]): object {
 /** A Service's EndpointSlice, as a controller would make it. */
 export function endpointSlice(
   serviceName: string,
-  endpoints: readonly { node: ClusterNode; conditions?: EndpointOptions["conditions"] }[],
+  endpoints: readonly { node: LabNode; conditions?: EndpointOptions["conditions"] }[],
   namespace = "default",
 ): KubeObject {
   return {
@@ -122,4 +125,20 @@ export function roleBinding(name: string, user: string, namespace?: string): Kub
     roleRef: { apiGroup: RBAC, kind, name },
     subjects: [{ kind: "User", apiGroup: RBAC, name: user }],
   };
+}
+
+/** A Service with an address and its EndpointSlice, as they stand in etcd, with the fields that the registry would fill in. */
+export function seedsOf(name: string, address: string, clusterIP: string, nodes: readonly LabNode[]): Seeds {
+  const known = { uid: randomUUID(), creationTimestamp: "2026-01-01T00:00:00Z" };
+  const its = service(name);
+  const ips = { clusterIP, clusterIPs: [clusterIP], ipFamilies: ["IPv4"], ipFamilyPolicy: "SingleStack" };
+  const spec = { ...its.spec, ...ips, sessionAffinity: "None", internalTrafficPolicy: "Cluster" };
+  const slice = endpointSlice(
+    name,
+    nodes.map((node) => ({ node })),
+  );
+  return [
+    [`services/specs/default/${name}`, { ...its, metadata: { ...its.metadata, ...known }, spec, ...status([address]) }],
+    [`endpointslices/default/${slice.metadata.name}`, { ...slice, metadata: { ...slice.metadata, ...known } }],
+  ];
 }

@@ -1,14 +1,26 @@
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { Store, tar } from "../../deploy/image/oci.ts";
+import { gzipSync } from "node:zlib";
+import { Store, sha256, tar } from "../../deploy/image/oci.ts";
 import { METALLB_FILES, RUNTIME } from "../cluster/binaries.ts";
 import { must } from "../kernel/process.ts";
+import type { Namespaces } from "../namespaces.ts";
+import { CLIENT } from "../topology.ts";
+
+/** The machine of an ELF file (`e_machine`): EM_AARCH64. */
+const ELF_ARM64 = 183;
+/** The size of a layer that a node has to fetch, bytes. */
+const PADDING = 12e6;
 
 export const PAUSE = "localhost/pause:1";
+/** The address of the lab's registry, on the client. */
+export const REGISTRY = `${CLIENT.ip}:5000`;
 const TOP = fileURLToPath(new URL("../..", import.meta.url));
 /** Where the image of this checkout is kept, for the labs. */
 const OUT = join(TOP, "dist/image");
@@ -26,14 +38,14 @@ export function isatArchive(): string {
 }
 
 /** An x86-64 program of 129 bytes that waits until it is killed: for (;;) pause(). It holds a pod's namespaces. */
-function pauseProgram(): Buffer {
+function pauseProgram(machine = 62): Buffer {
   const code = Buffer.from([0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]);
   const elf = Buffer.alloc(0x78 + code.length);
   const base = 0x400000n;
   elf.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
   for (const [at, value] of [
     [16, 2],
-    [18, 62],
+    [18, machine],
     [52, 64],
     [54, 56],
     [56, 1],
@@ -57,6 +69,54 @@ function pauseProgram(): Buffer {
   for (const [at, value] of long) elf.writeBigUInt64LE(BigInt(value), at);
   code.copy(elf, 0x78);
   return elf;
+}
+
+/** Copies an image, an OCI layout, with one more layer: a node that has the image has to fetch that one. */
+function pad(from: string, to: string): void {
+  cpSync(from, to, { recursive: true });
+  const blob = (digest: string) => join(to, "blobs", digest.replace(":", "/"));
+  const read = (digest: string) => JSON.parse(readFileSync(blob(digest), "utf8"));
+  const put = (bytes: Uint8Array) => {
+    const digest = `sha256:${sha256(bytes)}`;
+    writeFileSync(blob(digest), bytes);
+    return { digest, size: bytes.length };
+  };
+  const json = (value: object) => put(Buffer.from(JSON.stringify(value)));
+  const [top] = JSON.parse(readFileSync(join(to, "index.json"), "utf8")).manifests;
+  const { manifests } = read(top.digest);
+  const manifest = read(manifests[0].digest);
+  const config = read(manifest.config.digest);
+  const layer = tar(new Map([["padding", { data: randomBytes(PADDING), mode: 0o644 }]]));
+  config.rootfs.diff_ids.push(`sha256:${sha256(layer)}`);
+  Object.assign(manifest.config, json(config));
+  manifest.layers.push({ ...manifest.layers[0], ...put(gzipSync(layer, { level: 0 })) });
+  writeFileSync(join(to, "index.json"), JSON.stringify({ schemaVersion: 2, manifests: [json(manifest)] }));
+}
+
+/**
+ * Starts a registry on the client with isat's image as `isat`, which comes for so many seconds to the first node that pulls it,
+ * and as `foreign` one that is for another architecture alone.
+ */
+export async function startRegistry(namespaces: Namespaces, seconds: number): Promise<void> {
+  const folder = namespaces.folder();
+  isatArchive();
+  pad(join(OUT, "oci"), join(folder, "isat"));
+  const store = new Store();
+  const { manifest } = store.addImage({
+    architecture: "arm64",
+    layers: [new Map([["isat", { data: pauseProgram(ELF_ARM64), mode: 0o755 }]])],
+    config: { Entrypoint: ["/isat"], Env: [] },
+  });
+  for (const [path, file] of store.layout(manifest, "foreign:1")) {
+    if (!("data" in file)) continue;
+    mkdirSync(dirname(join(folder, "foreign", path)), { recursive: true });
+    writeFileSync(join(folder, "foreign", path), file.data);
+  }
+  const args = ["--no-warnings", "--import", join(TOP, "scripts/ts.mjs"), join(TOP, "lab/kubelet/registry.ts")];
+  const stdio = ["ignore", "pipe", "inherit"] as const;
+  const command = [...args, folder, String(seconds)];
+  const child = namespaces.spawn(CLIENT.name, process.execPath, command, { stdio: [...stdio] });
+  await once(child.stdout!, "data");
 }
 
 /** Writes the archive of an image that has one program alone. @returns its file */

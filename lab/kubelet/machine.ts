@@ -8,7 +8,7 @@ import { binary, RUNTIME } from "../cluster/binaries.ts";
 import { execute, type Outcome, until } from "../kernel/process.ts";
 import type { Namespaces } from "../namespaces.ts";
 import type { LabNode } from "../topology.ts";
-import { PAUSE } from "./images.ts";
+import { PAUSE, REGISTRY } from "./images.ts";
 import type { Plane } from "./plane.ts";
 
 const CGROUPS = "/sys/fs/cgroup";
@@ -73,6 +73,8 @@ disabled_plugins = [${[...disabled, "internal.v1.tracing", "tracing.processor.v1
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "${RUNTIME}/usr/lib/cni"
     conf_dir = "${this.#folder}/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry.mirrors."${REGISTRY}"]
+    endpoint = ["http://${REGISTRY}"]
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
@@ -119,15 +121,15 @@ disabled_plugins = [${[...disabled, "internal.v1.tracing", "tracing.processor.v1
     put("keep-proxy", `exec ${binary("kube-proxy")} --config ${this.#folder}/proxy.yaml --hostname-override ${name}\n`);
   }
 
-  /** Boots it, and returns when its init runs. */
-  async boot(): Promise<void> {
+  /** Boots it, and returns when its init runs. @param bpffs "none" for a host that mounts none */
+  async boot(bpffs: "bpffs" | "none" = "bpffs"): Promise<void> {
     for (const path of this.#cgroups()) mkdirSync(path, { recursive: true });
     // No process may enter a cpuset without cores and memory.
     for (const file of ["cpuset.cpus", "cpuset.mems"])
       writeFileSync(join(CGROUPS, "cpuset", this.#cgroup, file), readFileSync(join(CGROUPS, "cpuset", file)));
     const enter = this.#cgroups().map((path) => `echo $$ >${path}/cgroup.procs`);
     const unshare = "exec unshare --mount --pid --fork --uts --ipc --cgroup --kill-child";
-    const script = [...enter, `${unshare} sh ${INIT} ${this.node.name} ${this.#folder} ${RUNTIME}`].join("\n");
+    const script = [...enter, `${unshare} sh ${INIT} ${this.node.name} ${this.#folder} ${RUNTIME} ${bpffs}`].join("\n");
     const log = join(this.#folder, "init.log");
     const args = ["-c", `exec >>${log} 2>&1 </dev/null\n${script}`];
     this.#child = this.#namespaces.spawn(this.node.name, "sh", args, { stdio: "ignore" });

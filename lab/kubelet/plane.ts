@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { Api } from "../cluster/api.ts";
 import { binary } from "../cluster/binaries.ts";
 import { Daemon } from "../cluster/daemon.ts";
+import { ETCD, type Seeds, seed } from "../cluster/etcd.ts";
 import { Relay } from "../cluster/relay.ts";
 import { must } from "../kernel/process.ts";
 import type { Namespaces } from "../namespaces.ts";
 
 /** The namespace of the control plane, and its address on the wire. */
 export const PLANE = { name: "api", ip: "10.9.255.250", port: 6443 } as const;
-const ETCD = "http://127.0.0.1:2379";
 
 /** etcd, an API server with certificates as a real one has them, controllers and a scheduler. */
 export class Plane implements AsyncDisposable {
@@ -164,6 +164,11 @@ export class Plane implements AsyncDisposable {
         return false; // nothing listens yet
       }
     });
+  }
+
+  /** Writes objects into etcd, past the API server. */
+  async seed(objects: Seeds): Promise<void> {
+    await seed(this.#namespaces, PLANE.name, objects);
   }
 
   async killServer(): Promise<void> {

@@ -3,21 +3,19 @@
  * isat as it is installed: its image, its manifests, its chart, on real kubelets. A client asks for every VIP each 10 ms, and
  * fetches over HTTP through one of them, while things happen.
  */
-import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
 import { answerersOf, Kubelets, noNodes, PATIENCE } from "../../lab/kubelet/kubelets.ts";
 import { checker } from "../../lab/skip.ts";
-import { VIPS as ALL, NODES, ownerOf } from "../../lab/topology.ts";
-import { type Report, sumOf } from "../../lab/watch/watch.ts";
+import { NODES, ownerOf } from "../../lab/topology.ts";
+import { sumOf } from "../../lab/watch/watch.ts";
 import type { Status } from "../../src/report/status.ts";
+import { ADDRESSES, install, nothingHappens as nothing, VIPS } from "./steady.ts";
 
 const test = suite("pods");
 
-const VIPS = ALL.slice(0, 10);
-const ADDRESSES = "10.9.0.0/18";
 let cluster: Kubelets;
 
 const check = checker(test, noNodes);
@@ -32,42 +30,11 @@ if (!noNodes) {
 /** Ends the isat of a node, from outside of its container. */
 const KILL = "kill -9 $(grep -l '[i]sat/isat.mjs' /proc/[0-9]*/cmdline | cut -d/ -f3)";
 const inSystem = (...args: string[]) => cluster.kubectl("-n", "isat-system", ...args);
-const seconds = (since: number) => (performance.now() - since) / 1000;
+const nothingHappens = (what: string, body: () => Promise<void>) => nothing(cluster, what, body);
 
 /** What isat on a node says of itself, by the command that an operator types. */
 async function ask(node: string): Promise<Status> {
   return JSON.parse(await inSystem("exec", await cluster.podOn(node), "--", "isat", "status", "--json"));
-}
-
-/** While `body` runs, no request may stay unanswered, and no VIP may move but where `moved` says so. */
-async function nothingHappens(what: string, body: () => Promise<void>): Promise<void> {
-  let report!: Report;
-  const started = performance.now();
-  const { asked, failed } = await cluster.fetched(VIPS[0]!, async () => {
-    report = await cluster.watched(VIPS, async () => {
-      await sleep(300);
-      await body();
-      await sleep(300);
-    });
-  });
-  const { asked: requests, unanswered, doubled, moves, silence } = sumOf(report);
-  console.log(
-    `\nMEASURED ${what}: ${requests} requests, ${unanswered} unanswered, ${asked} fetches, ${failed.length} failed, ${moves} moves, in ${seconds(started).toFixed(0)} s`,
-  );
-  assert.is(moves, 0, `a VIP moved: ${report.vips.map((seen) => answerersOf(seen).join(">")).join(" ")}`);
-  assert.is(unanswered, 0, `silent for ${silence.toFixed(0)} ms`);
-  assert.is(doubled, 0);
-  assert.equal(failed, []);
-  assert.ok(requests > 100 && asked > 5, "somebody asked");
-}
-
-/** Applies the manifest as docs/install.md says, with what may be announced. */
-async function install(): Promise<void> {
-  const manifest = readFileSync("deploy/isat.yaml", "utf8");
-  const text = manifest.replace("kind: kubernetes\n", `kind: kubernetes\n      addresses: [${ADDRESSES}]\n`);
-  assert.not.equal(text, manifest);
-  await cluster.must("kubectl", ["apply", "-f", "-"], text);
-  await inSystem("create", "secret", "generic", "isat-wire", `--from-literal=wire.key=${"k".repeat(44)}`);
 }
 
 /** From `body`'s beginning until every VIP is answered, and until all pods are ready, in s. */
@@ -104,7 +71,7 @@ async function leftovers(): Promise<string[]> {
 }
 
 check("kubectl apply: all VIPs are answered, and READY follows", async () => {
-  await timed("kubectl apply", install);
+  await timed("kubectl apply", () => install(cluster));
   await cluster.rolledOut();
 });
 
