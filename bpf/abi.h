@@ -129,6 +129,7 @@ struct interface {
 	/* Its own addresses, one in each subnet, and the subnets' masks; the smallest subnets first. Mask 0: none. */
 	__u8 own[4 * ISAT_MAX_SUBNETS];
 	__u8 masks[4 * ISAT_MAX_SUBNETS];
+	__u8 link_local[16];  /* its link-local address of IPv6; all zero: it has none */
 	char node_name[32];   /* this node's name, cut off where it is longer */
 	char name[16];
 	char mac_text[18];

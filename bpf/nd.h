@@ -135,17 +135,18 @@ static __always_inline __u64 sum_of_nd(const struct nd *nd)
 	       bpf_htonl(IPPROTO_ICMPV6) + message[0] + message[1] + sum_of(nd->target);
 }
 
-/* True for a frame with a Solicitation whose IPv6 header stands at `at`; one of other headers between them is none. */
-static __always_inline bool is_solicitation(ctx_t *ctx, __u32 at)
+/* The type of ICMPv6, behind an IPv6 header at `at`; 0 where another header or nothing follows that one. */
+static __always_inline __u8 icmpv6_type(ctx_t *ctx, __u32 at)
 {
 	const __u8 *ip = ctx_data(ctx) + at;
 	__u8 next, type;
 
 	if ((const void *)(ip + 41) <= ctx_end(ctx))
-		return ip[6] == IPPROTO_ICMPV6 && ip[40] == ND_SOLICITATION;
-	return !ctx_load(ctx, at + 6, &next) && next == IPPROTO_ICMPV6 && !ctx_load(ctx, at + 40, &type) &&
-	       type == ND_SOLICITATION;
+		return ip[6] == IPPROTO_ICMPV6 ? ip[40] : 0;
+	return !ctx_load(ctx, at + 6, &next) && next == IPPROTO_ICMPV6 && !ctx_load(ctx, at + 40, &type) ? type : 0;
 }
+
+#define is_solicitation(ctx, at) (icmpv6_type(ctx, at) == ND_SOLICITATION)
 
 /* An option of eight bytes as a number: type, length in units of eight bytes, and a MAC. */
 #define option_type(option) ((option) & 0xff)
@@ -157,13 +158,13 @@ _Static_assert(ND_MOST_OPTIONS == 4, "eight words, as is_valid() adds them");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte is the lowest one");
 
 /*
- * Reads the options behind the message into `asked`, which is zero there. False where one has no length, so that there is
- * no next one, or goes on behind the end, where one says a MAC of another length, or where they are too many. `mac` becomes the source's, where one says
- * so: the first one, as in Linux.
+ * Reads the options, which begin at `at`, into the message, which is zero there. False where one has no length, so that there is
+ * no next one, or goes on behind the end, where one says a MAC of another length, or where they are too many. `mac` becomes that of an option of type
+ * `kind`, where there is one: of the first, as in Linux.
  */
-static __always_inline bool read_options(ctx_t *ctx, struct nd_message *asked, __u64 *mac)
+static __always_inline bool read_options(ctx_t *ctx, __u32 at, struct nd_message *message, __u32 kind, __u64 *mac)
 {
-	__u32 length = bpf_ntohs(asked->nd.length), next = 0, i;
+	__u32 length = bpf_ntohs(message->nd.length), next = 0, i;
 
 	if (length < ND_BARE_LENGTH || length > ND_BARE_LENGTH + 8 * ND_MOST_OPTIONS)
 		return false;
@@ -173,12 +174,12 @@ static __always_inline bool read_options(ctx_t *ctx, struct nd_message *asked, _
 
 		if (ND_BARE_LENGTH + 8 * i >= length)
 			break;
-		if (ctx_load(ctx, sizeof(struct nd_bytes) + 8 * i, &option))
+		if (ctx_load(ctx, at + 8 * i, &option))
 			return false;
-		asked->options[i] = option;
+		message->options[i] = option;
 		if (i != next)
 			continue;
-		if (option_type(option) == ND_SOURCE_MAC) {
+		if (option_type(option) == kind) {
 			if (option_length(option) != 1)
 				return false;
 			if (*mac == NO_MAC)
@@ -197,7 +198,7 @@ static __always_inline bool is_valid(ctx_t *ctx, struct nd_message *asked, __u64
 
 	if (nd->hop_limit != ND_HOP_LIMIT || nd->code != 0 || is_multicast(nd->target) || is_multicast(nd->source))
 		return false;
-	if (!read_options(ctx, asked, mac))
+	if (!read_options(ctx, sizeof(struct nd_bytes), asked, ND_SOURCE_MAC, mac))
 		return false;
 	barrier(); /* what follows reads as words what was written otherwise */
 	options = (const __u32 *)asked->options;

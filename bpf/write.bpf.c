@@ -77,6 +77,7 @@ int isat_write_interface(struct __sk_buff *skb)
 	STORE(last_hello_nonce);
 	STORE_BYTES(own);
 	STORE_BYTES(masks);
+	STORE_BYTES(link_local);
 	STORE_BYTES(node_name);
 	STORE_BYTES(name);
 	STORE_BYTES(mac_text);

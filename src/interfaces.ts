@@ -89,6 +89,7 @@ export class Interfaces {
       mac_text: formatMac(link.mac),
       mac: link.mac,
       is_guard: isGuard,
+      link_local: addressBytes(link.linkLocal ?? 0n),
       only_ipv4: cannotSpeakIPv6(link) !== undefined,
       ...subnets(facts),
       netns: this.#netns,

@@ -87,6 +87,7 @@ export const interfaceEntry = layout("interface", {
   last_hello_nonce: u64,
   own: bytes(32),
   masks: bytes(32),
+  link_local: bytes(16),
   node_name: text(32),
   name: text(16),
   mac_text: text(18),

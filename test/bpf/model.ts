@@ -19,7 +19,7 @@ import {
 } from "../../src/core/abi.ts";
 import { addressBytes, formatAddress, ipv6OfBytes, parseAddress } from "../../src/core/address.ts";
 import { isFenced, isGone, since, stateOf } from "../../src/core/state.ts";
-import { seal, sumOfMessage } from "./nd.ts";
+import { onesSum, seal, sumOfMessage } from "./nd.ts";
 import type { Action, Counters } from "./run.ts";
 import {
   addressOf,
@@ -249,9 +249,11 @@ export function egress(frame: Uint8Array, world: World, now: bigint): Expected {
   const here = world.interface;
   if (isPriority(frame, 12) && isPriority(frame, 16) && frame.length >= 22)
     return here && !isGone(here, world.heard_ns, now) ? leave(frame, "drop", "egress_dropped") : leave(frame, "pass");
-  const bare = untagged(frame);
-  if (word(bare, 12) !== ARP || !isIPv4Arp(bare)) return leave(frame, "pass");
-  const { action, frame: left, counters } = guard(bare, world, now);
+  const bare = isPriority(frame, 12) ? Uint8Array.of(...frame.subarray(0, 12), ...frame.subarray(16)) : frame;
+  const isArp = word(bare, 12) === ARP && isIPv4Arp(bare);
+  const isNd = word(bare, 12) === IPV6 && bare.length >= 78 && bare[20] === 58 && [135, 136].includes(bare[54]!);
+  if (!isArp && !isNd) return leave(frame, "pass");
+  const { action, frame: left, counters } = isArp ? guard(bare, world, now) : guardNd(bare, world, now);
   const whole =
     bare === frame ? left : Uint8Array.of(...left.subarray(0, 12), ...frame.subarray(12, 16), ...left.subarray(12));
   return { ...leave(whole, action), counters };
@@ -264,6 +266,33 @@ function ownAddress({ address, own, masks }: InterfaceEntry, target: Uint8Array)
     return mask.some((byte) => byte > 0) && target.every((byte, i) => ((byte ^ own[at + i]!) & mask[i]!) === 0);
   });
   return at === undefined ? address : own.subarray(at, at + 4);
+}
+
+/** Neighbour Discovery without a tag, at egress. */
+function guardNd(frame: Uint8Array, world: World, now: bigint): Expected {
+  const here = world.interface;
+  const isQuestion = frame[54] === SOLICITATION;
+  const vip = formatAddress(ipv6OfBytes(isQuestion ? frame.subarray(22, 38) : frame.subarray(62, 78)));
+  if (!world.vips.has(vip) || !here || isGone(here, world.heard_ns, now)) return leave(frame, "pass");
+  const kind = isQuestion ? 1 : 2;
+  const macs = optionsOf(frame)?.flatMap(({ type, content }) => (type === kind ? [content] : []));
+  const isFromUs =
+    macs?.every(({ length }) => length === 6) &&
+    macs.slice(0, 1).every((mac) => hex(mac) === hex(here.mac)) &&
+    hex(frame.subarray(6, 12)) === hex(here.mac);
+  const isRight = isIts(vip, world.vips.get(vip)!);
+  // A test run's frames have a socket.
+  if ((isOpen(vip, world) || isAnswered(vip, world, now)) && !isFenced(here, now) && isFromUs && isRight)
+    return leave(frame, "pass", "egress_claimed");
+  if (!isQuestion || isNobody(here.link_local) || here.ifindex !== IFINDEX)
+    return leave(frame, "drop", "egress_dropped");
+  const rewritten = frame.slice();
+  rewritten.set(here.link_local, 22);
+  // The sum of the whole stays as right, or as wrong, as it was.
+  const before = onesSum(Uint8Array.of(...frame.subarray(22, 38), ...frame.subarray(56, 58)));
+  const checksum = onesSum(Uint8Array.of(before >> 8, before & 255, ...here.link_local.map((byte) => 255 - byte)));
+  rewritten.set([checksum >> 8, checksum & 255], 56);
+  return leave(rewritten, "pass", "egress_rewritten");
 }
 
 /** ARP without a tag, at egress. */

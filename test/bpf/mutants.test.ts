@@ -60,7 +60,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
   [
     "the egress filter does not look at the Ethernet source",
     "egress.bpf.c",
-    " &&\n\t       same_mac(source, interface->mac)",
+    " && same_mac(source, interface->mac)",
     "",
   ],
   ["the egress filter lets announcements be rewritten", "egress.bpf.c", " && !same_ip(arp.spa, arp.tpa)", ""],
@@ -277,19 +277,14 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "",
   ],
   ["a claim is decided by another VIP's entry", "claims.h", "keeps_it || !is_of(vip, ip, ifindex)", "keeps_it"],
-  [
-    "a claim by another VIP's entry leaves",
-    "egress.bpf.c",
-    " && is_of(vip, *(const __u32 *)key->ip, key->ifindex)",
-    "",
-  ],
+  ["a claim by another VIP's entry leaves", "egress.bpf.c", " && is_of(vip, ip, skb->ifindex)", ""],
   ["another interface's address is put into a request", "egress.bpf.c", " && is_on(interface, skb->ifindex)", ""],
   ["a question leaves under the first address whatever its target", "egress.bpf.c", "masks[i] && ", "0 && "],
   ["a subnet of mask 0 is one", "egress.bpf.c", "masks[i] && ", ""],
   ["hardware type 6 is not guarded", "packet.h", " || arp->hardware_type == bpf_htons(ARPHRD_IEEE802)", ""],
   ["the egress filter does not look behind priority tags", "egress.bpf.c", "i < TAGS && is_vlan(type)", "false"],
   ["the egress filter looks into VLANs", "egress.bpf.c", " || !is_priority(tag[0])", ""],
-  ["two priority tags leave", "egress.bpf.c", "\tif (tags > 1)\n\t\treturn -1;\n", ""],
+  ["two priority tags leave", "egress.bpf.c", "\tif (tags > 1)\n\t\treturn SPEECH_HIDDEN;\n", ""],
   ["what is behind a priority tag is not looked at", "ingress.h", "\t\ttype = behind;", "\t\t;"],
   ["recorded frames of our own name are passed on", "peers.h", "if (!is_fresh(reading, now))", "if (!reading)"],
   [
@@ -351,6 +346,28 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "return ip[0] ^ ip[1] ^ ip[2] ^ ip[3];",
     "return ip[2] ^ ip[3];",
   ],
+  [
+    "an Advertisement of another node's VIP leaves",
+    "egress.bpf.c",
+    "if (is_question && !is_unspecified",
+    "if (!is_unspecified",
+  ],
+  ["a Solicitation leaves under no address", "egress.bpf.c", " && !is_unspecified(own)", ""],
+  [
+    "a Solicitation leaves under another interface's address",
+    "egress.bpf.c",
+    "!is_unspecified(own) && is_on(interface, skb->ifindex)",
+    "!is_unspecified(own)",
+  ],
+  ["the MAC that an Advertisement tells does not matter", "egress.bpf.c", "mac == mac_word(interface->mac)", "true"],
+  [
+    "the MAC that an Advertisement comes from does not matter",
+    "egress.bpf.c",
+    " && same_mac(nd->from, interface->mac)",
+    "",
+  ],
+  ["options that end nowhere leave", "egress.bpf.c", "if (is_read && ", "if ("],
+  ["the checksum stays as it was", "egress.bpf.c", "fold(sum + sum_of(own))", "fold(sum)"],
 ];
 /** The files of which the peer protocol's frames find the mutants sooner. */
 const PEER_FILES = ["auth.h", "peers.h", "claims.h", "state.h"];

@@ -124,6 +124,7 @@ function settle(bench: Bench, random: () => number, stray: number | undefined): 
     is_guard: chance(0.03),
     own: bytes(OWN.padEnd(95, " 00")),
     masks: bytes(chance(0.5) ? MASKS.padEnd(95, " 00") : "00 ".repeat(32)),
+    link_local: bytes(chance(0.8) ? "fe 80 00 00 00 00 00 00 00 15 a7 ff fe 00 00 01" : "00 ".repeat(16)),
     hello_nonce: nonce(),
     last_hello_nonce: nonce(),
   };
