@@ -8,6 +8,7 @@ import { serveReady } from "./control/ready.ts";
 import { removeRunFile, writeRunFile } from "./control/runfile.ts";
 import { removeSocket, serveControl } from "./control/socket.ts";
 import { nodeState } from "./core/abi.ts";
+import { formatAddress, parseAddress } from "./core/address.ts";
 import type { Demand } from "./core/demand.ts";
 import { isUnwritable, makeOwnFolder } from "./files.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
@@ -17,13 +18,14 @@ import { stripVlanTags } from "./link/ethtool.ts";
 import { leaveGroups } from "./link/groups.ts";
 import { Links } from "./link/links.ts";
 import { Loopback } from "./link/loopback.ts";
+import { probe } from "./link/probe.ts";
 import { type Log, makeLog } from "./log.ts";
 import { requireRestart } from "./plan.ts";
 import { type Reports, runningSummary } from "./report/collect.ts";
 import { formatDuration } from "./report/status.ts";
 import { removeSnapshot } from "./source/kubernetes/snapshot.ts";
 import { openSource } from "./source/open.ts";
-import type { Source, SourceEvent } from "./source/source.ts";
+import type { Probed, Source, SourceEvent } from "./source/source.ts";
 import { Speaker } from "./speaker.ts";
 
 /** So long after the start its garbage is collected, ms: a third of all memory. */
@@ -174,10 +176,19 @@ class Daemon implements Disposable {
       emit: (event) => this.#take(event),
       log: (level, message) => this.log[level](message),
       unserved: () => this.#speaker?.unserved ?? [],
+      probe: (addresses) => this.#probe(addresses),
     });
     if (this.config.source !== source) opened.configure(this.config.source); // it has changed meanwhile
     this.#source = opened;
     return opened;
+  }
+
+  /** Asks the wire on the interfaces on which this node announces. */
+  async #probe(texts: readonly string[]): Promise<Probed> {
+    const links = (this.#speaker?.snapshot().segments ?? []).filter(({ isGuard }) => !isGuard).map(({ link }) => link);
+    const { taken, unable } = await probe(texts.map(parseAddress), links);
+    const named = [...taken].map(([address, mac]) => [formatAddress(address), mac]);
+    return { taken: Object.fromEntries(named), unable: unable.map(formatAddress) };
   }
 
   serve(speaker: Speaker): void {

@@ -24,6 +24,13 @@ export const RULES: readonly Rule[] = [
   { apiGroups: [""], resources: ["events"], verbs: ["create"] },
 ];
 
+/** The rights that a controller needs besides, and speakers to answer it: those that the chart grants, in its namespace. */
+export const CONTROLLER_RULES: readonly Rule[] = [
+  { apiGroups: [""], resources: ["services/status"], verbs: ["patch"] },
+  { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "update"] },
+  { apiGroups: [""], resources: ["configmaps"], verbs: ["list", "watch", "create", "patch"] },
+];
+
 /** The speakers of a cluster: one on each node, which reads the cluster's API. */
 export class Speakers implements AsyncDisposable {
   readonly namespaces: Namespaces;

@@ -45,6 +45,7 @@ async function serveOffice(office: Office, where: { host: string; port: number }
 
 class Office implements Disposable {
   readonly #signal: AbortSignal;
+  readonly #namespace: string;
   readonly #log: (level: Level, message: string) => void;
   readonly #holder = `${hostname()}_${randomUUID().slice(0, 8)}`;
   readonly #connection: Connection;
@@ -56,6 +57,7 @@ class Office implements Disposable {
 
   constructor(path: string, namespace: string, signal: AbortSignal, log: (level: Level, message: string) => void) {
     this.#signal = signal;
+    this.#namespace = namespace;
     this.#log = log;
     this.#config = ofCluster(
       watchConfig(path, {
@@ -111,6 +113,7 @@ class Office implements Disposable {
     const end = new AbortController();
     const term = new Term({
       config: this.#config,
+      namespace: this.#namespace,
       connection: this.#connection,
       signal: AbortSignal.any([this.#signal, end.signal]),
       term: this.#lease.term,

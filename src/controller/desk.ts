@@ -1,10 +1,11 @@
-import { type Address, formatAddress } from "../core/address.ts";
+import { type Address, formatAddress, parseAddress } from "../core/address.ts";
 import { Ipam, type IpamSettings, type Refusal, type Verdict } from "../core/ipam.ts";
 import { type Family, familyOf } from "../core/pools.ts";
 import type { Labels } from "../source/kubernetes/selector.ts";
 import { Pace } from "./pace.ts";
 import { type PoolSpec, selecting } from "./pools.ts";
 import type { Condition, View } from "./services.ts";
+import type { Question, Reply, Wire } from "./wire.ts";
 
 /** A change of one Service's status. It only takes effect if the Service is as it was when this was decided. */
 export interface Write {
@@ -55,9 +56,83 @@ export class Desk {
   readonly #standing = new Map<string, Set<string>>();
   /** The Services whose address still stands in the status of another one. */
   readonly #blocked = new Set<string>();
+  /** The Services that wait until the wire has been asked for an address. */
+  readonly #asking = new Map<Address, Set<string>>();
+  /** Until when an address that stood in a status, and stands no more, is taken to be this cluster's, ms. */
+  readonly #ours = new Map<string, number>();
+  #never: ReadonlyMap<Address, Refusal> = new Map();
+  readonly #wire: Wire | undefined;
+  /** The addresses that somebody answers for, and the Services that were to have them. */
+  readonly #met = new Map<Address, Met>();
 
-  constructor(settings: IpamSettings) {
+  /** @param wire undefined: the wire is not asked */
+  constructor(settings: IpamSettings, wire?: Wire) {
     this.#ipam = new Ipam(settings);
+    this.#wire = wire;
+  }
+
+  /** The next question to speakers, and how many addresses nobody can ask for. */
+  question(now: number): { question: Question | undefined; unasked: number } {
+    const { question, unasked = [] } = this.#wire?.next(now) ?? {};
+    for (const address of unasked) this.#resolve(address);
+    return { question, unasked: unasked.length };
+  }
+
+  /** Nobody can be asked. */
+  giveUpAsking(now: number): void {
+    this.#wire?.giveUp(now);
+  }
+
+  /** Takes a speaker's answer. */
+  answered(node: string, reply: Reply, now: number): void {
+    for (const address of this.#wire?.take(node, reply, now) ?? []) {
+      const found = this.#wire!.finding(address, now);
+      if (typeof found === "object") this.#meet(address, found, now);
+      this.#resolve(address);
+    }
+  }
+
+  #resolve(address: Address): void {
+    for (const key of this.#asking.get(address) ?? []) this.#due.add(key);
+    this.#asking.delete(address);
+  }
+
+  /** Somebody has the address: those that were to have it get another one. */
+  #meet(address: Address, { mac, node }: { mac: string; node: string }, now: number): void {
+    const ip = formatAddress(address);
+    const message = `${ip} is taken: ${mac} answers for it on the wire, as ${node} heard`;
+    const keys = [...(this.#asking.get(address) ?? [])].filter((key) => !this.#views.get(key)?.ingress.includes(ip));
+    this.#met.set(address, { refusal: { reason: "AnswersOnTheWire", message }, keys, until: now + this.#wire!.again });
+    this.#applyNever();
+    for (const key of keys) this.#ipam.takeBack(key, address);
+  }
+
+  /** The addresses that somebody answers for. */
+  get met(): Iterable<Met> {
+    return this.#met.values();
+  }
+
+  #applyNever(): void {
+    const met = [...this.#met].map(([address, { refusal }]) => [address, refusal] as const);
+    this.#ipam.setNever(new Map([...this.#never, ...met]));
+    this.#isChanged = true;
+  }
+
+  #forgetMet(now: number): void {
+    const over = [...this.#met].filter(([, { until }]) => until <= now);
+    for (const [address] of over) this.#met.delete(address);
+    if (over.length > 0) this.#applyNever();
+    for (const [ip, until] of this.#ours) if (until <= now) this.#ours.delete(ip);
+  }
+
+  /** The wire has been asked for the address, or need not be: this cluster has it, or had it a moment ago. */
+  #isAsked(ip: string, key: string, now: number): boolean {
+    if (!this.#wire || this.#ours.has(ip) || this.#standing.has(ip)) return true;
+    const address = parseAddress(ip);
+    if (this.#wire.finding(address, now) !== undefined) return true;
+    this.#wire.want(address);
+    this.#asking.set(address, (this.#asking.get(address) ?? new Set()).add(key));
+    return false;
   }
 
   put(view: View, now: number): void {
@@ -73,7 +148,9 @@ export class Desk {
     for (const ip of [...(this.#views.get(key)?.ingress ?? []), ...(this.#sent.get(key)?.ips ?? [])]) {
       const its = this.#standing.get(ip);
       its?.delete(key);
-      if (its?.size === 0) this.#standing.delete(ip);
+      if (its?.size !== 0) continue;
+      this.#standing.delete(ip);
+      this.#ours.set(ip, this.#pace.now + OURS);
     }
     this.#sent.delete(key);
     this.#stand(key, view?.ingress ?? []);
@@ -96,6 +173,10 @@ export class Desk {
     this.#checkFence();
   }
 
+  view(key: string): View | undefined {
+    return this.#views.get(key);
+  }
+
   get views(): Iterable<View> {
     return this.#views.values();
   }
@@ -111,8 +192,8 @@ export class Desk {
   }
 
   setNever(never: ReadonlyMap<Address, Refusal>): void {
-    this.#ipam.setNever(never);
-    this.#isChanged = true;
+    this.#never = never;
+    this.#applyNever();
   }
 
   /** @param labels undefined: the namespace is gone */
@@ -169,7 +250,10 @@ export class Desk {
 
   /** When {@link next} may have something that it had not before, though nothing was put; ms. */
   get wakeAt(): number | undefined {
-    const times = [this.#ipam.wakeAt, this.#pace.wakeAt].filter((time) => time !== undefined);
+    const met = [...this.#met.values()].map(({ until }) => until);
+    const times = [this.#ipam.wakeAt, this.#pace.wakeAt, this.#wire?.wakeAt, ...met].filter(
+      (time) => time !== undefined,
+    );
     return times.length > 0 ? Math.min(...times) : undefined;
   }
 
@@ -178,6 +262,7 @@ export class Desk {
     this.#pace.now = now;
     if (this.#fence) return this.#nextFence(now, clock);
     if (!this.#isOpen) return undefined;
+    this.#forgetMet(now);
     const ends = this.#ipam.wakeAt;
     if (this.#isChanged || (ends !== undefined && ends <= now)) {
       this.#isChanged = false;
@@ -187,7 +272,7 @@ export class Desk {
     for (const key of this.#due) {
       this.#due.delete(key);
       const view = this.#views.get(key);
-      const write = view && this.#writeFor(view, clock);
+      const write = view && this.#writeFor(view, clock, now);
       if (write && this.#allows(write, now)) return write;
     }
     return undefined;
@@ -226,7 +311,7 @@ export class Desk {
     this.#due.add(key);
   }
 
-  #writeFor(view: View, clock: string): Write | undefined {
+  #writeFor(view: View, clock: string, now: number): Write | undefined {
     const { key, type, ingress, condition } = view;
     const sent = this.#sent.get(key);
     if (sent?.isLost === false) return undefined;
@@ -253,6 +338,8 @@ export class Desk {
       this.#blocked.add(key);
       return undefined;
     }
+    const unasked = gains.filter((ip) => !this.#isAsked(ip, key, now));
+    if (unasked.length > 0) return undefined;
     return { ...this.#base(view, wanted, clock), ingress: isSame ? undefined : ips };
   }
 
@@ -277,6 +364,17 @@ export class Desk {
       if (verdict && (verdict.reason !== "Assigned" || verdict.kept !== undefined)) yield { view, verdict };
     }
   }
+}
+
+/** The time in which speakers may still answer for an address that no Service has any more, ms. */
+const OURS = 60_000;
+
+/** An address that somebody on the wire answers for. */
+export interface Met {
+  refusal: Refusal;
+  /** The Services that were to have it. */
+  keys: readonly string[];
+  until: number;
 }
 
 /** The reason on a Service that is to get another address than the one that it has, though it does not ask for one. */

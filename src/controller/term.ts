@@ -8,13 +8,16 @@ import { Events } from "../source/kubernetes/events.ts";
 import { isJson, labelsOf, part } from "../source/kubernetes/fields.ts";
 import { type ClusterNode, keyOf, nameOf, readers, refOf } from "../source/kubernetes/objects.ts";
 import { DEFINITIONS, RESOURCES, servedVersions, VERSION } from "../source/kubernetes/resources.ts";
+import { selects } from "../source/kubernetes/selector.ts";
 import { follow, type Handler, type Resource, TIMING } from "../source/kubernetes/watch.ts";
 import type { Level } from "../source/source.ts";
+import { Asker } from "./asker.ts";
 import { Desk } from "./desk.ts";
 import { configuredPool, metallbPool } from "./metallb.ts";
 import { type Facts, merged, NAMESPACES, nodesOwn, type PoolSpec } from "./pools.ts";
 import { remarksOn } from "./remarks.ts";
-import { viewOf } from "./services.ts";
+import { type View, viewOf } from "./services.ts";
+import { Wire } from "./wire.ts";
 import { Writer } from "./writer.ts";
 
 /** The time between two looks for problems to tell, ms. */
@@ -33,6 +36,8 @@ export interface TermOptions {
   term: string;
   isFirst: boolean;
   mayWrite(): boolean;
+  /** The namespace of this process. */
+  namespace: string;
   /** The networks that this machine is on, and its default gateways. */
   surroundings(): { gateways: Iterable<Address>; subnets: Subnets };
   /** The name of this process. */
@@ -48,8 +53,12 @@ export class Term {
   readonly #options: TermOptions;
   readonly #desk: Desk;
   readonly #writer: Writer;
+  readonly #wire: Wire;
+  readonly #asker: Asker;
+  readonly #unasked = new Notices(600_000);
   readonly #events: Events;
   readonly #notices = new Notices(Number.POSITIVE_INFINITY);
+  readonly #met = new Notices(Number.POSITIVE_INFINITY);
   readonly #remarks = new Notices(Number.POSITIVE_INFINITY);
   /** The resources that must be read before any address is given. */
   readonly #missing = new Set(["services", "namespaces", "nodes", "definition"]);
@@ -66,8 +75,24 @@ export class Term {
     const { config, connection, signal, holder, log } = options;
     this.#options = options;
     this.#config = config;
-    this.#desk = new Desk(config.allocation);
-    this.#writer = new Writer(this.#desk, { ...options, mayWrite: () => !signal.aborted && options.mayWrite() });
+    this.#wire = new Wire(options.term);
+    this.#desk = new Desk(config.allocation, this.#wire);
+    this.#asker = new Asker({
+      ...options,
+      onReply: (node, reply) => {
+        this.#desk.answered(node, reply, now());
+        this.#writer.wake();
+      },
+      onFailure: () => {
+        this.#desk.giveUpAsking(now());
+        this.#writer.wake();
+      },
+    });
+    this.#writer = new Writer(this.#desk, {
+      ...options,
+      mayWrite: () => !signal.aborted && options.mayWrite(),
+      ask: () => this.#ask(),
+    });
     this.#events = new Events({ connection, node: holder, signal, log });
     this.#setPools();
     this.#follow();
@@ -92,6 +117,15 @@ export class Term {
     this.#config = config;
     this.#setPools();
     return true;
+  }
+
+  #ask(): void {
+    const { question, unasked } = this.#desk.question(now());
+    if (question) this.#asker.ask(question);
+    if (unasked === 0) return;
+    const text = "No speaker tells whether addresses are taken on the wire: they are given unasked";
+    if (this.#unasked.note(text, now())) this.#options.log("warn", text);
+    this.#writer.wake();
   }
 
   #setPools(): void {
@@ -216,8 +250,15 @@ export class Term {
       never.set(address, { reason: "NoPool", message: `${formatAddress(address)} is no Service's: ${reason}` });
     for (const [address, refusal] of nodesOwn(this.#nodes.values())) never.set(address, refusal);
     this.#never = never;
+    this.#wire.nodes = [...this.#nodes.values()].filter((node) => this.#mayOwn(node)).map(({ key }) => key);
     this.#desk.setNever(never);
     this.#writer.wake();
+  }
+
+  /** It may have a speaker that hears. */
+  #mayOwn({ labels, isBooting }: ClusterNode): boolean {
+    const { nodeSelector } = this.#config.source;
+    return !isBooting && (!nodeSelector || selects(nodeSelector, labels));
   }
 
   /** Everything that is known of pools and Services. */
@@ -229,17 +270,29 @@ export class Term {
   #tell(): void {
     if (!this.#desk.isOpen) return;
     const problems = [...this.#desk.problems()].map(({ view, verdict: { reason, message, kept } }) => {
-      const { key, uid, namespace } = view;
-      const ref = { kind: "Service" as const, namespace, name: key.slice(namespace.length + 1), uid };
+      const ref = serviceRef(view);
       return reason === "Assigned" ? { ref, reason: "Kept", message: kept! } : { ref, reason, message };
     });
     const remarks = remarksOn(this.#all, this.#never);
     const texts = remarks.map(({ message }) => message);
     for (const text of this.#remarks.noteAll(texts, now())) this.#options.log("warn", text);
     const onObjects = remarks.flatMap(({ pool: { ref }, reason, message }) => (ref ? [{ ref, reason, message }] : []));
-    this.#events.take([...problems, ...onObjects]);
+    const met = [...this.#desk.met];
+    const taken = met.map(({ refusal: { message } }) => message);
+    for (const text of this.#met.noteAll(taken, now())) this.#options.log("warn", `${text}: no Service is given it`);
+    const events = met.flatMap(({ refusal, keys }) => keys.map((key) => ({ key, ...refusal })));
+    const onServices = events.flatMap(({ key, ...refusal }) => {
+      const view = this.#desk.view(key);
+      return view ? [{ ref: serviceRef(view), ...refusal }] : [];
+    });
+    this.#events.take([...problems, ...onObjects, ...onServices]);
   }
 }
+
+const serviceRef = ({ key, uid, namespace }: View) => ({
+  kind: "Service" as const,
+  ...{ namespace, name: key.slice(namespace.length + 1), uid },
+});
 
 const now = () => performance.now();
 const big = (_: string, value: unknown) => (typeof value === "bigint" ? `${value}` : value);

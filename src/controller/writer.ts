@@ -16,6 +16,8 @@ const PAUSE = 500;
 export interface WriterOptions {
   connection: Connection;
   signal: AbortSignal;
+  /** Questions to speakers may be due. */
+  ask(): void;
   /** This process may write. */
   mayWrite(): boolean;
   log(level: Level, message: string): void;
@@ -64,6 +66,7 @@ export class Writer {
       this.#notBefore = Math.max(now - 20, this.#notBefore) + 1000 / PER_SECOND;
       void this.#send(write);
     }
+    if (this.#options.mayWrite()) this.#options.ask();
     const { wakeAt } = this.#desk;
     if (wakeAt !== undefined) this.wake(Math.min(60_000, Math.max(20, wakeAt - performance.now())));
   }

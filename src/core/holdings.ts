@@ -72,7 +72,7 @@ export class Holdings {
     }
   }
 
-  release(key: string, address: Address, now: number): void {
+  release(key: string, address: Address, now: number, rests = true): void {
     const left = this.of(key).filter((other) => other !== address);
     if (left.length > 0) this.#byKey.set(key, left);
     else this.#byKey.delete(key);
@@ -82,7 +82,7 @@ export class Holdings {
     if (holders.size > 0) return;
     this.#byAddress.delete(address);
     this.share(address, "");
-    if (this.#rest === 0) return;
+    if (this.#rest === 0 || !rests) return;
     this.#resting.set(address, { key, until: now + this.#rest });
     this.#restingOf.set(key, [...this.resting(key), address]);
   }

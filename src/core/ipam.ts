@@ -133,6 +133,13 @@ export class Ipam {
     this.#verdicts.delete(key);
   }
 
+  /** Takes back an address that was chosen, and that the Service was not told. It does not rest. */
+  takeBack(key: string, address: Address): void {
+    if (!this.#holdings.of(key).includes(address)) return;
+    this.#holdings.release(key, address, this.#now, false);
+    this.#dirty.add(key);
+  }
+
   /** When an address ends its rest, ms; undefined: none rests. */
   get wakeAt(): number | undefined {
     return this.#holdings.restEnds;

@@ -44,6 +44,12 @@ export interface Source extends Disposable {
 
 export type Level = "info" | "warn" | "error";
 
+/** The addresses that somebody on the wire has, with the MAC, and those that this node cannot ask for. As text. */
+export interface Probed {
+  taken: Record<string, string>;
+  unable: string[];
+}
+
 /** The functions that a source is given. */
 export interface Surroundings {
   /** Takes an event; it only queues it. */
@@ -51,4 +57,6 @@ export interface Surroundings {
   log(level: Level, message: string): void;
   /** The VIPs of its last demand that nobody announces, for a cause that only the speaker knows, which logs it. */
   unserved(): readonly Unserved[];
+  /** Asks the wire for addresses that a controller is about to give; undefined: that cannot be. */
+  probe?(addresses: readonly string[]): Promise<Probed>;
 }

@@ -11,6 +11,7 @@ import { Events } from "./events.ts";
 import { Metallb } from "./metallb.ts";
 import { isShutDown } from "./nodes.ts";
 import { type Key, type Kind, nameOf } from "./objects.ts";
+import { answerQuestions } from "./questions.ts";
 import { DEFINITIONS, IDENTITY, METALLB_KINDS, type MetallbKind, resourcesOf } from "./resources.ts";
 import type { KubernetesSettings } from "./settings.ts";
 import { loadSnapshot, saveSnapshot } from "./snapshot.ts";
@@ -108,7 +109,13 @@ export class KubernetesSource implements Source {
     for (const kind of ["EndpointSlice", "Node"] as const) this.#follow(kind, this.#stop.signal);
     this.#followDefinitions();
     this.#followIdentity();
+    this.#answerQuestions();
     return this.#first.promise;
+  }
+
+  #answerQuestions(): void {
+    const { node, log, probe } = this.#options;
+    if (probe) answerQuestions({ connection: this.#connection, node, signal: this.#stop.signal, probe, log });
   }
 
   [Symbol.dispose](): void {
