@@ -40,9 +40,9 @@ const edits: [what: string, from: RegExp, to: string, says: RegExp][] = [
   ["a field that grew", /__u32 netns;/, "__u64 netns;", /" {2}netns: u32,".*" {2}netns: u64,"/],
   [
     "a field that grew within the struct's padding",
-    /_Bool vlan_strip_off;/,
-    "__u16 vlan_strip_off;",
-    /" {2}vlan_strip_off: bool,".*" {2}vlan_strip_off: u16,"/,
+    /_Bool only_ipv4;/,
+    "__u16 only_ipv4;",
+    /" {2}only_ipv4: bool,".*" {2}only_ipv4: u16,"/,
   ],
   ["a text that shrank", /char interface\[16\];/g, "char interface[15];", /interface: text\(16\).*text\(15\)/],
   ["bytes where there was text", /char interface\[16\];/g, "__u8 interface[16];", /text\(16\).*bytes\(16\)/],
