@@ -10,6 +10,7 @@ import { removeSocket, serveControl } from "./control/socket.ts";
 import { nodeState } from "./core/abi.ts";
 import { formatAddress, parseAddress } from "./core/address.ts";
 import type { Demand } from "./core/demand.ts";
+import { doubled } from "./core/time.ts";
 import { isUnwritable, makeOwnFolder } from "./files.ts";
 import { requireCapabilities } from "./kernel/capabilities.ts";
 import { clean } from "./kernel/kernel.ts";
@@ -215,8 +216,8 @@ class Daemon implements Disposable {
     else this.#waiting.set(event.kind, event);
   }
 
-  /** @param pause ms, after which a configuration is tried again that is refused for what is not in its file */
-  #change(result: Config | ConfigError, pause = RETRIES.first): void {
+  /** @param tries how often a configuration was tried that is refused for what is not in its file */
+  #change(result: Config | ConfigError, tries = 0): void {
     clearTimeout(this.#retry);
     try {
       if (result instanceof ConfigError) throw result;
@@ -229,11 +230,11 @@ class Daemon implements Disposable {
       if (this.#speaker) this.log.info("configuration applied");
     } catch (error) {
       const { message } = error as Error;
-      const isNews = message !== this.#refusal || pause === RETRIES.first;
+      const isNews = message !== this.#refusal || tries === 0;
       this.#refusal = message;
       if (isNews) this.log.error(`configuration refused, the old one is served: ${message}`);
       if (result instanceof ConfigError) return;
-      this.#retry = setTimeout(() => this.#change(result, Math.min(2 * pause, RETRIES.most)), pause);
+      this.#retry = setTimeout(() => this.#change(result, tries + 1), doubled(RETRIES, tries));
     }
   }
 }

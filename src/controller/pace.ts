@@ -1,7 +1,8 @@
+import { doubled } from "../core/time.ts";
+
 /** The number of writes to one Service that are free. The next one waits, and each one more waits twice as long. */
 const FREE = 3;
-const FIRST = 1_000;
-const LONGEST = 60_000;
+const PAUSES = { first: 1_000, most: 60_000 };
 
 /**
  * Bounds how often one Service is written: another controller may write the same status each time. All times are ms,
@@ -17,8 +18,8 @@ export class Pace {
   /** @returns false if it is too early; it is due later then */
   take(key: string, now: number): boolean {
     const its = this.#taken.get(key) ?? { count: 0, at: now };
-    if (now - its.at > 2 * LONGEST) its.count = 0;
-    const pause = its.count < FREE ? 0 : Math.min(LONGEST, FIRST * 2 ** (its.count - FREE));
+    if (now - its.at > 2 * PAUSES.most) its.count = 0;
+    const pause = its.count < FREE ? 0 : doubled(PAUSES, its.count - FREE);
     if (now < its.at + pause) {
       this.#waiting.set(key, its.at + pause);
       return false;

@@ -333,7 +333,7 @@ export class Segment {
       helloNonce: this.peering?.hellos.last ?? 0n,
       lastHelloNonce: this.peering?.hellos.before ?? 0n,
     };
-    if (Object.entries(self).every(([name, value]) => value === this.self[name as keyof Self])) return;
+    if (isSame(self, this.self)) return; // compared field by field: each step comes here
     const [lagged, lags] = [this.self.state, self.state].map((state) => state === nodeState.LAGGING);
     const stale = plan.isShort
       ? "it has no room for VIPs that others may hold"
@@ -346,3 +346,10 @@ export class Segment {
     step.self = self;
   }
 }
+
+const isSame = (a: Self, b: Self): boolean =>
+  a.state === b.state &&
+  a.sourceStale === b.sourceStale &&
+  a.tick === b.tick &&
+  a.helloNonce === b.helloNonce &&
+  a.lastHelloNonce === b.lastHelloNonce;

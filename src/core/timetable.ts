@@ -1,5 +1,6 @@
 import TinyQueue from "tinyqueue";
 import { type Address, isIPv4 } from "./address.ts";
+import { doubled } from "./time.ts";
 
 /**
  * When a VIP that was gained is announced, in ms after the gain: RFC 5227 asks for two announcements 2 s apart, and a
@@ -135,7 +136,7 @@ export class Timetable {
     const turn = this.turns.get(address);
     if (!turn || turn.sent < turn.gained) return 0; // it was lost, or gained anew, meanwhile
     const refusedAt = turn.refused > 0 ? turn.refusedAt : now;
-    const due = now + Math.min(RETRIES.first * 2 ** turn.refused, RETRIES.most);
+    const due = now + doubled(RETRIES, turn.refused);
     this.put({ ...turn, due, step: turn.step - 1, refusals: turn.refused + 1, refusedAt });
     return now - refusedAt;
   }

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import { doubled } from "../../core/time.ts";
 import type { Level } from "../source.ts";
 import { ApiError, type Connection } from "./connection.ts";
 import { BreakError, ContentError, eventOf, linesOf, MAX_LINE, MAX_OBJECT, pageOf } from "./lines.ts";
@@ -119,8 +120,8 @@ export async function follow(resource: Resource, handler: Handler, options: Foll
     // A watch that ends in good order counts too, because of servers that end each at once. After a version that is gone the
     // API is there, so the list must not wait.
     failures = isFirstGone || performance.now() - started > timing.steady ? 0 : failures + 1;
-    const [first, longest] = timing.retry;
-    const backoff = Math.min(longest, first * 2 ** Math.min(failures, 20)) * (0.5 + Math.random() / 2);
+    const [first, most] = timing.retry;
+    const backoff = doubled({ first, most }, failures) * (0.5 + Math.random() / 2);
     await sleep(Math.max(pause, backoff), undefined, { signal }).catch(() => undefined);
   }
 }
