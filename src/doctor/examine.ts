@@ -16,6 +16,7 @@ import { libbpf } from "../kernel/libbpf.ts";
 import { readPinnedMaps } from "../kernel/object.ts";
 import { requireBpffs } from "../kernel/pins.ts";
 import { driverOf, stripsVlanTags } from "../link/ethtool.ts";
+import { countGroups } from "../link/groups.ts";
 import { type Filter, hasNativeXdp, readFilters } from "../link/hooked.ts";
 import { Links } from "../link/links.ts";
 import { makePlan, type Plan, type PlannedLink, requireFit } from "../plan.ts";
@@ -91,6 +92,7 @@ function examineInterface(planned: PlannedLink, ownIds: ReadonlySet<number>, pla
     inFront: programsBefore(link.ifindex, ownIds),
     sysctls: { arp_ignore: sysctl("arp_ignore"), arp_announce: sysctl("arp_announce"), proxy_arp: sysctl("proxy_arp") },
     owned: countOwned(plan, planned),
+    groups: countGroups(link.name),
   };
 }
 

@@ -20,7 +20,13 @@ export interface InterfaceFacts {
   sysctls: { arp_ignore: number; arp_announce: number; proxy_arp: number };
   /** The number of VIPs that this node owns on the interface. */
   owned: number;
+  /** The number of multicast groups that the NIC receives, for solicitations for VIPs of IPv6. */
+  groups: number;
 }
+
+/** A switch may hold fewer groups, of all hosts together; a Linux bridge holds this number (mcast_hash_max). */
+const MANY_GROUPS = 1_000;
+const BRIDGE_GROUPS = 4_096;
 
 /** Everything that `isat doctor` examines, before it judges. */
 export interface MachineFacts extends Pick<Config, "hook" | "garp" | "membership"> {
@@ -151,6 +157,14 @@ function judgeSysctls(each: InterfaceFacts): Finding[] {
   ];
 }
 
+/** VIPs of IPv6 are asked for by groups, of which switches that snoop MLD hold a limited number. */
+function judgeGroups(each: InterfaceFacts): Finding[] {
+  if (each.groups === 0) return [];
+  const found = `${each.groups} multicast groups for VIPs of IPv6`;
+  const advice = `look how many groups the switches hold that snoop MLD (a Linux bridge: ${BRIDGE_GROUPS}, beyond which it stops snooping), or give VIPs the same last 24 bits`;
+  return [each.groups > MANY_GROUPS ? warning(subject(each), found, advice) : ok(subject(each), found)];
+}
+
 /** Compares the time that it takes to announce all VIPs with the time between two refreshes. */
 function judgePace(each: InterfaceFacts, { garp }: MachineFacts): Finding {
   const what = subject(each);
@@ -208,6 +222,7 @@ export function judge(facts: MachineFacts): Finding[] {
       ...judgeBond(each),
       ...judgeOtherPrograms(each),
       ...judgeSysctls(each),
+      ...judgeGroups(each),
       judgePace(each, facts),
     ]),
   ];

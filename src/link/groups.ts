@@ -142,6 +142,9 @@ export function leaveGroups(name: string): void {
   changeGroups(name, joinedBefore(name), SIOCDELMULTI);
 }
 
+/** The number of solicited-node groups that the NIC receives for VIPs. */
+export const countGroups = (name: string): number => joinedBefore(name).size;
+
 /** The solicited-node groups that the NIC receives for a program, which outlive it. The kernel's own ones have no such mark. */
 function joinedBefore(name: string): Set<Low> {
   const lines = readFileSync("/proc/net/dev_mcast", "utf8").split("\n");

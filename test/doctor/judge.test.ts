@@ -12,6 +12,7 @@ const nic: InterfaceFacts = {
   inFront: [],
   sysctls: { arp_ignore: 0, arp_announce: 0, proxy_arp: 0 },
   owned: 10,
+  groups: 0,
 };
 
 const machine: MachineFacts = {
@@ -118,6 +119,8 @@ const nicRows: [
     /proxy_arp is on/,
     /proxy_arp=0/,
   ],
+  ["few groups", { groups: 1_000 }, {}, "ok", /^1000 multicast groups for VIPs of IPv6/],
+  ["many groups", { groups: 1_001 }, {}, "warning", /^1001 multicast groups/, /4096, beyond which it stops snooping/],
   [
     "200 VIPs at 5/s: a move takes 40 s",
     { owned: 200 },
