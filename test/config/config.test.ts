@@ -5,7 +5,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Config, ConfigError, type Membership, parseConfig, readConfig } from "../../src/config/config.ts";
 import { KEYS } from "../../src/config/schema.ts";
-import { parseAddress, parseRange } from "../../src/core/address.ts";
+import { parseAddress, parseRange, sizeOf } from "../../src/core/address.ts";
 import { matches } from "../../src/core/glob.ts";
 import type { FileSettings } from "../../src/source/settings.ts";
 
@@ -242,6 +242,13 @@ test("an alias stands for what it names", () => {
   const { vips } = parse("source: { kind: file, nodes: &all [n1, n2], vips: [{ address: 10.9.0.1, nodes: *all }] }")
     .source as FileSettings;
   assert.equal(vips[0]?.nodes, ["n1", "n2"]);
+});
+
+test("65,536 addresses of IPv6 are accepted, as a block, and no more", () => {
+  const of = (block: string) => parse(`source: { kind: file, nodes: [n1], vips: [{ address: "${block}" }] }`);
+  const { vips } = of("2001:db8::1:0/112").source as FileSettings;
+  assert.is(sizeOf(vips[0]!), 65_536);
+  for (const block of ["2001:db8::2:0/111", "2001:db8::/64"]) assert.throws(() => of(block), /accepted: at most 65536/);
 });
 
 test("65,536 addresses are accepted", () => {
