@@ -29,8 +29,8 @@ import { openSource } from "./source/open.ts";
 import type { Probed, Source, SourceEvent } from "./source/source.ts";
 import { Speaker } from "./speaker.ts";
 
-/** So long after the start its garbage is collected, ms: a third of all memory. */
-const STARTED = 2_000;
+/** So long after the start its garbage is collected, ms: a third of all memory. Then what saving its state has left. */
+const STARTED = [2_000, 20_000];
 
 /** The pauses after which a refused configuration is tried again, ms: twice as long each time. */
 const RETRIES = { first: 1_000, most: 60_000 };
@@ -282,7 +282,8 @@ function introduce({ node, pinDir, runDir, stateDir, membership }: Config, log: 
 async function untilFailure(speaker: Speaker, log: Log): Promise<never> {
   await speaker.ready;
   log.info({ ...speaker.counts, node: speaker.config.node, pid: process.pid }, "ready");
-  setTimeout(() => globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" }), STARTED).unref();
+  const collect = () => globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
+  for (const after of STARTED) setTimeout(collect, after).unref();
   return new Promise<never>(() => {});
 }
 

@@ -1,3 +1,4 @@
+import process from "node:process";
 import { inspect } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -6,6 +7,7 @@ import { compare, formatAddress, parseAddress, plus } from "../../../src/core/ad
 import type { Demand } from "../../../src/core/demand.ts";
 import { hash } from "../../../src/core/ownership.ts";
 import { Cluster } from "../../../src/source/kubernetes/cluster.ts";
+import { eventOf, MAX_OBJECT } from "../../../src/source/kubernetes/lines.ts";
 import { type Kind, keyOf, type Objects, readers, refOf } from "../../../src/source/kubernetes/objects.ts";
 import { selects } from "../../../src/source/kubernetes/selector.ts";
 import { warningsOf } from "../../../src/source/kubernetes/warnings.ts";
@@ -425,5 +427,48 @@ test("one endpoint among 10,000 Services", () => {
 });
 
 const ms = ({ user, system }: NodeJS.CpuUsage) => Math.round((user + system) / 100) / 10;
+
+const MANY = (size: number, each: (i: number) => [string, string]) =>
+  Object.fromEntries(Array.from({ length: size }, (_, i) => each(i)));
+const LABELS = MANY(4_000, (i) => [`tenant.example/label-${i}`, "x".repeat(60)]);
+const SELECTORS = Array.from({ length: 2_000 }, (_, i) => ({ matchLabels: { [`a${i}`]: "b".repeat(60) } }));
+const ENDPOINTS: [string, object?][] = Array.from({ length: 1_000 }, (_, i) => [`${"n".repeat(200)}${i}`]);
+const INGRESS = Array.from({ length: 64 }, (_, i) => `10.9.7.${i}`);
+
+/** The largest objects that are read: a tenant may write the first two, and as many as he likes. */
+const LARGEST: [what: string, sent: Sent][] = [
+  ["a Service with 64 addresses and 350 kB of labels", service("t", INGRESS, { labels: LABELS })],
+  ["an EndpointSlice with endpoints on 1,000 Nodes", slice("t", ENDPOINTS)],
+  [
+    "a pool of 5,000 ranges",
+    pool(
+      "t",
+      Array.from({ length: 5_000 }, (_, i) => `10.9.${i >> 8}.${i & 255}/32`),
+    ),
+  ],
+  [
+    "an L2Advertisement of 4,000 selectors",
+    advertisement("t", { nodeSelectors: SELECTORS, serviceSelectors: SELECTORS }),
+  ],
+];
+for (const [what, [kind, object]] of LARGEST) {
+  test(`${what} holds the loop for less than 50 ms`, () => {
+    const line = Buffer.from(JSON.stringify({ type: "ADDED", object }));
+    assert.ok(line.length <= MAX_OBJECT, `${line.length} bytes`);
+    const costs: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      const cluster = clusterOf([...NODES, P1, advertisement("all"), web("10.9.0.1"), slice("web", READY)]);
+      const began = process.cpuUsage();
+      const { object, fault } = eventOf(line);
+      cluster.put(kind, object, fault);
+      cluster.update();
+      const { user, system } = process.cpuUsage(began);
+      costs.push((user + system) / 1000);
+    }
+    console.log(`\nMEASURED ${what}: ${Math.min(...costs).toFixed(1)} ms of CPU`);
+    // Processor time, and the least of five rounds: neither other processes nor the garbage of before count.
+    assert.ok(Math.min(...costs) < 50, `${costs} ms`);
+  });
+}
 
 test.run();
