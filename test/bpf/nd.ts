@@ -1,5 +1,6 @@
 /** Neighbour Discovery, byte by byte as RFC 4861 has it. */
-import { bytes } from "./run.ts";
+/** `02 15 a7` as bytes; whatever is no hex digit only separates. */
+export const bytes = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex.replace(/[^0-9a-f]/gi, ""), "hex"));
 
 export const ND = 54;
 const SOLICITATION = 78;

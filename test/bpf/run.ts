@@ -25,9 +25,10 @@ import {
 } from "../../src/kernel/object.ts";
 import { keyOf, mapsOf, ownIpOf } from "../../src/kernel/vips.ts";
 import type { Writer } from "../../src/kernel/writer.ts";
+import { bytes } from "./nd.ts";
 import { IFINDEX, tagOf } from "./speech.ts";
 
-export { IFINDEX };
+export { bytes, IFINDEX };
 
 /** The programs that decide on frames. */
 export type ProgramName = Exclude<AnyProgram, `isat_write_${string}`>;
@@ -53,9 +54,6 @@ export interface Outcome {
   /** By how much the answers of each VIP rose. */
   answers: Record<string, number>;
 }
-
-/** `02 15 a7` as bytes; whatever is no hex digit only separates. */
-export const bytes = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex.replace(/[^0-9a-f]/gi, ""), "hex"));
 
 /** Bytes as `02 15 a7`. */
 export const hex = (frame: Uint8Array): string =>
