@@ -125,7 +125,7 @@ export class Hearsay {
       const { isAlive, isDeaf, lostAt } = missing(node) ?? { isAlive: false, isDeaf: false, lostAt: 0n };
       // A question or two is always open: a peer heard the node a moment before it was asked.
       rumour.open = rumour.open.slice(-dead - 2);
-      const isLate = now - heardNs >= interval * BigInt(dead + 2);
+      const isLate = now - heardNs >= interval * BigInt(dead + 1);
       const isGone = isLate && rumour.open.filter((at) => now - at >= interval / 2n).length > dead;
       if (!word || !helper || isAlive || isDeaf || isGone || heardNs <= lostAt) continue;
       found.set(node, { ...word, by: helper.name, since: this.heard.get(node)?.since ?? now });

@@ -117,7 +117,7 @@ test("a node that peers cannot have heard for a moment, as neither spoke, is not
   const stand = new Stand().run(3);
   const since = stand.now;
   stand.ageOf = () => stand.now - since;
-  for (let i = 0; i < 8; i++) {
+  for (let i = 0; i < 7; i++) {
     stand.now += 50n * MS;
     stand.answer(stand.ask([3n]));
     stand.judge();
