@@ -19,7 +19,7 @@ import type { NodeEntry, VipRange } from "../../src/core/demand.ts";
 import { LIVE_FOR } from "../../src/core/liveness.ts";
 import { elect } from "../../src/core/ownership.ts";
 import { Segment, type SegmentEvent, type SegmentPlan } from "../../src/core/segment.ts";
-import { isFenced, isGone } from "../../src/core/state.ts";
+import { isFenced, isGone, stateOf } from "../../src/core/state.ts";
 import {
   type Effects,
   type Entry,
@@ -341,6 +341,12 @@ export class Machine {
   /** Whether its speaker runs, and counts the other node as alive. */
   knows({ id }: Machine): boolean {
     return this.isWorking && this.speaker!.segment.members.some(({ isAlive, heard }) => isAlive && heard.node === id);
+  }
+
+  /** True if its control plane has been down for so long that a peer stands in for it, and its kernel goes on. */
+  get isHeadless(): boolean {
+    const entry = this.kernel.interface;
+    return this.isUp && entry !== undefined && stateOf(entry, this.simulation.clock) === nodeState.HEADLESS;
   }
 
   /** Whether its control plane has been down for longer than `fence`. */

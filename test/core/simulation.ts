@@ -75,6 +75,8 @@ export interface Settings {
   hasAddresses: boolean;
   /** Those that are on the wire by another interface than the one for which the VIPs are, by index. */
   lacking: readonly number[];
+  /** Nobody may take a VIP from a node whose control plane is down and whose kernel goes on. */
+  isKept: boolean;
   /** For so long a node whose source is stale may answer where one with a fresh source is to, ms. */
   outdated: number;
 }
@@ -99,6 +101,7 @@ export const DEFAULTS: Settings = {
   eligible: undefined,
   hasAddresses: true,
   lacking: [],
+  isKept: false,
   outdated: 20_000,
 };
 
@@ -375,7 +378,10 @@ export class Simulation implements Wire {
     if (owner) {
       this.silent.delete(name);
       if (since !== undefined) this.longestSilence = Math.max(this.longestSilence, this.now - since);
-      if (this.lastOwner.get(address) !== owner) this.moves += 1;
+      const before = this.lastOwner.get(address);
+      if (before !== owner) this.moves += 1;
+      if (this.settings.isKept && before !== owner && before?.isHeadless)
+        this.fail(`${formatAddress(address)} was taken from ${before.name}, which is headless, by ${owner.name}`);
       this.lastOwner.set(address, owner);
     } else if (since === undefined) this.silent.set(name, this.now);
     else if (this.isConnected(side) && this.now - Math.max(since, this.disturbed) > this.settings.silence * MS) {

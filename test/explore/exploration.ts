@@ -38,6 +38,8 @@ export interface Options {
   hasAddresses: boolean;
   /** Those that are on the wire by another interface than the one for which the VIP is, by index. */
   lacking: readonly number[];
+  /** Nobody may take the VIP from a headless node. */
+  isKept: boolean;
   /** Which faults there are. */
   menu: readonly Kind[];
   /** States after which the search gives up. */
@@ -73,6 +75,7 @@ export const DEFAULTS: Options = {
   eligible: undefined,
   hasAddresses: true,
   lacking: [],
+  isKept: false,
   menu: kinds.slice(0, kinds.indexOf("outages")),
   most: Number.POSITIVE_INFINITY,
 };
@@ -189,7 +192,7 @@ export class Exploration {
   }
 
   private begin(): Place {
-    const { nodes, start, window, silence, eligible, lacking, hasAddresses } = this.options;
+    const { nodes, start, window, silence, eligible, lacking, isKept, hasAddresses } = this.options;
     const simulation = new Simulation(
       {
         ...{
@@ -197,6 +200,7 @@ export class Exploration {
           eligible,
           hasAddresses,
           lacking,
+          isKept,
           outdated: start === "lagging" ? 4_000 : 17_000,
           vips: 1,
           latency: [0.1, 0.1],

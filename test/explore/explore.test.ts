@@ -183,6 +183,11 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
     search: { start: "cold", window: 500, menu: ["kills"] },
   },
   {
+    rule: "a stand-in asks for nothing that a headless node has",
+    edits: [[CLAIMS, "this.wanted.get(address)?.isStandIn;\n      const hash", "false;\n      const hash"]],
+    search: { window: 50, menu: ["kills"], isKept: true },
+  },
+  {
     rule: "a node is headless after 3 s without a tick",
     edits: [[STATE, "age >= live_ns", "false"]],
     search: { start: "cold", window: 600, menu: ["kills"] },

@@ -3,6 +3,19 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
 import type { explore } from "./exploration.ts";
 
+/*
+ * Rules without a story here, and the test that holds each:
+ * - A reply to any frame of a claim counts, and frames that do not pass are halved (row W7). That takes a wire on which each
+ *   round trip is longer than the time after which a claim is sent again, or that drops by size. Here a frame takes 0.1 ms,
+ *   and one fault delays one frame. core/claims: "however often it was asked meanwhile", "where large frames do not pass".
+ * - Old probes are not echoed, and a stranger's are under a bucket (row W18). What such echoes do harm is a third machine,
+ *   and no VIP. bpf/speak: "of two recorded probes".
+ * - Absence counts as a join, and joins are counted. Both take three faults: a node sleeps while it is cut off, and the one
+ *   that took its VIPs is killed before it hears it again. core/simulation: "sleeps through its own death".
+ * - Releases are looked at before a claim is won. The segment takes a VIP that was released back in the same step; without
+ *   the rule it pauses for a second and not for 50 ms. core/claims: "released between the beginning of its claim".
+ */
+
 /** A rule of the protocol, the source without it, and where the search finds out. */
 export interface Mutant {
   rule: string;
