@@ -4,9 +4,10 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { becomes, until } from "../../lab/kernel/process.ts";
 import { NODE_MAC, Rig } from "../../lab/kernel/rig.ts";
-import { addressOfBytes, formatAddress } from "../../src/core/address.ts";
+import { parseMac } from "../../lab/mac.ts";
+import { addressBytes, addressOfBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
 import { formatMac } from "../../src/core/arp.ts";
-import { ADVERTISEMENT, decodeNdp, FLAG, type Ndp } from "../../src/core/ndp.ts";
+import { ADVERTISEMENT, decodeNdp, FLAG, type Ndp, unsolicited } from "../../src/core/ndp.ts";
 
 const test = suite("IPv6 of a speaker");
 const rig = new Rig("isat-t-spk-six-");
@@ -73,6 +74,20 @@ test("VIPs of both families are answered, accepted and announced; the last speak
   await speaker.end("SIGKILL");
   await rig.must("client", "ip", "neigh", "flush", "dev", "c0");
   for (const vip of ["10.9.0.1", VIP]) await reached(vip);
+});
+
+test("a machine that is no peer advertises a VIP: it is announced again, and the machine named", async () => {
+  await rig.serve({ vips: BOTH });
+  let count = 0;
+  await until("the burst", () => (count += advertisements().length) >= 3, 8_000);
+  const mac = "02:00:00:00:00:77";
+  rig.client.send(unsolicited(parseMac(mac), addressBytes(parseAddress(VIP))));
+  await until("it is announced again", () => advertisements().length > 0, 8_000);
+  const { stdout } = await rig.isat(["status", "--config", rig.config]);
+  assert.match(
+    stdout,
+    /a machine that is no peer says on eth0 that it has 2001:db8::1:1: its MAC is 02:00:00:00:00:77/,
+  );
 });
 
 test("a router that is advertised is a gateway, and an interface whose IPv6 goes is said", async () => {
