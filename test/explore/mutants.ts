@@ -14,6 +14,8 @@ import type { explore } from "./exploration.ts";
  *   that took its VIPs is killed before it hears it again. core/simulation: "sleeps through its own death".
  * - Releases are looked at before a claim is won. The segment takes a VIP that was released back in the same step; without
  *   the rule it pauses for a second and not for 50 ms. core/claims: "released between the beginning of its claim".
+ * - A node that cannot speak IPv6 is no candidate for VIPs of IPv6. The search has VIPs of IPv4 only. core/ownership: "a node
+ *   that cannot speak IPv6"; lab/dual-stack: "a node without IPv6".
  */
 
 /** A rule of the protocol, the source without it, and where the search finds out. */
