@@ -101,10 +101,10 @@ export class Desk {
   #meet(address: Address, { mac, node }: { mac: string; node: string }, now: number): void {
     const ip = formatAddress(address);
     const message = `${ip} is taken: ${mac} answers for it on the wire, as ${node} heard`;
-    const keys = [...(this.#asking.get(address) ?? [])].filter((key) => !this.#views.get(key)?.ingress.includes(ip));
+    // Some may have come to share it that did not ask.
+    const keys = this.#ipam.takeBack(address, (key) => this.#views.get(key)?.ingress.includes(ip) === true);
     this.#met.set(address, { refusal: { reason: "AnswersOnTheWire", message }, keys, until: now + this.#wire!.again });
     this.#applyNever();
-    for (const key of keys) this.#ipam.takeBack(key, address);
   }
 
   /** The addresses that somebody answers for. */
@@ -129,7 +129,8 @@ export class Desk {
   #isAsked(ip: string, key: string, now: number): boolean {
     if (!this.#wire || this.#ours.has(ip) || this.#standing.has(ip)) return true;
     const address = parseAddress(ip);
-    if (this.#wire.finding(address, now) !== undefined) return true;
+    const found = this.#wire.finding(address, now);
+    if (found !== undefined) return typeof found === "string";
     this.#wire.want(address);
     this.#asking.set(address, (this.#asking.get(address) ?? new Set()).add(key));
     return false;

@@ -133,11 +133,17 @@ export class Ipam {
     this.#verdicts.delete(key);
   }
 
-  /** Takes back an address that was chosen, and that the Service was not told. It does not rest. */
-  takeBack(key: string, address: Address): void {
-    if (!this.#holdings.of(key).includes(address)) return;
-    this.#holdings.release(key, address, this.#now, false);
-    this.#dirty.add(key);
+  /**
+   * Takes back an address from all that it was chosen for, but for those that were told. It does not rest.
+   * @returns the keys
+   */
+  takeBack(address: Address, isTold: (key: string) => boolean): string[] {
+    const keys = [...this.#holdings.holders(address)].filter((key) => !isTold(key));
+    for (const key of keys) {
+      this.#holdings.release(key, address, this.#now, false);
+      this.#dirty.add(key);
+    }
+    return keys;
   }
 
   /** When an address ends its rest, ms; undefined: none rests. */

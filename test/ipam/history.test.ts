@@ -27,6 +27,9 @@ const FORMS: readonly (readonly PoolSpec[])[] = [
 ];
 const IPS = ["10.9.0.1", "10.9.0.3", "10.9.0.9", "10.9.0.25", "10.9.1.2", "10.9.2.1", "10.9.9.9"];
 
+/** The addresses that other machines have. One is asked for. */
+const MACHINES = ["10.9.0.5", "10.9.0.9", "10.9.0.22", "10.9.1.4"];
+
 /** The rule of sharing, from the documentation. */
 function mayShare(a: Stored, b: Stored): boolean {
   const [one, other] = [a, b].map(({ annotations }) => annotations["isat.io/share"]);
@@ -49,6 +52,7 @@ class History {
     this.random = randomOf(seed);
     for (const name of ["n1", "n2"]) this.world.setNamespace(name, { team: name === "n1" ? "x" : "y" });
     this.world.setPools(FORMS[0]!);
+    this.world.machines = MACHINES;
     this.world.onWrite = (before, after) => this.#check(before, after);
   }
 
@@ -76,6 +80,11 @@ class History {
 
   /** After each write: no address twice, none taken away, none moved. */
   #check(before: readonly string[], after: Stored): void {
+    assert.is(
+      after.ips.find((ip) => MACHINES.includes(ip)),
+      undefined,
+      `${after.key} is given what another machine has`,
+    );
     const clash = this.#clashes(after, (a, b) => this.#mightShare(a, b)).find((pair) => !this.excused.has(pair));
     assert.is(clash, undefined, `an address is given twice: ${clash}`);
     // One of the two was edited while this was under way.
@@ -130,6 +139,7 @@ class History {
     const { world } = this;
     const kind = this.int(100);
     world.now += this.int(20);
+    if (world.leader.question && world.now - world.leader.question.at > 4_000) world.answer();
     const its = this.#some;
     if (kind < 9) this.create();
     else if (kind < 15) its && world.delete(its.key);
@@ -141,7 +151,8 @@ class History {
     else if (kind < 25) world.setNamespace(this.pick(["n1", "n2"]), { team: this.pick(["x", "y"]) });
     else if (kind < 26) this.int(4) === 0 && this.#elect();
     else if (kind < 55) world.read();
-    else if (kind < 78) world.send();
+    else if (kind < 76) world.send();
+    else if (kind < 78) world.answer();
     else this.#arrive();
   }
 
@@ -201,7 +212,7 @@ class History {
         .map(formatAddress)
         .filter((ip) => !avoidBuggy || !/\.(0|255)$/.test(ip)),
     );
-    const free = addresses.filter((ip) => !used.has(ip) && (!wanted || ip === wanted));
+    const free = addresses.filter((ip) => !used.has(ip) && !MACHINES.includes(ip) && (!wanted || ip === wanted));
     assert.equal(free, [], `${key} waits: ${its.condition!.message}`);
     assert.is(its.condition!.status, "False");
   }
@@ -234,6 +245,7 @@ for (const seed of [1, 2]) {
       if (step % 500 === 0) history.checkQuiet();
       if (step % 5_000 === 0) history.checkOrder();
     }
+    assert.is(history.world.unasked, 0);
     console.log(`MEASURED ${history.count} Services, ${history.world.writes} writes, ${history.moves} moves`);
   });
 }

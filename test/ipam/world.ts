@@ -2,6 +2,7 @@
 import { Desk, type Outcome, type Write } from "../../src/controller/desk.ts";
 import type { PoolSpec } from "../../src/controller/pools.ts";
 import { CONDITION, viewOf } from "../../src/controller/services.ts";
+import { type Question, Wire } from "../../src/controller/wire.ts";
 
 export interface Stored {
   key: string;
@@ -42,6 +43,8 @@ type Change = { put: Stored } | { gone: string };
 /** One process that may lead. */
 export class Office {
   desk: Desk | undefined;
+  /** The question that speakers have not answered. */
+  question: (Question & { at: number }) | undefined;
   /** What the API has sent and it has not read. */
   readonly events: Change[] = [];
   readonly sent: Write[] = [];
@@ -57,6 +60,10 @@ export class World {
   pools: readonly PoolSpec[] = [];
   readonly namespaces = new Map<string, Record<string, string>>();
   now = 1_000;
+  /** The addresses that machines on the wire have. */
+  machines: readonly string[] = [];
+  /** How many addresses were given without being asked for. */
+  unasked = 0;
   writes = 0;
   #version = 1;
   #terms = 0;
@@ -90,8 +97,11 @@ export class World {
     for (const other of this.offices) other.desk = undefined;
     this.leader = office;
     office.events.length = 0;
-    const desk = new Desk({ choice: "stable", rest: REST });
+    const wire = new Wire(`term ${this.#terms + 1}`);
+    wire.nodes = ["node"];
+    const desk = new Desk({ choice: "stable", rest: REST }, wire);
     office.desk = desk;
+    office.question = undefined;
     desk.setPools(this.pools, this.now);
     for (const [name, labels] of this.namespaces) desk.setNamespace(name, labels, this.now);
     for (const stored of this.store.values()) desk.put(viewOf(objectOf(stored), ALL), this.now);
@@ -117,11 +127,24 @@ export class World {
     return true;
   }
 
-  /** The leader sends one write. @returns false if it has none */
+  /** The leader sends one write, or a question. @returns false if it has none */
   send(): boolean {
     const write = this.leader.desk!.next(this.now, `t${this.now}`);
     if (write) this.leader.sent.push(write);
-    return write !== undefined;
+    const { question, unasked } = this.leader.desk!.question(this.now);
+    if (question) this.leader.question = { ...question, at: this.now };
+    this.unasked += unasked;
+    return write !== undefined || question !== undefined || unasked > 0;
+  }
+
+  /** The speaker answers the leader's question. @returns false if there is none */
+  answer(): boolean {
+    const { question, desk } = this.leader;
+    this.leader.question = undefined;
+    if (!question) return false;
+    const taken = Object.fromEntries(this.machines.map((ip) => [ip, "02:00:00:00:00:99"]));
+    desk!.answered("node", { id: question.id, taken, unable: [] }, this.now);
+    return true;
   }
 
   /** A write arrives, of whoever has sent it. */
@@ -144,7 +167,7 @@ export class World {
   /** Everything arrives, and all times pass, until nothing more happens. */
   settle(): void {
     for (let quiet = 0; quiet < 3; quiet++) {
-      while (this.read() || this.send() || this.#arriveAll()) quiet = 0;
+      while (this.read() || this.send() || this.answer() || this.#arriveAll()) quiet = 0;
       this.now += 130_000; // more than a rest and a pause
     }
   }
