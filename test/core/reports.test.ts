@@ -72,6 +72,20 @@ test("this node's own lagging and its end are reported once each", () => {
   assert.equal(notices(stage).filter(about(/this node/)), ["this node no longer lags on eth0"]);
 });
 
+test("F12: a node that leaves out VIPs lags beside one that leaves out none, and not beside one that does too", () => {
+  const stage = Stage.among(["b"]);
+  const b = nodeId("b");
+  stage.peers.set(b, { ...stage.peers.get(b)!, sourceStale: true });
+  stage.replan({ isSourceStale: true, isShort: true });
+  stage.run(20_000);
+  assert.equal(notices(stage).filter(about(/this node/)), []);
+  stage.peers.set(b, { ...stage.peers.get(b)!, sourceStale: false });
+  stage.run(20_000);
+  assert.equal(notices(stage).filter(about(/this node/)), [
+    "this node lags on eth0: it has no room for VIPs that others may hold, so that fresh peers take the VIPs that they may own",
+  ]);
+});
+
 test("what a peer says of itself is printed in the letters that names of nodes have, and an unknown state is one", () => {
   const { name, state } = heardOf(1n, peerLayout.of({ node: "n2\u001b[2J\nroot", state: 99 }));
   assert.equal([name, stateName(state)], ["n2??2J?root", "unknown"]);
