@@ -11,7 +11,7 @@
 /* The most tags that are looked behind. */
 #define TAGS 2
 
-/* What the filter looks at. */
+/* The part of a frame that the filter looks at. */
 enum speech {
 	SPEECH_NONE,
 	SPEECH_ARP,
