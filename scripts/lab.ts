@@ -27,7 +27,7 @@ of its promises.
 
   npm start                    plays the three parts
   npm start -- --keep          then leaves the isat lab up until Ctrl-C, and prints how to look inside
-  npm start -- --kubernetes    plays another story: three speakers on a real Kubernetes API server
+  npm start -- --kubernetes    plays another story: isat in pods on three real kubelets
   npm start -- --help          prints this text (add --kubernetes for the other story's)`;
 
 const PREFIX = "isat-lab-";
