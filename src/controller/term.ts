@@ -20,6 +20,8 @@ import { type View, viewOf } from "./services.ts";
 import { Wire } from "./wire.ts";
 import { Writer } from "./writer.ts";
 
+/** After so many writes the garbage that they have left is collected: V8 would let the heap grow by half first. */
+const COLLECT = 1_000;
 /** The time between two looks for problems to tell, ms. */
 const TELL = 1_000;
 
@@ -70,6 +72,8 @@ export class Term {
   #pools: AbortController | undefined;
   #config: TermOptions["config"];
   #timer: NodeJS.Timeout;
+  /** The number of writes at which garbage is collected: at once after everything was read. */
+  #collectAt = 0;
 
   constructor(options: TermOptions) {
     const { config, connection, signal, holder, log } = options;
@@ -269,6 +273,10 @@ export class Term {
   /** Writes an Event for each Service that lacks something, and for each pool at fault, once. */
   #tell(): void {
     if (!this.#desk.isOpen) return;
+    if (this.written >= this.#collectAt) {
+      this.#collectAt = this.written + COLLECT;
+      globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
+    }
     const problems = [...this.#desk.problems()].map(({ view, verdict: { reason, message, kept } }) => {
       const ref = serviceRef(view);
       return reason === "Assigned" ? { ref, reason: "Kept", message: kept! } : { ref, reason, message };
