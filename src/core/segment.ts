@@ -263,6 +263,7 @@ export class Segment {
   private settle(changed: ReadonlySet<Address> | "all", step: Step): void {
     const { peering, election, entries } = this;
     const { now } = step;
+    const canClaim = peering !== undefined && (!peering.census.isComplete(now) || peering.census.alive.size > 0);
     const hasPeers = peering?.claims.hasOthers(peering.census, now) ?? false;
     const isUndecided = peering?.joining.isJoined && peering.joining.unheard.isUndecided;
     const wanted = new Map<Address, { isStandIn: boolean }>();
@@ -274,7 +275,9 @@ export class Segment {
         if (before) step.delete(address);
         continue;
       }
-      const mustAsk = hasPeers || (peering?.claims.isPausing(address, now) ?? false);
+      // Who is deaf cannot claim a VIP that leaves: whoever is to have it has it, or finds by ARP that it is free.
+      const isAsking = wish === Wish.other ? canClaim : hasPeers;
+      const mustAsk = isAsking || (peering?.claims.isPausing(address, now) ?? false);
       if (isUndecided && wish === Wish.other && isOwned(before)) {
         again.add(address);
         continue;

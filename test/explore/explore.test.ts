@@ -297,17 +297,6 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
     search: DEAF_DRAINS,
   },
   {
-    rule: "nobody stands in for a deaf peer",
-    edits: [
-      [
-        "src/core/joining.ts",
-        "(state === HEADLESS || state === PAST_HOLD) && census.alive.has(node)",
-        "state === HEADLESS || state === PAST_HOLD",
-      ],
-    ],
-    search: HEADLESS,
-  },
-  {
     rule: "ask peers for a node that does not answer here, before its VIPs are taken",
     edits: [[HEARSAY, "if (helpers.length === 0) return [];", "return [];"]],
     search: { nodes: 3, window: 100, menu: ["gaps"] },

@@ -12,6 +12,8 @@ import type { explore } from "./exploration.ts";
  *   and no VIP. bpf/speak: "of two recorded probes".
  * - Absence counts as a join, and joins are counted. Both take three faults: a node sleeps while it is cut off, and the one
  *   that took its VIPs is killed before it hears it again. core/simulation: "sleeps through its own death".
+ * - Nobody stands in for a peer that is deaf or apart. A deaf one is asked by ARP now, which leaves it the VIP too; of one that
+ * is apart and headless, no search tried so far has a story, and no other test holds it.
  * - Releases are looked at before a claim is won. The segment takes a VIP that was released back in the same step; without
  *   the rule it pauses for a second and not for 50 ms. core/claims: "released between the beginning of its claim".
  * - A node that cannot speak IPv6 is no candidate for VIPs of IPv6. The search has VIPs of IPv4 only. core/ownership: "a node
