@@ -40,11 +40,9 @@ test("a node dies: each of its VIPs moves once in both families, no request has 
   measured(`a node dies, both families: ${silenceOf(report)}`);
   // The client's kernel goes on with what it knows, unless Advertisements tell it otherwise.
   await until("pings of all VIPs again", () => reaches(trio), 20_000);
-  const announcers = Object.fromEntries(
-    report.vips.map(({ vip, announced }) => [vip, announced.map(({ mac }) => mac)]),
-  );
-  for (const vip of VIPS.filter((each) => ownerOf(each) === n1))
-    assert.equal(announcers[vip], [ownerOf(vip, without(n1)).mac]);
+  // (The burst of the node that died may have gone on until then.)
+  for (const { vip, announced } of report.vips)
+    if (ownerOf(vip) === n1) assert.is(announced.at(-1)?.mac, ownerOf(vip, without(n1)).mac);
 });
 
 test("a node without IPv6 owns no VIP of IPv6, says so, and takes them when it has it", async () => {
