@@ -80,11 +80,11 @@ class Site implements Disposable {
   }
 
   /**
-   * Polls the map without a pause until `isDone` accepts the number of these VIPs in it. @returns performance.now()
+   * Polls the map `vips` without a pause until `isDone` accepts the number of these VIPs in it. @returns performance.now()
    * then
    */
-  poll(map: "vips" | "answers", places: readonly number[], isDone: (present: number) => boolean): number {
-    using fd = getPinned(`${this.speaker.maps}/${map}`)!;
+  poll(places: readonly number[], isDone: (present: number) => boolean): number {
+    using fd = getPinned(`${this.speaker.maps}/vips`)!;
     const keys = places.map((place) => vipKey.encode({ ip: addressBytes(vipAt(place)), ifindex: this.#ifindex }));
     const value = new Uint8Array(64);
     for (const end = performance.now() + PATIENCE; performance.now() < end; ) {
@@ -92,11 +92,11 @@ class Site implements Disposable {
       for (const key of keys) {
         const result = libbpf.bpf_map_lookup_elem(fd.number, key, value);
         if (result === 0) present += 1;
-        else if (result !== -errno.ENOENT) check(`Cannot read map ${map}`, result);
+        else if (result !== -errno.ENOENT) check("Cannot read map vips", result);
       }
       if (isDone(present)) return performance.now();
     }
-    throw new Error(`the map ${map} did not become as wanted within ${PATIENCE / 1000} s`);
+    throw new Error(`the map vips did not become as wanted within ${PATIENCE / 1000} s`);
   }
 
   /** The number of entries in the map `vips`. */
@@ -121,11 +121,10 @@ async function changeAndAdopt(context: Context) {
   await speaker.ready();
   await interleave(context, "control-plane, 60,000 VIPs", context.isQuick ? 2 : 7, [site], async () => {
     await sleep(100);
-    // The speaker writes `answers` first and `vips` last, and each in its own order.
     const sample = Array.from({ length: 64 }, (_, i) => Math.round(1 + (i * (MANY - 2)) / 63));
     const changed = site.configure(MANY);
-    const began = site.poll("answers", sample, (present) => present > 0);
-    const ended = site.poll("vips", sample, (present) => present === sample.length);
+    const began = site.poll(sample, (present) => present > 0);
+    const ended = site.poll(sample, (present) => present === sample.length);
     if (site.size !== MANY) throw new Error(`${site.size} of ${MANY} VIPs are in the map`);
     writes.push({ written: ended - began, applied: ended - changed });
     await comeAndGo(site, MANY, changesOfMany);
@@ -136,8 +135,7 @@ async function changeAndAdopt(context: Context) {
     adoptions.push(performance.now() - speaker.startedAt);
 
     site.configure(1);
-    // `answers` is emptied last. Entries left in it would count as the next round's first ones.
-    for (const map of ["vips", "answers"] as const) site.poll(map, sample, (present) => present === 0);
+    site.poll(sample, (present) => present === 0);
   });
   await speaker.kill();
   return { writes, changesOfMany, adoptions };
@@ -148,7 +146,7 @@ async function comeAndGo(site: Site, count: number, times: number[]): Promise<vo
   for (const isThere of [true, false, true, false]) {
     await sleep(150);
     const changed = site.configure(count, isThere);
-    times.push(site.poll("vips", [EXTRA], (present) => present === (isThere ? 1 : 0)) - changed);
+    times.push(site.poll([EXTRA], (present) => present === (isThere ? 1 : 0)) - changed);
   }
 }
 

@@ -2,9 +2,10 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseMac } from "../lab/mac.ts";
-import { answers, interfaceEntry, nodeState, vip, vipState, wireType } from "../src/core/abi.ts";
+import { interfaceEntry, nodeState, vip, vipState, wireType } from "../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../src/core/address.ts";
 import { announcement } from "../src/core/arp.ts";
+import { checkOf } from "../src/core/vip.ts";
 import { clusterId, encodeWire, keyring, wireKeyOf } from "../src/core/wire.ts";
 import { ffi } from "../src/ffi/ffi.ts";
 import { bootTime, errno } from "../src/ffi/libc.ts";
@@ -142,10 +143,8 @@ function fillMaps({ maps }: LoadedObject): void {
   );
   maps.keys.set(0, RING.keys[0]!);
   const keys = Array.from({ length: VIPS }, (_, place) => ({ ip: addressBytes(vipAt(place)), ifindex: IFINDEX }));
-  for (const key of keys) {
-    maps.answers.set(key, answers.of({}));
-    maps.vips.set(key, vip.of({ state: vipState.OWNED, ...key, claim_ns: bootTime() }));
-  }
+  for (const key of keys)
+    maps.vips.set(key, vip.of({ state: vipState.OWNED, claim_ns: bootTime(), check: checkOf(key) }));
 }
 
 function jobsOf({ maps, programs }: LoadedObject, bench: { bench_pass: Fd; bench_xdp_pass: Fd }): Job[] {

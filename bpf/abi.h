@@ -5,10 +5,9 @@
  * object's BTF, and the build fails where that file is not current. The frames between nodes are in wire.h.
  *
  * Each field has one writer. The control plane writes `vips`, `interfaces`, `probes` and `keys`; the programs write
- * `answers`, `verdicts`, `peers` and `recent`, and the times in `interfaces` that are said to be theirs. (The control
- * plane only adds and removes entries of `answers`, so that the answer path never allocates, and removes peers that are
- * long gone.) So a control plane that writes late cannot take back what its kernel has released. Where one entry has
- * fields of both, the control plane writes it by isat_write (write.bpf.c), field by field.
+ * `verdicts`, `peers` and `recent`, and the fields of `vips` and `interfaces` that are said to be theirs. (The control
+ * plane only removes peers that are long gone.) So a control plane that writes late cannot take back what its kernel has
+ * released. Where one entry has fields of both, the control plane writes it by a program (write.bpf.c), field by field.
  *
  * All times are nanoseconds of CLOCK_BOOTTIME: it does not jump, and it counts while the machine sleeps.
  */
@@ -24,13 +23,14 @@ enum isat_constant {
 	 * The pin folder is v<ISAT_LAYOUT>. Raise it with every change of this file: the kernel accepts a map whose
 	 * fields were reordered if the size is the same. The fields that tell who owns a VIP stay where they are in
 	 * every layout, so that the next one can take the VIPs over: vip_key, vip6_key, vip.state, vip.claim_ns and
-	 * answers.released_ns.
+	 * vip.released_ns. (Up to layout 5 they were elsewhere: formerEntries() knows where.)
 	 */
 	ISAT_LAYOUT = 6,
 
 	ISAT_MAX_VIPS = 65536, /* entries of each family: VIPs x announcing interfaces */
 	ISAT_MAX_INTERFACES = 64, /* a power of two */
 	ISAT_MAX_SUBNETS = 8, /* of an interface, to which the egress filter fits a sender's address */
+	ISAT_MAX_CHANGES = 75, /* of VIPs, in one call: a test run takes a frame of less than a page */
 	ISAT_MAX_PEERS = 16384, /* entries: peers x announcing interfaces */
 	ISAT_MAX_KEYS = 4,
 	ISAT_RECENT = 4096, /* entries, by the lowest bits of the tag; a power of two */
@@ -56,30 +56,43 @@ struct vip6_key {
 };
 
 /*
- * maps `vips` and `vips6`: the VIPs that this node manages. An entry counts, whatever its state, only while `claim_ns` is
- * later than `released_ns` of the same entry in `answers` or `answers6`.
+ * maps `vips` and `vips6`: the VIPs that this node manages. An entry counts, whatever its state, only while the claim
+ * behind it is later than `released_ns`.
  *
- * The entry repeats its key, as far as there is room. The kernel gives the memory of an entry that was removed or replaced to the next one at
- * once, under the eyes of a program that has just found it. So a program reads what it needs, and then looks whose it is.
+ * The control plane changes its fields one by one, and a program may see some of them old and others new, in whatever
+ * order: arm64 promises none. So `claim_ns` is another than 0 only where the VIP is owned, and a claim that is still being
+ * made has its time elsewhere. Else the state of what was owned and released, beside the time of the next claim, would be
+ * answered before peers have granted it.
+ *
+ * The kernel gives the memory of an entry that was removed to the next new one at once, under the eyes of a program that
+ * has just found it. So a program reads what it needs, and then looks whose it is.
  */
 struct vip {
+	/*
+	 * Guards released_ns: of two claims on two CPUs, the later one counts. The lock is the first field because, without
+	 * CAP_PERFMON, the verifier refuses to add an offset to a pointer to reach a lock.
+	 */
+	struct bpf_spin_lock lock;
 	enum vip_state state;
-	__u8 ip[4]; /* of an IPv6 address: its four words, xored */
-	__u32 ifindex;
-	__u32 zero;
-	__u64 until_ns; /* VIP_LEAVING: not answered from then on */
-	__u64 claim_ns; /* start of the claim by which it is owned, or is to be */
-	__u64 hash;     /* this node's: the first 8 bytes of SHA-256, as a number; the lower wins */
+	__u64 state_ns;       /* LEAVING: answered until then. CLAIMING: when the claim began */
+	__u64 hash;           /* this node's: the first 8 bytes of SHA-256, as a number; the lower wins */
+	__u64 claim_ns;       /* OWNED, LEAVING: when the claim began by which it is owned; else 0 */
+	__u64 released_ns;    /* the programs': when a peer's claim of it was last granted; 0: never */
+	__u64 answered;       /* the programs': answers given */
+	__u64 last_answer_ns; /* the programs' */
+	__u64 check;          /* whose entry it is: check_of() its address and ifindex */
 };
 
-/* maps `answers` and `answers6`: by the same key, the kernel's answers and its last release */
-struct answers {
-	/* Guards released_ns: of two claims on two CPUs, the later one counts. It is the first field as that of `peer`. */
-	struct bpf_spin_lock lock;
-	__u32 zero;
-	__u64 answered;
-	__u64 released_ns; /* when a peer's claim of it was last granted; 0: never */
-	__u64 last_answer_ns;
+/* A change of a VIP's entry, as the control plane hands it to isat_write_vips(). */
+struct vip_change {
+	__u8 ip[16]; /* IPv4: the first four */
+	__u32 ifindex;
+	_Bool is_ipv6;
+	_Bool is_removed;
+	__u16 state; /* enum vip_state, and what it stands for in struct vip */
+	__u64 state_ns;
+	__u64 hash;
+	__u64 claim_ns;
 };
 
 /* A node's state, as its peers see it. The numbers are those of the wire format. */
@@ -155,10 +168,7 @@ struct probe {
 
 /* map `peers`: the programs' knowledge of each peer, by frames that were authentic and fresh */
 struct peer {
-	/*
-	 * Guards taken_stamp_ns and taken_nonce: two CPUs must not take one claim twice. The lock is the first field
-	 * because, without CAP_PERFMON, the verifier refuses to add an offset to a pointer to reach a lock.
-	 */
+	/* Guards taken_stamp_ns and taken_nonce: two CPUs must not take one claim twice. It is first as that of `vip`. */
 	struct bpf_spin_lock lock;
 	char node[32];
 	enum node_state state;

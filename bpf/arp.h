@@ -53,7 +53,6 @@ static __always_inline struct result decide(const struct frame *frame, __u32 ifi
 {
 	const struct arp *arp = &frame->arp;
 	struct vip_key key = { .ifindex = ifindex };
-	struct answers *answered;
 	struct result result;
 	struct vip *vip;
 	__u64 now;
@@ -71,12 +70,11 @@ static __always_inline struct result decide(const struct frame *frame, __u32 ifi
 		return pass(VERDICT_NOT_FOR_US);
 
 	now = read_clock(counters);
-	answered = bpf_map_lookup_elem(&answers, &key);
-	result = judge(interface, vip, answered, is_bad_sender(mac_word(arp->sha), interface), now, FAMILY_ARP);
+	result = judge(interface, vip, is_bad_sender(mac_word(arp->sha), interface), now, FAMILY_ARP);
 	if (result.action != ACT_REPLY)
 		return result;
 	turn_round(answer, frame, interface);
-	result = confirm(interface, vip, answered, *(const __u32 *)key.ip, ifindex, now, FAMILY_ARP);
+	result = confirm(interface, vip, check_of(*(const __u32 *)key.ip, ifindex), ifindex, now, FAMILY_ARP);
 	if (result.action != ACT_REPLY)
 		return result;
 	if (!same_mac(frame->eth.h_source, arp->sha))

@@ -39,45 +39,43 @@ static __always_inline enum keeps keeps_of(const struct interface *interface, co
  * Records a release. Another CPU may have recorded a later one meanwhile, and that one stays: else a claim that this node
  * granted to the other claimant would count for this node again. (An atomic maximum would need Linux 5.12.)
  */
-static __always_inline void release(struct answers *answers, __u64 at)
+static __always_inline void release(struct vip *vip, __u64 at)
 {
-	bpf_spin_lock(&answers->lock);
-	if (at > answers->released_ns)
-		answers->released_ns = at;
-	bpf_spin_unlock(&answers->lock);
+	bpf_spin_lock(&vip->lock);
+	if (at > vip->released_ns)
+		vip->released_ns = at;
+	bpf_spin_unlock(&vip->lock);
 }
 
 /* The terms of a claim: which VIPs this node keeps from it, and the place of the interface's counters. */
 #define terms(keeps, place) ((keeps) | (place) << 8)
 
 /*
- * Decides one VIP of a claim. A release is recorded even where nothing was held: a claim that was granted to a peer
- * must beat one of ours that began earlier, and whose control plane was paused.
- * @param ip the part of its address that the entry repeats
+ * Decides one VIP of a claim, by its entry. A release is recorded even where nothing was held: a claim that was granted to a
+ * peer must beat one of ours that began earlier, and whose control plane was paused.
  */
-static __always_inline enum claim_verdict decide_claim(const struct vip *vip, struct answers *answered, __u32 ip,
-						       __u32 ifindex, __u64 hash, __u64 now, __u32 terms)
+static __always_inline enum claim_verdict decide_claim(struct vip *vip, __u64 check, __u64 hash, __u64 now, __u32 terms)
 {
+	__u64 claimed = vip->claim_ns, claiming = vip->state_ns;
 	__u32 keeps = terms & 255, place = terms >> 8;
+	enum vip_state state = vip->state;
 	struct verdicts *counters;
-	enum vip_state state;
 	bool holds, keeps_it;
-	__u64 claimed;
 
-	state = vip->state;
-	claimed = vip->claim_ns;
-	holds = is_answered(vip, answered, now) || (state == VIP_CLAIMING && is_current(vip, answered));
+	/* Without CAP_PERFMON the verifier refuses a load from a place that is chosen, but not a choice of what was loaded. */
+	barrier_var(claimed);
+	barrier_var(claiming);
+	if (state == VIP_CLAIMING)
+		claimed = claiming;
+	holds = is_answered(vip, now) || (state == VIP_CLAIMING && is_current(vip, claimed));
 	keeps_it = holds && state != VIP_LEAVING &&
 		   (keeps == KEEPS_HELD || (keeps == KEEPS_OWNED && state == VIP_OWNED) ||
 		    (keeps == KEEPS_BETTER && hash >= vip->hash));
 	/* A claim that was decided by another VIP's entry is refused: the claimant asks again. */
-	if (keeps_it || !is_of(vip, ip, ifindex))
+	if (keeps_it || !is_of(vip, check))
 		return CLAIM_MINE;
-	/* A release that cannot be recorded cannot be granted. */
-	if (!answered)
-		return holds ? CLAIM_MINE : CLAIM_FREE;
 
-	release(answered, now > claimed ? now : claimed);
+	release(vip, now > claimed ? now : claimed);
 	if (!holds)
 		return CLAIM_FREE;
 	counters = bpf_map_lookup_elem(&verdicts, &place);
@@ -90,13 +88,11 @@ static __always_inline enum claim_verdict decide_claim(const struct vip *vip, st
 __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 hash, __u64 now, __u32 terms)
 {
 	struct vip_key key = { .ifindex = ifindex };
-	const struct vip *vip;
+	struct vip *vip;
 
 	__builtin_memcpy(key.ip, &ip, 4);
 	vip = bpf_map_lookup_elem(&vips, &key);
-	if (!vip)
-		return CLAIM_FREE;
-	return decide_claim(vip, bpf_map_lookup_elem(&answers, &key), ip, ifindex, hash, now, terms);
+	return vip ? decide_claim(vip, check_of(ip, ifindex), hash, now, terms) : CLAIM_FREE;
 }
 
 /* An ifindex and a claim's terms in one number, because a function takes no more than five. */
@@ -106,15 +102,12 @@ __weak __noinline enum claim_verdict claim_one(__u32 ip, __u32 ifindex, __u64 ha
 __weak __noinline enum claim_verdict claim_one6(__u64 first, __u64 last, __u64 hash, __u64 now, __u64 here)
 {
 	struct vip6_key key = { .ifindex = here };
-	__u64 words = first ^ last;
-	const struct vip *vip;
+	struct vip *vip;
 
 	__builtin_memcpy(key.ip, &first, 8);
 	__builtin_memcpy(key.ip + 8, &last, 8);
 	vip = bpf_map_lookup_elem(&vips6, &key);
-	if (!vip)
-		return CLAIM_FREE;
-	return decide_claim(vip, bpf_map_lookup_elem(&answers6, &key), words ^ words >> 32, here, hash, now, here >> 32);
+	return vip ? decide_claim(vip, check6_of(first, last, here), hash, now, here >> 32) : CLAIM_FREE;
 }
 
 #endif

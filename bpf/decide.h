@@ -28,9 +28,8 @@ static __always_inline bool is_bad_sender(__u64 mac, const struct interface *int
 }
 
 /* Rows 7 to 10. What is to be answered is confirmed when the answer is written. */
-static __always_inline struct result judge(const struct interface *interface, const struct vip *vip,
-					   const struct answers *answers, bool is_bad, __u64 now,
-					   enum family family)
+static __always_inline struct result judge(const struct interface *interface, const struct vip *vip, bool is_bad,
+					   __u64 now, enum family family)
 {
 	__u64 age = since(interface->tick_ns, now);
 
@@ -38,8 +37,8 @@ static __always_inline struct result judge(const struct interface *interface, co
 		return pass(VERDICT_GONE + family);
 	if (is_bad)
 		return drop(VERDICT_BAD_SENDER + family);
-	if (!is_answered(vip, answers, now))
-		return is_open(vip, answers) ? pass(VERDICT_NOT_OWNED + family) : drop(VERDICT_NOT_OWNED + family);
+	if (!is_answered(vip, now))
+		return is_open(vip) ? pass(VERDICT_NOT_OWNED + family) : drop(VERDICT_NOT_OWNED + family);
 	if (is_fenced(interface, age))
 		return drop(VERDICT_FENCED + family);
 	return reply(VERDICT_ANSWERED + family);
@@ -47,18 +46,14 @@ static __always_inline struct result judge(const struct interface *interface, co
 
 /*
  * Counts an answer that is written, if the entries that it was made of are still those of the VIP and of the interface.
- * @param ip what the VIP's entry repeats of its address
  */
-static __always_inline struct result confirm(const struct interface *interface, const struct vip *vip,
-					     struct answers *answers, __u32 ip, __u32 ifindex, __u64 now,
-					     enum family family)
+static __always_inline struct result confirm(const struct interface *interface, struct vip *vip, __u64 check,
+					     __u32 ifindex, __u64 now, enum family family)
 {
-	if (!is_of(vip, ip, ifindex) || !is_on(interface, ifindex))
+	if (!is_of(vip, check) || !is_on(interface, ifindex))
 		return drop(VERDICT_NOT_OWNED + family);
-	if (answers) {
-		__sync_fetch_and_add(&answers->answered, 1);
-		answers->last_answer_ns = now;
-	}
+	__sync_fetch_and_add(&vip->answered, 1);
+	vip->last_answer_ns = now;
 	return reply(VERDICT_ANSWERED + family);
 }
 

@@ -55,14 +55,13 @@ static __always_inline enum speech find_speech(struct __sk_buff *skb, __u32 *pla
 /*
  * True if the claim of a VIP is ours to make, or that of another speaker of this node while isat starts beside it: until it
  * is known who owns the VIP, what that one says leaves. It speaks through a socket; the kernel's own ARP has none.
- * @param ip the part of its address that the VIP's entry repeats
  */
-static __always_inline bool may_claim(struct __sk_buff *skb, const struct vip *vip, const struct answers *answered,
-				      __u32 ip, const struct interface *interface, __u64 now)
+static __always_inline bool may_claim(struct __sk_buff *skb, const struct vip *vip, __u64 check,
+				      const struct interface *interface, __u64 now)
 {
-	bool is_another = is_open(vip, answered) && skb->sk;
+	bool is_another = is_open(vip) && skb->sk;
 
-	return (is_another || is_answered(vip, answered, now)) && is_of(vip, ip, skb->ifindex) &&
+	return (is_another || is_answered(vip, now)) && is_of(vip, check) &&
 	       !is_fenced(interface, since(interface->tick_ns, now));
 }
 
@@ -101,7 +100,7 @@ static __always_inline int guard(struct __sk_buff *skb, __u32 at, const struct i
 	vip = bpf_map_lookup_elem(&vips, &key);
 	if (!vip)
 		return CTX_PASS;
-	if (may_claim(skb, vip, bpf_map_lookup_elem(&answers, &key), *(const __u32 *)key.ip, interface, now) &&
+	if (may_claim(skb, vip, check_of(*(const __u32 *)key.ip, key.ifindex), interface, now) &&
 	    same_mac(arp.sha, interface->mac) && same_mac(source, interface->mac)) {
 		count_at(place, VERDICT_EGRESS_CLAIMED);
 		return CTX_PASS;
@@ -176,7 +175,7 @@ __weak __noinline int guard_nd(struct __sk_buff *skb, __u32 at, __u32 place, __u
 		return CTX_PASS;
 	is_read = read_options(skb, at + ND_OPTIONS, &message, is_question ? ND_SOURCE_MAC : ND_TARGET_MAC, &mac);
 	if (is_read && (mac == NO_MAC || mac == mac_word(interface->mac)) && same_mac(nd->from, interface->mac) &&
-	    may_claim(skb, vip, bpf_map_lookup_elem(&answers6, &key), ip6_word(own), interface, now)) {
+	    may_claim(skb, vip, check6_of(two_words(own), two_words(own + 2), key.ifindex), interface, now)) {
 		count_at(place, VERDICT_EGRESS_CLAIMED);
 		return CTX_PASS;
 	}

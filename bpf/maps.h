@@ -21,9 +21,7 @@
 	} name SEC(".maps") __weak
 
 MAP(vips, HASH, ISAT_MAX_VIPS, struct vip_key, struct vip, BPF_F_NO_PREALLOC);
-MAP(answers, HASH, ISAT_MAX_VIPS, struct vip_key, struct answers, BPF_F_NO_PREALLOC);
 MAP(vips6, HASH, ISAT_MAX_VIPS, struct vip6_key, struct vip, BPF_F_NO_PREALLOC);
-MAP(answers6, HASH, ISAT_MAX_VIPS, struct vip6_key, struct answers, BPF_F_NO_PREALLOC);
 MAP(interfaces, ARRAY, ISAT_MAX_INTERFACES, __u32, struct interface, 0);
 MAP(verdicts, PERCPU_ARRAY, ISAT_MAX_INTERFACES, __u32, struct verdicts, 0);
 MAP(probes, HASH, ISAT_MAX_PEERS, struct peer_key, struct probe, BPF_F_NO_PREALLOC);
@@ -35,8 +33,15 @@ MAP(recent, ARRAY, ISAT_RECENT, __u32, struct recent, 0);
  * BTF has the types that maps and functions name. This function names the others that TypeScript needs. Nothing calls
  * it, so it is never loaded.
  */
-__weak __noinline void name_types(enum isat_constant isat, enum wire_constant wire,
-				  struct wire *header, struct wire_claim *claim, struct wire_old_claim *old)
+struct types {
+	enum isat_constant isat_constant;
+	enum wire_constant wire_constant;
+	struct wire wire;
+	struct wire_claim wire_claim;
+	struct wire_old_claim wire_old_claim;
+	struct vip_change vip_change;
+};
+__weak __noinline void name_types(struct types *types)
 {
 }
 

@@ -78,10 +78,9 @@ static __always_inline bool is_unspecified(const __u32 ip[4])
 	return (ip[0] | ip[1] | ip[2] | ip[3]) == 0;
 }
 
-/* The part of its address that a VIP's entry repeats. */
-static __always_inline __u32 ip6_word(const __u32 ip[4])
+static __always_inline __u64 two_words(const __u32 words[2])
 {
-	return ip[0] ^ ip[1] ^ ip[2] ^ ip[3];
+	return words[0] | (__u64)words[1] << 32;
 }
 
 static __always_inline bool is_multicast(const __u32 ip[4])
@@ -247,7 +246,6 @@ static __always_inline struct result decide_nd(ctx_t *ctx, struct nd_message *me
 	const struct nd *nd = &message->nd;
 	struct vip6_key key = { .ifindex = ifindex };
 	__u64 now, mac = NO_MAC;
-	struct answers *answered;
 	struct result result;
 	struct vip *vip;
 
@@ -268,12 +266,11 @@ static __always_inline struct result decide_nd(ctx_t *ctx, struct nd_message *me
 	if (mac == NO_MAC)
 		mac = mac_word(nd->from);
 	now = read_clock(counters);
-	answered = bpf_map_lookup_elem(&answers6, &key);
-	result = judge(interface, vip, answered, is_bad_sender(mac, interface), now, FAMILY_ND);
+	result = judge(interface, vip, is_bad_sender(mac, interface), now, FAMILY_ND);
 	if (result.action != ACT_REPLY)
 		return result;
 	turn_round_nd(message, mac, interface);
-	return confirm(interface, vip, answered, ip6_word(nd->target), ifindex, now, FAMILY_ND);
+	return confirm(interface, vip, check6_of(two_words(nd->target), two_words(nd->target + 2), ifindex), ifindex, now, FAMILY_ND);
 }
 
 #endif

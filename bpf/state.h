@@ -83,14 +83,29 @@ static __always_inline bool is_gone(const struct interface *interface, __u64 age
 	return interface->heard_ns == 0 || since(interface->heard_ns, now) > interface->gone_ns;
 }
 
+/* A VIP's entry is told by this from others: of IPv4 it is the key itself. src/core/vip.ts computes the same. */
+static __always_inline __u64 check_of(__u32 ip, __u32 ifindex)
+{
+	return ip | (__u64)ifindex << 32;
+}
+
 /*
- * True if the entry is still the one that was looked up, of that address (of IPv6: its words, xored). Call it behind everything that was read of it, because another
+ * Of IPv6, each half of the address is a number as it stands in memory, and the odd factors make a difference of each part
+ * of the key: two VIPs of one subnet never have the same check, nor have two that end alike.
+ */
+static __always_inline __u64 check6_of(__u64 first, __u64 last, __u32 ifindex)
+{
+	return first * 0x9e3779b97f4a7c15 + last + ifindex * 0xc2b2ae3d27d4eb4f;
+}
+
+/*
+ * True if the entry is still the one that was looked up. Call it behind everything that was read of it, because another
  * CPU may be writing: the barrier keeps the order.
  */
-static __always_inline bool is_of(const struct vip *vip, __u32 ip, __u32 ifindex)
+static __always_inline bool is_of(const struct vip *vip, __u64 check)
 {
 	barrier();
-	return *(const volatile __u32 *)vip->ip == ip && *(const volatile __u32 *)&vip->ifindex == ifindex;
+	return *(const volatile __u64 *)&vip->check == check;
 }
 
 /* The same for an interface's entry. */
@@ -112,26 +127,26 @@ static __always_inline __u64 read_clock(struct verdicts *own)
 	return own->clock_ns;
 }
 
-/* True if the claim behind the entry has not been released to a peer since. */
-static __always_inline bool is_current(const struct vip *vip, const struct answers *answers)
+/* True if no peer's claim has been granted since this one began. */
+static __always_inline bool is_current(const struct vip *vip, __u64 claimed)
 {
-	return vip->claim_ns > (answers ? answers->released_ns : 0);
+	return claimed > vip->released_ns;
 }
 
 /* True if this node answers for the VIP, by its own record and by its kernel's releases. */
-static __always_inline bool is_answered(const struct vip *vip, const struct answers *answers, __u64 now)
+static __always_inline bool is_answered(const struct vip *vip, __u64 now)
 {
-	return is_current(vip, answers) &&
-	       (vip->state == VIP_OWNED || (vip->state == VIP_LEAVING && now < vip->until_ns));
+	return is_current(vip, vip->claim_ns) &&
+	       (vip->state == VIP_OWNED || (vip->state == VIP_LEAVING && now < vip->state_ns));
 }
 
 /*
  * True until it is known who owns the VIP: another speaker of this node, beside which isat starts, hears what is asked and
  * may answer.
  */
-static __always_inline bool is_open(const struct vip *vip, const struct answers *answers)
+static __always_inline bool is_open(const struct vip *vip)
 {
-	return vip->state == VIP_UNDECIDED || (vip->state == VIP_CLAIMING && is_current(vip, answers));
+	return vip->state == VIP_UNDECIDED || (vip->state == VIP_CLAIMING && is_current(vip, vip->state_ns));
 }
 
 #endif

@@ -87,4 +87,65 @@ int isat_write_interface(struct __sk_buff *skb)
 	return 0;
 }
 
+/* Writes a VIP's entry as a change has it, or removes it. Returns 0, or a negative error number. */
+static __always_inline int write_vip(void *map, const void *key, __u64 check, const struct vip_change *from)
+{
+	struct vip *to;
+
+	if (from->is_removed) {
+		bpf_map_delete_elem(map, key); /* it may have gone already */
+		return 0;
+	}
+	to = bpf_map_lookup_elem(map, key);
+	if (!to) {
+		struct vip fresh = { .state = from->state, .state_ns = from->state_ns, .hash = from->hash,
+				     .claim_ns = from->claim_ns, .check = check };
+
+		return bpf_map_update_elem(map, key, &fresh, BPF_NOEXIST);
+	}
+	STORE(state_ns);
+	STORE(hash);
+	*(volatile __u32 *)&to->state = from->state;
+	STORE(claim_ns);
+	*(volatile __u64 *)&to->check = check;
+	return 0;
+}
+
+/* Makes the change that stands there in the frame, if there is one, and none has failed before. */
+__weak __noinline int make_change(struct __sk_buff *skb, __u32 at, int error)
+{
+	struct vip_key key = {};
+	struct vip6_key key6 = {};
+	struct vip_change change;
+	__u64 ip[2];
+
+	if (error || bpf_skb_load_bytes(skb, at, &change, sizeof(change)))
+		return error;
+	__builtin_memcpy(ip, change.ip, sizeof(ip));
+	if (change.is_ipv6) {
+		__builtin_memcpy(key6.ip, ip, sizeof(ip));
+		key6.ifindex = change.ifindex;
+		return write_vip(&vips6, &key6, check6_of(ip[0], ip[1], change.ifindex), &change);
+	}
+	__builtin_memcpy(key.ip, ip, 4);
+	key.ifindex = change.ifindex;
+	return write_vip(&vips, &key, check_of(ip[0], change.ifindex), &change);
+}
+
+/*
+ * Makes the changes of VIPs that the frame carries, in their order. Returns 0, or a negative error number. No branch is
+ * left of the loop: without CAP_PERFMON the verifier would follow each way out of it through all that is left.
+ */
+SEC("tc")
+int isat_write_vips(struct __sk_buff *skb)
+{
+	int error = 0;
+	__u32 i;
+
+#pragma unroll
+	for (i = 0; i < ISAT_MAX_CHANGES; i++)
+		error = make_change(skb, HEADER + i * sizeof(struct vip_change), error);
+	return error;
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

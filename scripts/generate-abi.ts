@@ -33,7 +33,7 @@ const INTEGERS: Readonly<Record<number, Fields[string]>> = { 1: u8, 2: u16, 4: u
 /** Map types by their numbers (enum bpf_map_type). */
 const MAP_TYPES: Readonly<Record<number, string>> = { 1: "hash", 2: "array", 6: "per-CPU array" };
 /** The structs that belong to no map. */
-const WIRE = ["wire", "wire_claim", "wire_old_claim"];
+const OTHERS = ["wire", "wire_claim", "wire_old_claim", "vip_change"];
 
 interface Btf {
   id: number;
@@ -121,7 +121,7 @@ export function generate(objectFile: string): string {
       });
       return `  ${variable.name}: { key: ${key}, value: ${value}, entries: ${pointed("max_entries").nr_elems}, type: "${typeOf(pointed("type").nr_elems!)}" },`;
     });
-  for (const name of WIRE) structs.set(name, named("STRUCT", name));
+  for (const name of OTHERS) structs.set(name, named("STRUCT", name));
 
   const constants = Object.entries(CONSTANTS).flatMap(([name, { prefix }]) =>
     named("ENUM", name).values!.map((value) => `export const ${value.name.replace(prefix, "")} = ${value.val};`),

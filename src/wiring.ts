@@ -95,7 +95,7 @@ export class Wiring implements Disposable {
     const onError = ({ message }: Error) => log.error(message);
     this.#claimants = stack.use(new Claimants(onClaimant, onError));
     this.#groups = stack.use(new Groups(this.#socket, onError));
-    this.table = new VipTable(this.#kernel.maps);
+    this.table = new VipTable(this.#kernel.maps, this.#kernel.writer);
     this.#interfaces = new Interfaces(this.#kernel, links, config.hook, log);
     this.keys = new Keys(this.#kernel.maps.keys);
     if (keys) {
@@ -307,7 +307,7 @@ export class Wiring implements Disposable {
   /** Does what a segment decided, in the order of {@link Effects}. @returns what the segment has to know of that */
   #apply(effects: Effects, ifindex: number, attached: Attached, notices: Notice[]): SegmentEvent[] {
     if (effects.self) this.#interfaces.say(ifindex, effects.self);
-    if (!this.table.replace(ifindex, [...effects.write], effects.added, effects.remove)) return [];
+    if (!this.table.replace(ifindex, [...effects.write], effects.remove)) return [];
     // A peer's claim may have been granted between the decision and the write: then the entry does not count.
     const owned = this.hasPeers ? [...effects.write].filter(([, entry]) => isOwned(entry)) : [];
     const lost = this.table.releasedOf(
@@ -375,12 +375,13 @@ export class Wiring implements Disposable {
    * @returns what that means to each interface: all was well, or VIPs that are held here were released by the kernel
    */
   verify(now: Ns, fail: (message: string) => void): (readonly [ifindex: number, SegmentEvent])[] {
-    if (!this.table.verify()) {
+    const released = this.table.verify();
+    if (!released) {
       this.table.mend((message) => this.#log.error(message));
       return [];
     }
     this.#interfaces.repin(fail);
-    const lost = [...this.table.lost()].map(([ifindex, addresses]) => this.#lose(ifindex, addresses));
+    const lost = [...released].map(([ifindex, addresses]) => this.#lose(ifindex, addresses));
     const verified = [...this.#attached].flatMap(([ifindex, { link }]) => {
       try {
         return this.#interfaces.reattach(link, fail) ? [[ifindex, { kind: "verified", at: now }] as const] : [];

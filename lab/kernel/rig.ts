@@ -211,7 +211,7 @@ export class Rig implements Disposable {
   expectedPins(hook: "tcx" | "tc" | "xdp", ifindex = this.ifindex("eth0")): string[] {
     const links = { tcx: ["tcx_egress", "tcx_ingress"], tc: [], xdp: ["tcx_egress", "xdp_ingress"] }[hook];
     return [
-      ...["answers", "answers6", "interfaces", "keys", "peers", "probes", "recent", "verdicts", "vips", "vips6"],
+      ...["interfaces", "keys", "peers", "probes", "recent", "verdicts", "vips", "vips6"],
       ...links.map((name) => `links/${name}_${ifindex}`),
       ...["isat_egress", "isat_ingress", "isat_xdp"].map((name) => `programs/${name}`),
     ]
@@ -229,7 +229,7 @@ export class Rig implements Disposable {
   /** The number of answers that the kernel has given for the VIP. */
   answered(vip = VIP, name = "eth0"): number {
     const key = { ip: addressBytes(parseAddress(vip)), ifindex: this.ifindex(name) };
-    return this.maps(({ answers }) => Number(answers.get(key)?.answered ?? 0n));
+    return this.maps(({ vips }) => Number(vips.get(key)?.answered ?? 0n));
   }
 
   verdicts(name = "eth0"): Verdicts {

@@ -5,6 +5,7 @@ export const LAYOUT = 6;
 export const MAX_VIPS = 65536;
 export const MAX_INTERFACES = 64;
 export const MAX_SUBNETS = 8;
+export const MAX_CHANGES = 75;
 export const MAX_PEERS = 16384;
 export const MAX_KEYS = 4;
 export const RECENT = 4096;
@@ -102,24 +103,17 @@ export const vipKey = layout("vip_key", {
 export type VipKey = ReturnType<typeof vipKey.decode>;
 
 export const vip = layout("vip", {
+  lock: u32,
   state: enumOf<VipState>("vip_state"),
-  ip: bytes(4),
-  ifindex: u32,
-  zero: u32,
-  until_ns: u64,
-  claim_ns: u64,
+  state_ns: u64,
   hash: u64,
+  claim_ns: u64,
+  released_ns: u64,
+  answered: u64,
+  last_answer_ns: u64,
+  check: u64,
 });
 export type Vip = ReturnType<typeof vip.decode>;
-
-export const answers = layout("answers", {
-  lock: u32,
-  zero: u32,
-  answered: u64,
-  released_ns: u64,
-  last_answer_ns: u64,
-});
-export type Answers = ReturnType<typeof answers.decode>;
 
 export const vip6Key = layout("vip6_key", {
   ip: bytes(16),
@@ -258,13 +252,23 @@ export const wireOldClaim = layout("wire_old_claim", {
 });
 export type WireOldClaim = ReturnType<typeof wireOldClaim.decode>;
 
+export const vipChange = layout("vip_change", {
+  ip: bytes(16),
+  ifindex: u32,
+  is_ipv6: bool,
+  is_removed: bool,
+  state: u16,
+  state_ns: u64,
+  hash: u64,
+  claim_ns: u64,
+});
+export type VipChange = ReturnType<typeof vipChange.decode>;
+
 /** The maps by name: the type of each one's key and value, and how many entries it holds. */
 export const maps = {
   interfaces: { key: ifindexKey, value: interfaceEntry, entries: 64, type: "array" },
   vips: { key: vipKey, value: vip, entries: 65536, type: "hash" },
-  answers: { key: vipKey, value: answers, entries: 65536, type: "hash" },
   vips6: { key: vip6Key, value: vip, entries: 65536, type: "hash" },
-  answers6: { key: vip6Key, value: answers, entries: 65536, type: "hash" },
   peers: { key: peerKey, value: peer, entries: 16384, type: "hash" },
   verdicts: { key: ifindexKey, value: verdicts, entries: 64, type: "per-CPU array" },
   probes: { key: peerKey, value: probe, entries: 16384, type: "hash" },

@@ -152,8 +152,6 @@ export interface Effects {
   self: Self | undefined;
   /** 2. The kernel's entries: written before anybody is told. */
   readonly write: ReadonlyMap<Address, Entry>;
-  /** Those of them that the kernel has no entry for yet. */
-  readonly added: ReadonlySet<Address>;
   /** 3. After the writes, so that no freed element is read as another VIP's. */
   readonly remove: readonly Address[];
   /** 4. Nonces whose echoes count from now on: before the probes leave. */
@@ -184,7 +182,6 @@ export class Step implements Effects {
   readonly entries: Map<Address, Entry>;
   self: Self | undefined;
   readonly write = new Map<Address, Entry>();
-  readonly added = new Set<Address>();
   readonly remove: Address[] = [];
   readonly probes: ProbeEntry[] = [];
   forget: bigint[] | "all" = [];
@@ -210,7 +207,6 @@ export class Step implements Effects {
 
   set(address: Address, entry: Entry): void {
     this.note(isOwned(this.entries.get(address)), isOwned(entry), address);
-    if (!this.entries.has(address)) this.added.add(address);
     this.entries.set(address, entry);
     this.write.set(address, entry);
   }

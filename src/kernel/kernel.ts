@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readlinkSync, renameSync } from "node:fs";
-import { answers as answersLayout, type InterfaceEntry, LAYOUT, rawLayout, vip, vipState } from "../core/abi.ts";
+import { type InterfaceEntry, LAYOUT, rawLayout, type Vip, vip, vipState } from "../core/abi.ts";
 import { makeOwnFolder } from "../files.ts";
 import { requireCapabilities } from "./capabilities.ts";
 import { sayDrained, sayGoodbye } from "./goodbye.ts";
@@ -145,17 +145,15 @@ export class Kernel implements Disposable {
     const maps = otherLayouts(this.#pinDir).flatMap((folder) => ["", "6"].map((family) => [folder, family] as const));
     return maps.flatMap(([folder, family]) => {
       using vips = getPinned(`${folder}/vips${family}`);
+      if (!vips) return [];
+      // Up to layout 5, the releases were in a map of their own.
       using answers = getPinned(`${folder}/answers${family}`);
-      if (!vips || !answers) return [];
-      const CLAIM = vip.fields.get("claim_ns")!.offset;
-      const RELEASED = answersLayout.fields.get("released_ns")!.offset;
-      const released = rawMap(answers).entries();
-      const releases = new Map([...released].map(([key, value]) => [key.join(), word(value, RELEASED)]));
+      const releases = answers && new Map([...rawMap(answers).entries()].map(([key, value]) => [key.join(), value]));
+      const [stateAt, claimAt] = releases ? [0, 24] : [offsetOf("state"), offsetOf("claim_ns")];
       return [...rawMap(vips).entries()].map(([key, value]) => {
-        const state = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
-        const claim = word(value, CLAIM);
-        const counts = claim === undefined || claim > (releases.get(key.join()) ?? 0n);
-        return { key, isOwned: state === vipState.OWNED && counts };
+        const state = new DataView(value.buffer, value.byteOffset).getUint32(stateAt, true);
+        const released = releases ? word(releases.get(key.join()), 16) : word(value, offsetOf("released_ns"));
+        return { key, isOwned: state === vipState.OWNED && word(value, claimAt) > released };
       });
     });
   }
@@ -250,11 +248,11 @@ export class Kernel implements Disposable {
   }
 }
 
-/** The u64 at an offset; undefined if the value is too short to have one there. */
-function word(value: Uint8Array, at: number): bigint | undefined {
-  if (value.length < at + 8) return undefined;
-  return new DataView(value.buffer, value.byteOffset).getBigUint64(at, true);
-}
+/** The u64 at an offset. */
+const word = (value: Uint8Array | undefined, at: number): bigint =>
+  value ? new DataView(value.buffer, value.byteOffset).getBigUint64(at, true) : 0n;
+
+const offsetOf = (field: keyof Vip): number => vip.fields.get(field)!.offset;
 
 /** A map of any layout, with keys and values as bytes. */
 function rawMap(fd: Fd): KernelMap<Uint8Array, Uint8Array> {

@@ -54,35 +54,6 @@ export class KernelMap<K, V> implements Disposable {
     check(`Cannot write map ${this.#name}`, result);
   }
 
-  /** Adds the entry, unless the key exists: then the existing entry stays unchanged. */
-  add(key: K, value: V): void {
-    const BPF_NOEXIST = 1;
-    const bytes = this.#value.encode(value);
-    const result = libbpf.bpf_map_update_elem(this.fd.number, this.#key.encode(key), bytes, BPF_NOEXIST);
-    if (result !== -errno.EEXIST) check(`Cannot write map ${this.#name}`, result);
-  }
-
-  /**
-   * Sets many entries in batches. The caller writes them as bytes: with 60,000 entries, an object for each would take
-   * most of the time and memory.
-   * @param write writes the key and the value of the i-th entry at the given offsets, where all bytes are zero
-   */
-  setMany(
-    total: number,
-    write: (i: number, keys: DataView, keyAt: number, values: DataView, valueAt: number) => void,
-  ): void {
-    for (let from = 0; from < total; from += BATCH) {
-      const part = Math.min(BATCH, total - from);
-      const keys = new Uint8Array(part * this.#key.size);
-      const values = new Uint8Array(part * this.#value.size);
-      const [keyView, valueView] = [new DataView(keys.buffer), new DataView(values.buffer)];
-      for (let i = 0; i < part; i++) write(from + i, keyView, i * this.#key.size, valueView, i * this.#value.size);
-      const count = new Uint8Array(Uint32Array.of(part).buffer);
-      const result = libbpf.bpf_map_update_batch(this.fd.number, keys, values, count, batchOptions);
-      check(`Cannot write map ${this.#name}`, result);
-    }
-  }
-
   /** Deletes many entries. Keys that do not exist are skipped. */
   deleteMany(keys: readonly K[]): void {
     for (let from = 0; from < keys.length; ) {

@@ -10,7 +10,14 @@ import { KernelMap } from "./map.ts";
 import { InterfaceMap, VerdictMap } from "./places.ts";
 import { Writer } from "./writer.ts";
 
-export const PROGRAMS = ["isat_ingress", "isat_egress", "isat_xdp", "isat_xdp_probe", "isat_write_interface"] as const;
+export const PROGRAMS = [
+  "isat_ingress",
+  "isat_egress",
+  "isat_xdp",
+  "isat_xdp_probe",
+  "isat_write_interface",
+  "isat_write_vips",
+] as const;
 export type ProgramName = (typeof PROGRAMS)[number];
 
 type MapName = keyof typeof maps;
@@ -104,7 +111,7 @@ export function loadObject(path: string, folder: string): LoadedObject {
       return {
         programs,
         maps: opened,
-        writer: new Writer(programs.isat_write_interface, opened),
+        writer: new Writer(programs, opened),
         [Symbol.dispose]: () => libbpf.bpf_object__close(object),
       };
     } catch (error) {

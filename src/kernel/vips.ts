@@ -1,47 +1,37 @@
-import { answers, type Layout, type VipKey, vip, vip6Key, vipKey, vipState } from "../core/abi.ts";
+import { type Layout, MAX_CHANGES, type VipKey, vip, vip6Key, vipChange, vipKey, vipState } from "../core/abi.ts";
 import { type Address, addressBytes, addressOfBytes, isIPv4 } from "../core/address.ts";
 import { type Entry, isHeld, UNOWNED } from "../core/step.ts";
+import { checkAt, entryOf, fieldsOf } from "../core/vip.ts";
 import type { Batch } from "./map.ts";
 import type { Maps } from "./object.ts";
 import { Room } from "./room.ts";
+import type { Writer } from "./writer.ts";
 
 const CHANGED = "the kernel's map does not hold what was written (changed by another program?): writing it anew";
 
 /** Entries that one verification reads: a map of up to this many is verified whole, a larger one in turns. */
 const PART = 1024;
 
-/** Offsets of the fields in a value, bytes. */
-const STATE = vip.fields.get("state")!.offset;
-const CLAIM = vip.fields.get("claim_ns")!.offset;
-const UNTIL = vip.fields.get("until_ns")!.offset;
-const HASH = vip.fields.get("hash")!.offset;
-const OWN_IP = vip.fields.get("ip")!.offset;
-const OWN_IFINDEX = vip.fields.get("ifindex")!.offset;
-const RELEASED = answers.fields.get("released_ns")!.offset;
+/** Offsets of the fields in a value, and in a change, bytes. */
+const AT = offsetsOf(vip);
+const IN_CHANGE = offsetsOf(vipChange);
+
+function offsetsOf<T>({ fields }: Layout<T>): Readonly<Record<keyof T & string, number>> {
+  return Object.fromEntries([...fields].map(([name, { offset }]) => [name, offset])) as never;
+}
 
 /** The entries of each interface, by ifindex. */
 export type Entries = ReadonlyMap<number, ReadonlyMap<Address, Entry>>;
+/** An entry as it is to be; undefined: it is removed. */
+type Change = readonly [Address, Entry | undefined];
+type Released = [ifindex: number, address: Address];
 
 export const keyOf = (ifindex: number, address: Address): VipKey => ({ ip: addressBytes(address), ifindex });
 
 export const addressOf = ({ ip }: Pick<VipKey, "ip">): Address => addressOfBytes(ip);
 
-/** The maps of one family. */
-interface Family {
-  readonly key: Layout<VipKey>;
-  readonly vips: Maps["vips"];
-  readonly answers: Maps["answers"];
-  has(address: Address): boolean;
-}
-
-const familiesOf = ({ vips, answers, vips6, answers6 }: Maps): readonly Family[] => [
-  { key: vipKey, vips, answers, has: isIPv4 },
-  { key: vip6Key, vips: vips6, answers: answers6, has: (address) => !isIPv4(address) },
-];
-
-/** The maps that have the entries of an address. */
-export const mapsOf = (maps: Maps, address: Address): Pick<Maps, "vips" | "answers"> =>
-  familiesOf(maps).find(({ has }) => has(address))!;
+/** The map that has the entries of an address. */
+export const mapOf = ({ vips, vips6 }: Maps, address: Address): Maps["vips"] => (isIPv4(address) ? vips : vips6);
 
 /** The entries that one call has read. */
 interface Part extends Batch {
@@ -49,103 +39,83 @@ interface Part extends Batch {
 }
 
 /** Reads the maps of both families. */
-function* partsOf(maps: Maps, name: "vips" | "answers", size?: number): Generator<Part> {
-  for (const family of familiesOf(maps)) {
-    for (const batch of family[name].batches(size)) yield { ...batch, key: family.key };
-  }
+function* partsOf({ vips, vips6 }: Maps, size?: number): Generator<Part> {
+  for (const batch of vips.batches(size)) yield { ...batch, key: vipKey };
+  for (const batch of vips6.batches(size)) yield { ...batch, key: vip6Key };
 }
 
 /** Calls `each` for every entry. */
 function forEach(
   { key, keys, count }: Part,
-  valueSize: number,
-  each: (ifindex: number, address: Address, valueAt: number) => void,
+  each: (ifindex: number, address: Address, valueAt: number, check: bigint) => void,
 ): void {
-  const ip = key.fields.get("ip")!.size;
+  const isIPv6 = key === vip6Key;
   for (let i = 0; i < count; i++) {
     const at = i * key.size;
-    const address = ip === 4 ? keys.getUint32(at) : (keys.getBigUint64(at) << 64n) | keys.getBigUint64(at + 8);
-    each(keys.getUint32(at + ip, true), address, i * valueSize);
+    const address = isIPv6 ? (keys.getBigUint64(at) << 64n) | keys.getBigUint64(at + 8) : keys.getUint32(at);
+    each(keys.getUint32(at + key.size - 4, true), address, i * vip.size, checkAt(keys, at, isIPv6));
   }
 }
 
 function entryAt(values: DataView, at: number): Entry {
-  const state = values.getUint32(at + STATE, true) as Entry["state"];
+  const state = values.getUint32(at + AT.state, true) as Entry["state"];
   if (state === vipState.NOT_OWNED) return UNOWNED;
-  return {
-    state,
-    claimNs: values.getBigUint64(at + CLAIM, true),
-    untilNs: values.getBigUint64(at + UNTIL, true),
-    hash: values.getBigUint64(at + HASH, true),
-  };
+  const read = (offset: number) => values.getBigUint64(at + offset, true);
+  return entryOf({ state, state_ns: read(AT.state_ns), hash: read(AT.hash), claim_ns: read(AT.claim_ns) });
 }
 
-/** Reads the VIPs of both families. */
-function read(maps: Maps): Map<number, Map<Address, Entry>> {
+/** True if the kernel has released since it was claimed what the entry holds: then it does not count. */
+const isReleased = (entry: Entry | undefined, releasedNs: bigint) =>
+  entry !== undefined && isHeld(entry) && releasedNs >= entry.claimNs;
+
+/** Reads the VIPs of both families. Those that the kernel has released count as not owned. */
+function read(maps: Maps) {
   const entries = new Map<number, Map<Address, Entry>>();
-  for (const part of partsOf(maps, "vips")) {
-    forEach(part, vip.size, (ifindex, address, valueAt) => {
+  const released: Released[] = [];
+  for (const part of partsOf(maps)) {
+    forEach(part, (ifindex, address, valueAt) => {
       let its = entries.get(ifindex);
       if (!its) entries.set(ifindex, (its = new Map()));
-      its.set(address, entryAt(part.values, valueAt));
+      const entry = entryAt(part.values, valueAt);
+      const isGone = isReleased(entry, part.values.getBigUint64(valueAt + AT.released_ns, true));
+      if (isGone) released.push([ifindex, address]);
+      its.set(address, isGone ? UNOWNED : entry);
     });
   }
-  return entries;
+  return { entries, released };
 }
 
-/** Reads `answers`: what the kernel released since it was claimed, and elements that belong to no entry. */
-function survey(entries: Entries, parts: Iterable<Part>) {
-  const released: [ifindex: number, address: Address][] = [];
-  const stray: [ifindex: number, address: Address][] = [];
-  let total = 0;
-  for (const part of parts) {
-    total += part.count;
-    forEach(part, answers.size, (ifindex, address, valueAt) => {
-      const entry = entries.get(ifindex)?.get(address);
-      if (!entry) stray.push([ifindex, address]);
-      else if (isReleased(entry, part.values.getBigUint64(valueAt + RELEASED, true))) released.push([ifindex, address]);
-    });
-  }
-  return { released, stray, own: total - stray.length };
-}
+export const readEntries = (maps: Maps): Entries => read(maps).entries;
 
-/** An entry counts only while its claim is later than the kernel's last release of the VIP. */
-const isReleased = (entry: Entry, releasedNs: bigint) => isHeld(entry) && releasedNs >= entry.claimNs;
-
-/** Reads both maps; VIPs that the kernel has released count as not owned. */
-function readBoth(maps: Maps) {
-  const entries = read(maps);
-  const { released, stray } = survey(entries, partsOf(maps, "answers"));
-  for (const [ifindex, address] of released) entries.get(ifindex)!.set(address, UNOWNED);
-  return { entries, released, stray };
-}
-
-export const readEntries = (maps: Maps): Entries => readBoth(maps).entries;
+const byInterface = (released: readonly Released[]): ReadonlyMap<number, Address[]> =>
+  new Map(
+    [...Map.groupBy(released, ([ifindex]) => ifindex)].map(([ifindex, all]) => [ifindex, all.map(([, vip]) => vip)]),
+  );
 
 /**
- * The kernel's VIPs of both families, and the elements of `answers` that go with them: written through, and read back in
- * parts. The entries as they should be are the segments' own maps ({@link entriesOf}), so that there is one copy of them.
+ * The kernel's VIPs of both families: written through, and read back in parts. The entries as they should be are the
+ * segments' own maps ({@link entriesOf}), so that there is one copy of them.
  */
 export class VipTable {
   readonly #maps: Maps;
+  readonly #writer: Writer;
   readonly #entries: Map<number, Map<Address, Entry>>;
   #parts: Iterator<Part> | undefined;
-  #answers: Iterator<Part> | undefined;
   #seen = 0;
   readonly room = new Room();
 
   /** Reads what an earlier speaker left. */
-  constructor(maps: Maps) {
+  constructor(maps: Maps, writer: Writer) {
     this.#maps = maps;
-    const { entries, released, stray } = readBoth(maps);
+    this.#writer = writer;
+    const { entries, released } = read(maps);
     this.#entries = entries;
-    for (const [ifindex, its] of Map.groupBy(released, ([ifindex]) => ifindex)) {
+    for (const [ifindex, its] of byInterface(released)) {
       this.write(
         ifindex,
-        its.map(([, address]) => [address, UNOWNED]),
+        its.map((address) => [address, UNOWNED]),
       );
     }
-    this.#delete(["answers"], stray);
   }
 
   get entries(): Entries {
@@ -159,37 +129,24 @@ export class VipTable {
     return its;
   }
 
-  /** Reads all of `answers`: call it only where there is reason to. @returns VIPs that the kernel has released */
+  /** Reads the whole map: call it only where there is reason to. @returns VIPs that the kernel has released */
   released(ifindex: number): Address[] {
-    return survey(this.#entries, partsOf(this.#maps, "answers")).released.flatMap(([on, address]) =>
-      on === ifindex ? [address] : [],
-    );
-  }
-
-  /**
-   * Reads the next part of `answers`, as {@link verify} does of `vips`.
-   * @returns the VIPs in it that are held here, though the kernel has released them
-   */
-  lost(): ReadonlyMap<number, Address[]> {
-    const released: [ifindex: number, address: Address][] = [];
-    this.#answers ??= partsOf(this.#maps, "answers", PART);
-    for (let next = this.#answers.next(); ; next = this.#answers.next()) {
-      if (next.done) {
-        this.#answers = undefined;
-        break;
-      }
-      released.push(...survey(this.#entries, [next.value]).released);
-      if (next.value.count === PART) break;
+    const released: Address[] = [];
+    const entries = this.#entries.get(ifindex);
+    for (const part of partsOf(this.#maps)) {
+      forEach(part, (on, address, valueAt) => {
+        const releasedNs = part.values.getBigUint64(valueAt + AT.released_ns, true);
+        if (on === ifindex && isReleased(entries?.get(address), releasedNs)) released.push(address);
+      });
     }
-    const byInterface = Map.groupBy(released, ([ifindex]) => ifindex);
-    return new Map([...byInterface].map(([ifindex, all]) => [ifindex, all.map(([, address]) => address)]));
+    return released;
   }
 
   /** Like {@link released}, but only of the given VIPs. */
   releasedOf(ifindex: number, addresses: Iterable<Address>): Address[] {
     const entries = this.#entries.get(ifindex);
     const releasedNs = (address: Address) =>
-      mapsOf(this.#maps, address).answers.getField(keyOf(ifindex, address), "released_ns") ?? 0n;
+      mapOf(this.#maps, address).getField(keyOf(ifindex, address), "released_ns") ?? 0n;
     return [...addresses].filter((address) => {
       const entry = entries?.get(address);
       return entry && isReleased(entry, releasedNs(address));
@@ -216,7 +173,7 @@ export class VipTable {
         added.set(address, isOwned ? { ...owned, hash: hashOf(address) } : UNOWNED);
       }
       for (const [address, entry] of added) entries.set(address, entry);
-      this.write(ifindex, [...added], new Set(added.keys()));
+      this.write(ifindex, [...added]);
     }
   }
 
@@ -234,82 +191,54 @@ export class VipTable {
     }
   }
 
-  /** Writes entries. @param added those that the kernel has none for yet @returns false where it has no room for all */
-  write(
-    ifindex: number,
-    set: readonly (readonly [Address, Entry])[],
-    added: ReadonlySet<Address> = new Set(),
-  ): boolean {
-    return this.#asFits(() => this.#write(ifindex, set, added));
+  /** Writes entries. @returns false where the kernel has no room for all */
+  write(ifindex: number, set: readonly Change[]): boolean {
+    return this.replace(ifindex, set, []);
   }
 
-  #asFits(body: () => void): boolean {
-    return this.room.asFits(body, () => {
-      const answers = survey(this.#entries, partsOf(this.#maps, "answers")).own;
-      if (answers < this.#size) return answers; // they come first
-      const ownOf = (on: number, all: Iterable<Address>) => [...all].filter((one) => this.#entries.get(on)?.has(one));
-      return [...read(this.#maps)].flatMap(([on, its]) => ownOf(on, its.keys())).length;
-    });
-  }
-
-  #write(ifindex: number, set: readonly (readonly [Address, Entry])[], added: ReadonlySet<Address>): void {
-    for (const family of familiesOf(this.#maps)) {
-      const fresh = [...added].filter(family.has);
-      family.answers.setMany(fresh.length, (i, keys, keyAt) => writeKey(keys, keyAt, ifindex, fresh[i]!));
-      const its = set.filter(([address]) => family.has(address));
-      family.vips.setMany(its.length, (i, keys, keyAt, values, valueAt) => {
-        const [address, { state, claimNs, untilNs, hash }] = its[i]!;
-        writeKey(keys, keyAt, ifindex, address);
-        values.setUint32(valueAt + OWN_IP, ownIpOf(address));
-        values.setUint32(valueAt + OWN_IFINDEX, ifindex, true);
-        if (state === vipState.NOT_OWNED) return;
-        values.setUint32(valueAt + STATE, state, true);
-        values.setBigUint64(valueAt + CLAIM, claimNs, true);
-        values.setBigUint64(valueAt + UNTIL, untilNs, true);
-        values.setBigUint64(valueAt + HASH, hash, true);
+  /** Makes changes in their order. */
+  #make(ifindex: number, changes: readonly Change[]): void {
+    this.#parts = undefined;
+    for (let from = 0; from < changes.length; from += MAX_CHANGES) {
+      const part = changes.slice(from, from + MAX_CHANGES);
+      this.#writer.writeVips(part.length, (i, view, at) => {
+        const [address, entry] = part[i]!;
+        if (isIPv4(address)) view.setUint32(at + IN_CHANGE.ip, address);
+        else {
+          view.setBigUint64(at + IN_CHANGE.ip, address >> 64n);
+          view.setBigUint64(at + IN_CHANGE.ip + 8, address);
+          view.setUint8(at + IN_CHANGE.is_ipv6, 1);
+        }
+        view.setUint32(at + IN_CHANGE.ifindex, ifindex, true);
+        if (!entry) view.setUint8(at + IN_CHANGE.is_removed, 1);
+        if (!entry || entry === UNOWNED) return;
+        const { state, state_ns, hash, claim_ns } = fieldsOf(entry);
+        view.setUint16(at + IN_CHANGE.state, state, true);
+        view.setBigUint64(at + IN_CHANGE.state_ns, state_ns, true);
+        view.setBigUint64(at + IN_CHANGE.hash, hash, true);
+        view.setBigUint64(at + IN_CHANGE.claim_ns, claim_ns, true);
       });
     }
-    this.#parts = undefined;
   }
 
   /**
    * Writes entries, then removes others. A hash map gives a freed element to the next new entry at once, and a program that
-   * is reading it would read that one's state: so removals come last, unless the map has no room for both.
+   * is reading it would read that one's state: so removals come last, unless there is no room for both.
    * @returns false where there is no room for all of them: {@link room} says for how many there is
    */
-  replace(
-    ifindex: number,
-    set: readonly (readonly [Address, Entry])[],
-    added: ReadonlySet<Address>,
-    gone: readonly Address[],
-  ): boolean {
-    // The entries are as they will be.
-    const all =
-      this.#size + gone.length > this.room.entries ? [...this.#entries.values()].flatMap((its) => [...its.keys()]) : [];
-    const isTooMuch = familiesOf(this.#maps).some(
-      ({ has }) => [...all, ...gone].filter(has).length > this.room.entries,
+  replace(ifindex: number, set: readonly Change[], gone: readonly Address[]): boolean {
+    const removals = gone.map((address): Change => [address, undefined]);
+    let isRefused = false;
+    const make = () => {
+      const order = isRefused ? [removals, set] : [set, removals];
+      isRefused = true;
+      this.#make(ifindex, order.flat());
+    };
+    const ownOf = (on: number, all: Iterable<Address>) => [...all].filter((one) => this.#entries.get(on)?.has(one));
+    return this.room.asFits(
+      make,
+      () => [...readEntries(this.#maps)].flatMap(([on, its]) => ownOf(on, its.keys())).length,
     );
-    if (isTooMuch) this.#remove(ifindex, gone);
-    const fits = set.length === 0 || this.write(ifindex, set, added);
-    if (!isTooMuch) this.#remove(ifindex, gone);
-    return fits;
-  }
-
-  #remove(ifindex: number, addresses: readonly Address[]): void {
-    if (addresses.length === 0) return;
-    this.#delete(
-      ["vips", "answers"],
-      addresses.map((address) => [ifindex, address]),
-    );
-    this.#parts = undefined;
-  }
-
-  #delete(names: readonly ("vips" | "answers")[], gone: readonly (readonly [ifindex: number, address: Address])[]) {
-    for (const family of familiesOf(this.#maps)) {
-      const its = gone.filter(([, address]) => family.has(address));
-      const keys = its.map(([ifindex, address]) => keyOf(ifindex, address));
-      for (const name of names) family[name].deleteMany(keys);
-    }
   }
 
   get #size(): number {
@@ -318,83 +247,58 @@ export class VipTable {
 
   /** Removes all entries of an interface. */
   drop(ifindex: number): void {
-    this.#remove(ifindex, [...(this.#entries.get(ifindex)?.keys() ?? [])]);
+    this.replace(ifindex, [], [...(this.#entries.get(ifindex)?.keys() ?? [])]);
     this.#entries.delete(ifindex);
   }
 
   /**
    * Reads the next part of the map back.
-   * @returns false where it does not hold what was written: {@link mend} puts it right
+   * @returns the VIPs in it that are held here, though the kernel has released them; undefined where it does not hold what
+   * was written: {@link mend} puts it right
    */
-  verify(): boolean {
+  verify(): ReadonlyMap<number, Address[]> | undefined {
     if (!this.#parts) {
-      this.#parts = partsOf(this.#maps, "vips", PART);
+      this.#parts = partsOf(this.#maps, PART);
       this.#seen = 0;
     }
-    const { value, done } = this.#parts.next();
-    if (done) {
-      this.#parts = undefined;
-      return this.#seen === this.#size;
+    const released: Released[] = [];
+    // After a map's last part, missing entries show.
+    for (let count = 0; count < PART; ) {
+      const { value, done } = this.#parts.next();
+      if (done) {
+        this.#parts = undefined;
+        if (this.#seen !== this.#size) return undefined;
+        break;
+      }
+      const part: Part = value;
+      this.#seen += part.count;
+      count = part.count;
+      let isIntact = true;
+      forEach(part, (ifindex, address, valueAt, check) => {
+        const entry = this.#entries.get(ifindex)?.get(address);
+        const isItsOwn = part.values.getBigUint64(valueAt + AT.check, true) === check;
+        if (!entry || !isItsOwn || !isSame(entry, entryAt(part.values, valueAt))) isIntact = false;
+        else if (isReleased(entry, part.values.getBigUint64(valueAt + AT.released_ns, true)))
+          released.push([ifindex, address]);
+      });
+      if (!isIntact) return undefined;
     }
-    const part: Part = value;
-    let isIntact = true;
-    this.#seen += part.count;
-    forEach(part, vip.size, (ifindex, address, valueAt) => {
-      const isItsOwn = isOf(ifindex, address, part.values, valueAt);
-      if (!isItsOwn || !isSame(this.#entries.get(ifindex)?.get(address), part.values, valueAt)) isIntact = false;
-    });
-    return isIntact && part.count < PART ? this.verify() : isIntact; // after a map's last part, missing entries show
+    return byInterface(released);
   }
 
   /** Writes what the map should hold, and removes what it should not. @param say takes the reason, where it is a fault */
   mend(say: (message: string) => void = () => {}): void {
     if (!this.room.isPartial) say(CHANGED);
-    for (const [ifindex, its] of read(this.#maps)) {
+    for (const [ifindex, its] of read(this.#maps).entries) {
       const stray = [...its.keys()].filter((address) => !this.#entries.get(ifindex)?.has(address));
-      this.#remove(ifindex, stray);
+      this.replace(ifindex, [], stray);
     }
-    for (const [ifindex, entries] of this.#entries) {
-      const add = (address: Address) =>
-        mapsOf(this.#maps, address).answers.add(keyOf(ifindex, address), answers.of({}));
-      if (!this.#asFits(() => [...entries.keys()].forEach(add)) || !this.write(ifindex, [...entries])) return;
-    }
+    for (const [ifindex, entries] of this.#entries) if (!this.write(ifindex, [...entries])) return;
     this.room.isPartial = false;
-    this.#delete(["answers"], survey(this.#entries, partsOf(this.#maps, "answers")).stray);
   }
-}
-
-function writeKey(view: DataView, at: number, ifindex: number, address: Address): void {
-  const size = writeAddress(view, at, address);
-  view.setUint32(at + size, ifindex, true);
-}
-
-/** @returns how many bytes it has */
-function writeAddress(view: DataView, at: number, address: Address): 4 | 16 {
-  if (isIPv4(address)) {
-    view.setUint32(at, address);
-    return 4;
-  }
-  view.setBigUint64(at, address >> 64n);
-  view.setBigUint64(at + 8, address);
-  return 16;
 }
 
 const decodeKey = (key: Uint8Array): VipKey => (key.length === vipKey.size ? vipKey : vip6Key).decode(key);
 
-const scratch = new DataView(new ArrayBuffer(16));
-
-/** The part of its address that an entry repeats: see `struct vip` in bpf/abi.h. */
-export function ownIpOf(address: Address): number {
-  let own = 0;
-  const size = writeAddress(scratch, 0, address);
-  for (let at = 0; at < size; at += 4) own ^= scratch.getUint32(at);
-  return own >>> 0;
-}
-
-const isOf = (ifindex: number, address: Address, values: DataView, at: number) =>
-  values.getUint32(at + OWN_IP) === ownIpOf(address) && values.getUint32(at + OWN_IFINDEX, true) === ifindex;
-
-function isSame(entry: Entry | undefined, values: DataView, at: number): boolean {
-  if (entry?.state !== values.getUint32(at + STATE, true)) return false;
-  return !isHeld(entry) || entry.claimNs === values.getBigUint64(at + CLAIM, true);
-}
+const isSame = (entry: Entry, found: Entry): boolean =>
+  entry.state === found.state && (!isHeld(entry) || entry.claimNs === found.claimNs);

@@ -15,7 +15,7 @@ import { bootTime } from "../ffi/libc.ts";
 import { Hooks } from "../kernel/hooks.ts";
 import { layoutFolder, linksFolder } from "../kernel/kernel.ts";
 import { type Maps, readPinnedMaps } from "../kernel/object.ts";
-import { type Entries, keyOf, mapsOf, readEntries } from "../kernel/vips.ts";
+import { type Entries, keyOf, mapOf, readEntries } from "../kernel/vips.ts";
 import type { SourceReport } from "../source/source.ts";
 import type { SegmentSnapshot, Snapshot } from "./snapshot.ts";
 import type { InterfaceStatus, MemberStatus, Status, VipStatus } from "./status.ts";
@@ -77,7 +77,7 @@ function* vipStatuses(
       const entry = all.get(address);
       if (!entry) continue; // it went while the reader paused
       const isOwned = entry.state === vipState.OWNED;
-      const answered = mapsOf(maps, address).answers.get(keyOf(ifindex, address));
+      const answered = mapOf(maps, address).get(keyOf(ifindex, address));
       yield {
         address: formatAddress(address),
         interface: its?.name ?? "",

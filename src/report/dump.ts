@@ -78,10 +78,10 @@ function entriesOf(maps: Maps, name: MapName): [key: string, fields: string[]][]
       fieldsOf(layouts.verdicts.value, maps.verdicts.get(ifindex) ?? NO_VERDICTS),
     ]);
   }
-  if (name === "vips" || name === "answers" || name === "vips6" || name === "answers6") {
+  if (name === "vips" || name === "vips6") {
     return [...maps[name].entries()].map(([{ ip, ifindex }, value]) => [
       `${formatAddress(addressOfBytes(ip))} on ${on(ifindex)}`,
-      fieldsOf(layouts[name].value, value, ["ip", "ifindex"]),
+      fieldsOf(layouts[name].value, value, ["check"]),
     ]);
   }
   if (name === "probes" || name === "peers") {

@@ -8,21 +8,11 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { checkOf } from "../../src/core/vip.ts";
 import { findObject } from "../../src/kernel/object.ts";
 import { keyOf } from "../../src/kernel/vips.ts";
 import { type NdFields, ndFrame, sumOfMessage } from "./nd.ts";
-import {
-  type Action,
-  Bench,
-  bytes,
-  type Clock,
-  type Counters,
-  type Holding,
-  hex,
-  IFINDEX,
-  neighbours,
-  ownIpBytes,
-} from "./run.ts";
+import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
 
 const OUR_MAC = "02 15 a7 00 00 01";
 const OTHER_MAC = "02 15 a7 00 00 02";
@@ -263,8 +253,8 @@ for (const [holding, isClaimed] of [
 test("an entry that says that it is another VIP's lets no claim leave", () => {
   settle();
   const key = keyOf(IFINDEX, parseAddress(OWNED_TEXT));
-  for (const change of [{ ip: ownIpBytes(parseAddress(NOT_OWNED_TEXT)) }, { ifindex: IFINDEX + 1 }]) {
-    bench.maps.vips6.set(key, { ...bench.maps.vips6.get(key)!, ...change });
+  for (const change of [{ ip: addressBytes(parseAddress(NOT_OWNED_TEXT)) }, { ifindex: IFINDEX + 1 }]) {
+    bench.changeVip(OWNED_TEXT, { check: checkOf({ ...key, ...change }) });
     const { counters } = bench.run("isat_egress", frame(kinds[4]![2](OWNED)));
     bench.addVip(OWNED_TEXT, "owned");
     assert.equal(counters, { egress_dropped: 1 });

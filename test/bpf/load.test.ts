@@ -40,7 +40,7 @@ const edits: [what: string, from: RegExp, to: string, says: RegExp][] = [
   ["a field that grew", /__u32 netns;/, "__u64 netns;", /" {2}netns: u32,".*" {2}netns: u64,"/],
   [
     "a field that grew within the struct's padding",
-    /_Bool only_ipv4;/,
+    /_Bool only_ipv4;(?= *\/\* it cannot)/,
     "__u16 only_ipv4;",
     /" {2}only_ipv4: bool,".*" {2}only_ipv4: u16,"/,
   ],
@@ -86,8 +86,8 @@ const edits: [what: string, from: RegExp, to: string, says: RegExp][] = [
   ["another number of the layout", /ISAT_LAYOUT = 6/, "ISAT_LAYOUT = 7", /LAYOUT = 6;".*LAYOUT = 7;"/],
   ["another time", /FRESH_MS = 5000/, "FRESH_MS = 6000", /FRESH_MS = 5000;".*FRESH_MS = 6000;"/],
   ["a map of another size", /ISAT_MAX_VIPS, /, "1024, ", /vips: .* 65536,.*vips: .* 1024,/],
-  ["a map of another name", /(?<!struct )\banswers(?=, HASH|, &?key)/g, "replies", /answers: \{.*replies: \{/],
-  ["a map with the value of another", /vip_key, struct answers/, "vip_key, struct vip", /answers/],
+  ["a map of another name", /\bprobes(?=, HASH|, &?key)/g, "questions", /probes: \{.*questions: \{/],
+  ["a map with the value of another", /peer_key, struct probe/, "peer_key, struct peer", /probe/],
   ["a counter more", /\tX\(TAGGED, tagged\) .*\n/, "$&\tX(LOST, lost) \\\n", /says " {2}lost: u64,"/],
 ];
 for (const [what, from, to, says] of edits) {
@@ -137,6 +137,7 @@ test("docs/verdicts.md has a row for each counter", () => {
 const HELPERS: Record<number, [name: string, since: string]> = {
   1: ["bpf_map_lookup_elem", "3.18"],
   2: ["bpf_map_update_elem", "3.18"],
+  3: ["bpf_map_delete_elem", "3.18"],
   9: ["bpf_skb_store_bytes", "4.1"],
   19: ["bpf_skb_vlan_pop", "4.3"],
   23: ["bpf_redirect", "4.4"],

@@ -19,6 +19,7 @@ import {
 } from "../../src/core/abi.ts";
 import { addressBytes, formatAddress, ipv6OfBytes, parseAddress } from "../../src/core/address.ts";
 import { isFenced, isGone, since, stateOf } from "../../src/core/state.ts";
+import { checkOf } from "../../src/core/vip.ts";
 import { onesSum, seal, sumOfMessage } from "./nd.ts";
 import type { Action, Counters } from "./run.ts";
 import {
@@ -39,7 +40,7 @@ import {
 export interface World {
   interface: InterfaceEntry | undefined;
   vips: ReadonlyMap<string, Vip>;
-  /** By the entries of `answers`, when each was last released. */
+  /** When each was last released. */
   releases: ReadonlyMap<string, bigint>;
   /** By node. */
   peers: ReadonlyMap<bigint, Peer>;
@@ -83,15 +84,18 @@ const BROADCAST = "ff ff ff ff ff ff";
 const SECOND = 1_000_000_000n;
 
 /** By address, when each VIP was released last. */
-type Releases = Pick<World, "vips"> & { releases: Pick<World["releases"], "has" | "get"> };
+type Releases = Pick<World, "vips"> & { releases: Pick<World["releases"], "get"> };
+
+/** When the claim began by which a VIP is owned, or is to be. */
+const claimed = ({ state, state_ns, claim_ns }: Vip) => (state === vipState.CLAIMING ? state_ns : claim_ns);
 
 /** True if the entry counts: it was not released since it was claimed. */
 const counts = (address: string, { vips, releases }: Releases) =>
-  vips.get(address)!.claim_ns > (releases.get(address) ?? 0n);
+  claimed(vips.get(address)!) > (releases.get(address) ?? 0n);
 
 export function isAnswered(address: string, world: Releases, now: bigint): boolean {
-  const { state, until_ns } = world.vips.get(address)!;
-  return counts(address, world) && (state === vipState.OWNED || (state === vipState.LEAVING && now < until_ns));
+  const { state, state_ns } = world.vips.get(address)!;
+  return counts(address, world) && (state === vipState.OWNED || (state === vipState.LEAVING && now < state_ns));
 }
 
 /** True until it is known who owns the VIP: another speaker of this node is let to hear and to speak. */
@@ -101,14 +105,8 @@ export const isOpen = (address: string, world: Releases): boolean => {
 };
 
 /** True if the entry says that it is that VIP's, of the interface on which the frames come. */
-const isIts = (address: string, vip: Vip) => dotted(vip.ip) === repeated(address) && vip.ifindex === IFINDEX;
-
-/** The part of its address that an entry repeats: of IPv6 its words, xored. */
-function repeated(address: string): string {
-  if (!address.includes(":")) return address;
-  const bytes = addressBytes(parseAddress(address));
-  return dotted(Uint8Array.of(...[0, 1, 2, 3].map((i) => bytes[i]! ^ bytes[i + 4]! ^ bytes[i + 8]! ^ bytes[i + 12]!)));
-}
+const isIts = (address: string, vip: Vip) =>
+  vip.check === checkOf({ ip: addressBytes(parseAddress(address)), ifindex: IFINDEX });
 
 const isIPv4Arp = (frame: Uint8Array) =>
   frame.length >= ARP_FRAME &&
@@ -179,7 +177,7 @@ function decideIngress(came: Uint8Array, world: World, now: bigint): Expected {
   return {
     ...leave(answer, "answer", "answered"),
     counters: source === hex(sha) ? { answered: 1 } : { answered: 1, answered_other_source: 1 },
-    answers: world.releases.has(dotted(tpa)) ? { [dotted(tpa)]: 1 } : {},
+    answers: { [dotted(tpa)]: 1 },
   };
 }
 
@@ -570,23 +568,19 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
   if (type === WIRE_NOTICE) return hearing(taken("pass", "wire_taken"), last);
 
   const released = new Map<string, bigint>();
-  const releases = {
-    has: (address: string) => world.releases.has(address),
-    get: (address: string) => released.get(address) ?? world.releases.get(address),
-  };
+  const releases = { get: (address: string) => released.get(address) ?? world.releases.get(address) };
   let count = 0;
   const decided = claims.map((claim): Claim => {
     if (familyOf(claim) === 0) return tellOf(claim, header.node, world, now);
     const verdict = decide(claim, header, { ...world, releases }, now);
     const address = addressOf(claim);
     const vip = address === undefined ? undefined : world.vips.get(address);
-    if (address === undefined || verdict === claimVerdict.MINE || !vip || !releases.has(address))
-      return { ...claim, verdict };
+    if (address === undefined || verdict === claimVerdict.MINE || !vip) return { ...claim, verdict };
     if (isHeld(address, { ...world, releases }, now)) count++;
-    const before = releases.get(address)!;
+    const before = releases.get(address) ?? 0n;
     released.set(
       address,
-      [now, vip.claim_ns, before].reduce((latest, at) => (at > latest ? at : latest)),
+      [now, claimed(vip), before].reduce((latest, at) => (at > latest ? at : latest)),
     );
     return { ...claim, verdict };
   });
@@ -639,6 +633,6 @@ function decide(claim: Claim, claimant: WireHeader, world: Pick<World, "interfac
   const isDefending = (state === LIVE || state === LAGGING) && vip.state !== vipState.LEAVING;
   const isHeadless = state === HEADLESS || state === PAST_HOLD;
   const isKept = isHeadless && !isFenced(here, now) && verdict === claimVerdict.FREE && vip.state === vipState.OWNED;
-  if ((isDefending && isBetter) || isKept || !world.releases.has(address)) return claimVerdict.MINE;
+  if ((isDefending && isBetter) || isKept) return claimVerdict.MINE;
   return isAnswered(address, world, now) ? claimVerdict.RELEASED : claimVerdict.FREE;
 }

@@ -7,24 +7,14 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Namespaces } from "../../lab/namespaces.ts";
-import { parseAddress } from "../../src/core/address.ts";
+import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { checkOf } from "../../src/core/vip.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { findObject } from "../../src/kernel/object.ts";
 import { keyOf } from "../../src/kernel/vips.ts";
 import { blur, build, copySources, strayOf } from "./build.ts";
 import { type NdFields, ndFrame, sumOfMessage } from "./nd.ts";
-import {
-  type Action,
-  Bench,
-  bytes,
-  type Clock,
-  type Counters,
-  type Holding,
-  hex,
-  IFINDEX,
-  neighbours,
-  ownIpBytes,
-} from "./run.ts";
+import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
 
 const OUR_MAC = "02 15 a7 00 00 01";
 const ASKER = "02 00 5e 10 00 fe";
@@ -408,7 +398,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     setClock();
     const before = bootTime();
     bench.run(program, solicit());
-    const { last_answer_ns } = bench.maps.answers6.get(key)!;
+    const { last_answer_ns } = bench.maps.vips6.get(key)!;
     assert.ok(before - 100_000_000n <= last_answer_ns && last_answer_ns <= bootTime()); // ten of the longest jiffies
   });
 
@@ -421,12 +411,12 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
   });
 
   for (const [what, change] of [
-    ["of another address", { ip: ownIpBytes(parseAddress(NOT_OWNED_TEXT)) }],
-    ["of another interface", { ifindex: IFINDEX + 1 }],
+    ["of another address", { ...key, ip: addressBytes(parseAddress(NOT_OWNED_TEXT)) }],
+    ["of another interface", { ...key, ifindex: IFINDEX + 1 }],
   ] as const) {
     test(`${program}: an entry that says that it is a VIP's ${what} is not answered from`, () => {
       setClock();
-      bench.maps.vips6.set(key, { ...bench.maps.vips6.get(key)!, ...change });
+      bench.changeVip(OWNED_TEXT, { check: checkOf(change) });
       const { action, counters } = bench.run(program, solicit());
       bench.addVip(OWNED_TEXT, "owned");
       assert.equal([action, counters], ["drop", { nd_not_owned: 1 }]);

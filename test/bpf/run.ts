@@ -1,6 +1,5 @@
 import { Namespaces } from "../../lab/namespaces.ts";
 import {
-  answers,
   COUNTERS,
   type Counter,
   type InterfaceEntry,
@@ -11,8 +10,9 @@ import {
   vip,
   vipState,
 } from "../../src/core/abi.ts";
-import { type Address, addressBytes, addressOfBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
+import { addressBytes, addressOfBytes, formatAddress, parseAddress } from "../../src/core/address.ts";
 import { formatMac } from "../../src/core/arp.ts";
+import { checkOf } from "../../src/core/vip.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { check, libbpf } from "../../src/kernel/libbpf.ts";
@@ -23,7 +23,7 @@ import {
   loadObject,
   type Maps,
 } from "../../src/kernel/object.ts";
-import { keyOf, mapsOf, ownIpOf } from "../../src/kernel/vips.ts";
+import { keyOf, mapOf } from "../../src/kernel/vips.ts";
 import type { Writer } from "../../src/kernel/writer.ts";
 import { bytes } from "./nd.ts";
 import { IFINDEX, tagOf } from "./speech.ts";
@@ -126,7 +126,7 @@ export function tickAgeOf(clock: Clock): number {
   return age === undefined ? 65_535 : Math.max(0, Number(age / (SECOND / 10n)));
 }
 
-/** The entries of `vips` and `answers` for an address, at a time. */
+/** The entry of an address, at a time, and when it was last released. */
 type At = (now: bigint) => { entry: Partial<Vip>; released: bigint };
 const { NOT_OWNED, OWNED, CLAIMING, LEAVING, UNDECIDED } = vipState;
 
@@ -138,11 +138,11 @@ export const HOLDINGS = {
   "owned, without a claim": () => ({ entry: { state: OWNED, claim_ns: 0n }, released: 0n }),
   "not owned": (now) => ({ entry: { state: NOT_OWNED, claim_ns: now }, released: 0n }),
   undecided: () => ({ entry: { state: UNDECIDED }, released: 0n }),
-  claiming: (now) => ({ entry: { state: CLAIMING, claim_ns: now }, released: 0n }),
-  "claiming, and released since": (now) => ({ entry: { state: CLAIMING, claim_ns: now - 1n }, released: now }),
-  leaving: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now + HOUR }, released: 0n }),
+  claiming: (now) => ({ entry: { state: CLAIMING, state_ns: now }, released: 0n }),
+  "claiming, and released since": (now) => ({ entry: { state: CLAIMING, state_ns: now - 1n }, released: now }),
+  leaving: (now) => ({ entry: { state: LEAVING, claim_ns: now, state_ns: now + HOUR }, released: 0n }),
   "leaving, and released since": (now) => ({
-    entry: { state: LEAVING, claim_ns: now - 1n, until_ns: now + HOUR },
+    entry: { state: LEAVING, claim_ns: now - 1n, state_ns: now + HOUR },
     released: now,
   }),
   "owned, and released a moment to come": (now) => ({
@@ -151,16 +151,9 @@ export const HOLDINGS = {
   }),
   "not owned, and released a moment to come": () => ({ entry: { state: NOT_OWNED }, released: bootTime() + HOUR }),
   "owned, by a claim of a moment to come": (now) => ({ entry: { state: OWNED, claim_ns: now + HOUR }, released: 0n }),
-  left: (now) => ({ entry: { state: LEAVING, claim_ns: now, until_ns: now - AGE }, released: 0n }),
+  left: (now) => ({ entry: { state: LEAVING, claim_ns: now, state_ns: now - AGE }, released: 0n }),
 } as const satisfies Record<string, At>;
 export type Holding = keyof typeof HOLDINGS;
-
-/** The part of its address that an entry repeats. */
-export function ownIpBytes(address: Address): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, ownIpOf(address));
-  return bytes;
-}
 
 /** The bytes that a program at TC reads and writes beside the frame: skb->cb, 20 bytes. */
 export interface Context {
@@ -244,15 +237,20 @@ export class Bench implements Disposable {
   addVip(address: string, holding: Holding, ifindex = IFINDEX, hash = 0n): void {
     const ip = parseAddress(address);
     const { entry, released } = HOLDINGS[holding](bootTime());
-    const its = mapsOf(this.maps, ip);
-    its.vips.set(keyOf(ifindex, ip), vip.of({ ip: ownIpBytes(ip), ifindex, hash, ...entry }));
-    its.answers.set(keyOf(ifindex, ip), answers.of({ released_ns: released }));
+    const key = keyOf(ifindex, ip);
+    mapOf(this.maps, ip).set(key, vip.of({ check: checkOf(key), hash, ...entry, released_ns: released }));
+  }
+
+  /** Changes some fields of an address's entry. */
+  changeVip(address: string, changes: Partial<Vip>): void {
+    const ip = parseAddress(address);
+    const map = mapOf(this.maps, ip);
+    map.set(keyOf(IFINDEX, ip), { ...map.get(keyOf(IFINDEX, ip))!, ...changes });
   }
 
   /** Manages nothing any more. */
   clearVips(): void {
-    const { vips, answers, vips6, answers6 } = this.maps;
-    for (const map of [vips, answers, vips6, answers6]) map.deleteMany([...map.entries()].map(([key]) => key));
+    for (const map of [this.maps.vips, this.maps.vips6]) map.deleteMany([...map.entries()].map(([key]) => key));
   }
 
   /** The key in `recent` of a frame of the peer protocol. */
@@ -328,7 +326,7 @@ export class Bench implements Disposable {
   }
 
   #answers(): Record<string, bigint> {
-    const entries = [...this.maps.answers.entries(), ...this.maps.answers6.entries()];
+    const entries = [...this.maps.vips.entries(), ...this.maps.vips6.entries()];
     const its = entries.filter(([{ ifindex }]) => ifindex === IFINDEX);
     return Object.fromEntries(its.map(([{ ip }, { answered }]) => [formatAddress(addressOfBytes(ip)), answered]));
   }

@@ -4,7 +4,6 @@ import { execFileSync } from "node:child_process";
 import { inspect } from "node:util";
 import { randomOf } from "../../lab/random.ts";
 import {
-  answers as answersLayout,
   type InterfaceEntry,
   interfaceEntry,
   nodeState,
@@ -13,8 +12,9 @@ import {
   type WireKey,
 } from "../../src/core/abi.ts";
 import { addressBytes, parseAddress } from "../../src/core/address.ts";
+import { checkOf } from "../../src/core/vip.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
-import { keyOf as keyOn, mapsOf } from "../../src/kernel/vips.ts";
+import { keyOf as keyOn, mapOf } from "../../src/kernel/vips.ts";
 import { makeFrame, makeNd, pcap, pick, shrink } from "./frames.ts";
 import { type Expected, egress, ingress, untagged, type World } from "./model.ts";
 import { makeSpeech, type SpeechPools } from "./random-speech.ts";
@@ -139,16 +139,10 @@ function settle(bench: Bench, random: () => number, stray: number | undefined): 
   for (const vip of [...ADDRESSES.slice(0, 4), ...ADDRESSES6.slice(0, 4)]) {
     if (chance(0.2)) continue;
     bench.addVip(vip, chance(0.5) ? "owned" : pick(random, holdings), IFINDEX, OUR_BID);
-    const key = keyOf(vip);
-    const its = mapsOf(maps, parseAddress(vip));
-    if (chance(0.05)) its.answers.deleteMany([key]);
     // Memory that is another entry's by now.
-    const entry = its.vips.get(key)!;
-    if (chance(0.04))
-      its.vips.set(key, {
-        ...entry,
-        ...(chance(0.5) ? { ifindex: IFINDEX + 1 } : { ip: entry.ip.map((byte) => byte ^ 1) }),
-      });
+    const key = keyOf(vip);
+    const others = chance(0.5) ? { ifindex: IFINDEX + 1 } : { ip: key.ip.map((byte) => byte ^ 1) };
+    if (chance(0.04)) bench.changeVip(vip, { check: checkOf({ ...key, ...others }) });
   }
   for (const vip of ["10.9.255.254", "2001:db8::fe"]) bench.addVip(vip, "owned", IFINDEX + 1, OUR_BID);
 
@@ -211,9 +205,9 @@ function look(bench: Bench, frame?: Uint8Array, before?: World): Seen {
   const nodes = nodesOf(frame);
   const entry = bench.interface;
   const { heard_ns, own_ns, strangers_ns, foreign_ns } = entry ?? interfaceEntry.of({});
-  const answers = present(ALL, (address) => mapsOf(maps, parseAddress(address)).answers.get(keyOf(address)));
+  const vips = present(ALL, (address) => mapOf(maps, parseAddress(address)).get(keyOf(address)));
   const written = {
-    releases: new Map([...answers].map(([address, { released_ns }]) => [address, released_ns])),
+    releases: new Map([...vips].map(([address, { released_ns }]) => [address, released_ns])),
     peers: present(new Set([...nodes, ...(before?.peers.keys() ?? [])]), (node) => maps.peers.get(peerKeyOf(node))),
     heard_ns,
     own_ns,
@@ -224,14 +218,14 @@ function look(bench: Bench, frame?: Uint8Array, before?: World): Seen {
   };
   const read = (): Omit<World, keyof typeof written> => ({
     interface: entry,
-    vips: present(ALL, (address) => mapsOf(maps, parseAddress(address)).vips.get(keyOf(address))),
+    vips,
     probes: present(nodes, (node) => maps.probes.get(peerKeyOf(node))),
     keys: [0, 1, 2, 3, 4, 5, 6, 7].map((place) => maps.keys.get(place)!),
   });
   return {
     world: { ...(before ?? read()), ...written },
     counters: bench.counters(),
-    answered: Object.fromEntries([...answers].map(([address, { answered }]) => [address, answered])),
+    answered: Object.fromEntries([...vips].map(([address, { answered }]) => [address, answered])),
   };
 }
 
@@ -242,8 +236,7 @@ function restore(bench: Bench, { releases, peers, recent, ...times }: World, fra
   bench.changeInterface({ heard_ns, own_ns, strangers_ns, foreign_ns });
   maps.peers.deleteMany([...maps.peers.entries()].map(([key]) => key));
   for (const [node, peer] of peers) maps.peers.set(peerKeyOf(node), peer);
-  for (const [address, released_ns] of releases)
-    mapsOf(maps, parseAddress(address)).answers.set(keyOf(address), answersLayout.of({ released_ns }));
+  for (const [address, released_ns] of releases) bench.changeVip(address, { released_ns });
   if (!isSpeech(frame)) return;
   bench.forget(frame);
   if (recent.tag === tagOf(frame)) maps.recent.set(Bench.placeOf(frame), recent);

@@ -12,7 +12,6 @@ import { inNamespace, Namespaces } from "../../lab/namespaces.ts";
 import { PacketPort } from "../../lab/packet-port.ts";
 import { skip } from "../../lab/skip.ts";
 import {
-  answers,
   COUNTERS,
   type Counter,
   claimVerdict,
@@ -36,6 +35,7 @@ import {
   formatMac,
   NO_MAC,
 } from "../../src/core/arp.ts";
+import { checkOf } from "../../src/core/vip.ts";
 import { ffi } from "../../src/ffi/ffi.ts";
 import { bootTime, errnoName, libc } from "../../src/ffi/libc.ts";
 import { type HookKind, Hooks, hasTcx } from "../../src/kernel/hooks.ts";
@@ -226,7 +226,6 @@ class Wire implements Disposable {
     );
     maps.keys.set(0, KEY);
     for (const vip of [OWNED, NOT_OWNED, OWNED_ON_LO, MARKER, CLAIMED]) {
-      maps.answers.set({ ip: ip(vip), ifindex }, answers.of({}));
       this.claim(vip, vip === NOT_OWNED ? vipState.NOT_OWNED : vipState.OWNED);
     }
     inNamespace(this.#namespaces.full("node"), () => {
@@ -307,7 +306,7 @@ class Wire implements Disposable {
   /** The control plane's word on a VIP, from now on. */
   claim(vip: string, state: VipState): void {
     const key = { ip: ip(vip), ifindex: this.#ifindex };
-    this.#maps!.vips.set(key, vipEntry.of({ ...key, state, claim_ns: bootTime(), hash: 5n }));
+    this.#maps!.vips.set(key, vipEntry.of({ check: checkOf(key), state, claim_ns: bootTime(), hash: 5n }));
   }
 
   /** Says hello anew: an echo to a hello that is 5 s old is stale, and a busy machine takes longer to come this far. */
@@ -319,11 +318,10 @@ class Wire implements Disposable {
 
   /** The part of the maps that must not change, whatever is played to the node again. */
   state(): unknown {
-    const { peers, vips, answers } = this.#maps!;
+    const { peers, vips } = this.#maps!;
     return {
       peers: [...peers.entries()].map(([key, { heard_ns, ...peer }]) => [key, peer]),
-      vips: [...vips.entries()],
-      releases: [...answers.entries()].map(([key, { released_ns }]) => [key, released_ns]),
+      vips: [...vips.entries()].map(([key, { answered, last_answer_ns, ...vip }]) => [key, vip]),
     };
   }
 

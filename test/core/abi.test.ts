@@ -2,7 +2,6 @@ import { endianness } from "node:os";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import {
-  answers,
   COUNTERS,
   claimVerdict,
   ifindexKey,
@@ -129,21 +128,15 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
     "0a 09 00 01  02 00 00 00",
   ],
   [
-    "a VIP that is owned, with what C pads behind the interface's name",
+    "a VIP that is owned",
     vip,
     vip.of({
-      ...{ state: vipState.OWNED, ip: Uint8Array.of(10, 9, 0, 1), ifindex: 0x01020304 },
-      ...{ claim_ns: 1n, until_ns: 2n, hash: 0x0102030405060708n },
+      ...{ state: vipState.OWNED, state_ns: 2n, hash: 0x0102030405060708n, claim_ns: 1n },
+      ...{ released_ns: 3n, answered: 4n, last_answer_ns: 5n, check: 6n },
     }),
-    `01 00 00 00  0a 09 00 01  04 03 02 01  00 00 00 00 ${words(2, 1)} 08 07 06 05 04 03 02 01`,
+    `00 00 00 00  01 00 00 00 ${words(2)} 08 07 06 05 04 03 02 01 ${words(1, 3, 4, 5, 6)}`,
   ],
-  ["a VIP that is not owned", vip, vip.of({}), words(0, 0, 0, 0, 0)],
-  [
-    "answers",
-    answers,
-    { lock: 0, zero: 0, answered: 1n, last_answer_ns: 0x0102030405060708n, released_ns: 2n },
-    `${words(0, 1, 2)} 08 07 06 05 04 03 02 01`,
-  ],
+  ["a VIP that is not owned", vip, vip.of({}), words(0, 0, 0, 0, 0, 0, 0, 0)],
   [
     "an interface",
     interfaceEntry,

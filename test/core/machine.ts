@@ -32,6 +32,7 @@ import {
   type Self,
   UNOWNED,
 } from "../../src/core/step.ts";
+import { checkOf, entryOf, fieldsOf } from "../../src/core/vip.ts";
 import { isAbout, nodeId, SOURCE_STALE, VERSION, wordOf } from "../../src/core/wire.ts";
 import { isAnswered, isOpen, type Message, take, type Kernel as World } from "../bpf/model.ts";
 import { IFINDEX } from "../bpf/speech.ts";
@@ -161,11 +162,11 @@ export class Kernel implements World {
   /** Those of frames that others sent. */
   seen = 0n;
 
-  write(address: Address, { state, claimNs, untilNs, hash }: Entry): void {
+  write(address: Address, entry: Entry): void {
     const text = formatAddress(address);
     const key = { ip: addressBytes(address), ifindex: IFINDEX };
-    const entry = vip.of({ ...key, state, claim_ns: claimNs, until_ns: untilNs, hash });
-    this.vips.set(text, Object.freeze(entry));
+    const its = vip.of({ ...fieldsOf(entry), check: checkOf(key) });
+    this.vips.set(text, Object.freeze(its));
     if (!this.releases.has(text)) this.releases.set(text, 0n);
   }
 
@@ -184,7 +185,7 @@ export class Kernel implements World {
   private wasReleased(address: Address): boolean {
     const vip = this.vips.get(formatAddress(address));
     if (!vip || vip.state === vipState.NOT_OWNED) return false;
-    return (this.releases.get(formatAddress(address)) ?? 0n) >= vip.claim_ns;
+    return (this.releases.get(formatAddress(address)) ?? 0n) >= entryOf(vip).claimNs;
   }
 
   get addresses(): Address[] {
@@ -203,12 +204,7 @@ export class Kernel implements World {
   /** What an earlier speaker left. What was released since counts as not owned, and is written so. */
   adopt(): Map<Address, Entry> {
     for (const address of this.addresses) if (this.wasReleased(address)) this.write(address, UNOWNED);
-    return new Map(
-      this.addresses.map((address) => {
-        const { state, claim_ns, until_ns, hash } = this.vips.get(formatAddress(address))!;
-        return [address, { state: state as Entry["state"], claimNs: claim_ns, untilNs: until_ns, hash }];
-      }),
-    );
+    return new Map(this.addresses.map((address) => [address, entryOf(this.vips.get(formatAddress(address))!)]));
   }
 
   /** Takes in a frame. @returns what becomes of it */

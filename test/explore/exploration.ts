@@ -432,8 +432,8 @@ function isBusy({ machines, queue, now }: Simulation): boolean {
   const { CLAIMING, LEAVING } = vipState;
   for (const { speaker, kernel } of machines) {
     if (speaker && (!speaker.segment.isJoined || speaker.deeds.length > 0)) return true;
-    for (const { state, until_ns } of kernel.vips.values()) {
-      if (state === CLAIMING || (state === LEAVING && until_ns > now)) return true;
+    for (const { state, state_ns } of kernel.vips.values()) {
+      if (state === CLAIMING || (state === LEAVING && state_ns > now)) return true;
     }
   }
   return queue.data.some(

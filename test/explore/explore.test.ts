@@ -204,7 +204,7 @@ const mutants: (Mutant & { search: Partial<Options> })[] = [
   },
   {
     rule: "the kernel answers nothing that was released since it was claimed",
-    edits: [[MODEL, "vips.get(address)!.claim_ns > (releases.get(address) ?? 0n)", "true"]],
+    edits: [[MODEL, "claimed(vips.get(address)!) > (releases.get(address) ?? 0n)", "true"]],
     search: { isFine: true, window: 100 },
   },
   {

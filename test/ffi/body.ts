@@ -91,7 +91,7 @@ const bodies: Record<Check, () => void | Promise<void>> = {
   "writes 60,000 entries in one call, and reads them back equal"() {
     const entry = (i: number): [VipKey, Vip] => [
       { ip: addressBytes(0x0a090000 + i), ifindex },
-      vip.of({ state: i % 2 ? vipState.OWNED : vipState.NOT_OWNED, ifindex: i % 7, claim_ns: BigInt(i) }),
+      vip.of({ state: i % 2 ? vipState.OWNED : vipState.NOT_OWNED, hash: BigInt(i % 7), claim_ns: BigInt(i) }),
     ];
     const { key, value } = maps.vips;
     const keys = new Uint8Array(VIPS * key.size);

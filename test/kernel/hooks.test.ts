@@ -6,7 +6,7 @@ import { Flood } from "../../lab/kernel/flood.ts";
 import { becomes, must, type Process, until } from "../../lab/kernel/process.ts";
 import { measured, NODE_MAC, pinnedId, Rig, TC_HANDLE, TC_PRIORITY, VIP } from "../../lab/kernel/rig.ts";
 import { inNamespace } from "../../lab/namespaces.ts";
-import { answers, interfaceEntry, LAYOUT, MAX_INTERFACES, vip, vipState } from "../../src/core/abi.ts";
+import { interfaceEntry, LAYOUT, MAX_INTERFACES, vip, vipState } from "../../src/core/abi.ts";
 import { bootTime, libc } from "../../src/ffi/libc.ts";
 import { Fd, libbpf } from "../../src/kernel/libbpf.ts";
 import { stripsVlanTags } from "../../src/link/ethtool.ts";
@@ -375,7 +375,7 @@ interface Tampering {
   said: RegExp | undefined;
 }
 
-/** A struct vip in state NOT_OWNED, without an interface name. */
+/** A struct vip in state NOT_OWNED. */
 const NOT_OWNED: string[] = new Array(vip.size).fill("0");
 const tamperings: Tampering[] = [
   {
@@ -394,7 +394,7 @@ const tamperings: Tampering[] = [
     name: "an added VIP that is not configured",
     map: "vips",
     act: (key, map) =>
-      must("bpftool", "map", "update", "pinned", map, "key", ...key.with(3, "99"), "value", ...NOT_OWNED.with(0, "1")),
+      must("bpftool", "map", "update", "pinned", map, "key", ...key.with(3, "99"), "value", ...NOT_OWNED.with(4, "1")),
     said: /map does not hold what was written/,
   },
   {
@@ -414,10 +414,9 @@ for (const { name, map, act, said } of tamperings) {
     const speaker = await rig.serve({ hook: "tcx" });
     const key = [...VIP.split("."), ...new Uint8Array(Uint32Array.of(rig.ifindex("eth0")).buffer)].map(String);
     const snapshot = () =>
-      rig.maps(({ vips, interfaces, answers }) => ({
+      rig.maps(({ vips, interfaces }) => ({
         vips: [...vips.entries()].map(([key, { state }]) => `${key.ip} ${key.ifindex} ${state}`),
         interfaces: [...interfaces.entries()].map(([ifindex, { mac_text }]) => `${ifindex} ${mac_text}`),
-        answers: [...answers.entries()].map(([key]) => `${key.ip} ${key.ifindex}`),
       }));
     const before = snapshot();
     const from = speaker.log.length;
@@ -441,7 +440,7 @@ test("a VIP that the kernel has released though nothing was held there yet is fo
   const from = speaker.log.length;
   const key = { ip: Uint8Array.from(VIP.split("."), Number), ifindex: rig.ifindex("eth0") };
   // As a claim leaves it that is granted between the decision to own a VIP and the write: no counter tells of it.
-  rig.maps((maps) => maps.answers.set(key, answers.of({ released_ns: bootTime() })));
+  rig.maps(({ vips }) => vips.set(key, { ...vips.get(key)!, released_ns: bootTime() }));
   await speaker.says(/is no longer owned here/, { from });
   await until("it is answered again", async () => (await rig.answers()).length === before.length, 10_000);
   assert.equal(before, [NODE_MAC]);
