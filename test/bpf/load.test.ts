@@ -1,3 +1,4 @@
+// limit: 300 s
 /** The object needs a kernel and a loader with certain abilities, and its layout is the control plane's. */
 import { execFileSync } from "node:child_process";
 import { chmodSync, chownSync, copyFileSync, readFileSync } from "node:fs";

@@ -338,7 +338,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     "is_solicitation(ctx, ETH_HLEN + VLAN_HLEN) ? type : 0",
     "0",
   ],
-  ["all ICMPv6 is Solicitations", "nd.h", " && ip[40] == ND_SOLICITATION", ""],
+  ["all ICMPv6 is Solicitations", "nd.h", "(icmpv6_type(ctx, at) == ND_SOLICITATION)", "(icmpv6_type(ctx, at) != 0)"],
   ["an IPv6 VIP is known by half of its address", "state.h", "return first * 0x9e3779b97f4a7c15 + last", "return last"],
   [
     "an Advertisement of another node's VIP leaves",
