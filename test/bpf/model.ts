@@ -544,7 +544,7 @@ export function take({ header, claims }: Message, world: Kernel, now: bigint): T
       hex(peer.mac) !== hex(told.mac!);
     if (isNamesake) return stale;
     // None of these is news: the control plane reads the peers in each round.
-    const { node: _name, interface: _interface, key_id: _key, ...compared } = told;
+    const { node: _name, interface: _interface, key_id: _key, only_ipv4: _family, ...compared } = told;
     const isNews =
       !peer ||
       peer.echoed_ns === 0n ||
