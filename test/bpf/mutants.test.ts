@@ -360,7 +360,7 @@ const mutants: [what: string, file: string, from: string, to: string][] = [
     " && same_mac(nd->from, interface->mac)",
     "",
   ],
-  ["options that end nowhere leave", "egress.bpf.c", "if (is_read && ", "if ("],
+  ["options that end nowhere leave", "egress.bpf.c", "if (is_read && ", "if ((is_read || mac) && "],
   ["the checksum stays as it was", "egress.bpf.c", "fold(sum + sum_of(own))", "fold(sum)"],
 ];
 /** The files of which the peer protocol's frames find the mutants sooner. */
