@@ -297,16 +297,15 @@ check("a Node's own address, the gateway's, or a hostname is left alone, and the
 });
 
 check(
-  "IPv6 is skipped and said once; a dual-stack Service's IPv4 is where its first address is hashed to",
+  "a dual-stack Service's IPv4 is where its first address is hashed to, also on nodes without IPv6, which say so",
   async () => {
     await withService({}, async (name, vip) => {
       const first = ["fd00::9", "fd00::a", "fd00::b", "fd00::c"].find((ip) => best(ip) !== "n1")!;
       await scene.cluster.setIngress(name, [first, vip]);
       await scene.at(vip, best(first));
-      await says("n3", /IPv6 VIPs are not announced/);
+      await says("n3", /does not stand for VIPs of IPv6/);
       await scene.cluster.setIngress(name, ["fd00::1:1", vip]);
       await scene.at(vip, best("fd00::1:1"));
-      assert.is(said("n3", /IPv6 VIPs are not announced/).length, 1);
     });
   },
 );
