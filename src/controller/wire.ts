@@ -78,7 +78,10 @@ export class Wire {
   /** Ends a round that has waited for long enough. @returns the next question, and the addresses that no node can ask for */
   next(now: number): { question: Question | undefined; unasked: Address[] } {
     if (this.#round && this.#round.until <= now) {
-      for (const node of this.#round.ask.keys()) this.#mute.set(node, now + MUTE);
+      for (const [node, asked] of this.#round.ask) {
+        this.#mute.set(node, now + MUTE);
+        for (const address of asked) this.#wanted.get(address)?.add(node); // or the silent ones are asked round and round
+      }
       this.#round = undefined;
     }
     if (this.#round || this.#wanted.size === 0) return { question: undefined, unasked: [] };

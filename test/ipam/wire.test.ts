@@ -141,6 +141,18 @@ test("where a speaker does not answer, or cannot ask, another one is asked; wher
   assert.is(its.of("n/a"), "10.9.0.1");
 });
 
+test("where none of many nodes answers, the address is given after four of them were asked", () => {
+  const nodes = Array.from({ length: 100 }, (_, index) => `n${index}`);
+  const its = new Scene(["10.9.0.1"], nodes);
+  its.put("n/a");
+  const began = its.now;
+  const asked = new Set<string>();
+  for (; its.of("n/a") !== "10.9.0.1" && its.now < began + 600_000; its.now += 1_000)
+    for (const node of Object.keys(its.run()?.ask ?? {})) asked.add(node);
+  assert.equal([asked.size, its.of("n/a")], [4, "10.9.0.1"]);
+  assert.ok(its.now - began <= 21_000, `after ${its.now - began} ms`);
+});
+
 test("where the API refuses questions, addresses are given at once", () => {
   const its = new Scene(["10.9.0.1-10.9.0.9"]);
   its.put("n/a");
