@@ -291,8 +291,9 @@ export class Desk {
 
   /** Makes a Service another version, so that whatever is under way to this one fails. */
   #touch(view: View, clock: string): Write {
-    const { reason = "Pending", status = "False" } = view.condition ?? {};
-    const message = `${this.#term} looks for an address`;
+    const { reason = "Pending", status = "False", message: before } = view.condition ?? {};
+    const text = `${this.#term} looks for an address`;
+    const message = before === text ? `${text} again` : text; // the API makes no new version where nothing changes
     return { ...this.#base(view, { status, reason, message }, clock), ingress: undefined };
   }
 

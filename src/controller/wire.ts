@@ -35,6 +35,9 @@ export interface Reply {
 /** `unasked`: no speaker could ask. */
 export type Finding = "free" | "unasked" | { mac: string; node: string };
 
+/** How many there have been: a configuration that changes begins a leadership anew, under one name. */
+let begun = 0;
+
 export class Wire {
   /** The nodes that may have a speaker. */
   nodes: readonly string[] = [];
@@ -48,7 +51,7 @@ export class Wire {
 
   /** @param term of the leader: each has its own questions */
   constructor(term: string) {
-    this.#term = term;
+    this.#term = `${term}.${++begun}`;
   }
 
   /** An address that somebody answers for is asked for again after this time, ms. */

@@ -192,6 +192,30 @@ test("10,000 Services are asked for in three questions, of eight nodes at most",
   assert.is(its.writes.length, 10_000);
 });
 
+test("a leadership that is begun anew under one name asks questions of its own: speakers answer each once, and late", () => {
+  const questions = [new Wire("t"), new Wire("t")].map((wire) => {
+    wire.nodes = ["n1"];
+    wire.want(parseAddress("10.9.0.1"));
+    return wire.next(0).question!;
+  });
+  assert.is(new Set(questions.map(({ id }) => id)).size, 2);
+});
+
+test("a leadership that is begun anew under one name writes to who waits what it is not told: else its version stays", () => {
+  let message = "";
+  for (let count = 0; count < 3; count++) {
+    const condition = { status: "False", reason: "Pending", message, since: "t" };
+    const desk = new Desk({ choice: "lowest", rest: 0 });
+    const its = { annotations: {}, labels: {}, ports: [80], ips: [], condition };
+    const stored = { key: "n/a", uid: "u", version: 1, created: 1, type: "LoadBalancer" as const, ...its };
+    desk.put(viewOf(objectOf(stored), ALL), 0);
+    desk.open("t", false, 0);
+    const write = desk.next(0, "t")!;
+    assert.is.not(write.condition!.message, message);
+    ({ message } = write.condition!);
+  }
+});
+
 test("the nodes that would own an address ask for it", () => {
   const wire = new Wire("t");
   wire.nodes = ["n1", "n2", "n3"];

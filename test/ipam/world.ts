@@ -1,4 +1,5 @@
 /** An API server without I/O, two controllers that may lead, and everything that may go wrong between them. */
+import { isDeepStrictEqual } from "node:util";
 import { Desk, type Outcome, type Write } from "../../src/controller/desk.ts";
 import type { PoolSpec } from "../../src/controller/pools.ts";
 import { CONDITION, viewOf } from "../../src/controller/services.ts";
@@ -94,10 +95,12 @@ export class World {
   /** Another one, or the same anew, has the Lease. Whatever the one before has sent may still arrive. */
   elect(index: 0 | 1): void {
     const office = this.offices[index];
+    const isFirst = this.#terms === 0;
+    if (office !== this.leader || isFirst) this.#terms += 1; // a changed configuration begins anew under one name
     for (const other of this.offices) other.desk = undefined;
     this.leader = office;
     office.events.length = 0;
-    const wire = new Wire(`term ${this.#terms + 1}`);
+    const wire = new Wire(`term ${this.#terms}`);
     wire.nodes = ["node"];
     const desk = new Desk({ choice: "stable", rest: REST }, wire);
     office.desk = desk;
@@ -105,7 +108,7 @@ export class World {
     desk.setPools(this.pools, this.now);
     for (const [name, labels] of this.namespaces) desk.setNamespace(name, labels, this.now);
     for (const stored of this.store.values()) desk.put(viewOf(objectOf(stored), ALL), this.now);
-    desk.open(`term ${++this.#terms}`, this.#terms === 1, this.now);
+    desk.open(`term ${this.#terms}`, isFirst, this.now);
   }
 
   setPools(pools: readonly PoolSpec[]): void {
@@ -159,7 +162,9 @@ export class World {
     const before = this.store.get(key);
     if (`${before?.version}` !== version) return "changed";
     this.writes += 1;
-    this.put({ ...before!, ips: ingress ? [...ingress] : before!.ips, condition });
+    const after = { ...before!, ips: ingress ? [...ingress] : before!.ips, condition };
+    if (isDeepStrictEqual(objectOf(after), objectOf(before!))) return "written"; // the API server makes no new version
+    this.put(after);
     this.onWrite(before!.ips, this.store.get(key)!);
     return "written";
   }
