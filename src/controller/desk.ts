@@ -85,11 +85,13 @@ export class Desk {
 
   /** Takes a speaker's answer. */
   answered(node: string, reply: Reply, now: number): void {
-    for (const address of this.#wire?.take(node, reply, now) ?? []) {
+    const known = this.#wire?.take(node, reply, now) ?? [];
+    for (const address of known) {
       const found = this.#wire!.finding(address, now);
       if (typeof found === "object") this.#meet(address, found, now);
       this.#resolve(address);
     }
+    if (known.some((address) => this.#met.has(address))) this.#applyNever(); // once: a proxy may answer for a whole pool
   }
 
   #resolve(address: Address): void {
@@ -104,7 +106,6 @@ export class Desk {
     // Some may have come to share it that did not ask.
     const keys = this.#ipam.takeBack(address, (key) => this.#views.get(key)?.ingress.includes(ip) === true);
     this.#met.set(address, { refusal: { reason: "AnswersOnTheWire", message }, keys, until: now + this.#wire!.again });
-    this.#applyNever();
   }
 
   /** The addresses that somebody answers for. */
@@ -119,7 +120,8 @@ export class Desk {
   }
 
   #forgetMet(now: number): void {
-    const over = [...this.#met].filter(([, { until }]) => until <= now);
+    const [met] = this.#met.values(); // the oldest
+    const over = met && met.until <= now ? [...this.#met].filter(([, { until }]) => until <= now) : [];
     for (const [address] of over) this.#met.delete(address);
     if (over.length > 0) this.#applyNever();
     for (const [ip, until] of this.#ours) if (until <= now) this.#ours.delete(ip);
@@ -251,8 +253,8 @@ export class Desk {
 
   /** When {@link next} may have something that it had not before, though nothing was put; ms. */
   get wakeAt(): number | undefined {
-    const met = [...this.#met.values()].map(({ until }) => until);
-    const times = [this.#ipam.wakeAt, this.#pace.wakeAt, this.#wire?.wakeAt, ...met].filter(
+    const [met] = this.#met.values(); // the oldest
+    const times = [this.#ipam.wakeAt, this.#pace.wakeAt, this.#wire?.wakeAt, met?.until].filter(
       (time) => time !== undefined,
     );
     return times.length > 0 ? Math.min(...times) : undefined;
@@ -340,8 +342,7 @@ export class Desk {
       this.#blocked.add(key);
       return undefined;
     }
-    const unasked = gains.filter((ip) => !this.#isAsked(ip, key, now));
-    if (unasked.length > 0) return undefined;
+    if (gains.filter((ip) => !this.#isAsked(ip, key, now)).length > 0) return undefined; // all of them are asked for
     return { ...this.#base(view, wanted, clock), ingress: isSame ? undefined : ips };
   }
 

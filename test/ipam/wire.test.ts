@@ -216,6 +216,17 @@ test("a leadership that is begun anew under one name writes to who waits what it
   }
 });
 
+test("where a proxy answers for all of a big pool, Services come to wait soon: each answer is worked in at once", () => {
+  const its = new Scene(["10.9.0.0/17"]);
+  for (let index = 0; index < 4_000; index++) its.put(`n/s${index}`);
+  for (let question = its.run(); question; question = its.run()) {
+    const taken = Object.fromEntries(addressesOf(question).map((ip) => [ip, MAC]));
+    its.answer(question, taken);
+  }
+  assert.is(its.writes.length, 4_000);
+  assert.is(its.of("n/s0"), "PoolExhausted");
+});
+
 test("the nodes that would own an address ask for it", () => {
   const wire = new Wire("t");
   wire.nodes = ["n1", "n2", "n3"];
