@@ -52,12 +52,15 @@ export async function probe(addresses: readonly Address[], links: readonly Link[
   return { taken, unable };
 }
 
-/** The interfaces in whose subnet the address is, or else all: a VIP may be in no subnet of its node. */
+/**
+ * The interfaces in whose subnet the address is, or else all: a VIP may be in no subnet of its node. Those alone that are
+ * up: nobody is heard on the others.
+ */
 function linksFor(address: IPv4, links: readonly Link[]): readonly Link[] {
   const has = ({ addresses }: Link) =>
     addresses.some(({ address: own, prefix }) => isIPv4(own) && having(address)(blockOf(own, prefix)));
   const inside = links.filter(has);
-  return inside.length > 0 ? inside : links;
+  return (inside.length > 0 ? inside : links).filter(({ isUp }) => isUp);
 }
 
 /** The sender has no address, so that nobody learns a wrong one. */

@@ -47,4 +47,11 @@ test("an address of IPv6, and any where there is no interface, cannot be probed"
   assert.equal(await probe([parseAddress("10.9.0.2")], []), { taken: new Map(), unable: [parseAddress("10.9.0.2")] });
 });
 
+test("where the interface has no link, nothing can be probed: silence would say that all is free", async () => {
+  namespaces.ip("other", ["link set eth0 down"]);
+  const found = await probeFrom("node", "10.9.0.2", "192.0.2.7");
+  namespaces.ip("other", ["link set eth0 up"]);
+  assert.equal(found, { taken: [], unable: ["10.9.0.2", "192.0.2.7"] });
+});
+
 test.run();
