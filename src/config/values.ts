@@ -91,11 +91,7 @@ export const listen = accepting(
 export const vips = accepting(RANGE_FORMS, parsed(v.string(), parseVips));
 export const nodeAddress = accepting(
   "an address, such as 10.9.255.2 or 2001:db8::2",
-  v.pipe(
-    v.string(),
-    v.check((text) => readAddress(text) !== undefined),
-    v.transform(parseAddress),
-  ),
+  parsed(v.string(), (text) => (readAddress(text) === undefined ? undefined : parseAddress(text))),
 );
 export const absolutePath = accepting("an absolute path", v.pipe(v.string(), v.startsWith("/")));
 export const nodeName = accepting(

@@ -397,6 +397,13 @@ const wrongSource: [name: string, text: string, line: number, ...says: string[]]
     'source.nodes[1].address: found "n2.example.org", accepted: an address, such as',
   ],
   [
+    "a node whose address is IPv4, mapped into IPv6",
+    'kind: file\nnodes: [n1, { name: n2, address: "::ffff:10.9.255.2" }]\nvips: []',
+    3,
+    "source.nodes[1].address: ",
+    "write 10.9.255.2",
+  ],
+  [
     "a node without a name",
     "kind: file\nnodes: [n1, { address: 10.9.255.2 }]\nvips: []",
     3,
