@@ -41,7 +41,7 @@ enum vip_state {
 	VIP_NOT_OWNED = 0, /* managed, but another node answers: nothing here may answer */
 	VIP_OWNED = 1,     /* answered here */
 	VIP_CLAIMING = 2,  /* peers are being asked for it: not answered, and defended as if it were */
-	VIP_LEAVING = 3,   /* answered here until `until_ns`, and released to whoever claims it */
+	VIP_LEAVING = 3,   /* answered here until `state_ns`, and released to whoever claims it */
 	VIP_UNDECIDED = 4, /* as NOT_OWNED, but who owns it is not known yet: another speaker of this node may have it */
 };
 

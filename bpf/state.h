@@ -90,8 +90,8 @@ static __always_inline __u64 check_of(__u32 ip, __u32 ifindex)
 }
 
 /*
- * Of IPv6, each half of the address is a number as it stands in memory, and the odd factors make a difference of each part
- * of the key: two VIPs of one subnet never have the same check, nor have two that end alike.
+ * The same for IPv6: each half of the address is a number as it stands in memory, and the odd factors make a difference of
+ * each part of the key. Two VIPs of one subnet never have the same check, nor have two that end alike.
  */
 static __always_inline __u64 check6_of(__u64 first, __u64 last, __u32 ifindex)
 {
