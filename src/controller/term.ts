@@ -247,7 +247,7 @@ export class Term {
 
   /** The addresses that no Service may be given. */
   #setNever(): void {
-    if (this.#missing.size > 0) return;
+    if (this.#missing.size > 0 && !this.#desk.isOpen) return; // pools that cannot be read hold up nothing later
     const never = new Map<Address, Refusal>();
     const { gateways, subnets } = this.#options.surroundings();
     for (const [address, reason] of neverVips(gateways, subnets))
@@ -265,8 +265,9 @@ export class Term {
     return !isBooting && (!nodeSelector || selects(nodeSelector, labels));
   }
 
-  /** Everything that is known of pools and Services. */
-  get facts(): Facts {
+  /** Everything that is known of pools and Services; undefined until all of it has been read. */
+  get facts(): Facts | undefined {
+    if (!this.#desk.isOpen) return undefined;
     return { views: [...this.#desk.views], pools: inOrder(this.#all) as PoolSpec[], never: this.#never };
   }
 
