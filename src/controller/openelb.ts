@@ -169,8 +169,9 @@ function annotationsOf(its: readonly Its[], eips: readonly Eip[], notes: string[
 export function formatImport({ config, annotations, finalizers, notes }: Import): string {
   const lines = ["# OpenELB's Eips as isat's pools: in the configuration, or in the chart's values below config.", ""];
   lines.push(stringify(config).trimEnd());
+  // Whoever may write a Service chooses its annotations: a line of theirs that left the comment would be configuration.
   const comment = (title: string, all: readonly string[]) => {
-    if (all.length > 0) lines.push("", `# ${title}`, ...all.map((line) => `#   ${line}`));
+    if (all.length > 0) lines.push("", `# ${title}`, ...all.map((line) => `#   ${line.replace(/\p{Cc}+/gu, " ")}`));
   };
   const named = (key: string) => key.replace(/^(.*)\/(.*)$/, "kubectl -n $1 VERB service $2");
   comment(

@@ -159,4 +159,14 @@ test("the output is a configuration of isat's, and its comments tell the rest", 
   assert.match(text, /# {3}Eip off is disabled/);
 });
 
+test("an annotation of several lines stays in its comment: who may write a Service adds nothing to the configuration", () => {
+  const lines = (eol: string) => `x${eol}hook: xdp${eol}#`;
+  const services = ["\n", "\r", "\r\n"].flatMap((eol, i) => [
+    service(`web/a${i}`, { "eip.openelb.kubesphere.io/v1alpha1": lines(eol) }),
+    service(`web/b${i}`, { "eip.openelb.kubesphere.io/v1alpha2": lines(eol) }),
+  ]);
+  const text = formatImport(importOpenelb([eip("one", { address: "10.9.0.0/24" }, true)], services));
+  assert.is(parseConfig(text, "out.yaml", { NODE_NAME: "n1" }).hook, "auto");
+});
+
 test.run();
