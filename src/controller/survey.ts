@@ -4,7 +4,7 @@ import { ApiError, type Connection } from "../source/kubernetes/connection.ts";
 import { isJson, labelsOf, part } from "../source/kubernetes/fields.ts";
 import { list } from "../source/kubernetes/list.ts";
 import { nameOf, readers } from "../source/kubernetes/objects.ts";
-import { RESOURCES } from "../source/kubernetes/resources.ts";
+import { DEFINITIONS, RESOURCES, servedVersions, VERSION } from "../source/kubernetes/resources.ts";
 import type { Resource } from "../source/kubernetes/watch.ts";
 import type { Survey } from "./inventory.ts";
 import { leasePath } from "./lease.ts";
@@ -43,12 +43,24 @@ export async function survey(connection: Connection, { source }: Config, namespa
     its.namespaces.set(nameOf(object), labelsOf(labels, "metadata.labels"));
   });
   await read(RESOURCES.Node, "their addresses are counted as free", (object) => its.nodes.push(readers.Node(object)!));
-  if (source.kind === "kubernetes") {
+  if (source.kind === "kubernetes" && (await mayHavePools(connection, signal))) {
     const pools = { ...RESOURCES.IPAddressPool, namespace: source.poolNamespace };
     await read(pools, "MetalLB's pools are left out", (object) => its.metallb.push(metallbPool(object)));
   }
   its.leader = await leaderOf(connection, namespace, signal, notes);
   return its;
+}
+
+/** False where the API has no MetalLB: what it does not have, it refuses as what may not be read. */
+async function mayHavePools(connection: Connection, signal: AbortSignal): Promise<boolean> {
+  try {
+    for await (const definition of list(connection, DEFINITIONS.IPAddressPool, signal))
+      if (servedVersions(definition)?.includes(VERSION)) return true;
+    return false;
+  } catch (error) {
+    if (error instanceof ApiError && error.status !== 401) return true; // nobody tells
+    throw error;
+  }
 }
 
 /** The holder of the controllers' Lease, and when it renewed last. */

@@ -7,6 +7,7 @@ import * as assert from "uvu/assert";
 import { until } from "../../lab/kernel/process.ts";
 import { parseConfig } from "../../src/config/config.ts";
 import { ofCluster } from "../../src/controller/controller.ts";
+import { survey } from "../../src/controller/survey.ts";
 import { Term } from "../../src/controller/term.ts";
 import { parseAddress } from "../../src/core/address.ts";
 import { Connection } from "../../src/source/kubernetes/connection.ts";
@@ -16,6 +17,13 @@ const test = suite("a leadership");
 const PATIENCE = 20_000;
 const CONFIG = "pools: [10.9.0.0/24]\nsource: { kind: kubernetes, addresses: [10.9.0.0/24] }\n";
 
+const ITS = ofCluster(parseConfig(CONFIG, "isat.yaml", { NODE_NAME: "n1" }));
+const POOLS = {
+  metadata: { name: "ipaddresspools.metallb.io" },
+  spec: { versions: [{ name: "v1beta1", served: true }] },
+  status: { conditions: [{ type: "Established", status: "True" }] },
+};
+
 class Rig implements AsyncDisposable {
   readonly api = new Api();
   readonly said: string[] = [];
@@ -23,7 +31,7 @@ class Rig implements AsyncDisposable {
   readonly #folder = mkdtempSync(join(tmpdir(), "isat-term-"));
   #connection: Connection | undefined;
 
-  async lead(): Promise<Term> {
+  async connect(): Promise<Connection> {
     await this.api.start();
     const path = join(this.#folder, "kubeconfig");
     const context = { name: "x", context: { cluster: "c", user: "u" } };
@@ -33,9 +41,13 @@ class Rig implements AsyncDisposable {
       JSON.stringify({ clusters, users: [{ name: "u", user: {} }], contexts: [context], "current-context": "x" }),
     );
     this.#connection = new Connection(path);
+    return this.#connection;
+  }
+
+  async lead(): Promise<Term> {
     return new Term({
-      config: ofCluster(parseConfig(CONFIG, "isat.yaml", { NODE_NAME: "n1" })),
-      connection: this.#connection,
+      config: ITS,
+      connection: await this.connect(),
       signal: this.#end.signal,
       ...{ term: "t", isFirst: true, mayWrite: () => true, namespace: "isat-system", holder: "h" },
       surroundings: () => ({ gateways: [], subnets: [] }),
@@ -75,14 +87,22 @@ test("the addresses of a Node that comes later are its own, also while MetalLB's
   const term = await rig.lead();
   await rig.says("everything is read");
   assert.equal([...term.facts!.never.keys()], [parseAddress("10.9.0.1")]);
-  rig.api.put("customresourcedefinitions", {
-    metadata: { name: "ipaddresspools.metallb.io" },
-    spec: { versions: [{ name: "v1beta1", served: true }] },
-    status: { conditions: [{ type: "Established", status: "True" }] },
-  });
+  rig.api.put("customresourcedefinitions", POOLS);
   await rig.says("Cannot list and watch ipaddresspools");
   rig.node("n2", "10.9.0.2");
   await until("n2 is known", () => term.facts!.never.has(parseAddress("10.9.0.2")), PATIENCE);
+});
+
+test("isat ipam tells that it may not read MetalLB's pools where there may be some, and not elsewhere", async () => {
+  await using rig = new Rig();
+  rig.api.denied.add("ipaddresspools");
+  const connection = await rig.connect();
+  const notes = async () => (await survey(connection, ITS, "isat-system")).notes;
+  assert.equal(await notes(), []); // the API server refuses what it does not have, too
+  rig.api.put("customresourcedefinitions", POOLS);
+  assert.match((await notes()).join(), "Cannot read ipaddresspools, so MetalLB's pools are left out");
+  rig.api.denied.add("customresourcedefinitions");
+  assert.match((await notes()).join(), "Cannot read ipaddresspools, so MetalLB's pools are left out");
 });
 
 test.run();
