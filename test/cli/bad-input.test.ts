@@ -547,10 +547,7 @@ const wrong: [args: string[], says: RegExp][] = [
     /^isat: Cannot read the configuration \S+\/nowhere: there is no such file\. Write it/,
   ],
   [["map", "burn"], /^isat: Cannot burn a map\. What can be done is: isat map dump \[NAME\]\n$/],
-  [
-    ["map", "dump", "treasure"],
-    /^isat: Cannot find a map treasure\. There are interfaces, .*, vips, vips6\n$/,
-  ],
+  [["map", "dump", "treasure"], /^isat: Cannot find a map treasure\. There are interfaces, .*, vips, vips6\n$/],
 ];
 const plain = (args: string[]) => args.map((arg) => arg.replace(/^.*\//, "")).join(" ");
 
