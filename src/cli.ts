@@ -130,7 +130,9 @@ function keysHelp(): string {
 const NO_GOODBYE = "clean without giving the VIPs to peers first, as another speaker of this node takes them";
 
 const program = new Command("isat")
-  .description("A layer-2 speaker for service IPs (VIPs): the kernel answers ARP for those that this node owns.")
+  .description(
+    "A layer-2 speaker for service IPs (VIPs): the kernel answers ARP and Neighbour Discovery for those that this node owns.",
+  )
   .version(VERSION)
   .showHelpAfterError("(isat --help lists the commands)");
 
