@@ -4,7 +4,7 @@ import type { Ns } from "./time.ts";
 /** The number of a node's VIPs that the wire is asked for. */
 export const FEW = 3;
 /** Questions by ARP in a row without an answer after which a node is not there. */
-const ASKS = 3;
+export const ASKS = 3;
 
 /**
  * A node that is not heard by the peer protocol, as the wire shows it: whether it still answers ARP for its VIPs, as

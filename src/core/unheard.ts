@@ -3,7 +3,7 @@ import { formatMac } from "./arp.ts";
 import type { NodeEntry } from "./demand.ts";
 import type { Station } from "./holders.ts";
 import type { Election } from "./ownership.ts";
-import { Presence } from "./presence.ts";
+import { ASKS, Presence } from "./presence.ts";
 import type { Question } from "./step.ts";
 import { MS, type Ns, SECOND } from "./time.ts";
 import { nodeId } from "./wire.ts";
@@ -56,8 +56,10 @@ export class Unheard {
   private readonly presences = new Map<string, Presence>();
   /** The MACs that answered the last question, each with the nodes' and gateways' addresses for which it did. */
   private readonly macs = new Map<string, { mac: Uint8Array; addresses: Set<Address> }>();
-  /** The MAC of each node that answered the last question for its address; undefined: that is not known yet. */
+  /** The MAC of each node that answers for its address, be it that an answer or two are lost; undefined: not known yet. */
   stations: readonly Station[] | undefined;
+  /** The stations of each node as they answered last, and the number of questions since. */
+  private readonly answered = new Map<string, { stations: readonly Station[]; missed: number }>();
   private readonly away = new Set<string>();
   private readonly there = new Set<string>();
   private askedAt: Ns | undefined;
@@ -108,9 +110,7 @@ export class Unheard {
     }
     if (this.followAt === undefined || now < this.followAt) return [];
     this.followAt = undefined;
-    this.stations = others.flatMap(({ name, address }) =>
-      address === undefined ? [] : this.macsOf(address).map((mac) => ({ name, mac })),
-    );
+    this.stations = others.flatMap((node) => this.stationsOf(node));
     return others.flatMap(({ name, address }) => {
       // Beside peers a node's own address tells nothing: only what it answers for is left to it.
       const fallback = hasPeers ? undefined : address;
@@ -130,6 +130,16 @@ export class Unheard {
   private macsOf(address: Address): Uint8Array[] {
     const its = [...this.macs.values()].filter(({ addresses }) => addresses.size === 1 && addresses.has(address));
     return its.map(({ mac }) => mac);
+  }
+
+  /** One lost answer makes no node a free one: what it has would be claimed unasked, and answered by two. */
+  private stationsOf({ name, address }: NodeEntry): readonly Station[] {
+    const stations = address === undefined ? [] : this.macsOf(address).map((mac) => ({ name, mac }));
+    const before = this.answered.get(name);
+    const missed = stations.length > 0 || !before ? 0 : (before.missed + 1) % ASKS;
+    const known = missed > 0 ? before!.stations : stations;
+    this.answered.set(name, { stations: known, missed });
+    return known;
   }
 
   /** A MAC answered by ARP. */

@@ -465,6 +465,27 @@ test("with static membership everything is owned at once, nothing is sent, and o
   assert.equal([stage.steps.flatMap(({ send }) => send), stage.sent(WIRE_CLAIM)], [[], []]);
 });
 
+test("a node that hears no peer, and by ARP one that answers for a VIP, leaves it there though one answer is lost", () => {
+  const address = parseAddress("10.9.255.2");
+  const stage = new Stage({
+    nodes: [
+      { name: "a", address: undefined },
+      { name: "b", address },
+    ],
+  });
+  for (const its of [address, A]) stage.arp.set(its, "b");
+  stage.replan();
+  stage.run(10_000);
+  assert.not.equal(stage.segment.entries.get(A)?.state, OWNED);
+  for (let round = 0; round < 10; round++) {
+    stage.arp.delete(address);
+    stage.run(1_000);
+    stage.arp.set(address, "b");
+    stage.run(1_000);
+    assert.not.equal(stage.segment.entries.get(A)?.state, OWNED, `round ${round}`);
+  }
+});
+
 test("a peer that has been dead for ten minutes is forgotten, and no longer probed", () => {
   const stage = Stage.among(["b"]);
   stage.answering.clear();

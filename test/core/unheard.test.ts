@@ -122,6 +122,26 @@ test("a node that is there late, or goes, is noticed", () => {
   assert.equal(wire.found, { there: ["c"], away: ["b"], isAlone: false, isUndecided: false });
 });
 
+test("a node that answers is a station, and remains one until it has left three questions without an answer", () => {
+  const wire = new Wire();
+  const names = () => wire.unheard.stations?.map(({ name }) => name);
+  wire.answerers = machines({ 2: [B, OF_B], 3: [C, OF_C] });
+  wire.run(300n * MS);
+  assert.equal(names(), ["b", "c"]);
+  wire.answerers = machines({ 3: [C, OF_C] });
+  wire.run(2n * SECOND);
+  assert.equal(names(), ["b", "c"], "two answers were lost");
+  wire.answerers = machines({ 3: [C, OF_C], 4: [B, OF_B] });
+  wire.run(SECOND);
+  assert.equal(wire.unheard.stations, [
+    { name: "b", mac: mac(4) },
+    { name: "c", mac: mac(3) },
+  ]);
+  wire.answerers = machines({ 3: [C, OF_C] });
+  wire.run(3n * SECOND);
+  assert.equal(names(), ["c"]);
+});
+
 test("a node takes itself for the only one alive once three questions are unanswered and a frame of others was seen", () => {
   const wire = new Wire();
   wire.run(500n * MS);
