@@ -64,6 +64,11 @@ export class Hearsay {
     return now - (this.rumours.get(node)?.askedAt ?? -pause) >= pause;
   }
 
+  /** Forgets all nodes but these. Nobody is asked for the others any more, so that they would be heard of without end. */
+  only(nodes: ReadonlyMap<bigint, unknown>): void {
+    for (const node of this.rumours.keys()) if (!nodes.has(node)) this.rumours.delete(node);
+  }
+
   /** The questions for these nodes, each of at most `most` nodes. */
   ask(nodes: readonly bigint[], most: number, alive: Iterable<Heard>, nonce: () => bigint, now: Ns): Inquiry[] {
     const helpers = [...alive].filter(({ maxVersion }) => maxVersion >= VERSION);
@@ -103,9 +108,9 @@ export class Hearsay {
     this.asked.delete(nonce);
     for (const [i, about] of question.nodes.entries()) {
       const word = claims[i] && wordOf(claims[i]);
-      const rumour = this.rumours.get(about)!;
+      const rumour = this.rumours.get(about);
       const heardNs = word ? question.at - word.age : 0n;
-      if (heardNs <= rumour.heardNs) continue;
+      if (!rumour || heardNs <= rumour.heardNs) continue;
       const open = rumour.open.filter((at) => at > heardNs);
       this.rumours.set(about, { ...rumour, word, heardNs, helper: { node, name }, open });
     }

@@ -94,6 +94,7 @@ export class Peering {
     if (plan.nodes !== this.plan.nodes) {
       this.others = othersOf(plan);
       this.strangers = new Map(this.others);
+      this.hearsay.only(this.others);
     }
     this.plan = plan;
     this.census.options = probes;

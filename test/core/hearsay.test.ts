@@ -176,4 +176,15 @@ test("a node that only others hear is warned of after a second", () => {
   assert.match(warnings().join(), /^n3 is not heard on eth0, though n2 hears it: look at the switches/);
 });
 
+test("a node that the source no longer names is not heard of any more, and an answer about it is none", () => {
+  const stand = new Stand().run(2);
+  const late = stand.ask([3n, 4n]);
+  stand.hearsay.only(new Map([[4n, "d"]]));
+  stand.judge();
+  assert.equal(stand.heard, []);
+  stand.answer(late);
+  stand.judge();
+  assert.equal(stand.heard, [`4 by n2, ${LIVE}`]);
+});
+
 test.run();

@@ -5,7 +5,7 @@ import { type Address, parseAddress, plus } from "../../src/core/address.ts";
 import { elect } from "../../src/core/ownership.ts";
 import type { Effects, Entry, Frame } from "../../src/core/step.ts";
 import { MS, SECOND } from "../../src/core/time.ts";
-import { nodeId } from "../../src/core/wire.ts";
+import { isAbout, nodeId } from "../../src/core/wire.ts";
 import { heardOf, range, START, Stage } from "./stage.ts";
 
 const { NOT_OWNED, OWNED, CLAIMING, LEAVING, UNDECIDED } = vipState;
@@ -498,6 +498,28 @@ test("a peer that has been dead for ten minutes is forgotten, and no longer prob
     [nodeId("b")],
   );
   assert.is(stage.segment.members.length, 0);
+});
+
+test("a node that only peers hear is no longer one once the source does not name it", () => {
+  const stage = Stage.among(["b"]);
+  stage.verdict = undefined;
+  const tell = () => {
+    const asked = stage.steps.flatMap(({ send }) => send.filter(({ claims }) => claims?.some(isAbout)));
+    stage.steps.length = 0;
+    for (const frame of asked) {
+      const claims = frame.claims!.map((claim) => ({ ...claim, verdict: LIVE, hash: 0n }));
+      stage.handle({ kind: "frame", frame: { ...stage.replyTo(frame, LIVE), claims } });
+    }
+  };
+  for (let i = 0; i < 20; i++) {
+    stage.run(200);
+    tell();
+  }
+  const warnings = () => stage.segment.warnings(stage.now).join();
+  assert.match(warnings(), /^c is not heard on eth0, though b hears it/);
+  stage.replan({ nodes: stage.plan.nodes.slice(0, 2) });
+  stage.run(1_000);
+  assert.is(warnings(), "");
 });
 
 test("echoes that come one after another within milliseconds are looked at together", () => {
