@@ -12,6 +12,7 @@ import { type HookKind, hasTcx, type Point } from "./kernel/hooks.ts";
 import { type Kernel, networkNamespace, pointsOf } from "./kernel/kernel.ts";
 import { requireXdpAnswers } from "./kernel/xdp.ts";
 import { stripsVlanTags, stripVlanTags } from "./link/ethtool.ts";
+import { leaveGroups } from "./link/groups.ts";
 import { hasIngressQdisc } from "./link/hooked.ts";
 import { cannotSpeakIPv6, type Link, type Links } from "./link/links.ts";
 import type { Log } from "./log.ts";
@@ -221,10 +222,14 @@ export class Interfaces {
 
   /** Detaches from all others. */
   keep(ifindexes: readonly number[]): void {
-    const all = [...this.#kernel.maps.interfaces.entries()];
-    for (const [ifindex, { name, vlan_strip_off, is_guard }] of all.filter(([each]) => !ifindexes.includes(each))) {
+    const gone = [...this.#kernel.maps.interfaces.entries()].filter(([each]) => !ifindexes.includes(each));
+    const links = gone.length > 0 ? this.#links.read() : [];
+    for (const [ifindex, { name, vlan_strip_off, is_guard }] of gone) {
       this.#kernel.detachAllBut(ifindex, []);
       if (vlan_strip_off) stripVlanTags(name, true);
+      // By the name that it has now: another one may have had its old name since.
+      const link = links.find((each) => each.ifindex === ifindex);
+      if (link) leaveGroups(link.name);
       this.#entries.delete(ifindex);
       this.#guards.delete(ifindex);
       this.blocked.delete(ifindex);

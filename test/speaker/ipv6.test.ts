@@ -121,4 +121,19 @@ test("what clean leaves is nothing: no VIP on lo, and no group in the NIC's filt
   assert.not(/2001:db8::1:/.test(await rig.must("node", "ip", "-6", "addr", "show", "dev", "lo")));
 });
 
+test("a speaker that no longer announces on an interface leaves no group of the one before it there", async () => {
+  const speaker = await rig.serve({ vips: BOTH });
+  const groups = async () =>
+    (await rig.must("node", "cat", "/proc/net/dev_mcast")).match(/eth0 .* 1 +3333ff\w+/g) ?? [];
+  await until("the groups", async () => (await groups()).length === 4, 5_000);
+  await speaker.end("SIGKILL");
+  rig.wire("eth1", "c1", "02:00:00:00:00:02", "02:00:00:00:00:65");
+  try {
+    await rig.serve({ interfaces: "[eth1]", vips: owned("2001:db8::1:1") });
+    assert.equal(await groups(), []);
+  } finally {
+    rig.namespaces.ip("node", ["link del eth1"]);
+  }
+});
+
 test.run();
