@@ -52,6 +52,7 @@ const interfaceValue = {
   last_hello_nonce: 3n,
   own: bytes("0a 09 ff 01 ".repeat(8)),
   masks: bytes("ff ff 00 00".repeat(8)),
+  link_local: bytes("fe 80 00 00 00 00 00 00 9c a4 2c ff fe fb 05 98"),
   node_name: "n1",
   name: "eth0",
   mac_text: "9e:a4:2c:fb:05:98",
@@ -144,7 +145,8 @@ const values: [what: string, layout: Layout<unknown>, value: unknown, hex: strin
     `06 00 00 00 0a 09 ff 01  9e a4 2c fb 05 98 01 00  08 07 06 05 04 03 02 01
      00 b8 64 d9 45 00 00 00 ff ff ff ff ff ff ff ff ${words(4, 5)} 05 00 00 00 00 01 01 00
      ${words(6, 7, 8, 9)} 18 17 16 15 14 13 12 11 ${words(1, 2, 3)}
-     ${"0a 09 ff 01 ".repeat(8)} ${"ff ff 00 00 ".repeat(8)} ${text("n1", 32)} ${text("eth0", 16)}
+     ${"0a 09 ff 01 ".repeat(8)} ${"ff ff 00 00 ".repeat(8)} fe 80 00 00 00 00 00 00 9c a4 2c ff fe fb 05 98
+     ${text("n1", 32)} ${text("eth0", 16)}
      ${text("9e:a4:2c:fb:05:98", 18)} 00 00 01 00 00 f0`,
   ],
   [
