@@ -30,7 +30,7 @@ enum isat_constant {
 	ISAT_MAX_VIPS = 65536, /* entries of each family: VIPs x announcing interfaces */
 	ISAT_MAX_INTERFACES = 64, /* a power of two */
 	ISAT_MAX_SUBNETS = 8, /* of an interface, to which the egress filter fits a sender's address */
-	ISAT_MAX_CHANGES = 75, /* of VIPs, in one call: a test run takes a frame of less than a page */
+	ISAT_MAX_CHANGES = 64, /* of VIPs, in one call: a test run takes such a frame on every kernel */
 	ISAT_MAX_PEERS = 16384, /* entries: peers x announcing interfaces */
 	ISAT_MAX_KEYS = 4,
 	ISAT_RECENT = 4096, /* entries, by the lowest bits of the tag; a power of two */

@@ -7,6 +7,7 @@ import {
   ifindexKey,
   interfaceEntry,
   type Layout,
+  MAX_CHANGES,
   maps,
   NO_VERDICTS,
   nodeState,
@@ -15,6 +16,7 @@ import {
   probe,
   verdicts,
   vip,
+  vipChange,
   vipKey,
   vipState,
   wireClaim,
@@ -264,5 +266,11 @@ for (const [name, { key, value }] of Object.entries(maps)) {
 }
 
 test("this machine is little-endian, as the layouts are", () => assert.is(endianness(), "LE"));
+
+test("a call's changes of VIPs fit the frame of a test run on every kernel, however many fragments its frames have", () => {
+  // bpf_test_init(): a page, less NET_SKB_PAD, NET_IP_ALIGN and a struct skb_shared_info, which has up to 45 fragments.
+  const most = 4_096 - 128 - 2 - (48 + 45 * 16);
+  assert.ok(16 + MAX_CHANGES * vipChange.size <= most);
+});
 
 test.run();
