@@ -249,7 +249,7 @@ export interface Ranking {
   isOwner: boolean;
 }
 
-const NO_IPV6 = "it cannot speak IPv6 on this network: its interface has no link-local address";
+const NO_IPV6 = "it cannot speak IPv6 on this network: its interface has no link-local address, or its isat is too old";
 const LAGS = "it lags: its source is stale, and a node with a fresh one may own the VIP";
 
 /** The node that the election names for an address of the range; undefined where it names nobody. */

@@ -1,7 +1,7 @@
 import { type Peer, vipState, type WireHeader, type wireType } from "./abi.ts";
 import { type Address, formatAddress } from "./address.ts";
 import type { Ns } from "./time.ts";
-import { type Claim, printable } from "./wire.ts";
+import { type Claim, OLD_VERSION, printable } from "./wire.ts";
 
 /** An entry of the kernel's map `vips`, as this node wrote it. */
 export interface Entry {
@@ -61,7 +61,7 @@ export function heardOf(node: bigint, peer: Peer): Heard {
     mac: peer.mac,
     state: peer.state,
     sourceStale: peer.source_stale,
-    onlyIPv4: peer.only_ipv4,
+    onlyIPv4: peer.only_ipv4 || peer.max_version === OLD_VERSION, // whose claims have room for no other
     knowsUs: peer.knows_us,
     incarnation: peer.incarnation,
     maxVersion: peer.max_version,

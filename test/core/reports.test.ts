@@ -128,4 +128,10 @@ test("the last line that was left out is told when no other comes, and once", ()
   assert.equal(bound.flush(20), []);
 });
 
+test("a peer that cannot speak IPv6 says so, and one that knows version 1 of the wire format only has no VIP of IPv6", () => {
+  const isOnlyIPv4 = (max_version: number, only_ipv4 = false) =>
+    heardOf(1n, peerLayout.of({ max_version, only_ipv4 })).onlyIPv4;
+  assert.equal([isOnlyIPv4(2), isOnlyIPv4(3), isOnlyIPv4(2, true), isOnlyIPv4(1)], [false, false, true, true]);
+});
+
 test.run();
