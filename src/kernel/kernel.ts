@@ -138,8 +138,8 @@ export class Kernel implements Disposable {
   }
 
   /**
-   * The VIPs in other layouts' maps. A VIP is owned if its claim is newer than its release; in a layout without claims,
-   * if its state says so. Call it at the start, before {@link removeLeftovers} removes those maps.
+   * The VIPs in other layouts' maps. A VIP is owned if its claim is newer than its release; before layout 3 there were no
+   * claims, and nothing counts as owned. Call it at the start, before {@link removeLeftovers} removes those maps.
    */
   formerEntries(): { key: Uint8Array; isOwned: boolean }[] {
     const maps = otherLayouts(this.#pinDir).flatMap((folder) => ["", "6"].map((family) => [folder, family] as const));
@@ -248,9 +248,9 @@ export class Kernel implements Disposable {
   }
 }
 
-/** The u64 at an offset. */
+/** The u64 at an offset; 0 where the value ends before it. */
 const word = (value: Uint8Array | undefined, at: number): bigint =>
-  value ? new DataView(value.buffer, value.byteOffset).getBigUint64(at, true) : 0n;
+  value && value.length >= at + 8 ? new DataView(value.buffer, value.byteOffset).getBigUint64(at, true) : 0n;
 
 const offsetOf = (field: keyof Vip): number => vip.fields.get(field)!.offset;
 
