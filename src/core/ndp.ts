@@ -67,10 +67,21 @@ export const unsolicited = (mac: Uint8Array, vip: Uint8Array): Uint8Array =>
     ...{ destination: multicastMac(ALL_NODES), source: mac, from: vip, to: ALL_NODES },
   });
 
-/** A Solicitation, to the target's group, or to one MAC alone. @param from 16 bytes: an address of the asker's own */
+/**
+ * A Solicitation, to the target's group, or to one MAC alone. @param from 16 bytes: an address of the asker's own, or `::`
+ * to learn whether anybody has the target. No MAC may go with that (RFC 4861 7.1.1).
+ */
 export function solicitation(target: IPv6, source: Uint8Array, from: Uint8Array, mac?: Uint8Array): Uint8Array {
   const group = addressBytes(solicitedNode(target));
   const its = addressBytes(target);
   const where = mac ? { destination: mac, to: its } : { destination: multicastMac(group), to: group };
-  return encodeNdp({ type: SOLICITATION, flags: 0, target: its, mac: source, source, from, ...where });
+  return encodeNdp({
+    type: SOLICITATION,
+    flags: 0,
+    target: its,
+    mac: from.some(Boolean) ? source : undefined,
+    source,
+    from,
+    ...where,
+  });
 }

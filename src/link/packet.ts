@@ -58,6 +58,12 @@ export const withBytes = (bytes: Readonly<Record<number, number>>): Instruction[
 
 /** Only Advertisements of Neighbour Discovery. */
 export const ADVERTISEMENTS = withBytes({ 20: 58, [TYPE_AT]: 136 });
+/** Solicitations, too. */
+export const DISCOVERY: Instruction[] = [
+  ...[instruction(LOAD_BYTE, 20), instruction(JUMP_IF_EQUAL, 58, 1, 0), DROP],
+  ...[instruction(LOAD_BYTE, TYPE_AT), instruction(JUMP_IF_EQUAL, 135, 2, 0), instruction(JUMP_IF_EQUAL, 136, 1, 0)],
+  ...[DROP, TAKE],
+];
 
 /** A classic BPF program: frames of these interfaces that are for this host or for all, and in no VLAN. */
 function filterOf(ifindexes: readonly number[], isTaken: readonly Instruction[]): Uint8Array {

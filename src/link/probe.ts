@@ -1,9 +1,11 @@
-/** Probes whether somebody on the wire has an address, before it is given out: RFC 5227 2.1.1. */
+/** Probes whether somebody on the wire has an address, before it is given out: RFC 5227 2.1.1, and RFC 4862 5.4. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Address, addressBytes, addressOfBytes, blockOf, having, type IPv4, isIPv4 } from "../core/address.ts";
+import { type Address, addressBytes, addressOfBytes, blockOf, having, isIPv4 } from "../core/address.ts";
 import { ARP_REQUEST, BROADCAST, decodeArp, ETH_P_ARP, encodeArp, formatMac, NO_MAC } from "../core/arp.ts";
+import { ETH_P_IPV6 } from "../core/icmp6.ts";
+import { decodeNdp, SOLICITATION, solicitation } from "../core/ndp.ts";
 import type { Link } from "./links.ts";
-import { ListeningSocket, PacketSocket } from "./packet.ts";
+import { DISCOVERY, ListeningSocket, PacketSocket } from "./packet.ts";
 
 /**
  * Three probes as in RFC 5227, but half a second apart: its seconds are for hosts that start at the same time, and for
@@ -22,25 +24,26 @@ export interface Finding {
 
 /** @param links those on which this node announces */
 export async function probe(addresses: readonly Address[], links: readonly Link[]): Promise<Finding> {
-  const near = new Map<IPv4, readonly Link[]>();
-  // Neighbour Discovery has its own way (RFC 4862 5.4), which isat does not go yet: it tells that it cannot.
-  for (const address of addresses.filter(isIPv4)) near.set(address, linksFor(address, links));
-  const unable = addresses.filter((address) => !isIPv4(address) || near.get(address)!.length === 0);
+  const near = new Map(addresses.map((address) => [address, linksFor(address, links)]));
+  const unable = addresses.filter((address) => near.get(address)!.length === 0);
   const asked = [...near].flatMap(([address, its]) => its.map((link) => ({ address, link })));
   const taken = new Map<Address, string>();
   if (asked.length === 0) return { taken, unable };
   using socket = new PacketSocket();
   const own = new Set(links.map(({ mac }) => formatMac(mac)));
-  using listening = new ListeningSocket(ETH_P_ARP, [...new Set(asked.map(({ link }) => link.ifindex))]);
+  const ifindexes = [...new Set(asked.map(({ link }) => link.ifindex))];
+  using arp = new ListeningSocket(ETH_P_ARP, ifindexes);
+  using ndp = new ListeningSocket(ETH_P_IPV6, ifindexes, DISCOVERY);
   const hear = (frame: Uint8Array) => {
     const address = holderOf(frame);
     const mac = formatMac(frame.subarray(6, 12));
     if (address !== undefined && near.has(address) && !own.has(mac)) taken.set(address, mac);
   };
-  void listening.listen(
-    ({ frame }) => hear(frame),
-    () => {},
-  );
+  for (const listening of [arp, ndp])
+    void listening.listen(
+      ({ frame }) => hear(frame),
+      () => {},
+    );
   for (let count = 0; count < PROBES; count++) {
     const left = asked.filter(({ address }) => !taken.has(address));
     for (const [index, { address, link }] of left.entries()) {
@@ -56,25 +59,33 @@ export async function probe(addresses: readonly Address[], links: readonly Link[
  * The interfaces in whose subnet the address is, or else all: a VIP may be in no subnet of its node. Those alone that are
  * up: nobody is heard on the others.
  */
-function linksFor(address: IPv4, links: readonly Link[]): readonly Link[] {
+function linksFor(address: Address, links: readonly Link[]): readonly Link[] {
+  const able = links.filter(({ isUp, linkLocal }) => isUp && (isIPv4(address) || linkLocal !== undefined));
   const has = ({ addresses }: Link) =>
-    addresses.some(({ address: own, prefix }) => isIPv4(own) && having(address)(blockOf(own, prefix)));
+    addresses.some(({ address: own, prefix }) => having(address)(blockOf(own, prefix)));
   const inside = links.filter(has);
-  return (inside.length > 0 ? inside : links).filter(({ isUp }) => isUp);
+  return inside.length > 0 ? able.filter((link) => inside.includes(link)) : able;
 }
 
 /** The sender has no address, so that nobody learns a wrong one. */
-const probeOf = (address: IPv4, mac: Uint8Array): Uint8Array =>
-  encodeArp({
+function probeOf(address: Address, mac: Uint8Array): Uint8Array {
+  if (!isIPv4(address)) return solicitation(address, mac, addressBytes(0n));
+  return encodeArp({
     ...{ destination: BROADCAST, source: mac, op: ARP_REQUEST, sha: mac, tha: NO_MAC },
     ...{ spa: addressBytes(0), tpa: addressBytes(address) },
   });
+}
 
 /** The address that the sender of a frame has, or probes for. */
-function holderOf(frame: Uint8Array): IPv4 | undefined {
+function holderOf(frame: Uint8Array): Address | undefined {
   const arp = decodeArp(frame);
-  if (!arp) return undefined;
-  const sender = addressOfBytes(arp.spa) as IPv4;
-  if (sender !== 0) return sender;
-  return arp.op === ARP_REQUEST ? (addressOfBytes(arp.tpa) as IPv4) : undefined;
+  if (arp) {
+    const sender = addressOfBytes(arp.spa);
+    if (sender !== 0) return sender;
+    return arp.op === ARP_REQUEST ? addressOfBytes(arp.tpa) : undefined;
+  }
+  const ndp = decodeNdp(frame);
+  if (!ndp) return undefined;
+  const sender = addressOfBytes(ndp.from);
+  return ndp.type === SOLICITATION && sender !== 0n ? sender : addressOfBytes(ndp.target);
 }
