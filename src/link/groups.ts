@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { type Address, type IPv6, isIPv4Range, type Range } from "../core/address.ts";
 import { ETH_P_IPV6, TYPE_AT } from "../core/icmp6.ts";
 import { decodeQuery, reports } from "../core/mld.ts";
@@ -145,9 +145,14 @@ export function leaveGroups(name: string): void {
 /** The number of solicited-node groups that the NIC receives for VIPs. */
 export const countGroups = (name: string): number => joinedBefore(name).size;
 
-/** The solicited-node groups that the NIC receives for a program, which outlive it. The kernel's own ones have no such mark. */
+const JOINED = "/proc/net/dev_mcast";
+
+/**
+ * The solicited-node groups that the NIC receives for a program, which outlive it. The kernel's own ones have no such mark.
+ * None is known where there is no /proc.
+ */
 function joinedBefore(name: string): Set<Low> {
-  const lines = readFileSync("/proc/net/dev_mcast", "utf8").split("\n");
+  const lines = existsSync(JOINED) ? readFileSync(JOINED, "utf8").split("\n") : [];
   const found = lines.map((line) => /^\d+\s+(\S+)\s+\d+\s+(\d+)\s+3333ff([0-9a-f]{6})$/.exec(line.trim()));
   return new Set(found.flatMap((match) => (match?.[1] === name && match[2] !== "0" ? [Number(`0x${match[3]}`)] : [])));
 }

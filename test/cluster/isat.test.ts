@@ -303,7 +303,9 @@ check(
       const first = ["fd00::9", "fd00::a", "fd00::b", "fd00::c"].find((ip) => best(ip) !== "n1")!;
       await scene.cluster.setIngress(name, [first, vip]);
       await scene.at(vip, best(first));
+      scene.speakers.configureAll(`addresses: [10.9.0.0/18, "fd00::/112"], interfaces: [eth0]`);
       await says("n3", /does not stand for VIPs of IPv6/);
+      scene.speakers.configureAll();
       await scene.cluster.setIngress(name, ["fd00::1:1", vip]);
       await scene.at(vip, best("fd00::1:1"));
     });
