@@ -3,7 +3,7 @@ import { cost, floodAll, type Toll } from "./flood.ts";
 import { type Section, startStands } from "./section.ts";
 import { isatResponders, KERNEL, NOBODY, type Responder, type Stand } from "./stand.ts";
 
-/** How many addresses the node has, and what an answer may cost at most, as a part of what the kernel's own costs. */
+/** The most that an answer may cost, as a part of what the kernel's own costs, by the number of the node's addresses. */
 const LIMITS = new Map([
   [1, 0.25],
   [1_000, 0.07],

@@ -140,8 +140,8 @@ static __always_inline int ask_as_ourselves(struct __sk_buff *skb, __u32 at, con
 }
 
 /*
- * As guard(), for Neighbour Discovery at `at`. An option with a MAC has to name ours. A global function: it is verified
- * once, and ARP pays no stack for it.
+ * This decides on Neighbour Discovery at `at` as guard() does on ARP. An option with a MAC has to name ours. A global
+ * function is verified once, and ARP pays no stack for it.
  */
 __weak __noinline int guard_nd(struct __sk_buff *skb, __u32 at, __u32 place, __u64 now)
 {

@@ -35,7 +35,7 @@ export interface Reply {
 /** `unasked`: no speaker could ask. */
 export type Finding = "free" | "unasked" | { mac: string; node: string };
 
-/** How many there have been: a configuration that changes begins a leadership anew, under one name. */
+/** The number of leaderships in this process: a configuration that changes begins one anew, under the same name. */
 let begun = 0;
 
 export class Wire {
@@ -94,7 +94,11 @@ export class Wire {
     for (const [address, tried] of [...this.#wanted].slice(0, MOST)) {
       const able = (ask.size < MOST_NODES ? heard : [...ask.keys()]).filter((node) => !tried.has(node));
       const node = tried.size < TRIES ? elect(able, formatAddress(address)) : undefined;
-      if (node !== undefined) ask.set(node, [...(ask.get(node) ?? []), address]);
+      if (node !== undefined)
+        ask
+          .set(node, ask.get(node) ?? [])
+          .get(node)!
+          .push(address);
       else if (tried.size >= TRIES || heard.every((its) => tried.has(its)))
         unasked.push(...this.#settle(address, "unasked", now));
     }
@@ -118,11 +122,12 @@ export class Wire {
     this.#round!.ask.delete(node);
     if (this.#round!.ask.size === 0) this.#round = undefined;
     for (const [address, { until }] of this.#known) if (until <= now) this.#known.delete(address);
+    const others = new Set(unable);
     return asked.flatMap((address) => {
       const text = formatAddress(address);
       const mac = taken[text];
       if (mac !== undefined) return this.#settle(address, { mac, node }, now);
-      if (!unable.includes(text)) return this.#settle(address, "free", now);
+      if (!others.has(text)) return this.#settle(address, "free", now);
       this.#wanted.get(address)?.add(node);
       return [];
     });

@@ -77,7 +77,7 @@ export interface Electorate {
   lagging: readonly string[];
   /** Those whose source is fresh; not told where nobody lags. */
   fresh: readonly string[];
-  /** Those that cannot answer for VIPs of IPv6 on this network. */
+  /** The nodes that cannot answer for VIPs of IPv6 on this network. */
   onlyIPv4: readonly string[];
   /** The name by which each candidate is on this network, as it says itself; empty or absent: not known. */
   names: ReadonlyMap<string, string>;

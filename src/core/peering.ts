@@ -53,7 +53,7 @@ export class Peering {
   private plan: PeeringPlan;
   /** The source's other nodes, by id. */
   private others: ReadonlyMap<bigint, NodeEntry>;
-  /** Those of them on which isat has never served, and of which ARP has not shown that nothing answers for their VIPs. */
+  /** The others on which isat has never served, and of which ARP has not shown that nothing answers for their VIPs. */
   private strangers: Map<bigint, NodeEntry>;
   private readonly nonces: Nonces;
   /** How often each live peer had joined when {@link joined} was called last. */

@@ -275,7 +275,7 @@ export class Segment {
         if (before) step.delete(address);
         continue;
       }
-      // Who is deaf cannot claim a VIP that leaves: whoever is to have it has it, or finds by ARP that it is free.
+      // A deaf peer cannot claim a VIP that leaves: whoever is to have it has it, or finds by ARP that it is free.
       const isAsking = wish === Wish.other ? canClaim : hasPeers;
       const mustAsk = isAsking || (peering?.claims.isPausing(address, now) ?? false);
       if (isUndecided && wish === Wish.other && isOwned(before)) {

@@ -7,7 +7,7 @@ import { KernelError } from "./libbpf.ts";
 const FULL: readonly number[] = [errno.ENOMEM, errno.E2BIG];
 /** The kernel takes memory for an entry without waiting, so that a first refusal may be over at once. */
 const TRIES = 3;
-/** How often the kernel is tried with some more entries, once it had no memory for them. */
+/** The time after which the kernel is tried with some more entries, once it had no memory for them. */
 const GROW: Ns = 30n * SECOND;
 
 /** How many entries the kernel has room for, as far as it has refused some. */

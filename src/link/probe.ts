@@ -32,18 +32,20 @@ export async function probe(addresses: readonly Address[], links: readonly Link[
   using socket = new PacketSocket();
   const own = new Set(links.map(({ mac }) => formatMac(mac)));
   const ifindexes = [...new Set(asked.map(({ link }) => link.ifindex))];
-  using arp = new ListeningSocket(ETH_P_ARP, ifindexes);
-  using ndp = new ListeningSocket(ETH_P_IPV6, ifindexes, DISCOVERY);
   const hear = (frame: Uint8Array) => {
     const address = holderOf(frame);
     const mac = formatMac(frame.subarray(6, 12));
     if (address !== undefined && near.has(address) && !own.has(mac)) taken.set(address, mac);
   };
-  for (const listening of [arp, ndp])
-    void listening.listen(
+  using sockets = new DisposableStack();
+  const listen = (etherType: number, isTaken?: typeof DISCOVERY) =>
+    void sockets.use(new ListeningSocket(etherType, ifindexes, isTaken)).listen(
       ({ frame }) => hear(frame),
       () => {},
     );
+  // One for each family that is asked for: all of this host's IPv6 passes the filter of the second.
+  if (asked.some(({ address }) => isIPv4(address))) listen(ETH_P_ARP);
+  if (asked.some(({ address }) => !isIPv4(address))) listen(ETH_P_IPV6, DISCOVERY);
   for (let count = 0; count < PROBES; count++) {
     const left = asked.filter(({ address }) => !taken.has(address));
     for (const [index, { address, link }] of left.entries()) {

@@ -12,7 +12,7 @@ import { checkOf } from "../../src/core/vip.ts";
 import { bootTime } from "../../src/ffi/libc.ts";
 import { findObject } from "../../src/kernel/object.ts";
 import { blur, build, copySources, strayOf } from "./build.ts";
-import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
+import { type Action, Bench, bytes, type Clock, type Counters, hex, IFINDEX, neighbours, QUESTIONED } from "./run.ts";
 
 const OUR_MAC = "02 15 a7 00 00 01";
 const ASKER = "02 00 5e 10 00 fe";
@@ -455,21 +455,6 @@ const order: { row: number; change?: Fields; clock?: Clock; action: Action; coun
   { row: 9, clock: "fenced", action: "drop", counters: { fenced: 1 } },
 ];
 
-/** What becomes of a question for a VIP with such entries in the maps. */
-const holdings: [Holding, Action][] = [
-  ["owned", "answer"],
-  ["owned again", "answer"],
-  ["owned, and released since", "drop"],
-  ["owned, and released in that instant", "drop"],
-  ["owned, without a claim", "drop"],
-  ["claiming", "pass"],
-  ["claiming, and released since", "drop"],
-  ["undecided", "pass"],
-  ["leaving", "answer"],
-  ["leaving, and released since", "drop"],
-  ["left", "drop"],
-];
-
 const bench = new Bench("isat-t-bpf-ingress-", process.argv[2] ?? findObject());
 bench.addVip("10.9.0.1", "owned");
 bench.addVip("10.9.0.2", "not owned");
@@ -507,7 +492,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     }
   });
 
-  for (const [holding, expected] of holdings) {
+  for (const [holding, expected] of QUESTIONED) {
     test(`${program}: a question for a VIP that is ${holding}: ${expected}`, () => {
       setClock();
       bench.addVip("10.9.0.1", holding);

@@ -14,7 +14,7 @@ import { findObject } from "../../src/kernel/object.ts";
 import { keyOf } from "../../src/kernel/vips.ts";
 import { blur, build, copySources, strayOf } from "./build.ts";
 import { type NdFields, ndFrame, sumOfMessage } from "./nd.ts";
-import { type Action, Bench, bytes, type Clock, type Counters, type Holding, hex, IFINDEX, neighbours } from "./run.ts";
+import { type Action, Bench, bytes, type Clock, type Counters, hex, IFINDEX, neighbours, QUESTIONED } from "./run.ts";
 
 const OUR_MAC = "02 15 a7 00 00 01";
 const ASKER = "02 00 5e 10 00 fe";
@@ -371,20 +371,7 @@ for (const program of ["isat_ingress", "isat_xdp"] as const) {
     });
   }
 
-  const holdings: [Holding, Action][] = [
-    ["owned", "answer"],
-    ["owned again", "answer"],
-    ["owned, and released since", "drop"],
-    ["owned, and released in that instant", "drop"],
-    ["owned, without a claim", "drop"],
-    ["claiming", "pass"],
-    ["claiming, and released since", "drop"],
-    ["undecided", "pass"],
-    ["leaving", "answer"],
-    ["leaving, and released since", "drop"],
-    ["left", "drop"],
-  ];
-  for (const [holding, expected] of holdings) {
+  for (const [holding, expected] of QUESTIONED) {
     test(`${program}: the action on a Solicitation for a VIP that is ${holding}: ${expected}`, () => {
       setClock();
       bench.addVip(OWNED_TEXT, holding);

@@ -155,6 +155,21 @@ export const HOLDINGS = {
 } as const satisfies Record<string, At>;
 export type Holding = keyof typeof HOLDINGS;
 
+/** The action on a question, by ARP or a Solicitation, for a VIP with such an entry. */
+export const QUESTIONED: readonly (readonly [Holding, Action])[] = [
+  ["owned", "answer"],
+  ["owned again", "answer"],
+  ["owned, and released since", "drop"],
+  ["owned, and released in that instant", "drop"],
+  ["owned, without a claim", "drop"],
+  ["claiming", "pass"],
+  ["claiming, and released since", "drop"],
+  ["undecided", "pass"],
+  ["leaving", "answer"],
+  ["leaving, and released since", "drop"],
+  ["left", "drop"],
+];
+
 /** The bytes that a program at TC reads and writes beside the frame: skb->cb, 20 bytes. */
 export interface Context {
   readonly cb: Uint8Array;
